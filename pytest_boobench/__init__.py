@@ -1,0 +1,21 @@
+"""pytest-boobench: LLM throughput as pytest tests.
+
+The house, in the order the data walks; every import looks back along it:
+
+- ``errors``, ``units``, ``metrics``   the words: kinds of trouble, numbers as text, what is measured
+- ``documents``   YAML text -> plain data that remembers its lines
+- ``suite``       a suite file -> Suite -> Grid -> Cells
+- ``wire``        the socket: requests out, bytes back with the kernel's clock on them
+- ``servers``     one file per kind of server: what to send it, how to read its answers
+- ``hosts``       which servers there are, leave to use one, the embedded llama.cpp
+- ``measure``     warm-up, lanes, samples
+- ``aggregate``   samples -> Aggregates
+- ``record``      the finished facts of one cell, as they travel and are stored
+- ``store``       the database
+- ``gate``        now against the baseline -> Verdicts
+- ``walk``        the corridor: one cell through all of it; read this first
+- ``reports``     what people and CI systems see
+- ``plugin``      the door: all that knows pytest
+
+This module imports nothing: naming the package must cost nothing.
+"""

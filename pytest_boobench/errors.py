@@ -1,0 +1,51 @@
+"""Room 0: one class per kind of trouble. Every message says where, what is wrong, what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BoobenchError(Exception):
+    """Trouble that a user can act on; ``str(error)`` is the whole message and never needs a traceback."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong in a file; ``line`` counts from 1, ``field`` is empty for the file itself."""
+
+    file: str
+    line: int
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        field = f"{self.field}: " if self.field else ""
+        return f"{self.file}:{self.line}: {field}{self.text}"
+
+
+class DocumentError(BoobenchError):
+    """A suite or hosts file that cannot be used: all its problems at once, in the order of their lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class HostError(BoobenchError):
+    """A host that is dead, refuses us, or lacks what the cell needs. An ERROR in pytest's words, never a FAILURE."""
+
+
+class PromptError(HostError):
+    """No prompt of exactly the asked length can be made for this model on this host."""
+
+
+class MissingExtra(BoobenchError):
+    """An optional dependency is not installed; the message names the command that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install 'pytest-boobench[{extra}]'")
+
+
+class StoreError(BoobenchError):
+    """The store cannot be opened, read or written; what was measured is not lost by it."""

@@ -1,0 +1,166 @@
+"""Room 4½: the finished facts of one cell. They travel from worker to reporting process, then to store, gate and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.metrics import Sample
+from pytest_boobench.suite.cell import Cell
+
+JobType = Literal["bench", "eval"]
+RunStatus = Literal["running", "finished", "interrupted"]
+Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """One session of one suite on one host, as known when its first cell comes in."""
+
+    uid: str
+    """Unique name of the run, 32 hex digits."""
+    session: str
+    """Unique name of the pytest session, shared by its runs."""
+    suite: str
+    host: str
+    started_at: float
+    """Seconds since 1970 UTC."""
+    job_type: JobType = "bench"
+    user: str | None = None
+    machine: str | None = None
+    """Name of the client machine."""
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    ci: Mapping[str, str] = field(default_factory=dict)
+    """What the CI system says of its job: provider, job, url, ref."""
+    workers: int = 1
+    """Processes measuring in parallel in this session."""
+    takeover: bool = False
+    plugin_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """All that one measurement of one cell found out."""
+
+    node_id: str
+    cell_key: str
+    suite: str
+    host: str
+    identity: Mapping[str, Any]
+    """`Cell.identity`, plain JSON."""
+    started_at: float
+    samples: tuple[Sample, ...] = ()
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    total_tok_s: float | None = None
+    """All lanes together, over the wall."""
+    server: ServerFacts | None = None
+    model: ModelFacts | None = None
+    worker: str = "main"
+    error: str | None = None
+    """Why the cell could not be measured, or not to its end; blank when it was."""
+
+    @property
+    def failed(self) -> tuple[Sample, ...]:
+        """The measured samples that failed."""
+        return tuple(sample for sample in self.samples if sample.phase == "measure" and not sample.ok)
+
+    @property
+    def measured(self) -> int:
+        """How many measured samples there are, failed ones included."""
+        return sum(sample.phase == "measure" for sample in self.samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineRun:
+    """One saved measurement of a cell inside a baseline."""
+
+    run_uid: str
+    measured_at: float
+    saved_at: float
+    aggregates: Mapping[str, Aggregate]
+    model: ModelFacts | None = None
+    engine_build: str | None = None
+    git_commit: str | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The stored reference of one cell: a name and the runs saved under it, oldest first, at least one."""
+
+    name: str
+    cell_key: str
+    runs: tuple[BaselineRun, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One gated metric of one cell, judged."""
+
+    metric: str
+    outcome: Outcome
+    now: float | None = None
+    """The cell's median."""
+    baseline: float | None = None
+    """The baseline's level, same unit."""
+    change: float | None = None
+    """now / baseline - 1; blank where that cannot be divided."""
+    allowed: float | None = None
+    """The worsening that is allowed, a ratio."""
+    baseline_name: str | None = None
+    reason: str = ""
+    """Why nothing was judged, where nothing was."""
+
+
+def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> CellRecord:
+    """A record that carries the cell's names beside what was found."""
+    return CellRecord(
+        node_id=node_id,
+        cell_key=cell.key,
+        suite=cell.suite,
+        host=cell.host,
+        identity=cell.identity,
+        started_at=started_at,
+        **found,
+    )
+
+
+def to_plain(record: CellRecord) -> dict[str, Any]:
+    """A record as dicts, tuples, numbers and text only: what a test report can carry between processes."""
+    return asdict(record)
+
+
+def from_plain(plain: Mapping[str, Any]) -> CellRecord:
+    """The inverse of `to_plain`, also after lists took the place of tuples."""
+    fields = dict(plain)
+    fields["samples"] = tuple(
+        Sample(**{**sample, "chunk_ms": tuple(sample["chunk_ms"])}) for sample in plain["samples"]
+    )
+    fields["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
+    fields["server"] = ServerFacts(**plain["server"]) if plain["server"] else None
+    fields["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
+    return CellRecord(**fields)
+
+
+def baseline_to_plain(baseline: Baseline) -> dict[str, Any]:
+    """A baseline as plain data, for the way to a worker."""
+    return asdict(baseline)
+
+
+def baseline_from_plain(plain: Mapping[str, Any]) -> Baseline:
+    """The inverse of `baseline_to_plain`."""
+    runs = tuple(
+        BaselineRun(
+            **{
+                **run,
+                "aggregates": {key: Aggregate(**value) for key, value in run["aggregates"].items()},
+                "model": ModelFacts(**run["model"]) if run["model"] else None,
+            }
+        )
+        for run in plain["runs"]
+    )
+    return Baseline(name=plain["name"], cell_key=plain["cell_key"], runs=runs)

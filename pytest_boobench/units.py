@@ -1,0 +1,59 @@
+"""Room 0: number + unit -> text. Nobody else formats a measured number."""
+
+from __future__ import annotations
+
+import math
+import re
+
+BLANK = "–"
+"""What stands where there is no number."""
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*\Z")
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234."""
+    if value is None or not math.isfinite(value):
+        return BLANK
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
+    return f"{value:.{digits}f}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A number with its unit, as in ``41.2 tok/s``; a blank has no unit."""
+    text = number(value)
+    return text if text == BLANK or not unit else f"{text} {unit}"
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio as per cent with one digit, without sign: 0.173 -> ``17.3 %``."""
+    if ratio is None or not math.isfinite(ratio):
+        return BLANK
+    text = f"{abs(ratio) * 100:.1f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def change(ratio: float | None) -> str:
+    """A ratio of change with its sign: -0.173 -> ``−17.3 %``."""
+    if ratio is None or not math.isfinite(ratio):
+        return BLANK
+    return f"{'−' if ratio < 0 else '+'}{abs(ratio) * 100:.1f} %"
+
+
+def parse_percent(text: str) -> float:
+    """``"10%"`` -> 0.1; raises ValueError with what would be right."""
+    match = _PERCENT.match(text)
+    if not match:
+        raise ValueError(f"expected a percentage such as 10%, got {text!r}")
+    return float(match[1]) / 100
+
+
+def parse_duration(text: str) -> float:
+    """``"90"``, ``"90s"``, ``"1.5m"``, ``"250ms"`` -> seconds; raises ValueError with what would be right."""
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError(f"expected a time such as 30s, 5m or 250ms, got {text!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
