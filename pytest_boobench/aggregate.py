@@ -1,9 +1,10 @@
-"""Room 4: a cell's samples, condensed per metric."""
+"""Room 4: a cell's samples, condensed per metric; its failures, condensed to a line."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,3 +82,13 @@ def total_tok_s(samples: Iterable[Sample], kind: Kind) -> float | None:
     begin = min(sample.offset_ms for sample in good)
     end = max(sample.offset_ms + (sample.e2e_ms or 0.0) for sample in good)
     return tokens / (end - begin) * 1000 if end > begin else None
+
+
+def describe_failures(failed: Iterable[Sample]) -> str:
+    """Failed samples by kind, most frequent first, each with the words of its first: ``3 × status: 500: no slot``."""
+    first: dict[str | None, str | None] = {}
+    counts: Counter[str | None] = Counter()
+    for sample in failed:
+        counts[sample.failure] += 1
+        first.setdefault(sample.failure, sample.failure_text)
+    return "; ".join(f"{count} × {kind}: {first[kind]}" for kind, count in counts.most_common())

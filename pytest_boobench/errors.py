@@ -40,7 +40,7 @@ class PromptError(HostError):
     """No prompt of exactly the asked length can be made for this model on this host."""
 
 
-class MissingExtra(BoobenchError):
+class MissingExtra(BoobenchError):  # noqa: N818  # what is missing is the name
     """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:

@@ -1,4 +1,4 @@
-"""Room 0: what is measured. A Sample is one request's facts; METRICS says what each number is and which way is better."""
+"""Room 0: what is measured. A Sample is one request's facts; METRICS says what each number is, and which way is up."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Sample:
     client_lag_ms: float | None = None
     """Longest time between the kernel's stamp on bytes and the moment Python read them; blank without kernel stamps."""
     clock_step: bool = False
-    """Whether the system's wall clock was moved against the monotonic one during the request: its stamps are off."""
+    """Whether the wall clock was set during the request; its times are then by the user clock."""
     failure: FailureKind | None = None
     failure_text: str | None = None
 
@@ -121,12 +121,26 @@ _ALL: tuple[Kind, ...] = ("chat", "completion", "embedding")
 METRICS: Mapping[str, Metric] = {
     metric.key: metric
     for metric in (
-        Metric("decode_tok_s", "decode", "tok/s", "higher",
-               "(generated tokens - 1) / time from first to last token", gated=True),
-        Metric("prefill_tok_s", "prefill", "tok/s", "higher",
-               "evaluated prompt tokens / time to evaluate them", gated=True),
-        Metric("embed_tok_s", "embed", "tok/s", "higher",
-               "prompt tokens / end-to-end time", kinds=("embedding",), gated=True),
+        Metric(
+            "decode_tok_s",
+            "decode",
+            "tok/s",
+            "higher",
+            "(generated tokens - 1) / time from first to last token",
+            gated=True,
+        ),
+        Metric(
+            "prefill_tok_s", "prefill", "tok/s", "higher", "evaluated prompt tokens / time to evaluate them", gated=True
+        ),
+        Metric(
+            "embed_tok_s",
+            "embed",
+            "tok/s",
+            "higher",
+            "prompt tokens / end-to-end time",
+            kinds=("embedding",),
+            gated=True,
+        ),
         Metric("ttft_ms", "TTFT", "ms", "lower", "request sent to first token, reasoning included"),
         Metric("ttfo_ms", "TTFO", "ms", "lower", "request sent to first visible token, reasoning left out"),
         Metric("queue_ms", "queue", "ms", "lower", "TTFT less the server's prompt time"),

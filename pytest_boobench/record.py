@@ -1,4 +1,4 @@
-"""Room 4½: the finished facts of one cell. They travel from worker to reporting process, then to store, gate and reports."""
+"""Room 4: the finished facts of one cell, as they travel from worker to reporting process, store, gate and reports."""
 
 from __future__ import annotations
 

@@ -1,0 +1,70 @@
+"""The door: all that knows pytest. This module is the entry point and imports pytest only.
+
+Whatever else it needs is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
+
+- ``options``     command line, environment and ini -> Settings
+- ``hookspecs``   the hooks that others may implement
+- ``collect``     suite file -> test items
+- ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
+- ``recorder``    the reporting side: store, reports, summary, in the one process that reports
+- ``workers``     what pytest-xdist's controller hands to its workers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_boobench.hosts.access import Grant
+    from pytest_boobench.record import CellRecord
+    from pytest_boobench.suite.cell import Cell
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Always registered: a conftest may implement our hooks in sessions that do not bench."""
+    from pytest_boobench.plugin import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Every option starts with ``--boobench``, every ini name with ``boobench_``."""
+    from pytest_boobench.plugin import options
+
+    options.add(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Everything else is behind the flag."""
+    config.addinivalue_line("markers", "boobench(cell): a cell of a bench suite; set by the plugin, select with -m")
+    if config.getoption("boobench"):
+        from pytest_boobench.plugin import activate
+
+        activate.activate(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """A suite named without the flag is 'not found' to pytest: say why."""
+    from pytest_boobench.plugin import options
+
+    return options.header(config)
+
+
+@pytest.fixture
+def boobench_host_access(request: pytest.FixtureRequest, boobench_cell: Cell) -> Iterator[Grant]:
+    """Leave to use the cell's host while the cell runs. Override it in a conftest to grant or refuse your own way."""
+    from pytest_boobench.plugin.bench import Bench
+
+    with Bench.of(request.config).access(request.node, boobench_cell) as grant:
+        yield grant
+
+
+@pytest.fixture
+def boobench_record(request: pytest.FixtureRequest, boobench_cell: Cell, boobench_host_access: Grant) -> CellRecord:
+    """The cell, measured: warm-up and samples. What cannot be measured is an error here, before anything is judged."""
+    from pytest_boobench.plugin.bench import Bench
+
+    return Bench.of(request.config).measure(request.node, boobench_cell, boobench_host_access)

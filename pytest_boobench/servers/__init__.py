@@ -1,0 +1,10 @@
+"""Room 2, far side: one file per kind of server behind one small interface.
+
+- ``interface``      what every kind can be asked: facts, models, prompts of an exact length, request bodies
+- ``clients``        a host's two HTTP clients, and the Answer to a measured request
+- ``prompts``        deterministic text of exactly N tokens, whatever counts them
+- ``answers``        an answer from the wire -> one Sample
+- ``openai``         any OpenAI-compatible server, the common core
+- ``llama_server``   llama.cpp's llama-server, the embedded one included
+- ``connect``        which of them a host is
+"""

@@ -1,0 +1,91 @@
+"""Room 0: the bytes of a file -> one tree of Nodes, or why the file is no YAML for us."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from pytest_boobench.documents.core import CoreLoader
+from pytest_boobench.documents.node import Node
+from pytest_boobench.documents.problems import Problems
+from pytest_boobench.documents.tree import MAX_DEPTH, Tree, line_of
+
+MAX_BYTES = 1_000_000
+
+_NOT_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML's character set leaves out."""
+
+
+def read(path: Path, problems: Problems) -> Node:
+    """The one document of a YAML file; problems with single values are noted, and their values are blank.
+
+    Raises DocumentError where the file as a whole cannot be read.
+    """
+    text = _decode(_read_bytes(path, problems), problems)
+    try:
+        _survey(text, problems)
+        raw = yaml.compose(text, Loader=CoreLoader)
+    except yaml.MarkedYAMLError as error:
+        _explain(error, text, problems)
+    if raw is None or (isinstance(raw, yaml.ScalarNode) and not raw.value):
+        problems.stop(1, "the file is empty")
+    return Tree(problems).grow(raw, "", line_of(raw))
+
+
+def _read_bytes(path: Path, problems: Problems) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        problems.stop(1, f"cannot be read: {(error.strerror or type(error).__name__).lower()}")
+    if len(content) > MAX_BYTES:
+        problems.stop(1, f"the file is larger than {MAX_BYTES:,} bytes; split it up")
+    return content
+
+
+def _decode(content: bytes, problems: Problems) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problems.stop(line, f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8")
+    strange = _NOT_YAML.search(text)
+    if strange:
+        line = text.count("\n", 0, strange.start()) + 1
+        problems.stop(line, f"the character U+{ord(strange[0]):04X} cannot stand in a YAML file; take it out")
+    return text
+
+
+def _survey(text: str, problems: Problems) -> None:
+    """Walk the file's events, which needs no stack, before anything that calls itself for each level."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=CoreLoader):
+        line = _line_at(event.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                problems.stop(line, f"lists and mappings more than {MAX_DEPTH} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                problems.stop(line, "a second document begins; give it a file of its own")
+
+
+def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> NoReturn:
+    line = _line_at(error.problem_mark)
+    lines = text.splitlines()
+    start = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in start[: len(start) - len(start.lstrip())]:
+        problems.stop(line, "a tab stands where YAML wants spaces; indent with spaces")
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    problems.stop(line, f"not YAML: {said}")
+
+
+def _line_at(mark: Any) -> int:
+    """PyYAML's mark as a line from 1; it leaves some marks blank."""
+    return int(mark.line) + 1 if mark else 1

@@ -1,0 +1,116 @@
+"""Room 2: where a host is and what opens it: URLs made equal, keys that are never shown, files of CAs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_boobench.documents.node import Node
+from pytest_boobench.documents.problems import Problems
+from pytest_boobench.documents.scalars import Single, text
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Secret:
+    """A text that shows itself to nobody who does not ask for it by `reveal`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def fits_header(self) -> bool:
+        """Whether it can stand in a request's header; libraries print what cannot."""
+        return self._text.isascii() and self._text.isprintable()
+
+
+def variable() -> Single[str]:
+    """``${NAME}`` -> NAME. A key itself is refused and not repeated."""
+
+    def accept(node: Node) -> str:
+        match = _VARIABLE.fullmatch(node.value) if isinstance(node.value, str) else None
+        if match is None:
+            raise ValueError(
+                "expected ${NAME}, the environment variable that holds the key; the key itself must not be here"
+            )
+        return match[1]
+
+    return Single("${NAME}", accept, {"type": "string", "pattern": f"^{_VARIABLE.pattern}$"})
+
+
+def find_key(name: str | None, env: Mapping[str, str]) -> Secret | None:
+    """The key in an environment variable, blanks around it taken off; None where there is none."""
+    key = env.get(name, "").strip() if name else ""
+    return Secret(key) if key else None
+
+
+def base_url() -> Single[str]:
+    """A URL of a server, made equal for equal servers: lower case, no default port, no slash or /v1 at its end."""
+    plain = text()
+
+    def accept(node: Node) -> str:
+        url = plain.accept(node)
+        _refuse_secrets(url)
+        address = _normalise(url)
+        if address is None:
+            raise ValueError
+        if "/v1/" in address:
+            raise ValueError("leave out /v1 and what follows it; paths are added per request")
+        return address
+
+    return Single("a url such as http://10.0.0.5:9292", accept, {"type": "string", "pattern": "^https?://[^@?#$\\s]+$"})
+
+
+def _refuse_secrets(url: str) -> None:
+    """Refuse the parts of a URL that may hold a secret, without repeating it."""
+    if "@" in url:
+        raise ValueError("a url must not carry a user or a password; write api_key: ${NAME}")
+    if "?" in url or "#" in url:
+        raise ValueError("a url must not carry a query or a fragment; a key goes into api_key: ${NAME}")
+    if "$" in url:
+        raise ValueError("only api_key takes ${NAME}; write the url as it is")
+
+
+def _normalise(url: str) -> str | None:
+    """None where it is no URL of a server."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not url.isprintable() or " " in url:
+        return None
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown_port = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{name}{shown_port}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaFile:
+    """True, false, or the path of a file."""
+
+    wanted: str = "true, false or a file of CA certificates"
+
+    def read(self, node: Node, problems: Problems) -> bool | str | None:
+        """What to check certificates with."""
+        if isinstance(node.value, bool) or (isinstance(node.value, str) and node.value):
+            return node.value
+        problems.add(node, f"expected {self.wanted}, got {node.describe()}")
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of the three."""
+        return {"type": ["boolean", "string"]}

@@ -1,0 +1,186 @@
+"""Room 2: the hosts file: which servers there are. The only place that knows a URL or where a key comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pytest_boobench.documents.problems import Problems, suggest
+from pytest_boobench.documents.scalars import choice, flag, whole
+from pytest_boobench.documents.source import read
+from pytest_boobench.documents.tables import Entry, Named, Row, Table
+from pytest_boobench.errors import HostError
+from pytest_boobench.hosts.addresses import CaFile, Secret, base_url, find_key, variable
+from pytest_boobench.hosts.embedded.model import EmbeddedSettings, find_problems
+from pytest_boobench.suite.names import node_name
+
+EMBEDDED = "embedded"
+"""The host that always exists, and the kind of server that it is."""
+SERVERS = (EMBEDDED, "llama-server", "llama-swap", "openai", "vllm", "ollama", "lmstudio")
+
+_DEFAULTS = EmbeddedSettings()
+_SETTINGS = tuple(setting.name for setting in fields(EmbeddedSettings))
+_NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFields(Row):
+    """One host, as the file writes it."""
+
+    server: Annotated[str | None, Entry(choice(*SERVERS), "Kind of server; found out when left out.")] = None
+    url: Annotated[str | None, Entry(base_url(), "Where it listens, without /v1.")] = None
+    api_key: Annotated[str | None, Entry(variable(), "${NAME}: the environment variable that holds the key.")] = None
+    proxy: Annotated[bool, Entry(flag(), "Use the proxies that the environment names.", default=False)] = False
+    shared: Annotated[bool | None, Entry(flag(), "Whether others use the host too; blank: look.")] = None
+    verify: Annotated[
+        bool | str, Entry(CaFile(), "Check the TLS certificate: true, false, or a file of CAs.", default=True)
+    ] = True
+    layers: Annotated[int | None, Entry(whole(1), "Embedded: layers of the model.", default=_DEFAULTS.layers)] = None
+    width: Annotated[int | None, Entry(whole(1), "Embedded: width of a layer.", default=_DEFAULTS.width)] = None
+    feed_forward: Annotated[
+        int | None, Entry(whole(1), "Embedded: inner width of a layer.", default=_DEFAULTS.feed_forward)
+    ] = None
+    threads: Annotated[int | None, Entry(whole(1), "Embedded: CPU threads.", default=_DEFAULTS.threads)] = None
+    slots: Annotated[int | None, Entry(whole(1), "Embedded: requests at once.", default=_DEFAULTS.slots)] = None
+    context_tokens: Annotated[
+        int | None, Entry(whole(1), "Embedded: context of a request, tokens.", default=_DEFAULTS.context_tokens)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryFields(Row):
+    """A whole hosts file."""
+
+    hosts: Annotated[
+        Mapping[str, HostFields],
+        Entry(Named(node_name(), Table(HostFields), "a mapping of names to hosts"), "Name -> host.", required=True),
+    ] = field(default_factory=dict)
+
+
+_FILE = Table(InventoryFields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A named server."""
+
+    name: str
+    server: str | None = None
+    """One of SERVERS; blank where it is to be found out."""
+    base_url: str = ""
+    """Without a slash or /v1 at its end, host in lower case, default port left out. Empty for an embedded host."""
+    proxy: bool = False
+    shared: bool | None = None
+    verify: bool | Path = True
+    """Whether to check TLS certificates, or the file of the CAs to check them with."""
+    embedded: EmbeddedSettings | None = None
+    """How heavy the server is that we start ourselves; blank for all others."""
+    key_variable: str | None = None
+    _key: Secret | None = None
+
+    def require_key(self) -> str | None:
+        """The API key, None where the host needs none; HostError where the environment does not have it."""
+        if self.key_variable is None:
+            return None
+        if self._key is None:
+            raise HostError(f"{self.name}: api_key: the environment variable {self.key_variable} is not set; set it")
+        if not self._key.fits_header():
+            raise HostError(f"{self.name}: api_key: {self.key_variable} holds a character that no key can have")
+        return self._key.reveal()
+
+    def require_verify(self) -> bool | Path:
+        """What to check TLS certificates with; HostError where the file of the CAs is not there."""
+        if isinstance(self.verify, Path) and not self.verify.is_file():
+            raise HostError(f"{self.name}: verify: no file {self.verify}; expected CA certificates in PEM")
+        return self.verify
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All hosts by name; ``embedded`` is always one of them."""
+
+    hosts: Mapping[str, Host]
+    display: str | None
+    """How messages call the file; None without one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts' names, in the file's order."""
+        return tuple(self.hosts)
+
+    def get(self, name: str) -> Host:
+        """The host of that name; HostError with the nearest name where there is none."""
+        if name not in self.hosts:
+            where = f"in {self.display}" if self.display else "without a hosts file"
+            raise HostError(f"no host {name!r} {where}; {suggest(name, self.hosts)}")
+        return self.hosts[name]
+
+
+def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str]) -> Inventory:
+    """Read a hosts file, or none; raises DocumentError with every problem of the file.
+
+    ``display`` is how messages call the file. Keys come from ``env``; one that is not there is no problem until its
+    host is used, so that a file can be shared by people with different keys.
+    """
+    built_in = {EMBEDDED: Host(name=EMBEDDED, server=EMBEDDED, embedded=_DEFAULTS)}
+    if path is None:
+        return Inventory(MappingProxyType(built_in), None)
+    problems = Problems(display or path.name)
+    root = read(path, problems)
+    written = _FILE.read(root, problems) or InventoryFields(node=root)
+    for name, row in written.hosts.items():
+        _check(name, row, problems)
+    problems.raise_any()
+    hosts = {name: _make_host(name, row, path.parent, env) for name, row in written.hosts.items()}
+    return Inventory(MappingProxyType(built_in | hosts), display or path.name)
+
+
+def _is_embedded(name: str, row: HostFields) -> bool:
+    return EMBEDDED in (name, row.server)
+
+
+def _check(name: str, row: HostFields, problems: Problems) -> None:
+    """Note what does not go with the kind of server."""
+    written = row.node.value.keys() if isinstance(row.node.value, Mapping) else ()
+    if not _is_embedded(name, row):
+        if "url" not in written:
+            problems.add(row.node.child("url"), f"is missing; expected {base_url().wanted}")
+        for key in (setting for setting in _SETTINGS if setting in written):
+            problems.add(
+                row.node.child(key), f"only the embedded server has it; leave it out, or write server: {EMBEDDED}"
+            )
+        return
+    if row.server not in (None, EMBEDDED):
+        problems.add(row.node.child("server"), f"the host {name!r} is the built-in one; give this one another name")
+    for key in (key for key in _NOT_FOR_EMBEDDED if key in written):
+        problems.add(row.node.child(key), "the embedded server is started by us, on this machine; leave it out")
+    for key, text in find_problems(_settings_in(row)).items():
+        problems.add(row.node.child(key), text)
+
+
+def _settings_in(row: HostFields) -> dict[str, Any]:
+    return {name: value for name in _SETTINGS if (value := getattr(row, name)) is not None}
+
+
+def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str]) -> Host:
+    if _is_embedded(name, row):
+        return Host(name=name, server=EMBEDDED, shared=row.shared, embedded=EmbeddedSettings(**_settings_in(row)))
+    return Host(
+        name=name,
+        server=row.server,
+        base_url=row.url or "",
+        proxy=row.proxy,
+        shared=row.shared,
+        verify=folder / row.verify if isinstance(row.verify, str) else row.verify,
+        key_variable=row.api_key,
+        _key=find_key(row.api_key, env),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, of a hosts file."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "pytest-boobench hosts"}
+    return {**dialect, **_FILE.schema()}

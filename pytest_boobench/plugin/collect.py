@@ -1,0 +1,144 @@
+"""Suite file -> test items, made by pytest itself of a synthetic module: class = host, function = model, param = cell.
+
+So fixtures, marks, ``-k``, node ids and plugins work as on any Python test, with public API only.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_boobench import suite
+from pytest_boobench.errors import DocumentError
+from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.plugin.options import Settings
+from pytest_boobench.suite.cell import Cell, Mark, Suite
+
+if TYPE_CHECKING:
+    from pytest_boobench.record import CellRecord
+
+
+class Collection:
+    """Collects suite files, keeps suite names unique, narrows to the hosts asked for."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory) -> None:
+        self._root = config.rootpath
+        self._settings = settings
+        self._inventory = inventory
+        self._files: dict[str, Path] = {}
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+        """A file whose name fits one of the patterns is a suite."""
+        if not any(fnmatch(file_path.name, pattern) for pattern in self._settings.patterns):
+            return None
+        found: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+        found.read = self.read
+        return found
+
+    def read(self, path: Path) -> Suite:
+        """The suite in a file; DocumentError with all that is wrong with it."""
+        display = os.path.relpath(path, self._root)
+        loaded = suite.load(
+            path,
+            display=display,
+            known_hosts=self._inventory.names,
+            hosts_file=self._inventory.display,
+            max_cells=self._settings.max_cells,
+        )
+        first = self._files.setdefault(loaded.name, path)
+        if first != path:
+            text = f"{loaded.name!r} is the name of {os.path.relpath(first, self._root)} too; the store needs two names"
+            raise suite.problem_at(path, display, "suite", text)
+        return loaded
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Cells report the line of the suite file that they come from."""
+        mark = item.get_closest_marker("boobench")
+        if mark is not None and "cell" in mark.kwargs:
+            place = (item.path, mark.kwargs["cell"].line - 1, item.name)
+            item.reportinfo = lambda: place  # type: ignore[method-assign]
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """``--boobench-host`` deselects the cells of all other hosts."""
+        wanted = self._settings.only_hosts
+        if not wanted:
+            return
+        dropped = [item for item in items if (cell := cell_of(item)) is not None and cell.host not in wanted]
+        if dropped:
+            gone = set(dropped)
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = [item for item in items if item not in gone]
+
+
+class SuiteFile(pytest.Module):
+    """One suite file as a module that was never imported."""
+
+    read: Callable[[Path], Suite]
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Build the module's classes and functions, and let pytest collect them."""
+        try:
+            loaded = self.read(self.path)
+            self.obj = build_module(loaded)
+        except DocumentError as error:
+            raise self.CollectError(str(error)) from error
+        return super().collect()
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell behind a test item, None for everybody else's items."""
+    mark = item.get_closest_marker("boobench")
+    cell = mark.kwargs.get("cell") if mark is not None else None
+    return cell if isinstance(cell, Cell) else None
+
+
+def build_module(loaded: Suite) -> types.ModuleType:
+    """A module with a class for each host, and in it a function for each model, parametrized with its cells."""
+    module = types.ModuleType(loaded.name, loaded.description)
+    for host, cells_of_host in groupby(loaded.cells, key=lambda cell: cell.host):
+        # Collected whatever python_classes and python_functions say.
+        members: dict[str, Any] = {"__test__": True}
+        for model, cells in groupby(cells_of_host, key=lambda cell: cell.model):
+            members[model] = build_function(list(cells), loaded.fixtures)
+        setattr(module, host, type(host, (), members))
+    return module
+
+
+def build_function(cells: list[Cell], fixtures: tuple[str, ...]) -> Callable[..., None]:
+    """A fresh test function for one model, with one parameter set for each of its cells."""
+
+    def boobench(
+        self: object,  # noqa: ARG001
+        request: pytest.FixtureRequest,
+        boobench_cell: Cell,
+        boobench_record: CellRecord,
+    ) -> None:
+        __tracebackhide__ = True
+        from pytest_boobench.plugin.bench import Bench
+
+        Bench.of(request.config).judge(request.node, boobench_cell, boobench_record)
+
+    function: Callable[..., None] = boobench
+    function.__test__ = True  # type: ignore[attr-defined]
+    if fixtures:
+        function = pytest.mark.usefixtures(*fixtures)(function)
+    params = [
+        pytest.param(cell, id=cell.id, marks=[pytest.mark.boobench(cell=cell), *map(real_mark, cell.marks)])
+        for cell in cells
+    ]
+    decorated: Callable[..., None] = pytest.mark.parametrize("boobench_cell", params)(function)
+    return decorated
+
+
+def real_mark(mark: Mark) -> pytest.MarkDecorator:
+    """pytest's mark for a suite's; an unregistered one is refused by pytest itself where marks are strict."""
+    decorator: pytest.MarkDecorator = getattr(pytest.mark, mark.name)
+    # with_args, since a call with one callable argument would decorate it.
+    return decorator.with_args(*mark.args, **dict(mark.kwargs or {}))

@@ -1,0 +1,62 @@
+"""Verdicts and failures in words. The first line is the finding: it is all that a short summary shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pytest_boobench.aggregate import describe_failures
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Baseline, CellRecord, Verdict
+from pytest_boobench.units import number, percent, quantity
+
+
+def sentence(verdict: Verdict) -> str:
+    """One verdict, as in ``decode 41.2 tok/s, 17.3 % below baseline main (49.8), 10 % allowed``."""
+    metric = METRICS[verdict.metric]
+    now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
+    if verdict.outcome in {"regression", "improvement", "pass"}:
+        side = "below" if (verdict.change or 0) < 0 else "above"
+        distance = f"{percent(verdict.change)} {side} baseline {verdict.baseline_name} ({number(verdict.baseline)})"
+        allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
+        return f"{now}, {distance}{allowed}"
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    return f"{now}, {verdict.outcome}{reason}"
+
+
+def failure_text(record: CellRecord, verdicts: Sequence[Verdict], baseline: Baseline | None, *, max_failed: int) -> str:
+    """Why the item fails, empty where it does not: regressions first, then failed requests, then the circumstances."""
+    findings = [sentence(verdict) for verdict in verdicts if verdict.outcome == "regression"]
+    if len(record.failed) > max_failed:
+        allowed = f", {max_failed} allowed" if max_failed else ""
+        findings.append(
+            f"{len(record.failed)} of {record.measured} requests failed{allowed}: {describe_failures(record.failed)}"
+        )
+    if not findings:
+        return ""
+    others = [sentence(verdict) for verdict in verdicts if verdict.outcome != "regression"]
+    return "\n".join([*findings, *others, *_circumstances(record, baseline)])
+
+
+def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
+    """What was measured on what, then and now."""
+    ttft = record.aggregates.get("ttft_ms")
+    spread = f", TTFT median {quantity(ttft.median, 'ms')}, p95 {quantity(ttft.p95, 'ms')}" if ttft else ""
+    build = f", engine {record.server.engine_build}" if record.server and record.server.engine_build else ""
+    lines = [f"host {record.host}{build}; {record.measured} samples{spread}"]
+    if baseline is not None:
+        lines.append(f"baseline {baseline.name}: {provenance(baseline)}")
+    return lines
+
+
+def provenance(baseline: Baseline) -> str:
+    """Where a baseline comes from: when measured, at which commit, on which engine build."""
+    newest = baseline.runs[-1]
+    parts = [f"measured {datetime.fromtimestamp(newest.measured_at, UTC):%Y-%m-%d %H:%M} UTC"]
+    if newest.git_commit:
+        parts.append(f"commit {newest.git_commit[:10]}")
+    if newest.engine_build:
+        parts.append(f"engine {newest.engine_build}")
+    if len(baseline.runs) > 1:
+        parts.append(f"newest of {len(baseline.runs)} runs")
+    return ", ".join(parts)

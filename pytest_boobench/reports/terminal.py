@@ -1,0 +1,151 @@
+"""The table after the run: one block per host, one line per cell. Plain text; the caller colours and prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.units import BLANK, change, number
+
+Colour = Literal["red", "green", "yellow", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the report and the colour it may be shown in."""
+
+    text: str
+    colour: Colour = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of numbers; shown from ``verbosity`` on, where any cell has a value."""
+
+    head: str
+    value: Callable[[Row], float | None]
+    verbosity: int = 0
+
+
+def _median_of(key: str, verbosity: int = 0) -> Column:
+    metric = METRICS[key]
+
+    def value(row: Row) -> float | None:
+        aggregate = row.record.aggregates.get(key)
+        return aggregate.median if aggregate else None
+
+    return Column(f"{metric.title} {metric.unit}", value, verbosity)
+
+
+_COLUMNS = (
+    _median_of("connect_ms", verbosity=1),
+    _median_of("queue_ms", verbosity=1),
+    _median_of("ttft_ms"),
+    _median_of("prefill_tok_s"),
+    _median_of("decode_tok_s"),
+    _median_of("embed_tok_s"),
+    _median_of("e2e_ms", verbosity=1),
+    Column("all lanes tok/s", lambda row: row.record.total_tok_s),
+)
+
+
+def render_tables(rows: Sequence[Row], *, verbosity: int) -> Iterator[Line]:
+    """A table per host, its cells by suite, all in the order they came in; with ``-v`` every verdict's sentence too."""
+    for host in dict.fromkeys(row.record.host for row in rows):
+        of_host = [row for row in rows if row.record.host == host]
+        yield Line(f"{host}{_describe_server(of_host)}")
+        for suite in dict.fromkeys(row.record.suite for row in of_host):
+            yield from _render_suite(suite, [row for row in of_host if row.record.suite == suite], verbosity)
+        yield Line("")
+
+
+def _render_suite(suite: str, rows: Sequence[Row], verbosity: int) -> Iterator[Line]:
+    columns = [column for column in _COLUMNS if column.verbosity <= verbosity and any(map(column.value, rows))]
+    head = [suite, *(column.head for column in columns), "change", "verdict"]
+    body = [[_name(row), *(number(column.value(row)) for column in columns), *_judgement(row)] for row in rows]
+    widths = [max(len(line[place]) for line in [head, *body]) for place in range(len(head))]
+    yield Line("  " + _align(head, widths))
+    for row, texts in zip(rows, body, strict=True):
+        yield Line("  " + _align(texts, widths), _colour(row))
+        if verbosity > 0:
+            yield from (Line(f"      {sentence(verdict)}") for verdict in row.verdicts)
+
+
+def _align(texts: Sequence[str], widths: Sequence[int]) -> str:
+    """Names and verdicts to the left, numbers to the right."""
+    last = len(texts) - 1
+    padded = [
+        text.ljust(width) if column in {0, last} else text.rjust(width)
+        for column, (text, width) in enumerate(zip(texts, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _describe_server(rows: Iterable[Row]) -> str:
+    """Kind, build and address of the host's server, as its newest cell that knows them says."""
+    servers = [row.record.server for row in rows if row.record.server is not None]
+    if not servers:
+        return ""
+    newest = servers[-1]
+    return f"  ({' '.join(part for part in (newest.kind, newest.engine_build, newest.url) if part)})"
+
+
+def _name(row: Row) -> str:
+    """``model[pp64-tg32-c1]``: host and suite stand above."""
+    return f"  {row.record.node_id.rpartition('::')[2]}"
+
+
+def _judgement(row: Row) -> tuple[str, str]:
+    """(change of the metric that the verdict is about, verdict)."""
+    if row.outcome == "error" or not row.verdicts:
+        return BLANK, row.outcome
+    decisive = min(row.verdicts, key=lambda verdict: _RANK.index(verdict.outcome))
+    word: str = decisive.outcome
+    if decisive.outcome in {"regression", "improvement"}:
+        word = f"{word} {METRICS[decisive.metric].title}"
+    if row.outcome == "failed" and decisive.outcome != "regression":
+        word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
+    return change(decisive.change), f"{word}, saved" if row.saved else word
+
+
+_RANK = ("regression", "not comparable", "inconclusive", "no baseline", "improvement", "pass")
+"""Which of a cell's verdicts its line shows: the one that asks most of the reader."""
+
+
+def _colour(row: Row) -> Colour:
+    if row.outcome in {"error", "failed"}:
+        return "red"
+    outcomes = {verdict.outcome for verdict in row.verdicts}
+    if outcomes & {"not comparable", "inconclusive"}:
+        return "yellow"
+    return "green" if "improvement" in outcomes else ""
+
+
+def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bool) -> Iterator[Line]:
+    """What the user should know or do next, one line each."""
+    judged = [verdict for row in rows for verdict in row.verdicts]
+    without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
+    saved = sum(row.saved for row in rows)
+    if saved:
+        yield Line(f"{_cells(saved)} saved as baseline {baseline}")
+    if saving and (left := [row for row in rows if not row.saved]):
+        yield Line(f"{_cells(len(left))} not saved: only cells that pass become a baseline", "yellow")
+    if without and not saving:
+        yield Line(
+            f"{_cells(without)} without a baseline {baseline}: passed unjudged; store one with --boobench-save-baseline"
+        )
+    for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
+        yield Line(
+            f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "
+            "if that is meant, store a new one with --boobench-save-baseline",
+            "yellow",
+        )
+    yield Line(f"store: {store}")
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell" if count == 1 else f"{count} cells"

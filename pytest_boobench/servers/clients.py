@@ -1,0 +1,74 @@
+"""The two HTTP clients of a host: a time-stamping one for what is measured, an ordinary one for all other requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from pytest_boobench import wire
+from pytest_boobench.suite.cell import Timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of one measured request, unread."""
+
+    sent_at: float
+    """Seconds since 1970 UTC."""
+    sent_ns: int
+    """Monotonic clock."""
+    status: int | None = None
+    exchange: wire.Exchange | None = None
+    """Blank where no answer began."""
+    failure: wire.Failure | None = None
+    """Why the answer is missing or not whole."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the host may be dead: no answer began, or it broke off."""
+        return self.failure is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Both clients of a host, sharing address, headers and TLS context."""
+
+    control: httpx.AsyncClient
+    stream: httpx.AsyncClient
+
+    async def send(self, path: str, body: Mapping[str, Any], timeouts: Timeouts) -> Answer:
+        """Send a measured request and bring the whole answer; never raises for what the host does."""
+        asked_at, asked_ns = time.time(), time.monotonic_ns()
+        try:
+            response = await self.stream.post(path, json=dict(body), extensions={"timeouts": timeouts})
+        except httpx.RequestError as error:
+            return Answer(sent_at=asked_at, sent_ns=asked_ns, failure=wire.failure_of(error))
+        exchange = wire.exchange_of(response)
+        return Answer(
+            sent_at=exchange.sent_at,
+            sent_ns=exchange.sent_ns,
+            status=response.status_code,
+            exchange=exchange,
+            failure=exchange.failure,
+        )
+
+    async def close(self) -> None:
+        """Close both."""
+        await self.control.aclose()
+        await self.stream.aclose()
+
+
+def open_clients(
+    url: str, headers: Mapping[str, str], *, verify: bool | Path = True, proxies_from_env: bool = False
+) -> Clients:
+    """The clients of the host at ``url``; close them."""
+    context = wire.tls_context(verify)
+    return Clients(
+        control=wire.control_client(url, headers, context, proxies_from_env=proxies_from_env),
+        stream=wire.stream_client(url, headers, context),
+    )

@@ -1,0 +1,78 @@
+"""What every kind of server can be asked. A Protocol, since more than one kind stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.metrics import Sample
+from pytest_boobench.servers.clients import Answer
+from pytest_boobench.suite.cell import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of server can do beyond the common core."""
+
+    server_timings: bool = False
+    """Answers carry the server's own counts and milliseconds."""
+    exact_tokens: bool = False
+    """It counts the tokens of a text without running the model."""
+    cache_control: bool = False
+    """A request can forbid the use of cached prompt tokens."""
+    ignore_eos: bool = False
+    """A request can forbid an early end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request's input, either as text or as token ids; the other is blank."""
+
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to be measured."""
+
+    path: str
+    body: Mapping[str, Any]
+
+
+class Server(Protocol):
+    """A host's server. Methods raise HostError when it is dead or answers what it should not."""
+
+    kind: str
+    can: Capabilities
+    url: str
+
+    async def alive(self) -> bool:
+        """Whether it answers at all, loading or busy included."""
+        ...
+
+    async def facts(self) -> ServerFacts: ...
+
+    async def models(self) -> Sequence[str]:
+        """The models it lists; listing never loads one."""
+        ...
+
+    async def model_facts(self, model: str) -> ModelFacts: ...
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """One prompt per nonce, each of exactly ``cell.prompt_tokens``; PromptError where none can be made."""
+        ...
+
+    def call(self, cell: Cell, prompt: Prompt) -> Call:
+        """The measured request for a prompt."""
+        ...
+
+    async def send(self, call: Call, cell: Cell) -> Answer:
+        """Send a measured request down the time-stamping wire and bring the whole answer, unread."""
+        ...
+
+    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+        """The sample with all that its answer says, checked against what the cell asks for."""
+        ...

@@ -1,0 +1,108 @@
+"""llama.cpp's llama-server, and whatever speaks as it does: exact token counts, cache control, its own timings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from pytest_boobench.errors import HostError
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.servers import prompts
+from pytest_boobench.servers.interface import Capabilities, Prompt
+from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.suite.cell import Cell
+
+_MARK = "boobenchtextgoeshere"
+"""Stands for the user's text while the chat template is looked at."""
+
+
+class LlamaServer(OpenAIServer):
+    """A llama-server that serves one model under any name."""
+
+    kind = "llama-server"
+    can = Capabilities(server_timings=True, exact_tokens=True, cache_control=True, ignore_eos=True)
+
+    async def alive(self) -> bool:
+        """Whether ``/health`` answers; it needs no key and no free slot."""
+        try:
+            await self._clients.control.get("/health")
+        except httpx.TransportError:
+            return False
+        return True
+
+    async def facts(self) -> ServerFacts:
+        """``/props``: build, slots, context."""
+        props = await self._props()
+        keep = ("total_slots", "model_path", "model_alias", "chat_template_caps", "modalities", "is_sleeping")
+        return ServerFacts(
+            kind=self.kind,
+            url=self.url,
+            engine_build=props.get("build_info"),
+            extra={key: props[key] for key in keep if key in props},
+        )
+
+    async def model_facts(self, model: str) -> ModelFacts:
+        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one of them."""
+        props = await self._props()
+        listed = await super().model_facts(model)
+        settings = props.get("default_generation_settings") or {}
+        return replace(
+            listed,
+            path=props.get("model_path"),
+            quantisation=listed.quantisation or props.get("model_ftype"),
+            n_ctx=settings.get("n_ctx") or listed.n_ctx,
+            slots=props.get("total_slots"),
+        )
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
+        if cell.kind == "completion":
+            return [await self._ids(cell, nonce) for nonce in nonces]
+        before, after = await self._template(cell) if cell.kind == "chat" else ("", "")
+
+        async def count(text: str) -> int:
+            return len(await self._tokenize(f"{before}{text}{after}", special=True))
+
+        made: dict[str, Prompt] = {}
+        guess: int | None = None
+        for nonce in nonces:
+            if nonce not in made:
+                text = await prompts.fit(count, cell.prompt_tokens, nonce, guess=guess)
+                made[nonce] = Prompt(text=text)
+                guess = len(text)
+        return [made[nonce] for nonce in nonces]
+
+    async def _ids(self, cell: Cell, nonce: str) -> Prompt:
+        """The first N token ids of a text that surely has as many: N ids are N tokens, no begin-of-text is added."""
+        characters = 8 * cell.prompt_tokens + len(nonce)
+        ids = await self._tokenize(prompts.make_text(nonce, characters), special=False)
+        return Prompt(ids=tuple(ids[: cell.prompt_tokens]))
+
+    async def _template(self, cell: Cell) -> tuple[str, str]:
+        """What the chat template puts before and after a user's text, with the fields that the suite sends along."""
+        body = {"messages": [{"role": "user", "content": _MARK}], "model": cell.model, **cell.request}
+        whole = (await self._ask("POST", "/apply-template", body)).json().get("prompt", "")
+        before, mark, after = whole.partition(_MARK)
+        if not mark:
+            raise HostError(f"{self.name}: POST /apply-template: the chat template drops or changes the user's text")
+        return before, after
+
+    async def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        body = {"content": text, "add_special": special, "parse_special": True}
+        tokens = (await self._ask("POST", "/tokenize", body)).json().get("tokens")
+        if not isinstance(tokens, list):
+            raise HostError(f"{self.name}: POST /tokenize: expected a list under 'tokens'")
+        return tokens
+
+    async def _props(self) -> Mapping[str, Any]:
+        props = (await self._ask("GET", "/props")).json()
+        return props if isinstance(props, dict) else {}
+
+    def _extras(self, cell: Cell) -> Mapping[str, Any]:
+        """Fixed length by ``ignore_eos``, the prompt cache as the cell wants it."""
+        if cell.kind == "embedding":
+            return {}
+        return {"cache_prompt": cell.cache == "warm", "ignore_eos": True}

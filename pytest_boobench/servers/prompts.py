@@ -1,0 +1,98 @@
+"""Deterministic text of exactly N tokens, for any tokenizer that can be asked to count.
+
+The text is a nonce (so that no cache can know it) followed by common words. Its first k characters are taken, and k
+is searched: one character more adds one token or none, so a length with exactly N tokens exists between a text that
+has fewer and one that has more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Awaitable, Callable
+
+from pytest_boobench.errors import PromptError
+
+Count = Callable[[str], Awaitable[int]]
+"""Text -> tokens the server makes of the whole request, template included."""
+
+_WORDS = (
+    "able area army away back ball band bank base bear beat bell best bird blow blue boat body bone book both "
+    "burn bush call calm camp card care case cash city clay club coal coat cold cook cool copy corn cost crew "
+    "crop dark data date deal deep deer desk door down draw drop dust duty each earn east easy edge else even "
+    "ever face fact fair fall farm fast fear feed feel file fill film find fine fire firm fish five flag flat "
+    "flow food foot form four free from fuel full fund gain game gate gift girl give glad goal gold good gray "
+    "grow hall hand hang hard have head hear heat help here high hill hold hole home hope hour idea inch iron "
+    "item join jump just keep kind king knee know lake lamp land last late lead leaf left lend less life lift "
+    "like line list live load loan long look loss loud love main make many mark meal mean meat meet mile milk "
+    "mind mine miss moon more most move much must name near neck need nest news next nice nine noon nose note "
+    "obey once only open over page pain pair park part pass past path pick plan play plus pond pool port post "
+    "pull pure push race rain rank rate"
+).split()
+_LONGEST_TOKEN = 24
+"""Characters a token may have at the most before the search gives up growing the text."""
+_TRIES = 40
+
+
+def make_nonce(run_uid: str, number: int) -> str:
+    """Six common words that no other request of any run starts with: 46 bits of SHA-256 over run and number.
+
+    Words of four letters, since a tokenizer makes the same number of tokens of most of them.
+    """
+    digest = hashlib.sha256(f"{run_uid}/{number}".encode()).digest()
+    return " ".join(_WORDS[int.from_bytes(digest[2 * i : 2 * i + 2], "big") % len(_WORDS)] for i in range(6))
+
+
+def make_text(nonce: str, characters: int) -> str:
+    """The first characters of the nonce and an endless, always equal run of words; never ends in a blank."""
+    text = nonce
+    if len(text) < characters:
+        step = itertools.count(1)
+        words = [nonce]
+        length = len(nonce)
+        while length < characters:
+            word = _WORDS[next(step) * 67 % len(_WORDS)]
+            words.append(word)
+            length += 1 + len(word)
+        text = " ".join(words)
+    text = text[:characters]
+    return f"{text[:-1]}s" if text.endswith(" ") else text
+
+
+async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None) -> str:
+    """A text that the server counts as exactly ``tokens``, found by bracketing its length in characters.
+
+    ``guess`` is a length to try first. Raises PromptError where the template alone is too long or no length fits.
+    """
+    low, low_count = 0, await count("")
+    if low_count > tokens:
+        raise PromptError(
+            f"prompt_tokens: the chat template alone takes {low_count} tokens, asked are {tokens}; "
+            f"ask for at least {low_count + 1}"
+        )
+    high: int | None = None
+    high_count = 0
+    length = guess or 5 * (tokens - low_count)
+    for _ in range(_TRIES):
+        text = make_text(nonce, length)
+        counted = await count(text)
+        if counted == tokens:
+            return text
+        if counted < tokens:
+            low, low_count = length, counted
+        else:
+            high, high_count = length, counted
+        if high is None:
+            length += max(1, (tokens - counted) * 5)
+            if length > _LONGEST_TOKEN * (tokens + 64):
+                break
+        elif high - low <= 1:
+            break
+        else:
+            # Interpolate inside the bracket, but keep off its ends so that it always shrinks.
+            share = (tokens - low_count) / (high_count - low_count)
+            length = min(max(low + round((high - low) * share), low + 1), high - 1)
+    raise PromptError(
+        f"prompt_tokens: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
+        f"try {low_count} or another length"
+    )

@@ -1,0 +1,100 @@
+"""Room 5: the column types. They decide what may reach the database, and in which form it comes back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, Text
+from sqlalchemy.types import TypeDecorator
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_COUNT_LIMIT = 2**63
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""Keys of rows; SQLite numbers rows by itself only in a column declared INTEGER."""
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since 1970 UTC -> what a `Moment` column takes, to the microsecond."""
+    return datetime.fromtimestamp(seconds, tz=UTC)
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for what PostgreSQL (NUL) or UTF-8 (half a surrogate pair) cannot hold."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def storable_json(value: Any) -> Any:
+    """Plain data that is JSON by the standard: no NaN or infinity (blank instead), texts as by `storable_text`."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {storable_text(str(key)): storable_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable_json(item) for item in value]
+    return value
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time: aware in, UTC out. A naive one is refused, for nobody can say what it means."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"expected a time with its time zone, got {value.isoformat()}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Number(TypeDecorator[float]):
+    """A measured number; NaN and infinities are blank."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, _dialect: Dialect) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
+
+
+class Count(TypeDecorator[int]):
+    """A whole number; one that no 64-bit column can hold is blank."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, _dialect: Dialect) -> int | None:
+        return value if value is not None and -_COUNT_LIMIT <= value < _COUNT_LIMIT else None
+
+
+class PlainText(TypeDecorator[str]):
+    """Text of any length, from anywhere."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else storable_text(value)
+
+
+class PlainJson(TypeDecorator[Any]):
+    """JSON by the standard, in the order it came; a blank is NULL, never JSON's ``null``."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
+        return storable_json(value)

@@ -1,0 +1,136 @@
+"""Room 5: a URL or path -> an engine on a store that is there, has today's schema and can be written."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pytest_boobench.errors import MissingExtra, StoreError
+from pytest_boobench.store.schema import prepare_schema
+from pytest_boobench.store.transactions import outside, take_over_begin
+from pytest_boobench.store.trouble import ELSEWHERE, explained, sqlite_error_name
+
+FOLDER = ".boobench"
+BUSY_TIMEOUT_S = 30.0
+
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_RIGHT_URL = "expected a path, sqlite:///path/to/store.db or postgresql://user:password@host/name"
+
+
+def default_url(rootdir: Path) -> str:
+    """The store of a project that names none: ``.boobench/store.db`` under its rootdir, as a URL."""
+    return URL.create("sqlite", database=str(rootdir / FOLDER / "store.db")).render_as_string()
+
+
+def parse_url(text: str) -> URL:
+    """A SQLAlchemy URL or a plain path -> URL with the driver we use.
+
+    StoreError where it is neither; the text is never repeated in it, for it may hold a password.
+    """
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"store URL: cannot be read, {_RIGHT_URL}") from None
+    backend = url.get_backend_name()
+    if backend not in _DRIVERS:
+        raise StoreError(f"store URL: {backend} is no database for a store, {_RIGHT_URL}")
+    if backend != "sqlite" and "@" in f"{url.host}{url.database}":
+        raise StoreError("store URL: more than one @, expected %40 for one in a user name or password")
+    return url.set(drivername=_DRIVERS[backend])
+
+
+def describe(url: URL) -> str:
+    """Where a store is, for messages: SQLite's path, else the URL without password and options."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or "store in memory"
+    return url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def open_engine(url: URL, *, create: bool) -> Engine:
+    """An engine on a store with today's schema.
+
+    With ``create`` a missing store is made, and one that cannot be written is refused now, before anything is
+    measured. Without it a missing store is refused and a read-only one is fine. StoreError for all that goes wrong.
+    """
+    where = describe(url)
+    if path := _file_of(url):
+        _prepare_file(path, create=create)
+    engine = _make_engine(url)
+    try:
+        with explained(where):
+            if create and engine.dialect.name == "sqlite":
+                _use_wal(engine)
+            prepare_schema(engine, where, create=create)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _file_of(url: URL) -> Path | None:
+    """The file a SQLite URL names; None for a database in memory, SQLite's own ``file:`` URIs and other databases."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return Path(url.database)
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    try:
+        if create:
+            _make_folder(path.parent)
+        elif not path.exists():
+            raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if folder.name == FOLDER and not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        try:
+            return create_engine(url, hide_parameters=True)
+        except ImportError as error:
+            raise MissingExtra("a PostgreSQL store", "postgres") from error
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_connection)
+    take_over_begin(engine)
+    return engine
+
+
+def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # without this Python's driver begins transactions by itself, too late for DDL and for the write lock
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _use_wal(engine: Engine) -> None:
+    """Let others read while one process writes; the file keeps the setting.
+
+    SQLite does not wait for the lock that this takes, whatever its timeout, so the waiting is done here.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    with outside(engine) as connection:
+        while True:
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError as error:
+                if sqlite_error_name(error.orig) != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return

@@ -1,0 +1,141 @@
+"""Room 5: writes of runs, cells and verdicts. Each function works inside the transaction it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict
+from pytest_boobench.store import tables
+from pytest_boobench.store.columns import moment
+
+_INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+
+
+def insert_run(connection: Connection, facts: RunFacts) -> int:
+    """A new run, its host and suite entered where they are new; gives back the run's id."""
+    row = {
+        "uid": facts.uid,
+        "session": facts.session,
+        "job_type": facts.job_type,
+        "host_id": _name_id(connection, tables.hosts, facts.host),
+        "suite_id": _name_id(connection, tables.suites, facts.suite),
+        "started_at": moment(facts.started_at),
+        "user": facts.user,
+        "machine": facts.machine,
+        "git_commit": facts.git_commit,
+        "git_dirty": facts.git_dirty,
+        "ci": facts.ci,
+        "model_facts": {},
+        "takeover": facts.takeover,
+        "workers": facts.workers,
+        "plugin_version": facts.plugin_version,
+        "status": "running",
+    }
+    return _insert_one(connection, tables.runs, row)
+
+
+def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
+    """One measurement of a cell with its samples and aggregates; gives back the measurement's id."""
+    cell_id = _insert_one(connection, tables.cells, _cell_row(run_id, record))
+    _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in record.samples])
+    _insert_all(
+        connection,
+        tables.aggregates,
+        [
+            {"cell_id": cell_id, "metric": metric, **asdict(aggregate)}
+            for metric, aggregate in record.aggregates.items()
+            if _is_storable(aggregate)
+        ],
+    )
+    return cell_id
+
+
+def update_run_facts(connection: Connection, run_id: int, record: CellRecord) -> None:
+    """What a cell learned about server and model, entered in its run; what it did not learn stays as it was."""
+    values: dict[str, Any] = {}
+    if record.server:
+        values["server_facts"] = asdict(record.server)
+        if record.server.engine_build:
+            values["engine_build"] = record.server.engine_build
+    if record.model:
+        known = connection.scalar(select(tables.runs.c.model_facts).where(tables.runs.c.id == run_id))
+        values["model_facts"] = {**(known or {}), record.identity["model"]: asdict(record.model)}
+    if values:
+        connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
+
+
+def insert_verdicts(connection: Connection, cell_id: int, verdicts: Iterable[Verdict]) -> None:
+    """The verdicts on one measurement, dated now."""
+    judged_at = datetime.now(UTC)
+    rows = [{"cell_id": cell_id, "judged_at": judged_at, **asdict(verdict)} for verdict in verdicts]
+    _insert_all(connection, tables.verdicts, rows)
+
+
+def finish_run(connection: Connection, run_id: int, status: RunStatus) -> None:
+    """How a run ended; it ended now."""
+    connection.execute(
+        update(tables.runs).where(tables.runs.c.id == run_id).values(status=status, finished_at=datetime.now(UTC))
+    )
+
+
+def _name_id(connection: Connection, table: Table, name: str) -> int:
+    """The id of a named row, made where it is missing; two runners may do so at once."""
+    make = _INSERTS[connection.dialect.name](table).values(name=name, first_seen_at=datetime.now(UTC))
+    connection.execute(make.on_conflict_do_nothing(index_elements=[table.c.name]))
+    return int(connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one())
+
+
+def _insert_one(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
+    key: Any = connection.execute(insert(table).values(row)).inserted_primary_key
+    return int(key[0])
+
+
+def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:  # no rows at all would mean one row of defaults
+        connection.execute(insert(table), rows)
+
+
+def _cell_row(run_id: int, record: CellRecord) -> dict[str, Any]:
+    identity = record.identity
+    return {
+        "run_id": run_id,
+        "node_id": record.node_id,
+        "cell_key": record.cell_key,
+        "model": identity["model"],
+        "kind": identity["kind"],
+        "prompt_tokens": identity["prompt_tokens"],
+        "output_tokens": identity["output_tokens"],
+        "concurrency": identity["concurrency"],
+        "sampling": identity["sampling"],
+        "request": identity["request"],
+        "cache": identity["cache"],
+        "started_at": moment(record.started_at),
+        "total_tok_s": record.total_tok_s,
+        "worker": record.worker,
+        "engine_build": record.server.engine_build if record.server else None,
+        "model_facts": asdict(record.model) if record.model else None,
+        "error": record.error,
+    }
+
+
+def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:
+    row = {name: getattr(sample, name) for name in _SAMPLE_FIELDS}
+    return {**row, "cell_id": cell_id, "queue_ms": sample.queue_ms, "started_at": moment(sample.started_at)}
+
+
+def _is_storable(aggregate: Aggregate) -> bool:
+    """Whether its statistics are numbers; one that is not says nothing that could be compared."""
+    return all(math.isfinite(value) for value in asdict(aggregate).values() if value is not None)

@@ -1,0 +1,39 @@
+"""Room 2: the socket. Requests out, bytes back with the kernel's clock on them; the only place that touches a socket.
+
+In the order one request walks:
+
+- ``clients``     where callers come in: one client for streams that are measured, one for all other requests
+- ``transport``   one request through all of the below; read this first
+- ``http1``       the request as bytes; the answer's bytes as header and body; when an answer may have ended
+- ``connection``  a fresh TCP connection, written with the clock in hand; ``tls`` is its cipher where asked
+- ``inbox``       bytes and stamps while the answer runs, and nothing else
+- ``clock``       the kernel's stamps on the monotonic clock
+- ``exchange``    what came of it: arrival times of every byte; server-sent events with theirs
+- ``sse``         bytes -> server-sent events
+- ``failures``    what can go wrong, as the sample names it
+
+Once the status line came nothing is raised: ``exchange.failure`` says what cut the answer short. Before it, httpx's own
+errors are raised and ``failure_of`` names them. asyncio only.
+"""
+
+from pytest_boobench.wire.clients import control_client, stream_client, tls_context
+from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events, exchange_of
+from pytest_boobench.wire.failures import Failure, failure_of
+from pytest_boobench.wire.sse import Message, SseDecoder
+from pytest_boobench.wire.transport import StampingTransport
+
+__all__ = [
+    "Arrival",
+    "Event",
+    "Exchange",
+    "Failure",
+    "Message",
+    "SseDecoder",
+    "StampingTransport",
+    "control_client",
+    "events",
+    "exchange_of",
+    "failure_of",
+    "stream_client",
+    "tls_context",
+]

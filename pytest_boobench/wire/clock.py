@@ -1,0 +1,105 @@
+"""Room 2: the clocks. The kernel stamps arriving bytes by the wall clock; all else here is the monotonic clock."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pytest_boobench.metrics import ClockKind
+
+Ancillary = Sequence[tuple[int, int, bytes]]
+"""What ``recvmsg`` hands over beside the bytes: level, type, data."""
+
+ANCILLARY_BYTES = 64
+"""Room for one stamp of either layout."""
+
+_LAYOUTS = {
+    64: struct.Struct("=qq"),  # SO_TIMESTAMPNS_NEW, Linux 5.1: 64 bits everywhere
+    35: struct.Struct("@ll"),  # SO_TIMESTAMPNS
+}
+"""Linux's socket option, which is also its message's type -> layout of (seconds, nanoseconds). Python names neither."""
+
+_PAIRED_READINGS = 5
+_STEP_NS = 1_000_000
+
+
+class Read(NamedTuple):
+    """The bytes of one read, and the monotonic clock right after it. A tuple: one is made per read of a live stream."""
+
+    data: bytes
+    ancillary: Ancillary
+    read_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """The arrival of each read on the monotonic clock, nanoseconds, all by one clock."""
+
+    clock: ClockKind
+    arrival_ns: tuple[int, ...]
+    client_lag_ms: float | None
+    """Longest time from the kernel's stamp to the moment Python had the bytes; blank without kernel stamps."""
+    clock_step: bool
+    """Whether the wall clock was set while the reads came in."""
+
+
+def ask_for_kernel_stamps(sock: socket.socket) -> bool:
+    """Makes the kernel stamp what this socket receives; False where it cannot."""
+    if sys.platform != "linux":
+        return False
+    for option in _LAYOUTS:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            return True
+    return False
+
+
+def hold_kernel_stamps() -> socket.socket:
+    """A socket that keeps the kernel's stamping on while it is open.
+
+    Linux starts stamping a little after the first socket asks and stops with the last one, so a lone connection's first
+    bytes would come without.
+    """
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ask_for_kernel_stamps(keeper)
+    return keeper
+
+
+def kernel_ns(ancillary: Ancillary) -> int | None:
+    """The kernel's stamp on a read, wall-clock nanoseconds; blank where there is none."""
+    for level, kind, data in ancillary:
+        layout = _LAYOUTS.get(kind)
+        if level == socket.SOL_SOCKET and layout is not None and len(data) == layout.size:
+            seconds, nanoseconds = layout.unpack(data)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return None
+
+
+def wall_offset_ns() -> int:
+    """What the wall clock is ahead of the monotonic one, from the tightest of a few paired readings."""
+    readings = []
+    for _ in range(_PAIRED_READINGS):
+        before_ns = time.monotonic_ns()
+        wall_ns = time.time_ns()
+        after_ns = time.monotonic_ns()
+        readings.append((after_ns - before_ns, wall_ns - (before_ns + after_ns) // 2))
+    return min(readings)[1]
+
+
+def stamp(reads: Sequence[Read], offset_before_ns: int, offset_after_ns: int) -> Stamps:
+    """The arrivals of reads, by the kernel's clock where it stamped all of them and nobody set the wall clock.
+
+    Else by the time Python had them: late by Python's lag, but never mixed and never moved by a clock step.
+    """
+    clock_step = abs(offset_after_ns - offset_before_ns) > _STEP_NS
+    kernel = [ns - offset_before_ns for read in reads if (ns := kernel_ns(read.ancillary)) is not None]
+    if clock_step or not reads or len(kernel) < len(reads):
+        return Stamps("user", tuple(read.read_ns for read in reads), None, clock_step)
+    lag_ns = max(read.read_ns - arrival_ns for read, arrival_ns in zip(reads, kernel, strict=True))
+    return Stamps("kernel", tuple(kernel), max(lag_ns, 0) / 1e6, clock_step)

@@ -1,0 +1,163 @@
+"""Room 2: one fresh TCP connection, its opening timed apart, its last write taken with the clock in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from typing import Any
+
+import httpx
+
+from pytest_boobench import units
+from pytest_boobench.wire.clock import ANCILLARY_BYTES, Ancillary, ask_for_kernel_stamps
+from pytest_boobench.wire.tls import Tls
+
+_READ_BYTES = 65_536
+_LAST_WRITE_BYTES = 16_384
+_PORTS = {"http": 80, "https": 443}
+_POLL_S = 0.001
+
+
+class Connection:
+    """A connected, non-blocking socket, with TLS on it where ``tls`` is given."""
+
+    def __init__(self, sock: socket.socket, where: str, *, stamped: bool, tls: Tls | None, connect_ms: float) -> None:
+        self.sock = sock
+        self.where = where
+        """Host and port, as messages begin."""
+        self.tls = tls
+        self.connect_ms = connect_ms
+        self.last_write_ns = time.monotonic_ns()
+        """The monotonic clock right before the last write; of a request that is out: of its last byte."""
+        self._stamped = stamped
+
+    def receive(self) -> tuple[bytes, Ancillary]:
+        """What has arrived, empty at the end, as the socket has it: under TLS, ciphertext. Raises OSError."""
+        if self._stamped:
+            data, ancillary, _, _ = self.sock.recvmsg(_READ_BYTES, ANCILLARY_BYTES)
+            return data, ancillary
+        return self.sock.recv(_READ_BYTES), ()
+
+    async def receive_later(self) -> bytes:
+        """What arrives next, for event loops that cannot watch a socket."""
+        return await asyncio.get_running_loop().sock_recv(self.sock, _READ_BYTES)
+
+    async def send(self, message: bytes, answered: asyncio.Future[Any]) -> str | None:
+        """Writes a request; returns why not all of it went out: the connection was lost, or it was answered before.
+
+        It goes out in two parts, so that the clock before the last write is the clock of a small one.
+        """
+        message = self.tls.seal(message) if self.tls else message
+        cut = max(len(message) - _LAST_WRITE_BYTES, 0)
+        try:
+            out = await self._write(message[:cut], answered) and await self._write(message[cut:], answered)
+        except OSError as error:
+            return reason(error)
+        return None if out else "the connection ended"
+
+    async def _write(self, part: bytes, answered: asyncio.Future[Any]) -> bool:
+        rest = memoryview(part)
+        while rest and not answered.done():
+            self.last_write_ns = time.monotonic_ns()
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                await self._until_writable(answered)
+        return not rest
+
+    async def _until_writable(self, answered: asyncio.Future[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        writable: asyncio.Future[None] = loop.create_future()
+        try:
+            loop.add_writer(self.sock, _wake, writable)
+        except NotImplementedError:
+            await asyncio.sleep(_POLL_S)
+            return
+        try:
+            await asyncio.wait((writable, answered), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_writer(self.sock)
+
+    def close(self) -> None:
+        """Closes the socket; the peer sees it at once, also in the middle of an answer."""
+        self.sock.close()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def connect(url: httpx.URL, tls_context: ssl.SSLContext, connect_s: float) -> Connection:
+    """Opens a connection to a URL's host, trying each of its addresses; ``connect_s`` bounds all of it, TLS included.
+
+    Raises httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol.
+    """
+    if url.scheme not in _PORTS:
+        raise httpx.UnsupportedProtocol(f"{url.host}: cannot speak {url.scheme!r}, expected http or https")
+    host, port = url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    began_ns = time.monotonic_ns()
+    try:
+        async with asyncio.timeout(connect_s):
+            sock, stamped = await _reach(url.raw_host, port)
+            tls = await _secure(sock, tls_context, host) if url.scheme == "https" else None
+    except TimeoutError:
+        limit = units.quantity(connect_s, "s")
+        raise httpx.ConnectTimeout(f"{where}: no connection within {limit}") from None
+    except OSError as error:
+        raise httpx.ConnectError(f"{where}: {reason(error)}, expected a server that answers there") from error
+    connect_ms = (time.monotonic_ns() - began_ns) / 1e6
+    return Connection(sock, where, stamped=stamped, tls=tls, connect_ms=connect_ms)
+
+
+async def _reach(host: bytes, port: int) -> tuple[socket.socket, bool]:
+    loop = asyncio.get_running_loop()
+    errors = []
+    for family, kind, protocol, _, address in await _addresses(host, port):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stamped = ask_for_kernel_stamps(sock)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            errors.append(error)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock, stamped
+    raise errors[0]
+
+
+async def _addresses(host: bytes, port: int) -> list[tuple[Any, ...]]:
+    try:  # an address needs no look-up, and so no thread
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except socket.gaierror:
+        return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+async def _secure(sock: socket.socket, tls_context: ssl.SSLContext, host: str) -> Tls:
+    tls = Tls(tls_context, host)
+    try:
+        await tls.shake_hands(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return tls
+
+
+def reason(error: OSError) -> str:
+    """The system's words for an error of a socket, in lower case."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({(error.reason or str(error)).lower().replace('_', ' ')})"
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return str(error.strerror or error).lower()
+    return os.strerror(error.errno).lower()

@@ -1,0 +1,100 @@
+"""Room 2: what came of one request on the wire: its answer's bytes, each with its time of arrival."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import httpx
+
+from pytest_boobench.metrics import ClockKind
+from pytest_boobench.wire.failures import Failure
+from pytest_boobench.wire.sse import SseDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When the bytes of the body up to ``end`` (one past the last of them) and after the arrival before were there."""
+
+    end: int
+    stamp_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and its answer. ``_ns`` is the monotonic clock in nanoseconds, ``_ms`` counts from ``sent_ns``."""
+
+    connect_ms: float
+    """Duration of name lookup, connecting and TLS together; over before ``sent_ns``."""
+    sent_at: float
+    """When the request was sent, seconds since 1970 UTC."""
+    sent_ns: int
+    """Right before the write of the request's last byte."""
+    headers_ns: int
+    """Arrival of the last byte of the answer's header."""
+    end_ns: int
+    """Arrival of the last byte that came."""
+    body: bytes
+    """The body as it came, framing removed."""
+    arrivals: tuple[Arrival, ...]
+    """Ascending in both; the last one's ``end`` is the body's length."""
+    clock: ClockKind
+    """Whose clock all arrivals are by."""
+    client_lag_ms: float | None
+    """Longest time from the kernel's stamp to the moment Python had the bytes; blank without kernel stamps."""
+    clock_step: bool
+    """Whether the wall clock was set meanwhile; the arrivals are then by the user clock and right, though late."""
+    failure: Failure | None
+    """What cut the answer short; blank where HTTP says that it is whole."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole as HTTP counts; whether its events are is for their reader to say."""
+        return self.failure is None
+
+    @property
+    def headers_ms(self) -> float:
+        """Arrival of the end of the answer's header."""
+        return self._ms(self.headers_ns)
+
+    @property
+    def e2e_ms(self) -> float:
+        """Arrival of the end of the answer."""
+        return self._ms(self.end_ns)
+
+    def arrival_ms(self, end: int) -> float:
+        """When the first ``end`` bytes of the body were all there."""
+        index = bisect_left(self.arrivals, end, key=lambda arrival: arrival.end)
+        return self._ms(self.arrivals[index].stamp_ns)
+
+    def _ms(self, stamp_ns: int) -> float:
+        return (stamp_ns - self.sent_ns) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event of an answer."""
+
+    data: str
+    event: str
+    """Its type, ``message`` where the server names none."""
+    arrival_ms: float
+    """When the last byte of its data was there, from ``sent_ns``; not when the blank line after it was."""
+
+
+def exchange_of(response: httpx.Response) -> Exchange:
+    """What the stamping transport saw of a response."""
+    exchange: Exchange = response.extensions["exchange"]
+    return exchange
+
+
+def events(exchange: Exchange) -> list[Event]:
+    """The server-sent events of an answer, in order.
+
+    An event without the blank line after it counts where the answer is whole, and is dropped where it was cut short.
+    """
+    decoder = SseDecoder()
+    messages = decoder.feed(exchange.body)
+    if exchange.complete:
+        messages += decoder.close()
+    return [Event(message.data, message.event, exchange.arrival_ms(message.end)) for message in messages]

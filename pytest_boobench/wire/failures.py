@@ -1,0 +1,50 @@
+"""Room 2: what can go wrong on the wire, in the words of a sample's failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import httpx
+
+from pytest_boobench.metrics import FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request has no whole answer; ``text`` is "where: what is wrong, what would be right"."""
+
+    kind: FailureKind
+    text: str
+
+
+_ERRORS: dict[FailureKind, type[httpx.TransportError]] = {
+    "connect": httpx.WriteError,
+    "stalled": httpx.ReadTimeout,
+    "timeout": httpx.TimeoutException,
+    "truncated": httpx.ReadError,
+    "protocol": httpx.RemoteProtocolError,
+}
+
+_KINDS: tuple[tuple[type[httpx.RequestError], FailureKind], ...] = (
+    (httpx.ConnectTimeout, "connect"),  # before TimeoutException, its parent
+    (httpx.PoolTimeout, "connect"),
+    (httpx.ReadTimeout, "stalled"),
+    (httpx.WriteTimeout, "stalled"),
+    (httpx.TimeoutException, "timeout"),
+    (httpx.ReadError, "truncated"),
+    (httpx.CloseError, "truncated"),
+    (httpx.NetworkError, "connect"),
+    (httpx.ProxyError, "connect"),
+    (httpx.UnsupportedProtocol, "connect"),
+)
+
+
+def error_of(failure: Failure) -> httpx.TransportError:
+    """The httpx error for a request that got no status line."""
+    return _ERRORS[failure.kind](failure.text)
+
+
+def failure_of(error: httpx.RequestError) -> Failure:
+    """The failure that an httpx error stands for, of the stamping transport's or of plain httpx's own."""
+    kind: FailureKind = next((kind for known, kind in _KINDS if isinstance(error, known)), "protocol")
+    return Failure(kind, str(error) or type(error).__name__)

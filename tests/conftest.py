@@ -1,0 +1,95 @@
+"""What the tests share: a real llama.cpp server for the whole run, and a bench folder that pytest is run over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpcore  # noqa: F401  # in-process pytester forgets modules that were first imported inside of it
+import httpx  # noqa: F401
+import hypothesis.strategies  # noqa: F401
+import pytest
+import sqlalchemy.orm  # noqa: F401
+import yaml
+
+import pytest_boobench.plugin.activate
+import pytest_boobench.plugin.recorder
+import pytest_boobench.plugin.workers
+import pytest_boobench.store
+import pytest_boobench.walk  # noqa: F401
+from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
+
+CHECKOUT = Path(__file__).parent.parent
+LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
+"""Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
+
+
+def _stamp(path: Path) -> float | None:
+    return path.stat().st_mtime if path.exists() else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _users_store_is_left_alone() -> Iterator[None]:
+    store = CHECKOUT / ".boobench" / "store.db"
+    before = _stamp(store)
+    yield
+    assert _stamp(store) == before, f"a test wrote to {store}: give its pytest run a rootdir of its own"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BOOBENCH_") or name == "PYTEST_ADDOPTS"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A real llama.cpp server that lives as long as the tests."""
+    with start(LIGHT, cache=tmp_path_factory.mktemp("models")) as server:
+        yield server
+
+
+class BenchFolder:
+    """A folder with suites and a hosts file, and pytest run over it."""
+
+    def __init__(self, pytester: pytest.Pytester, url: str) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        self.hosts: dict[str, Mapping[str, object]] = {"llama": {"server": "llama-server", "url": url}}
+        self.write_hosts()
+        pytester.makeini("[pytest]\nfilterwarnings = error\n")
+
+    def write_hosts(self, **more: Mapping[str, object]) -> None:
+        self.hosts |= more
+        (self.path / "boobench.hosts.yaml").write_text(yaml.safe_dump({"hosts": dict(self.hosts)}), encoding="utf-8")
+
+    def write_suite(self, name: str = "smoke", file: str | None = None, **changed: object) -> Path:
+        """A suite of two small cells, but for what is said otherwise; None leaves a field out."""
+        fields: dict[str, object] = {
+            "suite": name,
+            "hosts": ["llama"],
+            "models": ["tiny-chat"],
+            "grid": {"prompt_tokens": [16, 32], "output_tokens": [4]},
+            "samples": 2,
+            **changed,
+        }
+        path = self.path / (file or f"{name}.boobench.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said = {key: value for key, value in fields.items() if value is not None}
+        path.write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+        return path
+
+    def run(self, *args: str) -> pytest.RunResult:
+        """``pytest --boobench …`` in this process: fast, and its code counts as covered."""
+        return self.pytester.runpytest_inprocess("--boobench", "-p", "no:cacheprovider", *args)
+
+    def run_apart(self, *args: str) -> pytest.RunResult:
+        """The same in a process of its own, as xdist and everything about process ends needs it."""
+        return self.pytester.runpytest_subprocess("--boobench", *args)
+
+
+@pytest.fixture
+def bench(pytester: pytest.Pytester, llama: EmbeddedServer) -> BenchFolder:
+    """An empty bench folder whose host ``llama`` is the tests' server."""
+    return BenchFolder(pytester, llama.url)

@@ -1,0 +1,83 @@
+"""Room 4: samples -> Aggregates."""
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_boobench.aggregate import condense, describe_failures, percentile, summarize, total_tok_s
+from tests.making import make_sample
+
+FINITE = st.floats(min_value=-1e9, max_value=1e9)
+
+
+def test_condense_by_hand() -> None:
+    found = condense([3.0, 1.0, 2.0, 4.0])
+    assert found is not None
+    assert (found.n, found.mean, found.median, found.min, found.max) == (4, 2.5, 2.5, 1.0, 4.0)
+    assert found.stdev == pytest.approx(statistics.stdev([1, 2, 3, 4]))
+    assert (found.p50, found.p90) == (2.5, pytest.approx(3.7))
+
+
+def test_one_value_has_no_spread_and_none_has_nothing() -> None:
+    one = condense([7.0])
+    assert one is not None
+    assert one.stdev is None
+    assert one.p99 == 7.0
+    assert condense([]) is None
+    assert condense([math.nan, math.inf]) is None
+
+
+@given(st.lists(FINITE, min_size=1, max_size=50), st.floats(min_value=0, max_value=1))
+def test_percentile_lies_between_the_ends_and_agrees_with_the_median(values: list[float], q: float) -> None:
+    ordered = sorted(values)
+    assert ordered[0] <= percentile(ordered, q) <= ordered[-1] or math.isclose(percentile(ordered, q), ordered[0])
+    assert percentile(ordered, 0.5) == pytest.approx(statistics.median(ordered), abs=1e-6)
+
+
+def test_only_good_measured_samples_count() -> None:
+    samples = [
+        make_sample(decode_tok_s=10.0, ttft_ms=5.0),
+        make_sample(decode_tok_s=20.0, ttft_ms=math.nan),
+        make_sample(decode_tok_s=999.0, phase="warmup"),
+        make_sample(decode_tok_s=999.0, failure="truncated"),
+    ]
+    found = summarize(samples, "chat")
+    assert found["decode_tok_s"].median == 15.0
+    assert found["ttft_ms"].n == 1
+    assert "embed_tok_s" not in found
+    assert "prefill_tok_s" not in found
+
+
+def test_total_is_over_the_wall_of_all_lanes() -> None:
+    lanes = [
+        make_sample(lane=0, offset_ms=0.0, e2e_ms=1000.0, output_tokens=50, prompt_tokens=7),
+        make_sample(lane=1, offset_ms=500.0, e2e_ms=1500.0, output_tokens=50, prompt_tokens=7),
+    ]
+    assert total_tok_s(lanes, "chat") == pytest.approx(50.0)
+    assert total_tok_s(lanes, "embedding") == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [],
+        [make_sample(e2e_ms=10.0)],
+        [make_sample(output_tokens=5)],
+        [make_sample(e2e_ms=0.0, output_tokens=5)],
+        [make_sample(e2e_ms=10.0, output_tokens=5, failure="stalled")],
+    ],
+)
+def test_total_never_divides_by_nothing(samples: list) -> None:
+    assert total_tok_s(samples, "chat") is None
+
+
+def test_failures_by_kind() -> None:
+    failed = [
+        make_sample(failure="status", failure_text="500: no slot"),
+        make_sample(failure="truncated", failure_text="no [DONE]"),
+        make_sample(failure="status", failure_text="500: other"),
+    ]
+    assert describe_failures(failed) == "2 × status: 500: no slot; 1 × truncated: no [DONE]"

@@ -1,0 +1,63 @@
+"""Room 0: numbers as text and back."""
+
+import math
+
+import pytest
+
+from pytest_boobench import units
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (math.inf, "–"),
+        (0, "0.00"),
+        (0.0341, "0.034"),
+        (9.876, "9.88"),
+        (41.23, "41.2"),
+        (1234.4, "1234"),
+        (-41.23, "-41.2"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert units.number(value) == text
+
+
+def test_quantity_has_a_unit_only_where_there_is_a_number() -> None:
+    assert units.quantity(41.23, "tok/s") == "41.2 tok/s"
+    assert units.quantity(None, "tok/s") == "–"
+    assert units.quantity(3, "") == "3.00"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "percent", "change"),
+    [
+        (-0.173, "17.3 %", "−17.3 %"),
+        (0.1, "10 %", "+10.0 %"),
+        (0.0, "0 %", "+0.0 %"),
+        (None, "–", "–"),
+        (math.inf, "–", "–"),
+    ],
+)
+def test_ratios(ratio: float | None, percent: str, change: str) -> None:
+    assert units.percent(ratio) == percent
+    assert units.change(ratio) == change
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("250ms", 0.25), (" 2 h ", 7200)])
+def test_parse_duration(text: str, seconds: float) -> None:
+    assert units.parse_duration(text) == seconds
+
+
+def test_parse_duration_says_what_would_be_right() -> None:
+    with pytest.raises(ValueError, match=r"^expected a time such as 30s, 5m or 250ms, got 'soon'$"):
+        units.parse_duration("soon")
+
+
+def test_parse_percent() -> None:
+    assert units.parse_percent("10%") == 0.1
+    assert units.parse_percent(" 2.5 % ") == 0.025
+    with pytest.raises(ValueError, match=r"^expected a percentage such as 10%, got '10'$"):
+        units.parse_percent("10")

@@ -1,0 +1,935 @@
+"""The wire against real sockets: whole answers, every fault, both clocks, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_boobench import wire
+from pytest_boobench.suite.cell import Timeouts
+from pytest_boobench.wire import clock, connection
+from pytest_boobench.wire.clock import Read, Stamps, stamp
+from pytest_boobench.wire.http1 import Answer, serialize
+from tests.fault_server import JSON, TOKENS, FaultServer, Peer, closed_port
+
+PATIENT = Timeouts(connect_s=10, first_byte_s=20, stall_s=20, request_s=40)
+HASTY = Timeouts(connect_s=10, first_byte_s=0.2, stall_s=0.2, request_s=5)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="kernel stamps are Linux's")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
+        yield running
+
+
+class BlindLoop(asyncio.SelectorEventLoop):
+    """An event loop that cannot watch sockets for its users, as Windows' proactor loop."""
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    def add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class JumpyLoop(asyncio.SelectorEventLoop):
+    """An event loop that calls a socket readable before it is."""
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        super().add_reader(fd, callback, *args)
+        callback(*args)
+
+
+def run(main: Coroutine[Any, Any, Any], loop: type[asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop) -> Any:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main)
+
+
+async def post(url: str, scenario: str, timeouts: Timeouts = PATIENT, **more: Any) -> httpx.Response:
+    more.setdefault("json", {"model": scenario})
+    async with wire.stream_client(url, {"X-Scenario": scenario}, more.pop("tls", None)) as client:
+        return await client.post("/v1/chat/completions", extensions={"timeouts": timeouts}, **more)
+
+
+def ask(server: FaultServer, scenario: str, timeouts: Timeouts = PATIENT, **more: Any) -> wire.Exchange:
+    return wire.exchange_of(run(post(server.url, scenario, timeouts, **more)))
+
+
+def failure_before_answer(url: str, scenario: str, timeouts: Timeouts = HASTY, **more: Any) -> httpx.TransportError:
+    with pytest.raises(httpx.TransportError) as caught:
+        run(post(url, scenario, timeouts, **more))
+    return caught.value
+
+
+# whole answers
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "body"),
+    [
+        ("length", 200, b'{"object": "list", "data": []}'),
+        ("chunked", 200, b'{"object": "list"}'),
+        ("until_close", 200, b"data: one\n\ndata: [DONE]"),
+        ("slow_headers", 200, b"ok"),
+        ("early_hints", 200, b"{}"),
+        ("no_content", 204, b""),
+        ("status_429", 429, b'{"error": {"code": 429, "message": "concurrency limit"}}'),
+        ("status_500", 500, b'{"error": {"code": 500, "message": "boom"}}'),
+    ],
+)
+def test_reads_an_answer_in_any_framing_and_does_not_wait_for_the_close(
+    server: FaultServer, scenario: str, status: int, body: bytes
+) -> None:
+    response = run(post(server.url, scenario))
+    exchange = wire.exchange_of(response)
+    assert (response.status_code, response.content, exchange.body) == (status, body, body)
+    assert exchange.complete
+    assert exchange.failure is None
+
+
+def test_response_is_httpx_as_ever(server: FaultServer) -> None:
+    response = run(post(server.url, "status_503"))
+    assert response.reason_phrase == "Service Unavailable"
+    assert response.http_version == "HTTP/1.1"
+    assert response.headers["content-type"] == JSON
+    assert response.json() == {"error": {"code": 503, "message": "Loading model"}}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "count", "last"),
+    [
+        ("stream", 8, "[DONE]"),
+        ("pings", 7, "[DONE]"),
+        ("crlf", 5, "[DONE]"),
+        ("crumbs", 5, "[DONE]"),
+        ("until_close", 2, "[DONE]"),
+        ("bad_json", 2, "[DONE]"),
+        ("stream_error", 2, '{"error": {"code": 500, "message": "boom", "type": "server_error"}}'),
+        ("length", 0, None),
+    ],
+)
+def test_events_of_an_answer(server: FaultServer, scenario: str, count: int, last: str | None) -> None:
+    exchange = ask(server, scenario)
+    events = wire.events(exchange)
+    assert exchange.complete
+    assert len(events) == count
+    assert (events[-1].data if events else None) == last
+    arrivals = [event.arrival_ms for event in events]
+    assert arrivals == sorted(arrivals)
+
+
+def test_types_of_events(server: FaultServer) -> None:
+    events = wire.events(ask(server, "crlf"))
+    assert [event.event for event in events] == ["delta"] * len(TOKENS) + ["message"]
+    assert tuple(event.data for event in events[:-1]) == TOKENS
+
+
+def test_sends_the_request_as_written_on_a_connection_of_its_own(server: FaultServer) -> None:
+    run(post(server.url, "length", content=b'{"a": 1}', headers={"Connection": "keep-alive", "X-Key": "k"}))
+    seen = server.seen[-1]
+    assert (seen.method, seen.target, seen.body) == ("POST", "/v1/chat/completions", b'{"a": 1}')
+    assert seen.headers["connection"] == "close"
+    assert seen.headers["accept-encoding"] == "identity"
+    assert seen.headers["content-length"] == "8"
+    assert seen.headers["host"] == f"127.0.0.1:{server.port}"
+    assert seen.headers["x-key"] == "k"
+
+
+def test_answer_to_head_has_no_body(server: FaultServer) -> None:
+    async def head() -> httpx.Response:
+        async with wire.stream_client(server.url) as client:
+            return await client.head("/length")
+
+    response = run(head())
+    assert wire.exchange_of(response).complete
+    assert response.headers["content-length"] == "30"
+    assert response.content == b""
+
+
+# arrivals
+
+
+@pytest.mark.parametrize("scenario", ["stream", "crumbs", "chunked", "length", "until_close", "truncated"])
+def test_arrivals_cover_the_body_in_order(server: FaultServer, scenario: str) -> None:
+    exchange = ask(server, scenario)
+    ends = [arrival.end for arrival in exchange.arrivals]
+    stamps = [arrival.stamp_ns for arrival in exchange.arrivals]
+    assert ends == sorted(set(ends))
+    assert ends[-1] == len(exchange.body)
+    assert [exchange.headers_ns, *stamps, exchange.end_ns] == sorted([exchange.headers_ns, *stamps, exchange.end_ns])
+    assert exchange.sent_ns <= exchange.headers_ns
+    assert 0 <= exchange.headers_ms <= exchange.arrival_ms(1) <= exchange.arrival_ms(len(exchange.body))
+    assert exchange.arrival_ms(len(exchange.body)) <= exchange.e2e_ms
+
+
+def test_no_byte_arrives_before_it_was_sent() -> None:
+    async def tell_time(peer: Peer) -> None:
+        await peer.head()
+        for _ in range(20):
+            await peer.event(str(time.monotonic_ns()))
+        await peer.chunk(b"")
+
+    with FaultServer({"tell_time": tell_time}) as server:
+        exchange = ask(server, "tell_time")
+    events = wire.events(exchange)
+    assert len(events) == 20
+    assert all(exchange.sent_ns + event.arrival_ms * 1e6 > int(event.data) for event in events)
+
+
+def test_an_event_arrives_with_its_data_and_not_with_the_blank_line_after_it() -> None:
+    async def late_blank_lines(peer: Peer) -> None:
+        await peer.head()
+        for piece in (b"data: one", b"\n\ndata: two", b"\n\n"):
+            await peer.chunk(piece)
+            await asyncio.sleep(0.02)
+        await peer.chunk(b"")
+
+    with FaultServer({"late": late_blank_lines}) as server:
+        exchange = ask(server, "late")
+    first, second, _ = exchange.arrivals
+    assert [exchange.sent_ns + event.arrival_ms * 1e6 for event in wire.events(exchange)] == pytest.approx(
+        [first.stamp_ns, second.stamp_ns]
+    )
+
+
+def test_sent_at_is_the_wall_clock_of_the_request(server: FaultServer) -> None:
+    before = time.time()
+    exchange = ask(server, "length")
+    assert before <= exchange.sent_at <= time.time()
+    assert exchange.connect_ms > 0
+
+
+@on_linux
+def test_kernel_stamps_hold_while_python_is_busy(server: FaultServer) -> None:
+    async def busy() -> wire.Exchange:
+        requests = len(server.seen)
+        answer = asyncio.create_task(post(server.url, "length"))
+        while len(server.seen) == requests:
+            await asyncio.sleep(0)
+        time.sleep(0.3)
+        return wire.exchange_of(await answer)
+
+    exchange = run(busy())
+    assert exchange.clock == "kernel"
+    assert exchange.client_lag_ms is not None
+    assert exchange.client_lag_ms > exchange.e2e_ms
+
+
+def test_user_clock_where_the_kernel_gives_no_stamps(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ask_for_kernel_stamps", lambda sock: False)
+    exchange = ask(server, "stream")
+    assert (exchange.clock, exchange.client_lag_ms) == ("user", None)
+    assert len(wire.events(exchange)) == 8
+
+
+@pytest.mark.parametrize(
+    ("scenario", "failure"),
+    [
+        ("stream", None),
+        ("until_close", None),
+        ("truncated", "the connection was closed before the end of the answer"),
+        ("reset", "connection reset by peer before the end of the answer"),
+        ("stall", "no byte for 0.200 s before the end of the answer"),
+    ],
+)
+def test_user_clock_on_loops_that_cannot_watch_sockets(server: FaultServer, scenario: str, failure: str | None) -> None:
+    exchange = wire.exchange_of(run(post(server.url, scenario, HASTY), BlindLoop))
+    assert exchange.clock == "user"
+    assert (exchange.failure and exchange.failure.text) == (failure and f"127.0.0.1:{server.port}: {failure}")
+
+
+def test_false_alarms_of_the_loop_are_harmless(server: FaultServer) -> None:
+    assert wire.exchange_of(run(post(server.url, "stream"), JumpyLoop)).complete
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, BlindLoop])
+def test_clock_of_a_large_request_starts_with_its_last_byte(loop: type[asyncio.AbstractEventLoop]) -> None:
+    content = b"x" * 30_000_000  # more than the sockets' buffers hold
+
+    def read_late(listener: socket.socket) -> int:
+        peer, _ = listener.accept()
+        with peer:
+            time.sleep(0.1)
+            began_ns = time.monotonic_ns()
+            left = len(content)
+            while left > 0:
+                left -= len(peer.recv(1_000_000))
+            peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            peer.recv(1_000_000)
+        return began_ns
+
+    async def send() -> tuple[int, wire.Exchange]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            reading = asyncio.create_task(asyncio.to_thread(read_late, listener))
+            response = await post(f"http://127.0.0.1:{listener.getsockname()[1]}", "stream", content=content)
+            return await reading, wire.exchange_of(response)
+
+    began_ns, exchange = run(send(), loop)
+    assert exchange.complete
+    assert exchange.sent_ns > began_ns
+
+
+def test_a_large_request_arrives_as_it_was(server: FaultServer) -> None:
+    content = bytes(range(256)) * 40_000
+    assert ask(server, "length", content=content).complete
+    assert server.seen[-1].body == content
+
+
+# the clocks, as arithmetic
+
+
+@on_linux
+@pytest.mark.parametrize(("option", "layout"), [(64, "=qq"), (35, "@ll")])
+def test_reads_both_layouts_of_the_kernels_stamp(option: int, layout: str) -> None:
+    data = struct.pack(layout, 3, 7)
+    assert clock.kernel_ns([(socket.SOL_SOCKET, option, data)]) == 3_000_000_007
+
+
+@pytest.mark.parametrize(
+    "ancillary",
+    [
+        [],
+        [(socket.SOL_SOCKET, 1, bytes(16))],
+        [(socket.IPPROTO_TCP, 64, bytes(16))],
+        [(socket.SOL_SOCKET, 64, bytes(3))],
+    ],
+)
+def test_no_stamp_where_there_is_none(ancillary: clock.Ancillary) -> None:
+    assert clock.kernel_ns(ancillary) is None
+
+
+def read(kernel_ns: int | None, read_ns: int) -> Read:
+    stamps = [] if kernel_ns is None else [(socket.SOL_SOCKET, 64, struct.pack("=qq", 0, kernel_ns))]
+    return Read(b"x", stamps, read_ns)
+
+
+@pytest.mark.parametrize(
+    ("reads", "offset_after_ns", "expected"),
+    [
+        pytest.param(
+            [read(1_100, 200), read(1_300, 2_000_300)], 1_400,
+            Stamps("kernel", (100, 300), 2.0, clock_step=False), id="kernel",
+        ),
+        pytest.param([read(1_300, 200)], 1_000, Stamps("kernel", (300,), 0.0, clock_step=False), id="no negative lag"),
+        pytest.param(
+            [read(1_100, 200), read(None, 400)], 1_000,
+            Stamps("user", (200, 400), None, clock_step=False), id="one unstamped read makes all of them user's",
+        ),
+        pytest.param([read(1_100, 200)], 1_001_001, Stamps("user", (200,), None, clock_step=True), id="step ahead"),
+        pytest.param([read(1_100, 200)], -999_001, Stamps("user", (200,), None, clock_step=True), id="step back"),
+        pytest.param([], 1_000, Stamps("user", (), None, clock_step=False), id="nothing"),
+    ],
+)  # fmt: skip
+def test_stamps(reads: list[Read], offset_after_ns: int, expected: Stamps) -> None:
+    assert stamp(reads, 1_000, offset_after_ns) == expected
+
+
+def test_asks_for_stamps_only_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as sock:
+        assert clock.ask_for_kernel_stamps(sock) is (sys.platform == "linux")
+    assert clock.ask_for_kernel_stamps(sock) is False  # closed: the kernel refuses
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert clock.ask_for_kernel_stamps(sock) is False
+
+
+def test_wall_offset_turns_one_clock_into_the_other() -> None:
+    before_ns = time.time_ns()
+    now_ns = time.monotonic_ns() + clock.wall_offset_ns()
+    assert before_ns - 1_000_000 < now_ns < time.time_ns() + 1_000_000
+
+
+# faults after the status line
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kind", "text"),
+    [
+        ("truncated", "truncated", "the connection was closed before the end of the answer"),
+        ("short_length", "truncated", "the connection was closed before the end of the answer"),
+        ("reset", "truncated", "connection reset by peer before the end of the answer"),
+        ("stall", "stalled", "no byte for 0.200 s before the end of the answer"),
+        (
+            "bad_chunk",
+            "protocol",
+            "the answer is not HTTP as it should be (illegal chunk header: bytearray(b'zz\\r\\n'))",
+        ),
+        (
+            "compressed",
+            "protocol",
+            "the answer is compressed (gzip), expected it plain: its events have no times of their own",
+        ),
+    ],
+)
+def test_what_cuts_an_answer_short_is_said_and_not_raised(
+    server: FaultServer, scenario: str, kind: str, text: str
+) -> None:
+    response = run(post(server.url, scenario, HASTY))
+    exchange = wire.exchange_of(response)
+    assert response.status_code == 200
+    assert not exchange.complete
+    assert exchange.failure == wire.Failure(kind, f"127.0.0.1:{server.port}: {text}")  # type: ignore[arg-type]
+    assert exchange.body
+
+
+@pytest.mark.parametrize("scenario", ["truncated", "reset", "stall", "bad_chunk"])
+def test_events_before_the_fault_are_kept(server: FaultServer, scenario: str) -> None:
+    (event,) = wire.events(ask(server, scenario, HASTY))
+    assert '"Hel"' in event.data
+    assert event.arrival_ms > 0
+
+
+def test_an_unfinished_event_of_a_cut_answer_is_dropped() -> None:
+    async def cut(peer: Peer) -> None:
+        await peer.head()
+        await peer.chunk(b"data: one\n\ndata: tw")
+        peer.leave()
+
+    with FaultServer({"cut": cut}) as server:
+        assert [event.data for event in wire.events(ask(server, "cut"))] == ["one"]
+
+
+def test_whole_request_has_a_limit_of_its_own(server: FaultServer) -> None:
+    exchange = ask(server, "trickle", Timeouts(request_s=0.3))
+    assert exchange.failure == wire.Failure("timeout", f"127.0.0.1:{server.port}: the request took longer than 0.300 s")
+    assert len(wire.events(exchange)) > 1
+
+
+def test_slow_first_byte_may_take_longer_than_a_stall() -> None:
+    async def slow_start(peer: Peer) -> None:
+        await asyncio.sleep(0.3)
+        await peer.answer("200 OK", {})
+
+    with FaultServer({"slow_start": slow_start}) as server:
+        assert ask(server, "slow_start", Timeouts(first_byte_s=20, stall_s=0.1)).complete
+
+
+def test_endless_answers_are_cut_off(server: FaultServer) -> None:
+    async def trickle() -> httpx.Response:
+        transport = wire.StampingTransport(wire.tls_context(), max_answer_bytes=1_000)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.get(f"{server.url}/trickle")
+
+    exchange = wire.exchange_of(run(trickle()))
+    assert exchange.failure is not None
+    assert exchange.failure.kind == "protocol"
+    assert exchange.failure.text.endswith(": the answer is longer than 1000 bytes, which nobody asks for")
+
+
+# faults before the status line
+
+
+@pytest.mark.parametrize(
+    ("scenario", "error", "kind", "text"),
+    [
+        ("hang_up", httpx.ReadError, "truncated", "the connection was closed before an answer came"),
+        ("silent", httpx.ReadTimeout, "stalled", "no byte for 0.200 s before an answer came"),
+        (
+            "garbage",
+            httpx.RemoteProtocolError,
+            "protocol",
+            "the answer is not HTTP, it begins with b'SSH-2.0-OpenSSH_9.6\\r'",
+        ),
+        (
+            "bad_header",
+            httpx.RemoteProtocolError,
+            "protocol",
+            "the answer is not HTTP as it should be (illegal header line: bytearray(b'no colon here'))",
+        ),
+        (
+            "endless_header",
+            httpx.RemoteProtocolError,
+            "protocol",
+            "the answer is not HTTP as it should be (Receive buffer too long)",
+        ),
+    ],
+)
+def test_no_answer(server: FaultServer, scenario: str, error: type[Exception], kind: str, text: str) -> None:
+    caught = failure_before_answer(server.url, scenario)
+    assert type(caught) is error
+    assert wire.failure_of(caught) == wire.Failure(kind, f"127.0.0.1:{server.port}: {text}")  # type: ignore[arg-type]
+
+
+def test_no_answer_within_the_request_limit(server: FaultServer) -> None:
+    caught = failure_before_answer(server.url, "silent", Timeouts(request_s=0.1))
+    assert wire.failure_of(caught) == wire.Failure(
+        "timeout", f"127.0.0.1:{server.port}: the request took longer than 0.100 s"
+    )
+
+
+def test_refusal_before_the_request_is_out(server: FaultServer) -> None:
+    exchange = ask(server, "refuse_early", content=b"x" * 30_000_000)
+    assert exchange.complete
+    assert b"too large" in exchange.body
+
+
+def test_reset_before_the_request_is_out(server: FaultServer) -> None:
+    caught = failure_before_answer(server.url, "reset_early", PATIENT, content=b"x" * 30_000_000)
+    failure = wire.failure_of(caught)
+    assert failure.kind == "connect"
+    assert failure.text.removeprefix(f"127.0.0.1:{server.port}: ") in {
+        "connection reset by peer before the request was out",  # as the write met it
+        "broken pipe before the request was out",
+        "the connection ended before the request was out",  # as the read met it first
+    }
+
+
+def test_reset_before_the_first_byte_is_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        class Unlucky(asyncio.SelectorEventLoop):
+            async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+                await super().sock_connect(sock, address)
+                peer, _ = listener.accept()
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.close()
+
+        with pytest.raises(httpx.WriteError) as caught:
+            run(post(f"http://127.0.0.1:{port}", "stream"), Unlucky)
+    assert wire.failure_of(caught.value) == wire.Failure(
+        "connect", f"127.0.0.1:{port}: connection reset by peer before the request was out"
+    )
+
+
+def test_nobody_listens() -> None:
+    port = closed_port()
+    caught = failure_before_answer(f"http://127.0.0.1:{port}", "stream")
+    assert wire.failure_of(caught) == wire.Failure(
+        "connect", f"127.0.0.1:{port}: connection refused, expected a server that answers there"
+    )
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_ipv6_address() -> None:
+    port = closed_port()
+    caught = failure_before_answer(f"http://[::1]:{port}", "stream")
+    assert str(caught).startswith(f"[::1]:{port}: ")
+
+
+def test_unknown_host() -> None:
+    caught = failure_before_answer("http://no-such-host.invalid", "stream")
+    assert isinstance(caught, httpx.ConnectError)
+    assert str(caught).startswith("no-such-host.invalid:80: ")
+    assert str(caught).endswith(", expected a server that answers there")
+
+
+def test_tries_each_address_of_a_name(server: FaultServer) -> None:
+    class TwoAddresses(asyncio.SelectorEventLoop):
+        async def getaddrinfo(self, host: Any, port: Any, **how: Any) -> Any:
+            kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            return [(*kind, ("127.0.0.1", closed_port())), (*kind, ("127.0.0.1", port))]
+
+    response = run(post(f"http://two.invalid:{server.port}", "length"), TwoAddresses)
+    assert wire.exchange_of(response).complete
+
+
+def test_only_http() -> None:
+    caught = failure_before_answer("ftp://example.invalid", "stream")
+    assert wire.failure_of(caught) == wire.Failure(
+        "connect", "example.invalid: cannot speak 'ftp', expected http or https"
+    )
+
+
+def test_no_connection_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        port = deaf.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:  # they fill the backlog, so that the next one is not even refused
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        caught = failure_before_answer(f"http://127.0.0.1:{port}", "stream", Timeouts(connect_s=0.2))
+        for sock in waiting:
+            sock.close()
+    assert type(caught) is httpx.ConnectTimeout
+    assert wire.failure_of(caught) == wire.Failure("connect", f"127.0.0.1:{port}: no connection within 0.200 s")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (httpx.ConnectTimeout("late"), wire.Failure("connect", "late")),
+        (httpx.PoolTimeout("full"), wire.Failure("connect", "full")),
+        (httpx.WriteError("lost"), wire.Failure("connect", "lost")),
+        (httpx.ProxyError("no"), wire.Failure("connect", "no")),
+        (httpx.WriteTimeout("stuck"), wire.Failure("stalled", "stuck")),
+        (httpx.CloseError("odd"), wire.Failure("truncated", "odd")),
+        (httpx.ReadTimeout(""), wire.Failure("stalled", "ReadTimeout")),
+        (httpx.RemoteProtocolError("bad"), wire.Failure("protocol", "bad")),
+        (httpx.LocalProtocolError("bad"), wire.Failure("protocol", "bad")),
+        (httpx.DecodingError("bad"), wire.Failure("protocol", "bad")),
+        (httpx.TooManyRedirects("round"), wire.Failure("protocol", "round")),
+    ],
+)
+def test_names_any_error_of_httpx(error: httpx.RequestError, failure: wire.Failure) -> None:
+    assert wire.failure_of(error) == failure
+
+
+# nothing leaks
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, BlindLoop])
+def test_cancelling_closes_the_socket(loop: type[asyncio.AbstractEventLoop]) -> None:
+    async def give_up(server: FaultServer) -> None:
+        request = asyncio.create_task(post(server.url, "stall"))
+        await until(lambda: server.open_connections == 1)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        await until(lambda: server.open_connections == 0)
+
+    with FaultServer() as server:
+        run(give_up(server), loop)
+
+
+def test_an_answer_that_comes_just_after_cancelling_is_left_alone() -> None:
+    complaints: list[dict[str, Any]] = []
+
+    async def answer_later(peer: Peer) -> None:
+        await asyncio.sleep(0.1)
+        await peer.answer("200 OK", {})
+
+    async def give_up(server: FaultServer) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        request = asyncio.create_task(post(server.url, "answer_later"))
+        await until(lambda: bool(server.seen))
+        time.sleep(0.3)  # meanwhile the answer comes, and is found readable in the turn that cancels
+        loop.call_soon(request.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    with FaultServer({"answer_later": answer_later}) as server:
+        run(give_up(server))
+    assert complaints == []
+
+
+@on_linux
+def test_no_descriptor_is_left(server: FaultServer) -> None:
+    async def many() -> None:
+        async with wire.stream_client(server.url) as client:
+            for scenario in ("stream", "truncated", "reset", "length", "silent"):
+                requests = [
+                    client.post(f"/{scenario}", extensions={"timeouts": Timeouts(first_byte_s=0.1)}) for _ in range(4)
+                ]
+                await asyncio.gather(*requests, return_exceptions=True)
+
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    run(many())
+    run(until(lambda: server.open_connections == 0))
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_many_streams_at_once(server: FaultServer) -> None:
+    async def many() -> list[httpx.Response]:
+        async with wire.stream_client(server.url) as client:
+            return await asyncio.gather(*(client.post("/stream") for _ in range(40)))
+
+    exchanges = [wire.exchange_of(response) for response in run(many())]
+    assert all(len(wire.events(exchange)) == 8 and exchange.complete for exchange in exchanges)
+
+
+# secrets
+
+
+def test_a_key_that_cannot_be_sent_is_not_quoted(server: FaultServer) -> None:
+    caught = failure_before_answer(server.url, "stream", headers={"Authorization": "Bearer s3cret\nX"})
+    assert type(caught) is httpx.LocalProtocolError
+    assert str(caught) == ("127.0.0.1: the request's method, path or headers hold characters that HTTP does not allow")
+
+
+@pytest.mark.parametrize("make", [wire.control_client, wire.stream_client])
+def test_a_password_in_the_url_is_sent_and_not_logged(
+    server: FaultServer, make: Callable[[str], httpx.AsyncClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def get() -> httpx.Response:
+        async with make(server.url.replace("//", "//user:s3cret@")) as client:
+            return await client.get("/length")
+
+    with caplog.at_level(logging.DEBUG):
+        assert run(get()).status_code == 200
+    assert server.seen[-1].headers["authorization"] == "Basic dXNlcjpzM2NyZXQ="
+    assert "HTTP Request" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+# clients
+
+
+def test_clients_share_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = wire.tls_context()
+    made: list[object] = []
+    monkeypatch.setattr(ssl, "create_default_context", lambda *args, **how: made.append(how))
+    monkeypatch.setattr(ssl, "SSLContext", lambda *args: made.append(args))
+
+    async def make() -> None:
+        for client in (
+            wire.control_client("https://example.invalid"),
+            wire.control_client("https://example.invalid", {"X": "y"}, shared, proxies_from_env=True),
+            wire.stream_client("https://example.invalid"),
+        ):
+            await client.aclose()
+
+    run(make())
+    assert made == []
+    assert wire.tls_context() is shared
+
+
+@pytest.mark.parametrize("make", [wire.control_client, wire.stream_client])
+def test_proxies_of_the_environment_are_not_used(
+    server: FaultServer, make: Callable[[str], httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+
+    async def get(client: httpx.AsyncClient) -> int:
+        async with client:
+            return (await client.get("/length")).status_code
+
+    assert run(get(make(server.url))) == 200
+
+
+def test_proxies_of_the_environment_are_used_where_asked(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+
+    async def get() -> httpx.Response:
+        async with wire.control_client("http://example.invalid", proxies_from_env=True) as client:
+            return await client.get("/length")
+
+    assert run(get()).status_code == 200
+    assert server.seen[-1].target == "http://example.invalid/length"
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def tls_server(authority: trustme.CA) -> Iterator[FaultServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with FaultServer(tls=context) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("scenario", "count"), [("stream", 8), ("crumbs", 5), ("until_close", 2), ("length", 0)])
+def test_tls_keeps_the_kernels_stamps(
+    tls_server: FaultServer, trusting: ssl.SSLContext, scenario: str, count: int
+) -> None:
+    exchange = ask(tls_server, scenario, tls=trusting)
+    assert exchange.complete
+    assert exchange.clock == ("kernel" if sys.platform == "linux" else "user")
+    assert len(wire.events(exchange)) == count
+
+
+def test_tls_carries_large_messages(tls_server: FaultServer, trusting: ssl.SSLContext) -> None:
+    content = b"x" * 1_000_000
+    assert ask(tls_server, "length", tls=trusting, content=content).complete
+    assert tls_server.seen[-1].body == content
+
+
+@pytest.mark.parametrize("scenario", ["truncated", "drop", "reset"])
+def test_tls_stream_cut_short(tls_server: FaultServer, trusting: ssl.SSLContext, scenario: str) -> None:
+    exchange = ask(tls_server, scenario, tls=trusting)
+    assert exchange.failure is not None
+    assert exchange.failure.kind == "truncated"
+    assert len(wire.events(exchange)) == 1
+
+
+def test_tls_stream_damaged_on_its_way(tls_server: FaultServer, trusting: ssl.SSLContext) -> None:
+    async def damage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A relay that puts a stray record behind the first bytes of the answer."""
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", tls_server.port)
+
+        async def forward() -> None:
+            while data := await reader.read(65_536):
+                far_writer.write(data)
+
+        forwarding = asyncio.create_task(forward())
+        while len(data := await far_reader.read(65_536)) and not tls_server.seen[requests:]:
+            writer.write(data)
+        writer.write(b"\x17\x03\x03\x00\x05wrong")
+        await forwarding
+        far_writer.close()
+        writer.close()
+
+    async def through_relay() -> httpx.TransportError:
+        relay = await asyncio.start_server(damage, "127.0.0.1", 0)
+        async with relay:
+            url = f"https://127.0.0.1:{relay.sockets[0].getsockname()[1]}"
+            with pytest.raises(httpx.RemoteProtocolError) as caught:
+                await post(url, "stall", tls=trusting)
+            await asyncio.sleep(0.05)
+        return caught.value
+
+    requests = len(tls_server.seen)
+    assert wire.failure_of(run(through_relay())).text.partition(": ")[2].startswith("TLS failed (")
+
+
+def test_untrusted_certificate(tls_server: FaultServer) -> None:
+    caught = failure_before_answer(tls_server.url, "stream")
+    assert type(caught) is httpx.ConnectError
+    assert str(caught) == (
+        f"127.0.0.1:{tls_server.port}: its certificate is not trusted (unable to get local issuer certificate), "
+        "expected a server that answers there"
+    )
+
+
+def test_certificate_of_an_authority_in_a_file(tls_server: FaultServer, authority: trustme.CA, tmp_path: Path) -> None:
+    file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(file))
+    assert ask(tls_server, "length", tls=wire.tls_context(file)).complete
+
+
+def test_certificate_of_anyone(tls_server: FaultServer) -> None:
+    assert ask(tls_server, "length", tls=wire.tls_context(False)).complete
+
+
+def test_certificate_of_another_name(tls_server: FaultServer, trusting: ssl.SSLContext) -> None:
+    caught = failure_before_answer(tls_server.url.replace("127.0.0.1", "localhost"), "stream", tls=trusting)
+    assert "its certificate is not trusted (Hostname mismatch" in str(caught)
+
+
+def test_tls_where_there_is_none(trusting: ssl.SSLContext) -> None:
+    def speak_plain(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65_536)
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async def knock() -> str:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            speaking = asyncio.create_task(asyncio.to_thread(speak_plain, listener))
+            with pytest.raises(httpx.ConnectError) as caught:
+                await post(f"https://127.0.0.1:{port}", "stream", tls=trusting)
+            await speaking
+        return str(caught.value).removeprefix(f"127.0.0.1:{port}: ")
+
+    assert run(knock()) in {
+        "TLS failed (wrong version number), expected a server that answers there",
+        "TLS failed (record layer failure), expected a server that answers there",
+    }
+
+
+def test_tls_peer_that_hangs_up(trusting: ssl.SSLContext) -> None:
+    def hang_up(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65_536)
+
+    async def knock() -> str:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            hanging_up = asyncio.create_task(asyncio.to_thread(hang_up, listener))
+            with pytest.raises(httpx.ConnectError) as caught:
+                await post(f"https://127.0.0.1:{listener.getsockname()[1]}", "stream", tls=trusting)
+            await hanging_up
+        return str(caught.value)
+
+    assert "TLS failed (" in run(knock())
+
+
+def test_tls_peer_that_says_nothing(trusting: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        caught = failure_before_answer(f"https://127.0.0.1:{port}", "stream", Timeouts(connect_s=0.2), tls=trusting)
+    assert wire.failure_of(caught) == wire.Failure("connect", f"127.0.0.1:{port}: no connection within 0.200 s")
+
+
+# the end of an answer, without sockets
+
+HEAD = b"HTTP/1.1 200 OK\r\nServer: x\r\n"
+EVENTS = (b"data: {}\n\n", b"data: 0\r\n\r\n", b"0\r\n\r\n", b"\r\n\r\n", "data: ö\n\n".encode())
+CHUNKS = st.lists(st.sampled_from(EVENTS), max_size=5)
+
+
+def in_chunks(chunks: list[bytes], end: bytes) -> bytes:
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return HEAD + b"transfer-encoding: Chunked\r\n\r\n" + framed + end
+
+
+def with_length(chunks: list[bytes], _: bytes) -> bytes:
+    body = b"".join(chunks)
+    return HEAD + b"CONTENT-LENGTH:  %d\r\n\r\n" % len(body) + body
+
+
+def after_continue(chunks: list[bytes], end: bytes) -> bytes:
+    return b"HTTP/1.1 100 Continue\r\n\r\n" + in_chunks(chunks, end)
+
+
+def an_answer() -> Answer:
+    return serialize(httpx.Request("GET", "http://example.invalid/"))[1]
+
+
+@settings(deadline=None, database=None)
+@given(
+    frame=st.sampled_from([in_chunks, with_length, after_continue]),
+    chunks=CHUNKS,
+    end=st.sampled_from([b"0\r\n\r\n", b"000\r\n\r\n", b"0;ext=1\r\n\r\n", b"0\r\nX-Trailer: 1\r\n\r\n"]),
+    data=st.data(),
+)
+def test_end_is_seen_with_the_last_byte_and_not_before(
+    frame: Callable[[list[bytes], bytes], bytes], chunks: list[bytes], end: bytes, data: st.DataObject
+) -> None:
+    raw = frame(chunks, end)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=8)))
+    pieces = [raw[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    answer, reads = an_answer(), []
+    for piece in pieces:
+        assert not answer.complete
+        reads.append(Read(piece, (), 0))
+        if answer.watch.may_end(piece):
+            answer.catch_up(reads)
+    assert answer.complete
+    assert bytes(answer.body) == b"".join(chunks)
+    assert len(answer.body_ends) == len(reads)
+    assert answer.body_ends[answer.head_read :] == sorted(answer.body_ends[answer.head_read :])
+
+
+def test_a_stream_is_not_decoded_while_it_runs() -> None:
+    answer = an_answer()
+    pieces = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *(b"8\r\ndata: x\n\r\n", b"a\r\ndata: y\r\n\r\n\r\n") * 50]
+    assert not any(answer.watch.may_end(piece) for piece in pieces)
+
+
+def test_an_answer_decodes_no_more_after_an_error() -> None:
+    answer = an_answer()
+    reads = [Read(b"nonsense\r\n\r\n", (), 0)]
+    answer.catch_up(reads)
+    error = answer.error
+    answer.catch_up([*reads, Read(HEAD + b"\r\n", (), 0)])
+    assert error is not None
+    assert (answer.error, answer.head, answer.close()) == (error, None, False)
