@@ -2,7 +2,7 @@
 
 The house, in the order the data walks; every import looks back along it:
 
-- ``errors``, ``units``, ``metrics``   the words: kinds of trouble, numbers as text, what is measured
+- ``errors``, ``units``, ``metrics``, ``facts``   the words: trouble, numbers as text, what is measured and on what
 - ``documents``   YAML text -> plain data that remembers its lines
 - ``suite``       a suite file -> Suite -> Grid -> Cells
 - ``wire``        the socket: requests out, bytes back with the kernel's clock on them

@@ -43,6 +43,11 @@ def change(ratio: float | None) -> str:
     return f"{'−' if ratio < 0 else '+'}{abs(ratio) * 100:.1f} %"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things: ``1 cell``, ``2 cells``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def parse_percent(text: str) -> float:
     """``"10%"`` -> 0.1; raises ValueError with what would be right."""
     match = _PERCENT.match(text)

@@ -269,7 +269,9 @@ def test_the_server_dies_in_the_middle_of_a_cell(bench: BenchFolder, tmp_path: P
         result = bench.run()
         killer.join()
     result.assert_outcomes(passed=2, errors=2)
-    result.stdout.re_match_lines([r"doomed: the host died in the middle of the cell, after \d+ good requests; last: .+"])
+    result.stdout.re_match_lines(
+        [r"doomed: the host died in the middle of the cell, after \d+ good requests; last: .+"]
+    )
     result.stdout.fnmatch_lines(["doomed: no answer from *; is the server running?"])
     ((kept,),) = query(
         bench,
@@ -389,7 +391,7 @@ def test_a_store_that_fails_later_loses_nothing(bench: BenchFolder) -> None:
     )
     result = bench.run()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["the store failed: *; 1 cell is kept in *spool-*.jsonl"])
+    result.stdout.fnmatch_lines(["the store failed: *; 1 cell kept in *spool-*.jsonl"])
     (spool,) = (bench.path / ".boobench").glob("spool-*.jsonl")
     assert len(spool.read_text().splitlines()) == 1
 
@@ -435,7 +437,10 @@ def test_xfail_takes_a_regression_and_saves_nothing(bench: BenchFolder) -> None:
 def test_ci_and_git_facts_are_stored(bench: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_JOB", "bench")
-    for words in (["init", "-q"], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "x"]):
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
         bench.pytester.run("git", *words)
     bench.write_suite()
     bench.run("--junitxml=junit.xml")

@@ -61,3 +61,7 @@ def test_parse_percent() -> None:
     assert units.parse_percent(" 2.5 % ") == 0.025
     with pytest.raises(ValueError, match=r"^expected a percentage such as 10%, got '10'$"):
         units.parse_percent("10")
+
+
+def test_count() -> None:
+    assert [units.count(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]

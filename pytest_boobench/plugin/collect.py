@@ -60,9 +60,8 @@ class Collection:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Cells report the line of the suite file that they come from."""
-        mark = item.get_closest_marker("boobench")
-        if mark is not None and "cell" in mark.kwargs:
-            place = (item.path, mark.kwargs["cell"].line - 1, item.name)
+        if (cell := cell_of(item)) is not None:
+            place = (item.path, cell.line - 1, item.name)
             item.reportinfo = lambda: place  # type: ignore[method-assign]
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -94,9 +93,8 @@ class SuiteFile(pytest.Module):
 
 def cell_of(item: pytest.Item) -> Cell | None:
     """The cell behind a test item, None for everybody else's items."""
-    mark = item.get_closest_marker("boobench")
-    cell = mark.kwargs.get("cell") if mark is not None else None
-    return cell if isinstance(cell, Cell) else None
+    cells = (mark.kwargs.get("cell") for mark in item.own_markers if mark.name == "boobench")
+    return next((cell for cell in cells if isinstance(cell, Cell)), None)
 
 
 def build_module(loaded: Suite) -> types.ModuleType:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_boobench.errors import StoreError
 from pytest_boobench.record import CellRecord, to_plain
+from pytest_boobench.units import count
 
 
 class Spool:
@@ -37,6 +38,5 @@ class Spool:
 
     def describe(self) -> str:
         """What happened, and where the records are."""
-        cells = "1 cell is" if self._count == 1 else f"{self._count} cells are"
-        kept = f"{cells} kept in {self._path}" if self._path else "no file took the records either"
+        kept = f"{count(self._count, 'cell')} kept in {self._path}" if self._path else "no file took the records either"
         return f"the store failed: {self.trouble}; {kept}"

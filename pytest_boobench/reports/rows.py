@@ -19,7 +19,3 @@ class Row:
     verdicts: tuple[Verdict, ...] = ()
     saved: bool = False
     """Whether this session made it a baseline."""
-
-    def verdict_of(self, metric: str) -> Verdict | None:
-        """The verdict on a metric, if it was gated."""
-        return next((verdict for verdict in self.verdicts if verdict.metric == metric), None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pytest_boobench.aggregate import describe_failures
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
-from pytest_boobench.units import number, percent, quantity
+from pytest_boobench.units import count, number, percent, quantity
 
 
 def sentence(verdict: Verdict) -> str:
@@ -43,7 +43,7 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
     ttft = record.aggregates.get("ttft_ms")
     spread = f", TTFT median {quantity(ttft.median, 'ms')}, p95 {quantity(ttft.p95, 'ms')}" if ttft else ""
     build = f", engine {record.server.engine_build}" if record.server and record.server.engine_build else ""
-    lines = [f"host {record.host}{build}; {record.measured} samples{spread}"]
+    lines = [f"host {record.host}{build}; {count(record.measured, 'sample')}{spread}"]
     if baseline is not None:
         lines.append(f"baseline {baseline.name}: {provenance(baseline)}")
     return lines

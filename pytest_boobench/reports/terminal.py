@@ -9,7 +9,7 @@ from typing import Literal
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
-from pytest_boobench.units import BLANK, change, number
+from pytest_boobench.units import BLANK, change, count, number
 
 Colour = Literal["red", "green", "yellow", ""]
 
@@ -131,12 +131,13 @@ def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bo
     without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
     saved = sum(row.saved for row in rows)
     if saved:
-        yield Line(f"{_cells(saved)} saved as baseline {baseline}")
+        yield Line(f"{count(saved, 'cell')} saved as baseline {baseline}")
     if saving and (left := [row for row in rows if not row.saved]):
-        yield Line(f"{_cells(len(left))} not saved: only cells that pass become a baseline", "yellow")
+        yield Line(f"{count(len(left), 'cell')} not saved: only cells that pass become a baseline", "yellow")
     if without and not saving:
         yield Line(
-            f"{_cells(without)} without a baseline {baseline}: passed unjudged; store one with --boobench-save-baseline"
+            f"{count(without, 'cell')} without a baseline {baseline}: passed unjudged; "
+            "store one with --boobench-save-baseline"
         )
     for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
         yield Line(
@@ -145,7 +146,3 @@ def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bo
             "yellow",
         )
     yield Line(f"store: {store}")
-
-
-def _cells(count: int) -> str:
-    return f"{count} cell" if count == 1 else f"{count} cells"
