@@ -45,3 +45,74 @@ class ServerFacts:
     """The engine's own words for its build, as in ``b11549-abc1234``."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Other facts worth keeping, plain JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRequest:
+    """A request on the host that is not ours, as far as the host tells of it."""
+
+    id: str
+    model: str | None = None
+    path: str | None = None
+    user_agent: str | None = None
+    address: str | None = None
+    age_s: float | None = None
+    """Since it began, seconds."""
+    queued: bool | None = None
+    """Whether it still waits for its first byte."""
+
+    def __str__(self) -> str:
+        state = {True: "queued", False: "running", None: "in flight"}[self.queued]
+        age = f" for {self.age_s:.0f} s" if self.age_s is not None else ""
+        known = (self.model, self.path, self.user_agent, f"from {self.address}" if self.address else None)
+        return f"{', '.join(part for part in known if part) or 'a request'} ({state}{age})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What a host has in flight at one moment, ours left out."""
+
+    known: bool
+    """False: the host has no way to tell."""
+    in_flight: tuple[ForeignRequest, ...] = ()
+    recent: tuple[str, ...] = ()
+    """What ended within the last minute, one line each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What a watcher saw on a host while a cell ran; blanks are facts that the host does not give."""
+
+    in_flight_at_start: int | None = None
+    """Foreign requests when the window began."""
+    concurrent_foreign_requests: int | None = None
+    """Distinct foreign requests in the window, those in flight at its start among them."""
+    foreign_tokens: int | None = None
+    """Tokens that foreign requests were charged in the window, prompt and generated together."""
+    model_swaps: int = 0
+    """How often the cell's model left the state ready."""
+    server_restarts: int = 0
+    requests: tuple[ForeignRequest, ...] = ()
+    """The first few of the foreign requests."""
+    notes: tuple[str, ...] = ()
+    """What makes the counts less than certain, in words."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the window was not ours alone."""
+        return bool(
+            self.concurrent_foreign_requests or self.foreign_tokens or self.model_swaps or self.server_restarts
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTraffic:
+    """What of a window's traffic is ours, by the server's own counts in our answers."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    """Evaluated ones: those from the cache are counted apart."""
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    exact: bool = True
+    """False where a request of ours broke off: what it was charged is unknown."""
