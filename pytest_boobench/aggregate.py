@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_boobench.metrics import Kind, Sample, metrics_of
+from pytest_boobench.units import percent, quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,7 @@ def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
     """Metric key -> Aggregate, for the metrics of this kind of cell that have at least one value."""
     good = counted(samples)
     condensed = {
-        metric.key: condense(value for sample in good if (value := metric.of(sample)) is not None)
-        for metric in metrics_of(kind)
+        metric.key: condense(value for sample in good for value in metric.values(sample)) for metric in metrics_of(kind)
     }
     return {key: aggregate for key, aggregate in condensed.items() if aggregate is not None}
 
@@ -92,3 +92,21 @@ def describe_failures(failed: Iterable[Sample]) -> str:
         counts[sample.failure] += 1
         first.setdefault(sample.failure, sample.failure_text)
     return "; ".join(f"{count} × {kind}: {first[kind]}" for kind, count in counts.most_common())
+
+
+BLURRED_SHARE = 0.05
+"""Of a cell's token stamps, how many may be blurred by a late client before its times are not believed."""
+
+
+def find_client_limit(samples: Iterable[Sample]) -> str | None:
+    """Why the client was the bottleneck of these samples, None where it was not."""
+    good = counted(samples)
+    chunks = sum(len(sample.chunk_ms) for sample in good)
+    blurred = sum(sample.blurred_chunks for sample in good)
+    if not chunks or blurred <= BLURRED_SHARE * chunks:
+        return None
+    lag_ms = max((sample.client_lag_ms for sample in good if sample.client_lag_ms is not None), default=None)
+    return (
+        f"the client was the bottleneck: {percent(blurred / chunks)} of the tokens were read late and at once "
+        f"(up to {quantity(lag_ms, 'ms')}); fewer lanes or a less busy client"
+    )

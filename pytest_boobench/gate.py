@@ -68,6 +68,8 @@ def _judge_metric(metric: Metric, record: CellRecord, baseline: Baseline | None,
 
     if now is None or not math.isfinite(now.median):
         return verdict("inconclusive", reason="no sample gives this metric")
+    if record.client_limit:
+        return verdict("inconclusive", reason=record.client_limit)
     if baseline is None:
         return verdict("no baseline")
     if differing := _differences(record, baseline.runs):

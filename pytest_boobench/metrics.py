@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 Phase = Literal["warmup", "measure"]
@@ -25,6 +27,10 @@ FailureKind = Literal[
     "output-length",  # fewer tokens came than were asked for
     "cached",  # a prompt token was reused although the cell says cache: cold
 ]
+
+
+STALL_FACTOR = 5
+"""A gap of more than so many medians is a stall."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,8 @@ class Sample:
     clock: ClockKind | None = None
     client_lag_ms: float | None = None
     """Longest time between the kernel's stamp on bytes and the moment Python read them; blank without kernel stamps."""
+    blurred_chunks: int = 0
+    """Entries of chunk_ms that have the stamp of a later one, since Python read both late and at once."""
     clock_step: bool = False
     """Whether the wall clock was set during the request; its times are then by the user clock."""
     failure: FailureKind | None = None
@@ -94,10 +102,28 @@ class Sample:
             return None
         return self.ttft_ms - self.prompt_ms
 
+    @property
+    def itl_ms(self) -> tuple[float, ...]:
+        """Inter-token latencies: the gaps between chunks, scaled to tokens where chunks carry several.
+
+        Their mean is (last - first chunk) / (tokens - 1). Empty where there is one chunk only.
+        """
+        gaps = [later - earlier for earlier, later in pairwise(self.chunk_ms)]
+        if not gaps or not self.output_tokens or self.output_tokens < 2:
+            return ()
+        tokens_per_gap = max(1.0, (self.output_tokens - 1) / len(gaps))
+        return tuple(gap / tokens_per_gap for gap in gaps)
+
+    @property
+    def stalls(self) -> int:
+        """Gaps between chunks of more than five times their median."""
+        gaps = self.itl_ms
+        return sum(gap > STALL_FACTOR * statistics.median(gaps) for gap in gaps) if gaps else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured quantity; ``key`` is the name of the Sample's attribute."""
+    """One measured quantity; ``key`` is the name of the Sample's attribute, a number or a tuple of them."""
 
     key: str
     title: str
@@ -110,45 +136,36 @@ class Metric:
     gated: bool = False
     """Whether the gate judges it where a suite does not say."""
 
-    def of(self, sample: Sample) -> float | None:
-        """This metric's value in a sample; blank where it is missing or not a finite number."""
-        value = getattr(sample, self.key)
-        return float(value) if value is not None and math.isfinite(value) else None
+    def values(self, sample: Sample) -> tuple[float, ...]:
+        """This metric's finite values in a sample: one, none, or as many as it has gaps."""
+        found = getattr(sample, self.key)
+        several = found if isinstance(found, tuple) else () if found is None else (found,)
+        return tuple(float(value) for value in several if math.isfinite(value))
 
 
 _ALL: tuple[Kind, ...] = ("chat", "completion", "embedding")
 
+# fmt: off
 METRICS: Mapping[str, Metric] = {
     metric.key: metric
     for metric in (
-        Metric(
-            "decode_tok_s",
-            "decode",
-            "tok/s",
-            "higher",
-            "(generated tokens - 1) / time from first to last token",
-            gated=True,
-        ),
-        Metric(
-            "prefill_tok_s", "prefill", "tok/s", "higher", "evaluated prompt tokens / time to evaluate them", gated=True
-        ),
-        Metric(
-            "embed_tok_s",
-            "embed",
-            "tok/s",
-            "higher",
-            "prompt tokens / end-to-end time",
-            kinds=("embedding",),
-            gated=True,
-        ),
+        Metric("decode_tok_s", "decode", "tok/s", "higher",
+               "(generated tokens - 1) / time from first to last token", gated=True),
+        Metric("prefill_tok_s", "prefill", "tok/s", "higher",
+               "evaluated prompt tokens / time to evaluate them", gated=True),
+        Metric("embed_tok_s", "embed", "tok/s", "higher",
+               "prompt tokens / end-to-end time", kinds=("embedding",), gated=True),
         Metric("ttft_ms", "TTFT", "ms", "lower", "request sent to first token, reasoning included"),
         Metric("ttfo_ms", "TTFO", "ms", "lower", "request sent to first visible token, reasoning left out"),
         Metric("queue_ms", "queue", "ms", "lower", "TTFT less the server's prompt time"),
+        Metric("prompt_ms", "prompt", "ms", "lower", "the server's own time for the prompt"),
+        Metric("itl_ms", "ITL", "ms", "lower", "time between two tokens, over all gaps of all samples"),
         Metric("e2e_ms", "e2e", "ms", "lower", "request sent to end of answer", kinds=_ALL),
         Metric("connect_ms", "connect", "ms", "lower", "opening the connection, TLS included", kinds=_ALL),
         Metric("headers_ms", "headers", "ms", "lower", "request sent to end of the response's header", kinds=_ALL),
     )
 }
+# fmt: on
 """Every metric by its key; reports, gate, schema and store derive from this table."""
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.aggregate import Aggregate, counted, find_client_limit
+from pytest_boobench.facts import ForeignRequest, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
 
@@ -59,9 +59,25 @@ class CellRecord:
     """All lanes together, over the wall."""
     server: ServerFacts | None = None
     model: ModelFacts | None = None
+    load_ms: float | None = None
+    """How long the host took to load the model before the cell; blank where it was loaded or the host cannot tell."""
+    traffic: Traffic | None = None
+    """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
+    attempts: int = 1
+    """How often the cell was measured: once more where others disturbed the first time."""
     worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""
+
+    @property
+    def client_limit(self) -> str | None:
+        """Why the client, and not the host, was the bottleneck; None where it was not."""
+        return find_client_limit(self.samples)
+
+    @property
+    def stalls(self) -> int:
+        """Stalls of all counted samples together."""
+        return sum(sample.stalls for sample in counted(self.samples))
 
     @property
     def failed(self) -> tuple[Sample, ...]:
@@ -143,7 +159,13 @@ def from_plain(plain: Mapping[str, Any]) -> CellRecord:
     fields["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
     fields["server"] = ServerFacts(**plain["server"]) if plain["server"] else None
     fields["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
+    fields["traffic"] = _traffic_from_plain(plain["traffic"]) if plain["traffic"] else None
     return CellRecord(**fields)
+
+
+def _traffic_from_plain(plain: Mapping[str, Any]) -> Traffic:
+    requests = tuple(ForeignRequest(**request) for request in plain["requests"])
+    return Traffic(**{**plain, "requests": requests, "notes": tuple(plain["notes"])})
 
 
 def baseline_to_plain(baseline: Baseline) -> dict[str, Any]:

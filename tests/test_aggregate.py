@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_boobench.aggregate import condense, describe_failures, percentile, summarize, total_tok_s
+from pytest_boobench.aggregate import condense, describe_failures, find_client_limit, percentile, summarize, total_tok_s
 from tests.making import make_sample
 
 FINITE = st.floats(min_value=-1e9, max_value=1e9)
@@ -72,6 +72,30 @@ def test_total_is_over_the_wall_of_all_lanes() -> None:
 )
 def test_total_never_divides_by_nothing(samples: list) -> None:
     assert total_tok_s(samples, "chat") is None
+
+
+def test_inter_token_latencies_are_pooled_over_all_gaps() -> None:
+    samples = [
+        make_sample(chunk_ms=(10.0, 20.0, 30.0, 130.0), output_tokens=4),
+        make_sample(chunk_ms=(10.0, 30.0), output_tokens=5),
+        make_sample(chunk_ms=(10.0,), output_tokens=5),
+        make_sample(chunk_ms=(10.0, 20.0), output_tokens=None),
+    ]
+    assert [sample.itl_ms for sample in samples] == [(10.0, 10.0, 100.0), (5.0,), (), ()]
+    assert [sample.stalls for sample in samples] == [1, 0, 0, 0]
+    found = summarize(samples, "chat")["itl_ms"]
+    assert (found.n, found.median, found.max) == (4, 10.0, 100.0)
+
+
+def test_a_client_that_reads_late_is_the_bottleneck() -> None:
+    clean = [make_sample(chunk_ms=(1.0, 2.0), client_lag_ms=0.1)] * 19
+    blurred = make_sample(chunk_ms=(1.0, 1.0), blurred_chunks=1, client_lag_ms=35.0)
+    assert find_client_limit([]) is None
+    assert find_client_limit([*clean, blurred]) is None
+    assert find_client_limit([blurred] * 2 + clean[:2]) == (
+        "the client was the bottleneck: 25 % of the tokens were read late and at once (up to 35.0 ms); "
+        "fewer lanes or a less busy client"
+    )
 
 
 def test_failures_by_kind() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_boobench import gate
 from pytest_boobench.record import Verdict
-from tests.making import aggregate_of, make_baseline, make_model, make_record
+from tests.making import aggregate_of, make_baseline, make_model, make_record, make_sample
 
 
 def judge_one(now: float, *baseline: float, metric: str = "decode_tok_s", allowed: float = 0.1) -> Verdict:
@@ -74,6 +74,13 @@ def test_without_a_baseline_nothing_is_judged() -> None:
 def test_a_metric_without_samples_is_inconclusive() -> None:
     (verdict,) = gate.judge(make_record(), make_baseline(100.0), {"decode_tok_s": 0.1})
     assert (verdict.outcome, verdict.reason) == ("inconclusive", "no sample gives this metric")
+
+
+def test_what_a_late_client_measured_is_not_judged() -> None:
+    blurred = [make_sample(chunk_ms=(1.0, 1.0), blurred_chunks=1, client_lag_ms=9.0, decode_tok_s=50.0)]
+    (verdict,) = gate.judge(make_record(samples=blurred), make_baseline(100.0), {"decode_tok_s": 0.1})
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reason.startswith("the client was the bottleneck: 50 % of the tokens")
 
 
 def test_another_model_file_is_not_comparable() -> None:

@@ -114,7 +114,9 @@ def test_table_colours_and_words() -> None:
 def test_verbose_table_has_more_columns_and_the_sentences() -> None:
     more = [make_sample(decode_tok_s=41.2, ttft_ms=30.0, prompt_ms=20.0, connect_ms=0.2, e2e_ms=100.0, output_tokens=8)]
     texts = [line.text for line in table(Row(make_record(samples=more), "failed", (verdict(),)), verbosity=1)]
-    assert texts[1].split() == ("smoke connect ms queue ms TTFT ms decode tok/s e2e ms change verdict".split())
+    assert texts[1].split() == (
+        "smoke connect ms queue ms prompt ms TTFT ms decode tok/s e2e ms change verdict".split()
+    )
     assert texts[3] == "      decode 41.2 tok/s, 17.3 % below baseline main (49.8), 10 % allowed"
 
 

@@ -93,7 +93,7 @@ class Recorder:
         cell_id = self._cell_ids.get(row.record.node_id)
         if cell_id is None:
             return  # its record went to the spool
-        save = self._saving() if row.outcome == "passed" else None
+        save = self._saving() if row.outcome == "passed" and not row.record.client_limit else None
         try:
             self.open_store().record_verdicts(cell_id, verdicts, save_as=save)
         except StoreError as error:

@@ -15,6 +15,7 @@ def properties_of_record(record: CellRecord) -> list[Property]:
     sampling = record.identity["sampling"]
     found |= {f"sampling.{name}": value for name, value in sampling.items()}
     found |= {"samples": record.measured, "failed": len(record.failed), "total_tok_s": _rounded(record.total_tok_s)}
+    found |= {"stalls": record.stalls, "client_limit": record.client_limit}
     for key, aggregate in record.aggregates.items():
         found[key] = _rounded(aggregate.median)
         found |= {f"{key}.{name}": _rounded(getattr(aggregate, name)) for name in ("p50", "p90", "p95", "p99", "stdev")}

@@ -44,10 +44,14 @@ def _median_of(key: str, verbosity: int = 0) -> Column:
 _COLUMNS = (
     _median_of("connect_ms", verbosity=1),
     _median_of("queue_ms", verbosity=1),
+    _median_of("prompt_ms", verbosity=1),
     _median_of("ttft_ms"),
     _median_of("prefill_tok_s"),
     _median_of("decode_tok_s"),
     _median_of("embed_tok_s"),
+    _median_of("itl_ms", verbosity=1),
+    Column("ITL p99 ms", lambda row: itl.p99 if (itl := row.record.aggregates.get("itl_ms")) else None, 1),
+    Column("stalls", lambda row: row.record.stalls or None, 1),
     _median_of("e2e_ms", verbosity=1),
     Column("all lanes tok/s", lambda row: row.record.total_tok_s),
 )

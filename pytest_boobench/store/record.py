@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict
 from pytest_boobench.store import tables
@@ -124,6 +125,11 @@ def _cell_row(run_id: int, record: CellRecord) -> dict[str, Any]:
         "cache": identity["cache"],
         "started_at": moment(record.started_at),
         "total_tok_s": record.total_tok_s,
+        "stalls": record.stalls,
+        "client_limit": record.client_limit,
+        "load_ms": record.load_ms,
+        "attempts": record.attempts,
+        **_traffic_columns(record.traffic),
         "worker": record.worker,
         "engine_build": record.server.engine_build if record.server else None,
         "model_facts": asdict(record.model) if record.model else None,
@@ -131,9 +137,24 @@ def _cell_row(run_id: int, record: CellRecord) -> dict[str, Any]:
     }
 
 
+def _traffic_columns(traffic: Traffic | None) -> dict[str, Any]:
+    if traffic is None:
+        return {}
+    return {
+        "in_flight_at_start": traffic.in_flight_at_start,
+        "concurrent_foreign_requests": traffic.concurrent_foreign_requests,
+        "foreign_tokens": traffic.foreign_tokens,
+        "model_swaps": traffic.model_swaps,
+        "server_restarts": traffic.server_restarts,
+        "foreign_requests": [asdict(request) for request in traffic.requests],
+        "traffic_notes": list(traffic.notes),
+    }
+
+
 def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:
     row = {name: getattr(sample, name) for name in _SAMPLE_FIELDS}
-    return {**row, "cell_id": cell_id, "queue_ms": sample.queue_ms, "started_at": moment(sample.started_at)}
+    derived = {"queue_ms": sample.queue_ms, "stalls": sample.stalls}
+    return {**row, **derived, "cell_id": cell_id, "started_at": moment(sample.started_at)}
 
 
 def _is_storable(aggregate: Aggregate) -> bool:

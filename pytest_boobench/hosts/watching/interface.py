@@ -1,4 +1,4 @@
-"""What every way of watching a host can be asked. A Protocol, since kinds of server tell of others in different ways."""
+"""What every way of watching a host can be asked. A Protocol: kinds of server tell of others in different ways."""
 
 from __future__ import annotations
 
