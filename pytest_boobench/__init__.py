@@ -15,7 +15,8 @@ The house, in the order the data walks; every import looks back along it:
 - ``gate``        now against the baseline -> Verdicts
 - ``walk``        the corridor: one cell through all of it; read this first
 - ``reports``     what people and CI systems see
-- ``plugin``      the door: all that knows pytest
+- ``plugin``      door 1: all that knows pytest
+- ``cli``         door 2: the command ``boobench``
 
 This module imports nothing: naming the package must cost nothing.
 """

@@ -56,9 +56,16 @@ def condense(values: Iterable[float]) -> Aggregate | None:
     )
 
 
+def measured(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples that count, failed ones included: those of the cell's last measuring."""
+    found = [sample for sample in samples if sample.phase == "measure"]
+    last = max((sample.attempt for sample in found), default=1)
+    return [sample for sample in found if sample.attempt == last]
+
+
 def counted(samples: Iterable[Sample]) -> list[Sample]:
     """The samples that statistics are made of: measured, not failed."""
-    return [sample for sample in samples if sample.phase == "measure" and sample.ok]
+    return [sample for sample in measured(samples) if sample.ok]
 
 
 def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_boobench.units import count
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
@@ -97,12 +99,19 @@ class Traffic:
     notes: tuple[str, ...] = ()
     """What makes the counts less than certain, in words."""
 
+    def __str__(self) -> str:
+        counts = (
+            (self.concurrent_foreign_requests, "foreign request"),
+            (self.foreign_tokens, "foreign token"),
+            (self.model_swaps, "model swap"),
+            (self.server_restarts, "server restart"),
+        )
+        return ", ".join(count(number, noun) for number, noun in counts if number) or "nothing foreign"
+
     @property
     def disturbed(self) -> bool:
         """Whether the window was not ours alone."""
-        return bool(
-            self.concurrent_foreign_requests or self.foreign_tokens or self.model_swaps or self.server_restarts
-        )
+        return bool(self.concurrent_foreign_requests or self.foreign_tokens or self.model_swaps or self.server_restarts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

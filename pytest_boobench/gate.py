@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pytest_boobench.metrics import METRICS, Kind, Metric, metrics_of
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Outcome, Verdict
+from pytest_boobench.suite.cell import Disturbed
 
 MAX_DROP = 0.10
 """Allowed worsening where neither suite nor session says otherwise: the owner's rule."""
@@ -19,14 +21,24 @@ IMPROVEMENT = 0.05
 """Above this a better number is worth a word."""
 
 
-def limits(
-    kind: Kind, gate: Mapping[str, float | None] | None, default: float = MAX_DROP, override: float | None = None
-) -> dict[str, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a session says of judging; a suite may say otherwise, but for ``max_drop``."""
+
+    max_drop: float | None = None
+    """Allowed worsening of every gated metric, whatever the suites say."""
+    default_max_drop: float = MAX_DROP
+    """Allowed worsening where a suite does not say."""
+    disturbed: Disturbed = "inconclusive"
+    """What becomes of a cell that others disturbed, where its suite does not say."""
+
+
+def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules) -> dict[str, float]:
     """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind."""
     asked = gate if gate is not None else {metric.key: None for metric in metrics_of(kind) if metric.gated}
-    if override is not None:
-        return dict.fromkeys(asked, override)
-    return {key: default if allowed is None else allowed for key, allowed in asked.items()}
+    if rules.max_drop is not None:
+        return dict.fromkeys(asked, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in asked.items()}
 
 
 def level(metric: str, baseline: Baseline) -> float | None:
@@ -44,12 +56,20 @@ def usable(value: float) -> bool:
     return math.isfinite(value) and value > 0
 
 
-def judge(record: CellRecord, baseline: Baseline | None, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
-    """One verdict for each metric in ``allowed``, in its order."""
-    return tuple(_judge_metric(METRICS[key], record, baseline, allowed[key]) for key in allowed)
+def judge(
+    record: CellRecord, baseline: Baseline | None, allowed: Mapping[str, float], disturbed: Disturbed = "inconclusive"
+) -> tuple[Verdict, ...]:
+    """One verdict for each metric in ``allowed``, in its order.
+
+    ``disturbed`` says whether a cell that others disturbed is judged all the same.
+    """
+    spoiled = record.client_limit or (record.disturbed if disturbed != "judge" else None)
+    return tuple(_judge_metric(METRICS[key], record, baseline, allowed[key], spoiled) for key in allowed)
 
 
-def _judge_metric(metric: Metric, record: CellRecord, baseline: Baseline | None, allowed: float) -> Verdict:
+def _judge_metric(
+    metric: Metric, record: CellRecord, baseline: Baseline | None, allowed: float, spoiled: str | None
+) -> Verdict:
     now = record.aggregates.get(metric.key)
 
     def verdict(
@@ -68,8 +88,8 @@ def _judge_metric(metric: Metric, record: CellRecord, baseline: Baseline | None,
 
     if now is None or not math.isfinite(now.median):
         return verdict("inconclusive", reason="no sample gives this metric")
-    if record.client_limit:
-        return verdict("inconclusive", reason=record.client_limit)
+    if spoiled:
+        return verdict("inconclusive", reason=spoiled)
     if baseline is None:
         return verdict("no baseline")
     if differing := _differences(record, baseline.runs):
@@ -93,8 +113,3 @@ def _differences(record: CellRecord, runs: tuple[BaselineRun, ...]) -> tuple[str
     """How the model file differs from the baseline's newest run that knows its own."""
     known = [run.model for run in runs if run.model is not None]
     return record.model.differences(known[-1]) if record.model is not None and known else ()
-
-
-def fails(verdicts: tuple[Verdict, ...]) -> bool:
-    """Whether these verdicts turn the item red."""
-    return any(verdict.outcome == "regression" for verdict in verdicts)

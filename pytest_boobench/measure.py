@@ -33,6 +33,13 @@ class Answered(Protocol):
 
 
 A = TypeVar("A", bound=Answered)
+Observe = Callable[[Phase, int, int], None]
+"""Told how a phase comes along: its name, requests ended, requests in all. Called between the requests of a lane, so it
+must be quick: other lanes may have theirs in flight."""
+
+
+def look_away(phase: Phase, done: int, total: int) -> None:
+    """The observer of those who do not watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +58,19 @@ class PhaseResult(Generic[A]):
     gone: bool = False
 
 
-async def warm_up(load: Load[A], *, lanes: int, per_lane: int) -> PhaseResult[A]:
+async def warm_up(load: Load[A], *, lanes: int, per_lane: int, observe: Observe = look_away) -> PhaseResult[A]:
     """Send ``per_lane`` requests down each lane, all lanes at once."""
-    return await _run(load, "warmup", lanes, lanes * per_lane)
+    return await _run(load, "warmup", lanes, lanes * per_lane, observe)
 
 
-async def take_samples(load: Load[A], *, lanes: int, count: int) -> PhaseResult[A]:
+async def take_samples(load: Load[A], *, lanes: int, count: int, observe: Observe = look_away) -> PhaseResult[A]:
     """Send ``count`` requests in all: each lane starts its next one as soon as its last one has ended."""
-    return await _run(load, "measure", lanes, count)
+    return await _run(load, "measure", lanes, count, observe)
 
 
-async def _run(load: Load[A], phase: Phase, lanes: int, count: int) -> PhaseResult[A]:
+async def _run(load: Load[A], phase: Phase, lanes: int, count: int, observe: Observe) -> PhaseResult[A]:
     """A failed request never ends the others; a dead host ends them all: each would only wait for its time-out."""
+    observe(phase, 0, count)
     began_ns = time.monotonic_ns()
     numbers = iter(range(count))
     answers: list[tuple[Ticket, A]] = []
@@ -76,6 +84,7 @@ async def _run(load: Load[A], phase: Phase, lanes: int, count: int) -> PhaseResu
             ticket = Ticket(phase, lane, index, began_ns)
             answer = await load.send(ticket)
             answers.append((ticket, answer))
+            observe(phase, len(answers), count)
             if answer.unanswered and not await load.alive():
                 gone = True
 

@@ -45,6 +45,8 @@ class Sample:
     """Which of the cell's parallel request loops, from 0."""
     index: int
     """The sample's number in its phase of the cell, from 0, in the order the requests were started."""
+    attempt: int = 1
+    """Which measuring of the cell it belongs to; the last one counts, an earlier one was disturbed by others."""
     started_at: float
     """When the request was sent, seconds since 1970 UTC."""
     offset_ms: float

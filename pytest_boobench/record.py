@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pytest_boobench.aggregate import Aggregate, counted, find_client_limit
+from pytest_boobench.aggregate import Aggregate, counted, find_client_limit, measured
 from pytest_boobench.facts import ForeignRequest, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
@@ -38,7 +38,6 @@ class RunFacts:
     """What the CI system says of its job: provider, job, url, ref."""
     workers: int = 1
     """Processes measuring in parallel in this session."""
-    takeover: bool = False
     plugin_version: str | None = None
 
 
@@ -63,8 +62,8 @@ class CellRecord:
     """How long the host took to load the model before the cell; blank where it was loaded or the host cannot tell."""
     traffic: Traffic | None = None
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
-    attempts: int = 1
-    """How often the cell was measured: once more where others disturbed the first time."""
+    takeover: bool = False
+    """Whether the host was taken although others used it, or may have."""
     worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""
@@ -75,6 +74,11 @@ class CellRecord:
         return find_client_limit(self.samples)
 
     @property
+    def clean(self) -> bool:
+        """Whether the samples say something of the host alone: only then may they become a baseline."""
+        return self.error is None and self.client_limit is None and self.disturbed is None
+
+    @property
     def stalls(self) -> int:
         """Stalls of all counted samples together."""
         return sum(sample.stalls for sample in counted(self.samples))
@@ -82,12 +86,22 @@ class CellRecord:
     @property
     def failed(self) -> tuple[Sample, ...]:
         """The measured samples that failed."""
-        return tuple(sample for sample in self.samples if sample.phase == "measure" and not sample.ok)
+        return tuple(sample for sample in measured(self.samples) if not sample.ok)
 
     @property
     def measured(self) -> int:
         """How many measured samples there are, failed ones included."""
-        return sum(sample.phase == "measure" for sample in self.samples)
+        return len(measured(self.samples))
+
+    @property
+    def attempts(self) -> int:
+        """How often the cell was measured: once more where others disturbed the first time."""
+        return max((sample.attempt for sample in self.samples), default=1)
+
+    @property
+    def disturbed(self) -> str | None:
+        """Who disturbed the last measuring, in words; None where nobody did or nobody can tell."""
+        return f"disturbed: {self.traffic}" if self.traffic is not None and self.traffic.disturbed else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

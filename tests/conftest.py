@@ -56,7 +56,7 @@ class BenchFolder:
     def __init__(self, pytester: pytest.Pytester, url: str) -> None:
         self.pytester = pytester
         self.path = pytester.path
-        self.hosts: dict[str, Mapping[str, object]] = {"llama": {"server": "llama-server", "url": url}}
+        self.hosts: dict[str, Mapping[str, object]] = {"llama": {"server": "llama-server", "url": url, "shared": False}}
         self.write_hosts()
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
 

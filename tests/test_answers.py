@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -244,3 +245,18 @@ def test_embedding_failures(body: bytes, kind: str, text: str) -> None:
 def test_a_broken_embedding_keeps_its_cause() -> None:
     sample = read_one(answer_of(b"{", failure=Failure("timeout", "took too long")), EMBEDDING)
     assert (sample.failure, sample.failure_text) == ("timeout", "took too long")
+
+
+def test_tokens_read_late_and_at_once_are_blurred() -> None:
+    texts = [json.dumps(event) for event in (token("a"), token("b"), token("c"), token("d"), STOP, LAST)]
+    body = "".join(f"data: {text}\n\n" for text in [*texts, DONE]).encode()
+    ends = [match.end() for match in re.finditer(rb"\n\n", body)]
+    # a and b came in one read that was 5 ms late; c and d in one that was not.
+    arrivals = (
+        Arrival(ends[1], 10_000_000, 5_000_000),
+        Arrival(ends[3], 20_000_000, 20_000),
+        Arrival(len(body), 30_000_000, 9_000_000),
+    )
+    sample = read_one(answer_of(body, arrivals))
+    assert sample.chunk_ms == (10.0, 10.0, 20.0, 20.0)
+    assert sample.blurred_chunks == 1

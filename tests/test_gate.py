@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_boobench import gate
+from pytest_boobench.facts import Traffic
 from pytest_boobench.record import Verdict
 from tests.making import aggregate_of, make_baseline, make_model, make_record, make_sample
 
@@ -102,13 +103,23 @@ def test_unknown_model_facts_differ_from_nothing() -> None:
 
 
 def test_limits() -> None:
-    assert gate.limits("chat", None) == {"decode_tok_s": 0.1, "prefill_tok_s": 0.1}
-    assert gate.limits("embedding", None, 0.2) == {"embed_tok_s": 0.2}
-    assert gate.limits("chat", {"ttft_ms": 0.5, "decode_tok_s": None}, 0.2) == {"ttft_ms": 0.5, "decode_tok_s": 0.2}
-    assert gate.limits("chat", {"ttft_ms": 0.5}, 0.2, override=0.05) == {"ttft_ms": 0.05}
-    assert gate.limits("chat", {}) == {}
+    some = gate.Rules(default_max_drop=0.2)
+    assert gate.limits("chat", None, gate.Rules()) == {"decode_tok_s": 0.1, "prefill_tok_s": 0.1}
+    assert gate.limits("embedding", None, some) == {"embed_tok_s": 0.2}
+    assert gate.limits("chat", {"ttft_ms": 0.5, "decode_tok_s": None}, some) == {"ttft_ms": 0.5, "decode_tok_s": 0.2}
+    assert gate.limits("chat", {"ttft_ms": 0.5}, gate.Rules(max_drop=0.05)) == {"ttft_ms": 0.05}
+    assert gate.limits("chat", {}, gate.Rules()) == {}
 
 
-def test_fails() -> None:
-    assert gate.fails((judge_one(50.0, 100.0),))
-    assert not gate.fails((judge_one(100.0, 100.0),))
+def test_a_disturbed_cell_is_judged_only_where_asked() -> None:
+    traffic = Traffic(concurrent_foreign_requests=2, foreign_tokens=530, model_swaps=1)
+    record = make_record(aggregates={"decode_tok_s": aggregate_of(50.0)}, traffic=traffic)
+    for disturbed, outcome in (("inconclusive", "inconclusive"), ("fail", "inconclusive"), ("judge", "regression")):
+        (verdict,) = gate.judge(record, make_baseline(100.0), {"decode_tok_s": 0.1}, disturbed)  # type: ignore[arg-type]
+        assert verdict.outcome == outcome
+    (verdict,) = gate.judge(record, make_baseline(100.0), {"decode_tok_s": 0.1})
+    assert verdict.reason == "disturbed: 2 foreign requests, 530 foreign tokens, 1 model swap"
+    assert not record.clean
+    alone = make_record(traffic=Traffic(in_flight_at_start=0, concurrent_foreign_requests=0, foreign_tokens=0))
+    assert alone.clean
+    assert str(alone.traffic) == "nothing foreign"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sqlite3
 import threading
 import time
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
+from pytest_boobench.store import Store
 from tests.conftest import BenchFolder
 from tests.fault_server import closed_port
 from tests.stand_in import KEY, openai_server
@@ -80,7 +82,7 @@ def test_the_other_kinds(bench: BenchFolder, kind: str) -> None:
 
 def test_sampling_is_sent_as_written_and_nothing_else(bench: BenchFolder) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"server": "openai", "url": server.url})
+        bench.write_hosts(other={"server": "openai", "url": server.url, "shared": False})
         bench.write_suite(
             hosts=["other"],
             models=["good"],
@@ -242,7 +244,7 @@ def wait_until(seen: Callable[[], bool]) -> None:
 def test_the_server_dies_in_the_middle_of_a_cell(bench: BenchFolder, tmp_path: Path) -> None:
     """The cell in flight errors, the ones before it are stored, the session ends by itself."""
     with start(EmbeddedSettings(layers=1, width=256, feed_forward=256), cache=tmp_path) as doomed:
-        bench.write_hosts(doomed={"server": "llama-server", "url": doomed.url})
+        bench.write_hosts(doomed={"server": "llama-server", "url": doomed.url, "shared": False})
         bench.write_suite("first", hosts=["doomed"])
         bench.write_suite(
             "second",
@@ -310,7 +312,7 @@ def test_servers_that_do_not_do_what_was_asked(
     bench: BenchFolder, model: str, outcome: dict[str, int], line: str
 ) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"server": "openai", "url": server.url})
+        bench.write_hosts(other={"server": "openai", "url": server.url, "shared": False})
         grid = {"prompt_tokens": [40], "output_tokens": [4]}
         bench.write_suite(hosts=["other"], models=[model], samples=6, warmup=1, grid=grid)
         result = bench.run()
@@ -320,7 +322,7 @@ def test_servers_that_do_not_do_what_was_asked(
 
 def test_some_failed_requests_may_be_allowed(bench: BenchFolder) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"url": server.url})
+        bench.write_hosts(other={"url": server.url, "shared": False})
         grid = {"prompt_tokens": [40], "output_tokens": [4]}
         bench.write_suite(hosts=["other"], models=["flaky"], samples=6, max_failed=2, grid=grid)
         bench.run().assert_outcomes(passed=1)
@@ -329,7 +331,7 @@ def test_some_failed_requests_may_be_allowed(bench: BenchFolder) -> None:
 
 def test_client_clock_rates_are_marked(bench: BenchFolder) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"url": server.url})
+        bench.write_hosts(other={"url": server.url, "shared": False})
         bench.write_suite(hosts=["other"], models=["good"], grid={"prompt_tokens": [40], "output_tokens": [4]})
         bench.run().assert_outcomes(passed=1)
     assert query(bench, "select distinct rate_source from bench_samples") == [("client",)]
@@ -338,7 +340,7 @@ def test_client_clock_rates_are_marked(bench: BenchFolder) -> None:
 def test_secrets_stay_where_they_are(bench: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_KEY", KEY)
     with openai_server() as server:
-        bench.write_hosts(other={"url": server.url, "api_key": "${OTHER_KEY}"})
+        bench.write_hosts(other={"url": server.url, "shared": False, "api_key": "${OTHER_KEY}"})
         grid = {"prompt_tokens": [40], "output_tokens": [4]}
         bench.write_suite(hosts=["other"], models=["good", "broken"], grid=grid)
         result = bench.run("-vv", "--junitxml=junit.xml", "--log-level=DEBUG", "--showlocals")
@@ -359,7 +361,7 @@ def test_an_unset_key_is_an_error_of_its_host_alone(bench: BenchFolder) -> None:
 
 def test_collect_only_contacts_nothing_and_makes_nothing(bench: BenchFolder) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"url": server.url})
+        bench.write_hosts(other={"url": server.url, "shared": False})
         bench.write_suite(hosts=["other", "embedded"], models=["good"])
         assert bench.run("--collect-only").ret == 0
     assert server.seen == []
@@ -368,7 +370,7 @@ def test_collect_only_contacts_nothing_and_makes_nothing(bench: BenchFolder) -> 
 
 def test_a_store_that_cannot_be_opened_ends_the_session_first(bench: BenchFolder) -> None:
     with openai_server() as server:
-        bench.write_hosts(other={"url": server.url})
+        bench.write_hosts(other={"url": server.url, "shared": False})
         bench.write_suite(hosts=["other"], models=["good"])
         (bench.path / "no.db").write_text("this is no database, however long one looks at it" * 10)
         result = bench.run("--boobench-store", str(bench.path / "no.db"))
@@ -454,10 +456,10 @@ def test_ci_and_git_facts_are_stored(bench: BenchFolder, monkeypatch: pytest.Mon
 
 
 def test_a_slower_server_turns_items_red(bench: BenchFolder, tmp_path: Path) -> None:
-    """The same model file on a server that is halted for two thirds of the time: real timings, really slower."""
+    """The same model file on a server that is halted for nine tenths of the time: real timings, really slower."""
     grid = {"prompt_tokens": [128], "output_tokens": [64]}
     with start(EmbeddedSettings(layers=4, width=256, feed_forward=512), cache=tmp_path) as server:
-        bench.write_hosts(own={"server": "llama-server", "url": server.url})
+        bench.write_hosts(own={"server": "llama-server", "url": server.url, "shared": False})
         bench.write_suite(hosts=["own"], samples=5, grid=grid, gate={"decode_tok_s": "35%"})
         bench.run("--boobench-save-baseline").assert_outcomes(passed=1)
         with slowed(server):
@@ -467,7 +469,7 @@ def test_a_slower_server_turns_items_red(bench: BenchFolder, tmp_path: Path) -> 
 
 
 class slowed:
-    """Halts a server for 20 ms of every 30."""
+    """Halts a server for 45 ms of every 50."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._pid = server.pid
@@ -480,9 +482,9 @@ class slowed:
 
         while not self._over.is_set():
             os.kill(self._pid, signal.SIGSTOP)
-            time.sleep(0.020)
+            time.sleep(0.045)
             os.kill(self._pid, signal.SIGCONT)
-            time.sleep(0.010)
+            time.sleep(0.005)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -490,3 +492,26 @@ class slowed:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
+
+
+def test_two_machines_never_bench_one_host_at_once(bench: BenchFolder) -> None:
+    """In a store that is shared; the other machine is played by a lease of its own."""
+    bench.write_suite(hosts=["llama", "embedded"])
+    bench.write_hosts(embedded={"server": "embedded", "layers": 1, "width": 256, "feed_forward": 256})
+    team = str(bench.path / "team.db")
+    bench.run("--boobench-store", team).assert_outcomes(passed=4)
+    address = f"{bench.hosts['llama']['url']} on {platform.node()}"
+    with Store.open(team) as store:
+        assert store.take_lease(address, "ann on ci-2, job nightly", "other") is None, "the first session gave it back"
+        result = bench.run("--boobench-store", team)
+        result.assert_outcomes(passed=2, errors=2)
+        result.stdout.re_match_lines(
+            [
+                r"llama: leased by another boobench session \(ann on ci-2, job nightly\) since [\d:]+ UTC, "
+                r"last heard of at [\d:]+; wait for it with --boobench-wait 10m"
+            ]
+        )
+        release = threading.Timer(1.0, store.give_leases_back, ("other",))
+        release.start()
+        bench.run("--boobench-store", team, "--boobench-wait", "60s").assert_outcomes(passed=4)
+        release.join()

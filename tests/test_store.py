@@ -24,7 +24,7 @@ from sqlalchemy.exc import StatementError
 
 from pytest_boobench.aggregate import Aggregate, condense
 from pytest_boobench.errors import MissingExtra, StoreError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts, Verdict
 from pytest_boobench.store import BaselineSave, Store, default_url, schema, tables
@@ -198,6 +198,7 @@ def with_second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         shutil.copytree(schema.MIGRATIONS, folder)
         (folder / "versions" / "0002_second.py").write_text(SECOND_REVISION)
         monkeypatch.setattr(schema, "MIGRATIONS", folder)
+        monkeypatch.setattr(schema, "NEWEST", "0002")
 
     return install
 
@@ -230,7 +231,13 @@ def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_second_revision:
     )
 
 
-def test_the_next_revision_can_be_generated(path: Path, with_second_revision: Callable[[], None]) -> None:
+def test_the_newest_revision_is_the_last_migration() -> None:
+    assert schema.revisions()[0] == schema.NEWEST
+
+
+def test_the_next_revision_can_be_generated(
+    path: Path, with_second_revision: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_second_revision()
     engine = open_engine(parse_url(str(path)), create=True)
     with migrating(engine) as connection:
@@ -242,6 +249,7 @@ def test_the_next_revision_can_be_generated(path: Path, with_second_revision: Ca
     assert text.startswith('"""Room 5: what changes.')
     assert "revision = '0003'\ndown_revision = '0002'\n" in text
     assert "batch_op.add_column(sa.Column('total_tok_s', sa.Double(), nullable=True))" in text
+    monkeypatch.setattr(schema, "NEWEST", "0003")
     Store.open(str(path)).close()
     assert rows(path, "SELECT total_tok_s FROM bench_cells") == []
 
@@ -480,7 +488,7 @@ def test_any_other_error_is_one_line_without_sql(
 def test_a_run_is_stored_as_it_was(store: Store, path: Path) -> None:
     facts = run_facts(
         user="sam", machine="desk", git_commit="c0ffee", git_dirty=True, ci={"provider": "gitlab"}, workers=3,
-        takeover=True, plugin_version="0.1.0",
+        plugin_version="0.1.0",
     )  # fmt: skip
     run_id = store.start_run(facts)
     store.record(run_id, cell())
@@ -503,6 +511,20 @@ def test_a_run_is_stored_as_it_was(store: Store, path: Path) -> None:
     assert row["model_facts"] == {"tiny-chat": asdict(MODEL), "other": asdict(other)}
     assert row["finished_at"] > row["started_at"].replace(year=2020)
     assert rows(path, "SELECT cell_key, error FROM bench_cells WHERE error IS NOT NULL") == [("k3", "host is gone")]
+
+
+def test_others_on_the_host_are_entered_in_the_run(store: Store, path: Path) -> None:
+    run_id = store.start_run(run_facts())
+    found = "SELECT takeover, in_flight_at_start, concurrent_foreign_requests FROM bench_runs"
+    for traffic, takeover, stored in (
+        (None, False, (0, None, None)),
+        (Traffic(), False, (0, None, None)),
+        (Traffic(in_flight_at_start=2, concurrent_foreign_requests=3), True, (1, 2, 3)),
+        (Traffic(in_flight_at_start=0, concurrent_foreign_requests=1), False, (1, 2, 4)),
+        (Traffic(in_flight_at_start=0), False, (1, 2, 4)),
+    ):
+        store.record(run_id, cell(traffic=traffic, takeover=takeover))
+        assert rows(path, found) == [stored]
 
 
 def test_hosts_and_suites_are_entered_once(store: Store, path: Path) -> None:

@@ -37,8 +37,8 @@ grid:
 """
 
 NO_EMBED = (
-    "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, e2e_ms, connect_ms, "
-    "headers_ms"
+    "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
+    "e2e_ms, connect_ms, headers_ms"
 )
 EMBEDDING = """\
 suite: e
@@ -629,7 +629,8 @@ class TestSchema:
         assert schema["required"] == ["suite", "hosts", "models", "grid"]
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
-            *("warmup", "samples", "max_failed", "gate", "timeouts", "marks", "usefixtures", "overrides"),
+            *("warmup", "samples", "max_failed", "gate", "disturbed", "timeouts", "marks", "usefixtures"),
+            "overrides",
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",

@@ -28,7 +28,7 @@ def test_workers_measure_and_the_controller_records(bench: BenchFolder) -> None:
 
 def test_one_host_has_one_cell_at_a_time(bench: BenchFolder) -> None:
     """Two names of one server, two workers: no two cells overlap."""
-    bench.write_hosts(alias={"server": "llama-server", "url": bench.hosts["llama"]["url"]})
+    bench.write_hosts(alias={"server": "llama-server", "url": bench.hosts["llama"]["url"], "shared": False})
     grid = {"prompt_tokens": [16, 24, 32, 40], "output_tokens": [32]}
     bench.write_suite(hosts=["llama", "alias"], grid=grid, samples=6)
     bench.run_apart("-n", "2").assert_outcomes(passed=8)

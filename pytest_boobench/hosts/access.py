@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +17,13 @@ from filelock import FileLock, Timeout
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import embedded
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.quiet import Manners, require_quiet
+from pytest_boobench.hosts.watching.choose import choose
+from pytest_boobench.hosts.watching.interface import RUN_HEADER, Watcher
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Server
 
-RUN_HEADER = "X-Boobench-Run"
-"""Marks our own requests, so that nobody takes them for foreign ones."""
 _POLL_S = 0.05
 
 
@@ -33,6 +35,10 @@ class Grant:
     server: Server
     purpose: str
     lock: FileLock
+    watcher: Callable[[str], Watcher]
+    """Model -> who watches the host for foreign requests while that model is measured."""
+    takeover: bool = False
+    """Whether it was taken although others used the host, or may have."""
 
     def release(self) -> None:
         """Let the next one in."""
@@ -44,11 +50,27 @@ class _Connection:
     server: Server
     clients: Clients
     process: embedded.EmbeddedServer | None = None
+    ready_before: Sequence[str] | None = None
+    """The models that were loaded when we came; None where none of them is to be loaded again."""
+    known: bool = False
+    """Whether a cell ran on it before."""
+    watchers: dict[str, Watcher] = field(default_factory=dict)
+
+    def watcher(self, model: str) -> Watcher:
+        """One for each model, kept: it may hold a stream open from its first look on."""
+        if model not in self.watchers:
+            self.watchers[model] = choose(self.server, model)
+        return self.watchers[model]
 
     def usable(self) -> bool:
         return self.process is None or self.process.alive()
 
     async def close(self) -> None:
+        for watcher in self.watchers.values():
+            await watcher.close()
+        if self.ready_before is not None:
+            with contextlib.suppress(HostError):  # a host that died has nothing to bring back
+                await self.server.restore(self.ready_before)
         await self.clients.close()
         if self.process is not None:
             self.process.stop()
@@ -57,9 +79,10 @@ class _Connection:
 class Hosts:
     """The hosts of one measuring process: connects on first use, starts the embedded ones, ends what it started."""
 
-    def __init__(self, inventory: Inventory, run_uid: str) -> None:
+    def __init__(self, inventory: Inventory, run_uid: str, manners: Manners | None = None) -> None:
         self._inventory = inventory
         self._run_uid = run_uid
+        self._manners = manners or Manners()
         self._connections: dict[str, _Connection] = {}
 
     async def __aenter__(self) -> Hosts:
@@ -79,10 +102,11 @@ class Hosts:
             connection = await self._connect(host)
             if not await connection.server.alive():
                 raise HostError(f"{name}: no answer from {connection.server.url}; is the server running?")
+            takeover = await self._require_quiet(host, connection)
         except BaseException:
             lock.release()
             raise
-        return Grant(name, connection.server, purpose, lock)
+        return Grant(name, connection.server, purpose, lock, connection.watcher, takeover)
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
@@ -98,7 +122,7 @@ class Hosts:
             await self._connections.pop(host.name).close()
         process = embedded.start(host.embedded) if host.embedded else None
         url = process.url if process is not None else host.base_url
-        clients = open_clients(url, self._headers(host), verify=host.require_verify(), proxies_from_env=host.proxy)
+        clients = open_host(host, url, self._run_uid)
         try:
             server = await connect(host.name, url, clients, host.server)
         except BaseException:
@@ -109,10 +133,28 @@ class Hosts:
         self._connections[host.name] = _Connection(server, clients, process)
         return self._connections[host.name]
 
-    def _headers(self, host: Host) -> Mapping[str, str]:
-        headers = {"User-Agent": f"pytest-boobench/{version('pytest-boobench')}", RUN_HEADER: self._run_uid}
-        key = host.require_key()
-        return headers if key is None else {**headers, "Authorization": f"Bearer {key}"}
+    async def _require_quiet(self, host: Host, connection: _Connection) -> bool:
+        """HostError where others use it; whether it was taken over. What is ours alone is not asked."""
+        first, connection.known = not connection.known, True
+        ready = await connection.server.ready_models()
+        if first and host.restore:
+            connection.ready_before = ready
+        if host.embedded is not None or host.shared is False:
+            return False
+        model = next(iter(ready or await connection.server.models()), "")
+        quiet_s = self._manners.quiet_s if first else 0.0
+        seen = await require_quiet(host.name, connection.watcher(model).look, self._manners, quiet_s=quiet_s)
+        return self._manners.takeover and bool(not seen.known or seen.in_flight)
+
+
+def open_host(host: Host, url: str, run_uid: str | None = None) -> Clients:
+    """Clients that carry the host's key, and the run's name where there is a run. HostError for a missing key."""
+    headers = {"User-Agent": f"pytest-boobench/{version('pytest-boobench')}"}
+    if run_uid is not None:
+        headers[RUN_HEADER] = run_uid
+    if (key := host.require_key()) is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return open_clients(url, headers, verify=host.require_verify(), proxies_from_env=host.proxy)
 
 
 async def _acquire(lock: FileLock) -> None:
@@ -127,8 +169,6 @@ async def _acquire(lock: FileLock) -> None:
 
 
 def _lock_path(host: Host) -> Path:
-    """By the server's address, so that two names of one server share a lock; the embedded ones share the machine."""
-    what = host.base_url if host.embedded is None else "embedded"
     folder = platformdirs.user_cache_path("pytest-boobench") / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.lock"
+    return folder / f"{hashlib.sha256(host.exclusive.encode()).hexdigest()[:32]}.lock"

@@ -35,6 +35,9 @@ class HostFields(Row):
     api_key: Annotated[str | None, Entry(variable(), "${NAME}: the environment variable that holds the key.")] = None
     proxy: Annotated[bool, Entry(flag(), "Use the proxies that the environment names.", default=False)] = False
     shared: Annotated[bool | None, Entry(flag(), "Whether others use the host too; blank: look.")] = None
+    restore: Annotated[bool, Entry(flag(), "Afterwards load the model again that was ready before.", default=True)] = (
+        True
+    )
     verify: Annotated[
         bool | str, Entry(CaFile(), "Check the TLS certificate: true, false, or a file of CAs.", default=True)
     ] = True
@@ -74,12 +77,19 @@ class Host:
     """Without a slash or /v1 at its end, host in lower case, default port left out. Empty for an embedded host."""
     proxy: bool = False
     shared: bool | None = None
+    restore: bool = True
+    """Whether the models that were ready before the session are loaded again after it."""
     verify: bool | Path = True
     """Whether to check TLS certificates, or the file of the CAs to check them with."""
     embedded: EmbeddedSettings | None = None
     """How heavy the server is that we start ourselves; blank for all others."""
     key_variable: str | None = None
     _key: Secret | None = None
+
+    @property
+    def exclusive(self) -> str:
+        """What one cell at a time may use, and two names of one server share: its address; for embedded ones, the CPU."""
+        return self.base_url if self.embedded is None else EMBEDDED
 
     def require_key(self) -> str | None:
         """The API key, None where the host needs none; HostError where the environment does not have it."""
@@ -174,6 +184,7 @@ def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str])
         base_url=row.url or "",
         proxy=row.proxy,
         shared=row.shared,
+        restore=row.restore,
         verify=folder / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,
         _key=find_key(row.api_key, env),

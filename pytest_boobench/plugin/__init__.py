@@ -5,13 +5,18 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``options``     command line, environment and ini -> Settings
 - ``hookspecs``   the hooks that others may implement
 - ``collect``     suite file -> test items
+- ``order``       which cell comes when on a host
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
-- ``workers``     what pytest-xdist's controller hands to its workers
+- ``progress``    how a cell comes along, told by the measuring side
+- ``live``        the same, shown by the reporting side: line, JSON lines, hook
+- ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
+- ``scheduler``, ``batches``, ``auto``   one host, one worker; and how many workers that makes
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -51,6 +56,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     from pytest_boobench.plugin import options
 
     return options.header(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto``: as many workers as hosts. Called before pytest is configured, so it stands here."""
+    wanted = config.getoption("boobench") and config.option.numprocesses == "auto"
+    if not wanted or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    from pytest_boobench.plugin import auto
+
+    return auto.count_workers(config)
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import uuid
 import pytest
 
 from pytest_boobench.errors import BoobenchError
+from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin import options
 from pytest_boobench.plugin.bench import Bench
 from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.inventory import read_inventory
+from pytest_boobench.plugin.order import know_nothing
+from pytest_boobench.plugin.readiness import ask_hosts
 
 
 def activate(config: pytest.Config) -> None:
@@ -20,18 +23,34 @@ def activate(config: pytest.Config) -> None:
         inventory = read_inventory(config, settings)
     except BoobenchError as error:
         raise pytest.UsageError(str(error)) from error
-    manager = config.pluginmanager
-    manager.register(Collection(config, settings, inventory), "boobench-collection")
     worker: dict[str, object] | None = getattr(config, "workerinput", None)
+    manager = config.pluginmanager
+    # Workers must collect in one order, so none of them asks the hosts.
+    ready = ask_hosts(inventory) if worker is None else know_nothing
+    manager.register(Collection(config, settings, inventory, ready), "boobench-collection")
     if worker is None:
-        from pytest_boobench.plugin.recorder import Recorder
-
-        recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
-        manager.register(recorder, "boobench-recorder")
-        manager.register(Bench.reporting_here(config, settings, inventory, recorder), "boobench-bench")
-        if manager.hasplugin("xdist"):
-            from pytest_boobench.plugin.workers import Workers
-
-            manager.register(Workers(recorder), "boobench-workers")
+        _report_here(config, settings, inventory)
     else:
         manager.register(Bench.of_worker(config, settings, inventory, worker), "boobench-bench")
+
+
+def _report_here(config: pytest.Config, settings: options.Settings, inventory: Inventory) -> None:
+    """The reporting side: store, reports, leases, and what xdist's controller hands out."""
+    from pytest_boobench.plugin import live
+    from pytest_boobench.plugin.leases import Leases
+    from pytest_boobench.plugin.recorder import Recorder
+
+    manager = config.pluginmanager
+    live.register(config, settings)
+    recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
+    manager.register(recorder, "boobench-recorder")
+    manager.register(Bench.reporting_here(config, settings, inventory, recorder), "boobench-bench")
+    leases = None
+    if settings.store_url is not None:  # the usual store is nobody else's: there the lock on the machine will do
+        leases = Leases(recorder, inventory, wait_s=settings.wait_s)
+        manager.register(leases, "boobench-leases")
+    if manager.hasplugin("xdist"):
+        from pytest_boobench.plugin.workers import Workers
+
+        ready = ask_hosts(inventory)
+        manager.register(Workers(recorder, settings, inventory, ready=ready, leases=leases), "boobench-workers")

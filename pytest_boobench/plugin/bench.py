@@ -15,6 +15,7 @@ import pytest
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.progress import Teller
 from pytest_boobench.record import Baseline, CellRecord, Verdict, baseline_from_plain, identify, to_plain
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
 from pytest_boobench.reports.sentences import failure_text
@@ -90,6 +91,7 @@ class Bench:
         started_at = time.time()
         grant: Grant | None = None
         refusal = ""
+        self._teller(item, cell).tell("waiting")
         try:
             grant = self._config.hook.pytest_boobench_acquire_host_access(
                 config=self._config, host=cell.host, purpose=PURPOSE
@@ -108,9 +110,12 @@ class Bench:
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
         """The plugin's own answer."""
         from pytest_boobench.hosts.access import Hosts
+        from pytest_boobench.hosts.quiet import Manners
 
         if self._hosts is None:
-            self._hosts = Hosts(self._inventory, self._run_uid)
+            asked = self._settings
+            manners = Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover)
+            self._hosts = Hosts(self._inventory, self._run_uid, manners)
         return self._run(self._hosts.grant(host, purpose))
 
     def measure(self, item: pytest.Item, cell: Cell, grant: Grant) -> CellRecord:
@@ -118,13 +123,20 @@ class Bench:
         __tracebackhide__ = True
         from pytest_boobench import walk
 
+        teller = self._teller(item, cell)
+        teller.tell("loading")
         record: CellRecord = self._run(
-            walk.run_cell(cell, grant, node_id=item.nodeid, run_uid=self._run_uid, worker=self._worker)
+            walk.run_cell(
+                cell, grant, node_id=item.nodeid, run_uid=self._run_uid, worker=self._worker, observe=teller.observe
+            )
         )
         self._keep(item, record)
         if record.error is not None:
             pytest.fail(record.error, pytrace=False)
         return record
+
+    def _teller(self, item: pytest.Item, cell: Cell) -> Teller:
+        return Teller(item, cell, run=self._run_uid, worker=self._worker)
 
     def _keep(self, item: pytest.Item, record: CellRecord) -> None:
         item.stash[_RECORD] = record
@@ -136,13 +148,14 @@ class Bench:
         from pytest_boobench import walk
 
         baseline = self._baselines().get(record.cell_key)
-        settings = self._settings
-        verdicts = walk.judge_cell(
-            cell, record, baseline, default=settings.default_max_drop, override=settings.max_drop
-        )
+        rules = self._settings.rules
+        verdicts = walk.judge_cell(cell, record, baseline, rules)
         item.stash[_VERDICTS] = verdicts
         item.user_properties.extend(properties_of_verdicts(verdicts))
-        if text := failure_text(record, verdicts, baseline, max_failed=cell.plan.max_failed):
+        fail_disturbed = (cell.plan.disturbed or rules.disturbed) == "fail"
+        if text := failure_text(
+            record, verdicts, baseline, max_failed=cell.plan.max_failed, fail_disturbed=fail_disturbed
+        ):
             pytest.fail(text, pytrace=False)
 
     @pytest.hookimpl(wrapper=True)

@@ -19,6 +19,7 @@ from pytest_boobench import suite
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.order import Loaded, Ready, know_nothing, locate, order
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 
 if TYPE_CHECKING:
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
 
 
 class Collection:
-    """Collects suite files, keeps suite names unique, narrows to the hosts asked for."""
+    """Collects suite files, keeps suite names unique, narrows to the hosts asked for, and puts cells in order.
 
-    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory) -> None:
+    ``ready`` is asked before the first cell, and never in a worker: workers must collect in one order.
+    """
+
+    def __init__(
+        self, config: pytest.Config, settings: Settings, inventory: Inventory, ready: Ready = know_nothing
+    ) -> None:
         self._root = config.rootpath
+        self._ready = ready
         self._settings = settings
         self._inventory = inventory
         self._files: dict[str, Path] = {}
@@ -65,15 +72,22 @@ class Collection:
             item.reportinfo = lambda: place  # type: ignore[method-assign]
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """``--boobench-host`` deselects the cells of all other hosts."""
+        """``--boobench-host`` deselects the cells of all other hosts; those that stay are put in order."""
         wanted = self._settings.only_hosts
-        if not wanted:
-            return
-        dropped = [item for item in items if (cell := cell_of(item)) is not None and cell.host not in wanted]
+        dropped = [item for item in items if wanted and (cell := cell_of(item)) is not None and cell.host not in wanted]
         if dropped:
             gone = set(dropped)
             config.hook.pytest_deselected(items=dropped)
             items[:] = [item for item in items if item not in gone]
+        put_in_order(items, {})
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Models that are loaded already come first: asked only now, when it is known which cells will run."""
+        if session.config.option.collectonly:
+            return
+        hosts = {cell.host for item in session.items if (cell := cell_of(item)) is not None}
+        if hosts:
+            put_in_order(session.items, self._ready(hosts))
 
 
 class SuiteFile(pytest.Module):
@@ -95,6 +109,14 @@ def cell_of(item: pytest.Item) -> Cell | None:
     """The cell behind a test item, None for everybody else's items."""
     cells = (mark.kwargs.get("cell") for mark in item.own_markers if mark.name == "boobench")
     return next((cell for cell in cells if isinstance(cell, Cell)), None)
+
+
+def put_in_order(items: list[pytest.Item], loaded: Loaded) -> None:
+    """Cells change places among themselves, over all files; other items keep theirs."""
+    found = [(slot, item, cell) for slot, item in enumerate(items) if (cell := cell_of(item)) is not None]
+    slots = [slot for slot, _, _ in found]
+    for slot, index in zip(slots, order([locate(cell) for _, _, cell in found], loaded), strict=True):
+        items[slot] = found[index][1]
 
 
 def build_module(loaded: Suite) -> types.ModuleType:

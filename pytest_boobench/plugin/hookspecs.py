@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant
+    from pytest_boobench.plugin.progress import Progress
     from pytest_boobench.record import CellRecord, Verdict
 
 
@@ -29,3 +30,11 @@ def pytest_boobench_acquire_host_access(config: pytest.Config, host: str, purpos
 def pytest_boobench_cell_finished(config: pytest.Config, record: CellRecord, verdicts: Sequence[Verdict]) -> None:
     """A cell is stored and judged. Called in the reporting process, once for each cell; ``verdicts`` is empty where
     the cell could not be measured."""
+
+
+@pytest.hookspec
+def pytest_boobench_progress(config: pytest.Config, progress: Progress) -> None:
+    """A cell comes along. Called in the reporting process, at each change of state and a few times a second between.
+
+    Without pytest-xdist that is the process that measures: an answer that takes long delays the cell's next request.
+    """

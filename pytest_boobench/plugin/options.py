@@ -6,9 +6,13 @@ import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_boobench.gate import Rules
+    from pytest_boobench.suite.cell import Disturbed
 
 HOSTS_FILE = "boobench.hosts.yaml"
 PATTERNS = ("*.boobench.yaml", "*.boobench.yml")
@@ -29,11 +33,13 @@ class Settings:
     """None: ``.boobench/store.db`` under the rootdir."""
     baseline: str
     save_baseline: SaveMode | None
-    max_drop: float | None
-    """From the command line: holds instead of what the suites say."""
-    default_max_drop: float
-    """Holds where neither command line nor suite says anything."""
+    rules: Rules
+    takeover: bool
+    wait_s: float
+    quiet_s: float
     max_cells: int
+    progress_file: Path | None
+    """Where every progress of a cell is appended as a JSON line."""
 
 
 def add(parser: pytest.Parser) -> None:
@@ -73,6 +79,17 @@ def add(parser: pytest.Parser) -> None:
         metavar="PCT",
         help="allowed worsening of every gated metric, whatever the suites say, as in 10%%",
     )
+    group.addoption("--boobench-takeover", action="store_true", help="measure on a host even while others use it")
+    group.addoption(
+        "--boobench-wait",
+        metavar="TIME",
+        help="wait so long for a busy host before refusing it, as in 10m (default: 0)",
+    )
+    group.addoption(
+        "--boobench-progress", metavar="FILE", help="append how the cells come along to FILE, as JSON lines"
+    )
+    parser.addini("boobench_disturbed", "a cell that others disturb: inconclusive (default), judge or fail")
+    parser.addini("boobench_quiet", "how long a host must be quiet before its first cell (default: 2s)")
     parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(PATTERNS))
     parser.addini("boobench_hosts", "the hosts file, relative to this configuration")
     parser.addini("boobench_store", "the store: an SQLAlchemy URL or a file relative to the rootdir")
@@ -94,7 +111,7 @@ def header(config: pytest.Config) -> str | None:
 
 def resolve(config: pytest.Config) -> Settings:
     """The session's settings; UsageError names the option that is wrong."""
-    from pytest_boobench.gate import MAX_DROP
+    from pytest_boobench.gate import MAX_DROP, Rules
 
     return Settings(
         patterns=tuple(config.getini("boobench_files")),
@@ -103,9 +120,16 @@ def resolve(config: pytest.Config) -> Settings:
         store_url=_lasting(config, "store"),
         baseline=_lasting(config, "baseline") or "main",
         save_baseline=config.getoption("boobench_save_baseline"),
-        max_drop=_percent("--boobench-max-drop", config.getoption("boobench_max_drop")),
-        default_max_drop=_first_percent(config) or MAX_DROP,
+        rules=Rules(
+            max_drop=_percent("--boobench-max-drop", config.getoption("boobench_max_drop")),
+            default_max_drop=_first_percent(config) or MAX_DROP,
+            disturbed=_disturbed(config),
+        ),
+        takeover=config.getoption("boobench_takeover"),
+        wait_s=_duration("--boobench-wait", config.getoption("boobench_wait") or "0"),
+        quiet_s=_duration("boobench_quiet", config.getini("boobench_quiet") or "2s"),
         max_cells=_max_cells(config),
+        progress_file=_progress_file(config),
     )
 
 
@@ -123,6 +147,12 @@ def _hosts_file(config: pytest.Config) -> Path | None:
         return (config.inipath.parent if config.inipath else config.rootpath) / str(named)
     usual = config.rootpath / HOSTS_FILE
     return usual if usual.is_file() else None
+
+
+def _progress_file(config: pytest.Config) -> Path | None:
+    """Relative to where it was typed."""
+    typed = config.getoption("boobench_progress")
+    return config.invocation_params.dir / typed if typed else None
 
 
 def _first_percent(config: pytest.Config) -> float | None:
@@ -148,3 +178,22 @@ def _max_cells(config: pytest.Config) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise pytest.UsageError(f"boobench_max_cells: expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _duration(name: str, text: str) -> float:
+    """Seconds."""
+    from pytest_boobench.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise pytest.UsageError(f"{name}: {error}") from error
+
+
+def _disturbed(config: pytest.Config) -> Disturbed:
+    from pytest_boobench.suite.cell import Disturbed
+
+    word = config.getini("boobench_disturbed") or "inconclusive"
+    if word not in get_args(Disturbed):
+        raise pytest.UsageError(f"boobench_disturbed: expected inconclusive, judge or fail, got {word!r}")
+    return cast("Disturbed", word)

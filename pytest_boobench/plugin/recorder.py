@@ -38,7 +38,8 @@ class Recorder:
         self._store: Store | None = None
 
     @cached_property
-    def _surroundings(self) -> Surroundings:
+    def surroundings(self) -> Surroundings:
+        """Who runs the session and where."""
         return look_around(self._config.rootpath)
 
     def open_store(self) -> Store:
@@ -68,7 +69,7 @@ class Recorder:
         if "record" in facts:
             self._take_record(report, from_plain(facts["record"]))
         row = self._rows.get(report.nodeid)
-        if row is None or report.when == "teardown":
+        if row is None or report.when in ("teardown", "progress"):
             return
         if report.when == "call":
             row.outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
@@ -93,7 +94,7 @@ class Recorder:
         cell_id = self._cell_ids.get(row.record.node_id)
         if cell_id is None:
             return  # its record went to the spool
-        save = self._saving() if row.outcome == "passed" and not row.record.client_limit else None
+        save = self._saving() if row.outcome == "passed" and row.record.clean else None
         try:
             self.open_store().record_verdicts(cell_id, verdicts, save_as=save)
         except StoreError as error:
@@ -111,7 +112,7 @@ class Recorder:
         """The run that a cell belongs to, begun with its first cell."""
         key = (record.suite, record.host)
         if key not in self._runs:
-            around = self._surroundings
+            around = self.surroundings
             facts = RunFacts(
                 uid=uuid.uuid4().hex,
                 session=self.session_uid,

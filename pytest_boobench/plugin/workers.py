@@ -1,24 +1,49 @@
-"""What pytest-xdist's controller hands to its workers: baselines, the session's name; workers never open the store."""
+"""pytest-xdist's controller: what it hands to its workers, and who of them runs what; workers never open the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.dsession import get_default_max_worker_restart  # type: ignore[import-untyped]
 
+from pytest_boobench.errors import HostError
+from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.plugin.batches import plan
+from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.order import Loaded, Ready, know_nothing
+from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.record import baseline_to_plain
 
 if TYPE_CHECKING:
+    from pytest_boobench.plugin.leases import Leases
     from pytest_boobench.plugin.recorder import Recorder
+
+_SCHEDULED = ("load", "worksteal", "loadscope", "loadfile", "loadgroup")
+"""The modes that spread items over workers. In ``each`` every worker runs all of them, and hosts are only locked."""
 
 
 class Workers:
-    """Registered in the controller where pytest-xdist is loaded."""
+    """Registered in the controller where pytest-xdist is loaded; ``ready`` is asked once, before the first cell."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        settings: Settings,
+        inventory: Inventory,
+        *,
+        ready: Ready = know_nothing,
+        leases: Leases | None = None,
+    ) -> None:
         self._recorder = recorder
+        self._settings = settings
+        self._inventory = inventory
+        self._ready = ready
+        self._leases = leases
         self._baselines: dict[str, Any] | None = None
+        self._crashes = 0
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
@@ -32,3 +57,33 @@ class Workers:
             self._baselines = {key: baseline_to_plain(baseline) for key, baseline in self._recorder.baselines().items()}
         node.workerinput["boobench_session"] = self._recorder.session_uid
         node.workerinput["boobench_baselines"] = self._baselines
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> HostScheduler | None:
+        """One host, one worker, whatever ``--dist`` says; None leaves the modes that spread nothing to xdist."""
+        dist: str = config.getoption("dist")
+        if dist not in _SCHEDULED:
+            return None
+        hosts, patterns = self._inventory.hosts, self._settings.patterns
+        limit: int | None = get_default_max_worker_restart(config)
+        return HostScheduler(
+            config,
+            workers=self._recorder.workers,
+            plan=partial(plan, dist=dist, hosts=hosts, patterns=patterns, ready=self._begin),
+            replaces_crashed=lambda: limit is None or self._crashes <= limit,
+        )
+
+    def _begin(self, hosts: Collection[str]) -> Loaded:
+        """Lease the hosts that have cells, and ask what they have loaded; a host leased by others ends the session."""
+        try:
+            if self._leases is not None:
+                for host in hosts:
+                    self._leases.take(host)
+        except HostError as error:
+            raise pytest.UsageError(str(error)) from error
+        return self._ready(hosts)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, error: object | None) -> None:
+        """xdist stops replacing workers that crash when too many did."""
+        self._crashes += error is not None

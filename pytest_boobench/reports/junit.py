@@ -23,6 +23,16 @@ def properties_of_record(record: CellRecord) -> list[Property]:
         found |= {"server": record.server.kind, "engine_build": record.server.engine_build}
     if record.model is not None:
         found |= {"model.quantisation": record.model.quantisation, "model.size_bytes": record.model.size_bytes}
+    if record.traffic is not None:
+        names = (
+            "in_flight_at_start",
+            "concurrent_foreign_requests",
+            "foreign_tokens",
+            "model_swaps",
+            "server_restarts",
+        )
+        found |= {name: getattr(record.traffic, name) for name in names}
+    found |= {"attempts": record.attempts, "load_ms": _rounded(record.load_ms)}
     found["clock"] = next((sample.clock for sample in record.samples if sample.clock), None)
     found["error"] = record.error
     return _properties(found.items())

@@ -24,7 +24,14 @@ def sentence(verdict: Verdict) -> str:
     return f"{now}, {verdict.outcome}{reason}"
 
 
-def failure_text(record: CellRecord, verdicts: Sequence[Verdict], baseline: Baseline | None, *, max_failed: int) -> str:
+def failure_text(
+    record: CellRecord,
+    verdicts: Sequence[Verdict],
+    baseline: Baseline | None,
+    *,
+    max_failed: int,
+    fail_disturbed: bool = False,
+) -> str:
     """Why the item fails, empty where it does not: regressions first, then failed requests, then the circumstances."""
     findings = [sentence(verdict) for verdict in verdicts if verdict.outcome == "regression"]
     if len(record.failed) > max_failed:
@@ -32,6 +39,8 @@ def failure_text(record: CellRecord, verdicts: Sequence[Verdict], baseline: Base
         findings.append(
             f"{len(record.failed)} of {record.measured} requests failed{allowed}: {describe_failures(record.failed)}"
         )
+    if fail_disturbed and record.disturbed:
+        findings.append(record.disturbed)
     if not findings:
         return ""
     others = [sentence(verdict) for verdict in verdicts if verdict.outcome != "regression"]
@@ -44,6 +53,8 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
     spread = f", TTFT median {quantity(ttft.median, 'ms')}, p95 {quantity(ttft.p95, 'ms')}" if ttft else ""
     build = f", engine {record.server.engine_build}" if record.server and record.server.engine_build else ""
     lines = [f"host {record.host}{build}; {count(record.measured, 'sample')}{spread}"]
+    if record.traffic is not None and record.traffic.requests:
+        lines.append(f"foreign: {'; '.join(map(str, record.traffic.requests))}")
     if baseline is not None:
         lines.append(f"baseline {baseline.name}: {provenance(baseline)}")
     return lines

@@ -143,6 +143,11 @@ def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bo
             f"{count(without, 'cell')} without a baseline {baseline}: passed unjudged; "
             "store one with --boobench-save-baseline"
         )
+    for row in rows:
+        reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
+        yield from (
+            Line(f"not judged: {row.record.host} {_name(row).strip()}: {reason}", "yellow") for reason in reasons
+        )
     for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
         yield Line(
             f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "

@@ -6,5 +6,8 @@
 - ``answers``        an answer from the wire -> one Sample
 - ``openai``         any OpenAI-compatible server, the common core
 - ``llama_server``   llama.cpp's llama-server, the embedded one included
+- ``llama_router``   the same before several models
+- ``vllm``, ``lmstudio``, ``ollama``   what their names say; ``ollama_answers`` and ``ndjson`` read the latter's streams
+- ``sampling``       refuses what a kind of server would silently drop
 - ``connect``        which of them a host is
 """

@@ -6,7 +6,7 @@ Reading happens after the phase, so nothing here is timed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,10 +16,18 @@ from pytest_boobench.servers.clients import Answer
 from pytest_boobench.suite.cell import Cell
 
 _OK = 200
+BLUR_MS = 1.0
+"""Tokens that Python had no later than this may share a stamp: they came together, or the error is no more."""
+
+Events = Callable[[wire.Exchange], Iterable[wire.Event]]
+"""An answer's body -> its events in order, each an OpenAI chunk as JSON or ``[DONE]``."""
 
 
-def read(sample: Sample, answer: Answer, cell: Cell) -> Sample:
-    """The sample with all that the answer says, checked against what the cell asks for."""
+def read(sample: Sample, answer: Answer, cell: Cell, events: Events = wire.events) -> Sample:
+    """The sample with all that the answer says, checked against what the cell asks for.
+
+    ``events`` is for servers that stream in another way than server-sent events.
+    """
     exchange = answer.exchange
     if exchange is None:
         return _failed(sample, answer.failure or wire.Failure("connect", "no answer"))
@@ -37,7 +45,7 @@ def read(sample: Sample, answer: Answer, cell: Cell) -> Sample:
         return _failed(sample, wire.Failure("status", f"{answer.status}: {body_error_text(exchange.body)}"))
     if cell.kind == "embedding":
         return _failed(sample, answer.failure) if answer.failure else check(add_embedding(sample, exchange.body), cell)
-    stream = read_stream(wire.events(exchange))
+    stream = read_stream(events(exchange))
     sample = add_stream(sample, stream)
     if answer.failure and not sample.failure:
         return _failed(sample, answer.failure)
@@ -53,6 +61,7 @@ class Stream:
     """What a stream said, gathered event by event."""
 
     chunk_ms: list[float] = field(default_factory=list)
+    blurred: int = 0
     ttfo_ms: float | None = None
     finish_reason: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -83,13 +92,13 @@ def read_stream(events: Iterable[wire.Event]) -> Stream:
             stream.fail("protocol", f"an event is not JSON: {_cut(data)}")
             continue
         if isinstance(chunk, dict):
-            _read_chunk(stream, chunk, event.arrival_ms)
+            _read_chunk(stream, chunk, event)
         else:
             stream.fail("protocol", f"an event is not a JSON object: {_cut(data)}")
     return stream
 
 
-def _read_chunk(stream: Stream, chunk: Mapping[str, Any], arrival_ms: float) -> None:
+def _read_chunk(stream: Stream, chunk: Mapping[str, Any], event: wire.Event) -> None:
     if chunk.get("error"):
         stream.fail("stream-error", error_text(chunk))
         return
@@ -101,9 +110,13 @@ def _read_chunk(stream: Stream, chunk: Mapping[str, Any], arrival_ms: float) -> 
         delta = choice.get("delta") or {}
         visible = bool(delta.get("content") or choice.get("text") or delta.get("tool_calls"))
         if visible or delta.get("reasoning_content") or delta.get("reasoning"):
-            stream.chunk_ms.append(arrival_ms)
+            # Late and together with the one before: the two share a stamp that is true of the second only.
+            stream.blurred += bool(
+                stream.chunk_ms and stream.chunk_ms[-1] == event.arrival_ms and event.lag_ms > BLUR_MS
+            )
+            stream.chunk_ms.append(event.arrival_ms)
         if visible and stream.ttfo_ms is None:
-            stream.ttfo_ms = arrival_ms
+            stream.ttfo_ms = event.arrival_ms
         stream.finish_reason = choice.get("finish_reason") or stream.finish_reason
 
 
@@ -139,6 +152,7 @@ def add_stream(sample: Sample, stream: Stream) -> Sample:
         ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
         ttfo_ms=stream.ttfo_ms,
         chunk_ms=tuple(stream.chunk_ms),
+        blurred_chunks=stream.blurred,
         prompt_tokens=from_timings if from_timings is not None else _count(usage, "prompt_tokens"),
         cached_tokens=cache_n if cache_n is not None else _count(details, "cached_tokens"),
         output_tokens=_first(_count(timings, "predicted_n"), _count(usage, "completion_tokens")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ class Answer:
     """Blank where no answer began."""
     failure: wire.Failure | None = None
     """Why the answer is missing or not whole."""
+    retry_after_s: float | None = None
+    """After which time the host wants to be asked again, where it says so."""
+    turned_away: int = 0
+    """How often the host refused this request before, since it had too many; each try was a request of its own."""
 
     @property
     def unanswered(self) -> bool:
@@ -55,12 +60,24 @@ class Clients:
             status=response.status_code,
             exchange=exchange,
             failure=exchange.failure,
+            retry_after_s=read_retry_after(response.headers),
         )
 
     async def close(self) -> None:
         """Close both."""
         await self.control.aclose()
         await self.stream.aclose()
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by the ``Retry-After`` header, which holds a number or a date; None without one."""
+    said = headers.get("retry-after", "").strip()
+    if said.isdecimal():
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def open_clients(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
-from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.clients import Answer, Clients
 from pytest_boobench.suite.cell import Cell
 
 
@@ -24,6 +24,8 @@ class Capabilities:
     """A request can forbid the use of cached prompt tokens."""
     ignore_eos: bool = False
     """A request can forbid an early end."""
+    load: bool = False
+    """It loads a model when it is told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Prompt:
 
     text: str | None = None
     ids: tuple[int, ...] | None = None
+    seed: int | None = None
+    """A sampling seed that tells this request from others, for servers that show it; the suite's own goes before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class Server(Protocol):
     can: Capabilities
     url: str
 
+    @property
+    def clients(self) -> Clients:
+        """The host's HTTP clients, for those who watch it."""
+        ...
+
     async def alive(self) -> bool:
         """Whether it answers at all, loading or busy included."""
         ...
@@ -60,6 +69,18 @@ class Server(Protocol):
         ...
 
     async def model_facts(self, model: str) -> ModelFacts: ...
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """The models that are loaded now, None where it cannot tell; asking never loads one."""
+        ...
+
+    async def load(self, model: str) -> float | None:
+        """Load a model and wait until it is ready; milliseconds that took, None where there was nothing to load."""
+        ...
+
+    async def restore(self, before: Sequence[str]) -> None:
+        """Bring back the models that were ready ``before`` the session, as far as it was us who pushed them out."""
+        ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """One prompt per nonce, each of exactly ``cell.prompt_tokens``; PromptError where none can be made."""

@@ -11,7 +11,7 @@ import httpx
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers import prompts
-from pytest_boobench.servers.interface import Capabilities, Prompt
+from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
 
@@ -43,6 +43,10 @@ class LlamaServer(OpenAIServer):
             engine_build=props.get("build_info"),
             extra={key: props[key] for key in keep if key in props},
         )
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """The one that it was started with, under all its names."""
+        return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
         """``/v1/models`` for the file, ``/props`` for path, slots and the context of one of them."""
@@ -100,6 +104,13 @@ class LlamaServer(OpenAIServer):
     async def _props(self) -> Mapping[str, Any]:
         props = (await self._ask("GET", "/props")).json()
         return props if isinstance(props, dict) else {}
+
+    def call(self, cell: Cell, prompt: Prompt) -> Call:
+        """As any; where the suite leaves the seed free, one that is shown in ``/slots`` and says that this is ours."""
+        call = super().call(cell, prompt)
+        if cell.kind == "embedding" or prompt.seed is None:
+            return call
+        return replace(call, body={"seed": prompt.seed, **call.body})
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         """Fixed length by ``ignore_eos``, the prompt cache as the cell wants it."""

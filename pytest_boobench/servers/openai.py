@@ -21,6 +21,8 @@ from pytest_boobench.servers.clients import Answer, Clients
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.suite.cell import Cell
 
+LOAD_TIMEOUT_S = 900.0
+"""How long a host may take to load a model."""
 PATHS: Mapping[Kind, str] = {
     "chat": "/v1/chat/completions",
     "completion": "/v1/completions",
@@ -38,6 +40,11 @@ class OpenAIServer:
         self.name = name
         self.url = url
         self._clients = clients
+
+    @property
+    def clients(self) -> Clients:
+        """The host's HTTP clients."""
+        return self._clients
 
     async def alive(self) -> bool:
         """Whether anything answers HTTP there."""
@@ -75,6 +82,17 @@ class OpenAIServer:
             n_vocab=meta.get("n_vocab"),
         )
 
+    async def ready_models(self) -> Sequence[str] | None:
+        """Such a server does not tell."""
+        return None
+
+    async def load(self, model: str) -> float | None:  # noqa: ARG002
+        """Such a server has its models loaded, or loads them as it pleases."""
+        return None
+
+    async def restore(self, before: Sequence[str]) -> None:
+        """Such a server was left as it was."""
+
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Fitted against ``usage`` with a nonce of their own; what each request really had is checked afterwards."""
         trial = itertools.count()
@@ -90,7 +108,7 @@ class OpenAIServer:
         body = {**self._input(cell, Prompt(text=text)), "model": cell.model, **cell.request}
         if cell.kind != "embedding":
             body["max_tokens"] = 1
-        answer = (await self._ask("POST", PATHS[cell.kind], body)).json()
+        answer = (await self._ask("POST", PATHS[cell.kind], body, timeout_s=cell.plan.timeouts.request_s)).json()
         counted = (answer.get("usage") or {}).get("prompt_tokens")
         if not isinstance(counted, int):
             raise PromptError(
@@ -133,13 +151,15 @@ class OpenAIServer:
             )
         return [entry for entry in listed if isinstance(entry, dict)]
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
-        """A control request; anything but a 200 with JSON is a HostError that says what came instead."""
+    async def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> httpx.Response:
+        """A control request; anything but a 200 with JSON is a HostError that says what came instead.
+
+        ``timeout_s`` is for those that may take long, such as loading a model.
+        """
         where = f"{self.name}: {method} {path}"
-        try:
-            response = await self._clients.control.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise HostError(f"{where}: no answer from {self.url}: {wire.failure_of(error).text}") from error
+        response = await self._request(method, path, body, timeout_s=timeout_s)
         if response.status_code in {401, 403}:
             raise HostError(
                 f"{where}: {response.status_code}: the host wants another key; see api_key in the hosts file"
@@ -151,3 +171,22 @@ class OpenAIServer:
         except ValueError as error:
             raise HostError(f"{where}: the answer is not JSON; is {self.url} an LLM server?") from error
         return response
+
+    async def _find(self, path: str) -> Any:
+        """The JSON of a page that not every server has; None where this one has not."""
+        response = await self._request("GET", path)
+        try:
+            return response.json() if response.status_code == httpx.codes.OK else None
+        except ValueError:
+            return None
+
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> httpx.Response:
+        """A control request and whatever is answered; HostError where nothing is."""
+        timeout = self._clients.control.timeout if timeout_s is None else httpx.Timeout(timeout_s)
+        try:
+            return await self._clients.control.request(method, path, json=body, timeout=timeout)
+        except httpx.TransportError as error:
+            text = wire.failure_of(error).text
+            raise HostError(f"{self.name}: {method} {path}: no answer from {self.url}: {text}") from error

@@ -43,6 +43,11 @@ def make_nonce(run_uid: str, number: int) -> str:
     return " ".join(_WORDS[int.from_bytes(digest[2 * i : 2 * i + 2], "big") % len(_WORDS)] for i in range(6))
 
 
+def make_seed(run_uid: str, number: int) -> int:
+    """A sampling seed for a request: 31 bits that tell it from those of others."""
+    return int.from_bytes(hashlib.sha256(f"{run_uid}/{number}/seed".encode()).digest()[:4], "big") >> 1
+
+
 def make_text(nonce: str, characters: int) -> str:
     """The first characters of the nonce and an endless, always equal run of words; never ends in a blank."""
     text = nonce

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Traffic
@@ -17,11 +16,8 @@ from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict
 from pytest_boobench.store import tables
 from pytest_boobench.store.columns import moment
+from pytest_boobench.store.rows import insert_new
 
-_INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
 _SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
 
 
@@ -40,7 +36,7 @@ def insert_run(connection: Connection, facts: RunFacts) -> int:
         "git_dirty": facts.git_dirty,
         "ci": facts.ci,
         "model_facts": {},
-        "takeover": facts.takeover,
+        "takeover": False,
         "workers": facts.workers,
         "plugin_version": facts.plugin_version,
         "status": "running",
@@ -65,17 +61,29 @@ def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
 
 
 def update_run_facts(connection: Connection, run_id: int, record: CellRecord) -> None:
-    """What a cell learned about server and model, entered in its run; what it did not learn stays as it was."""
-    values: dict[str, Any] = {}
+    """What a cell learned about server, model and others on the host, entered in its run; the rest stays as it was."""
+    run = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).one()
+    values: dict[str, Any] = {"takeover": run.takeover or record.takeover}
     if record.server:
         values["server_facts"] = asdict(record.server)
-        if record.server.engine_build:
-            values["engine_build"] = record.server.engine_build
+        values["engine_build"] = record.server.engine_build or run.engine_build
     if record.model:
-        known = connection.scalar(select(tables.runs.c.model_facts).where(tables.runs.c.id == run_id))
-        values["model_facts"] = {**(known or {}), record.identity["model"]: asdict(record.model)}
-    if values:
-        connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
+        values["model_facts"] = {**run.model_facts, record.identity["model"]: asdict(record.model)}
+    if record.traffic:
+        values["in_flight_at_start"] = _first_known(run.in_flight_at_start, record.traffic.in_flight_at_start)
+        values["concurrent_foreign_requests"] = _sum_known(
+            run.concurrent_foreign_requests, record.traffic.concurrent_foreign_requests
+        )
+    connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
+
+
+def _first_known(before: int | None, now: int | None) -> int | None:
+    """The first cell's number stands for the run."""
+    return now if before is None else before
+
+
+def _sum_known(before: int | None, now: int | None) -> int | None:
+    return before if now is None else (before or 0) + now
 
 
 def insert_verdicts(connection: Connection, cell_id: int, verdicts: Iterable[Verdict]) -> None:
@@ -94,8 +102,7 @@ def finish_run(connection: Connection, run_id: int, status: RunStatus) -> None:
 
 def _name_id(connection: Connection, table: Table, name: str) -> int:
     """The id of a named row, made where it is missing; two runners may do so at once."""
-    make = _INSERTS[connection.dialect.name](table).values(name=name, first_seen_at=datetime.now(UTC))
-    connection.execute(make.on_conflict_do_nothing(index_elements=[table.c.name]))
+    insert_new(connection, table, {"name": name, "first_seen_at": datetime.now(UTC)}, unique=table.c.name)
     return int(connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one())
 
 

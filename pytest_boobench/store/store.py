@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, RunStatus, Verdict
 from pytest_boobench.store.baselines import BaselineSave, load_baselines, save_baseline
+from pytest_boobench.store.leases import Lease, give_back, take_lease
 from pytest_boobench.store.open import describe, open_engine, parse_url
 from pytest_boobench.store.record import finish_run, insert_cell, insert_run, insert_verdicts, update_run_facts
 from pytest_boobench.store.transactions import reading, writing
@@ -66,6 +67,16 @@ class Store:
         """Cell key -> Baseline, for all in force under a name, of the named hosts or of all; runs oldest first."""
         with explained(self.address), reading(self._engine) as connection:
             return load_baselines(connection, name, hosts)
+
+    def take_lease(self, address: str, owner: str, session: str) -> Lease | None:
+        """Take or renew the lease of a host's address; None where that worked, else whose it is."""
+        with self._write() as connection:
+            return take_lease(connection, address, owner, session)
+
+    def give_leases_back(self, session: str) -> None:
+        """Let others have the hosts that a session leased."""
+        with self._write() as connection:
+            give_back(connection, session)
 
     def close(self) -> None:
         """Let go of the database; a second time does nothing."""

@@ -129,6 +129,7 @@ samples = Table(
     Column("phase", PlainText, nullable=False),
     Column("lane", Count, nullable=False),
     Column("index", Count, nullable=False),
+    Column("attempt", Count, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("offset_ms", Number, nullable=False),
     Column("connect_ms", Number),
@@ -222,4 +223,15 @@ verdicts = Table(
     Column("judged_at", Moment, nullable=False),
     _one_of("outcome", get_args(Outcome)),
     Index(None, "cell_id"),
+)
+
+leases = Table(
+    "bench_leases",
+    metadata,
+    Column("address", PlainText, primary_key=True),
+    Column("owner", PlainText, nullable=False),
+    Column("session", PlainText, nullable=False),
+    Column("taken_at", Moment, nullable=False),
+    Column("heartbeat_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
 )

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pytest_boobench.metrics import Kind
 
 Cache = Literal["cold", "warm"]
+Disturbed = Literal["inconclusive", "judge", "fail"]
+"""What becomes of a cell that others disturbed twice: not judged, judged all the same, or failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Plan:
     """How many measured requests may fail before the cell does."""
     gate: Mapping[str, float | None] | None = None
     """Metric key -> allowed worsening as a ratio, None where the session's default holds; None: the default metrics."""
+    disturbed: Disturbed | None = None
+    """None where the session's default holds."""
     timeouts: Timeouts = Timeouts()
 
 

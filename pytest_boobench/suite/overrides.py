@@ -50,6 +50,7 @@ def _make_plan(steps: Sequence[PlanFields], kind: Kind) -> Plan:
             samples=fields.samples or plan.samples,
             max_failed=plan.max_failed if fields.max_failed is None else fields.max_failed,
             gate=_make_gate(plan.gate, fields, kind),
+            disturbed=fields.disturbed or plan.disturbed,
             timeouts=_make_timeouts(plan.timeouts, fields.timeouts),
         )
     return plan

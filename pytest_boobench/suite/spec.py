@@ -12,7 +12,7 @@ from pytest_boobench.documents.scalars import Shape, Single, choice, duration, n
 from pytest_boobench.documents.tables import Entry, Keyed, OneOrMore, Row, Table
 from pytest_boobench.metrics import Kind
 from pytest_boobench.suite.body import BodyShape
-from pytest_boobench.suite.cell import Cache, Mark, Plan, Timeouts
+from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Timeouts
 from pytest_boobench.suite.marks import MarkShape
 from pytest_boobench.suite.names import node_name
 from pytest_boobench.suite.thresholds import Thresholds, ThresholdsShape
@@ -112,6 +112,10 @@ class PlanFields(Row):
     gate: Annotated[
         Thresholds | None,
         Entry(ThresholdsShape(), "Metrics to judge, and how much worse each may become; left out: throughputs, 10%."),
+    ] = None
+    disturbed: Annotated[
+        Disturbed | None,
+        Entry(choice(*get_args(Disturbed)), "When others disturb a cell twice: inconclusive, judge it, or fail it."),
     ] = None
     timeouts: Annotated[TimeoutFields | None, Entry(Table(TimeoutFields), "How long to wait, as 30s or 5m.")] = None
     marks: Annotated[

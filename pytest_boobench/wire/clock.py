@@ -43,6 +43,8 @@ class Stamps:
 
     clock: ClockKind
     arrival_ns: tuple[int, ...]
+    lag_ns: tuple[int, ...]
+    """Of each read: from the kernel's stamp to the moment Python had the bytes; zeros without kernel stamps."""
     client_lag_ms: float | None
     """Longest time from the kernel's stamp to the moment Python had the bytes; blank without kernel stamps."""
     clock_step: bool
@@ -100,6 +102,6 @@ def stamp(reads: Sequence[Read], offset_before_ns: int, offset_after_ns: int) ->
     clock_step = abs(offset_after_ns - offset_before_ns) > _STEP_NS
     kernel = [ns - offset_before_ns for read in reads if (ns := kernel_ns(read.ancillary)) is not None]
     if clock_step or not reads or len(kernel) < len(reads):
-        return Stamps("user", tuple(read.read_ns for read in reads), None, clock_step)
-    lag_ns = max(read.read_ns - arrival_ns for read, arrival_ns in zip(reads, kernel, strict=True))
-    return Stamps("kernel", tuple(kernel), max(lag_ns, 0) / 1e6, clock_step)
+        return Stamps("user", tuple(read.read_ns for read in reads), (0,) * len(reads), None, clock_step)
+    lag_ns = tuple(max(read.read_ns - arrival_ns, 0) for read, arrival_ns in zip(reads, kernel, strict=True))
+    return Stamps("kernel", tuple(kernel), lag_ns, max(lag_ns) / 1e6, clock_step)

@@ -9,7 +9,7 @@ import httpx
 
 from pytest_boobench.metrics import ClockKind
 from pytest_boobench.wire.failures import Failure
-from pytest_boobench.wire.sse import SseDecoder
+from pytest_boobench.wire.sse import Message, SseDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Arrival:
 
     end: int
     stamp_ns: int
+    lag_ns: int = 0
+    """From the kernel's stamp to the moment Python had them; 0 without kernel stamps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,11 @@ class Exchange:
 
     def arrival_ms(self, end: int) -> float:
         """When the first ``end`` bytes of the body were all there."""
-        index = bisect_left(self.arrivals, end, key=lambda arrival: arrival.end)
-        return self._ms(self.arrivals[index].stamp_ns)
+        return self._ms(self.arrival(end).stamp_ns)
+
+    def arrival(self, end: int) -> Arrival:
+        """The arrival that brought the last of the first ``end`` bytes of the body."""
+        return self.arrivals[bisect_left(self.arrivals, end, key=lambda arrival: arrival.end)]
 
     def _ms(self, stamp_ns: int) -> float:
         return (stamp_ns - self.sent_ns) / 1e6
@@ -80,6 +85,8 @@ class Event:
     """Its type, ``message`` where the server names none."""
     arrival_ms: float
     """When the last byte of its data was there, from ``sent_ns``; not when the blank line after it was."""
+    lag_ms: float = 0.0
+    """How late Python had it: events that were read at once share the arrival of the last of them."""
 
 
 def exchange_of(response: httpx.Response) -> Exchange:
@@ -97,4 +104,9 @@ def events(exchange: Exchange) -> list[Event]:
     messages = decoder.feed(exchange.body)
     if exchange.complete:
         messages += decoder.close()
-    return [Event(message.data, message.event, exchange.arrival_ms(message.end)) for message in messages]
+    return [_event(exchange, message) for message in messages]
+
+
+def _event(exchange: Exchange, message: Message) -> Event:
+    arrival = exchange.arrival(message.end)
+    return Event(message.data, message.event, exchange.arrival_ms(message.end), arrival.lag_ns / 1e6)

@@ -10,7 +10,7 @@ import httpx
 
 from pytest_boobench import units
 from pytest_boobench.suite.cell import Timeouts
-from pytest_boobench.wire.clock import Read, hold_kernel_stamps, stamp, wall_offset_ns
+from pytest_boobench.wire.clock import Read, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
 from pytest_boobench.wire.connection import Connection, connect
 from pytest_boobench.wire.exchange import Arrival, Exchange
 from pytest_boobench.wire.failures import Failure, error_of
@@ -111,7 +111,7 @@ def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure
         headers_ns=stamps.arrival_ns[answer.head_read],
         end_ns=stamps.arrival_ns[-1],
         body=bytes(answer.body),
-        arrivals=_arrivals(answer.body_ends, stamps.arrival_ns),
+        arrivals=_arrivals(answer.body_ends, stamps),
         clock=stamps.clock,
         client_lag_ms=stamps.client_lag_ms,
         clock_step=stamps.clock_step,
@@ -119,11 +119,11 @@ def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure
     )
 
 
-def _arrivals(body_ends: list[int], arrival_ns: tuple[int, ...]) -> tuple[Arrival, ...]:
+def _arrivals(body_ends: list[int], stamps: Stamps) -> tuple[Arrival, ...]:
     """One per read that brought bytes of the body; header and framing alone bring none."""
     before = [0, *body_ends]
     return tuple(
-        Arrival(end, stamp_ns)
-        for start, end, stamp_ns in zip(before, body_ends, arrival_ns, strict=False)
+        Arrival(end, stamp_ns, lag_ns)
+        for start, end, stamp_ns, lag_ns in zip(before, body_ends, stamps.arrival_ns, stamps.lag_ns, strict=False)
         if end > start
     )

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +24,7 @@ from tests.benchmarks.traces import trace
 
 PATH = "/v1/chat/completions"
 Event = dict[str, Any]
-_KB_OR_B = 1024 if sys.platform == "linux" else 1
-"""Unit of ``ru_maxrss``: kilobytes on Linux, bytes on macOS."""
+_LINUX_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def run_httpx(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
 
 def run_aiohttp(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
     """Plain aiohttp: one ClientSession, lines as they come, perf_counter. Its limits are lifted."""
-    import aiohttp
+    import aiohttp  # type: ignore[import-not-found,unused-ignore]
 
     async def ask(session: aiohttp.ClientSession, url: str) -> Heard:
         began_ns = time.perf_counter_ns()
@@ -139,9 +139,7 @@ def run_sockets(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
                     selector.unregister(key.fileobj)
     for connection in connections:
         connection.close()
-    return [
-        Heard(began, list(_read_events(kept)), kept[-1][0]) for began, kept in zip(began_ns, reads, strict=True)
-    ]
+    return [Heard(began, list(_read_events(kept)), kept[-1][0]) for began, kept in zip(began_ns, reads, strict=True)]
 
 
 def _read_events(reads: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Event]]:
@@ -167,7 +165,7 @@ def report(client: Client, load: Load) -> dict[str, Any]:
     urls = list(islice(cycle(load.urls), load.streams))
     before_s = time.process_time()
     answers = [answer for _ in range(load.rounds) for answer in client(urls, load.body)]
-    cpu_s = time.process_time() - before_s
+    cpu_s, peak_mb = time.process_time() - before_s, _peak_mb()
     traces, lost = [], []
     for answer in answers:
         try:
@@ -180,8 +178,16 @@ def report(client: Client, load: Load) -> dict[str, Any]:
         "traces": traces,
         "lost": lost,
         "cpu_s": cpu_s,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KB_OR_B / 1e6,
+        "peak_mb": peak_mb,
     }
+
+
+def _peak_mb() -> float:
+    """Linux's ``ru_maxrss`` will not do: a process inherits it from the one that started it."""
+    if not _LINUX_STATUS.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+    line = next(line for line in _LINUX_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":

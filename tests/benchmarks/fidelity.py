@@ -1,4 +1,4 @@
-"""How far clients are from the truth, side by side: ``python -m tests.benchmarks.fidelity``; Markdown on standard output.
+"""How far clients are from the truth, side by side, in Markdown: ``python -m tests.benchmarks.fidelity``.
 
 For each number of streams and each gap between tokens, on the machine as it is and with two processes that hog the CPU,
 every client reads the same schedule from a truth server. Errors are sizes in ms, p50 / p99 / max; see ``traces``.
@@ -46,7 +46,8 @@ class Setting:
     def __str__(self) -> str:
         machine = f"{_HOGS} CPU hogs beside it" if self.busy else "nothing beside it"
         times = f", {self.rounds} times" if self.rounds > 1 else ""
-        return f"{self.streams} streams at once{times}, {self.schedule.gap_ms:g} ms gaps, {machine}"
+        streams = "1 stream" if self.streams == 1 else f"{self.streams} streams at once"
+        return f"{streams}{times}, {self.schedule.gap_ms:g} ms gaps, {machine}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def render(results: Mapping[str, stage.Result]) -> Iterable[str]:
     """The table's lines, and below it what the servers did meanwhile."""
     errors = {name: errors_of(result) for name, result in results.items()}
     rivals = [name for name in _RIVALS if name in results]
-    yield from _table_head((*_HEAD, *(f"p99 of {name}: TTFT, chunks; CPU" for name in rivals)))
+    yield from _table_head((*_HEAD, *(f"{name} at p99: TTFT, chunks; CPU" for name in rivals)))
     for name, result in results.items():
         mine = errors[name]
         sizes = (mine.ttft, mine.itl, mine.e2e, mine.chunk)
@@ -109,7 +110,7 @@ def render(results: Mapping[str, stage.Result]) -> Iterable[str]:
 
 def _remarks(name: str, result: stage.Result, errors: Errors) -> Iterable[str]:
     late = spread(trace.late_ns / 1e6 for trace in result.traces)
-    yield f"- {name}: the server's worst lateness per stream {late}; TTFT error with its receive lag in {errors.ttft_from_read}"
+    yield f"- {name}: server behind its schedule by {late}; TTFT error with its receive lag {errors.ttft_from_read}"
     if result.lost:
         yield f"- {name}: **{len(result.lost)} streams lost**, the first one: {result.lost[0]}"
 
@@ -188,7 +189,8 @@ def main() -> None:
     """The command line."""
     options = _read_options()
     system = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    print(f"{datetime.date.today()}, {system}: `python -m tests.benchmarks.fidelity {' '.join(sys.argv[1:])}`\n")
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    print(f"{today}, {system}: `{' '.join(['python -m tests.benchmarks.fidelity', *sys.argv[1:]])}`\n")
     print("Errors in ms, p50 / p99 / max.\n")
     for setting in _settings(options):
         print(f"### {setting}\n\nLoad before it: {os.getloadavg()[0]:.1f}\n", flush=True)

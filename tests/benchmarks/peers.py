@@ -80,8 +80,8 @@ def run_llm_grill(job: Job, folder: Path) -> Reported:
 
 PEERS: Mapping[str, Callable[[Job, Path], Reported]] = {"llama-benchy": run_llama_benchy, "llm-grill": run_llm_grill}
 NOT_RUN: Mapping[str, str] = {
-    "guidellm": "installs 6 GB (torch), wants a tokenizer of its own making",
-    "aiperf": "installs 1.2 GB, starts nine processes and counts tokens by itself",
+    "guidellm": "it installs 6 GB, and is not driven here",
+    "aiperf": "it installs 1.2 GB, and is not driven here",
 }
 """Tools that are asked for by name and not driven here, with the reason."""
 
@@ -97,7 +97,8 @@ def _run(name: str, command: Sequence[str], folder: Path) -> tuple[float, float]
     """Wall and CPU seconds of a command of a tool's environment; ``folder`` is its home."""
     program = provide_environment(name).with_name(command[0])
     before, began_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    environ = {**os.environ, "HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ = {**ours, "HOME": str(folder), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, env=environ, check=False)
     wall_s = time.monotonic() - began_s
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -111,9 +112,9 @@ def _write_tokenizer(path: Path) -> None:
     characters = [chr(code) for code in range(32, 127)] + ["\n"]
     model = {"type": "WordLevel", "vocab": {c: number for number, c in enumerate(characters)}, "unk_token": " "}
     split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
-    empty = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor"))
-    fields = {"version": "1.0", **empty, "added_tokens": [], "pre_tokenizer": split, "decoder": {"type": "Fuse"}}
-    path.write_text(json.dumps({**fields, "model": model}))
+    nothing = {"truncation": None, "padding": None, "normalizer": None, "post_processor": None}
+    fields: dict[str, Any] = {"version": "1.0", **nothing, "added_tokens": [], "pre_tokenizer": split, "model": model}
+    path.write_text(json.dumps({**fields, "decoder": {"type": "Fuse"}}))
 
 
 def _write_book(home: Path) -> None:

@@ -19,7 +19,7 @@ _MARK = 8_888_888_888_888_888_888
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One stream: the first event after ``ttft_ms``, the others ``gap_ms`` apart, each shifted by up to ``jitter_ms``."""
+    """One stream: the first event after ``ttft_ms``, the others ``gap_ms`` apart, each moved by up to ``jitter_ms``."""
 
     ttft_ms: float = 50.0
     gap_ms: float = 10.0

@@ -21,6 +21,8 @@ CHECKOUT = Path(__file__).parents[2]
 REQUIREMENTS = {"aiohttp": "aiohttp>=3.11", "llama-benchy": "llama-benchy==0.4.0", "llm-grill": "llm-grill==0.1.4"}
 """What is no dependency of this project, and which version of it was looked at."""
 _FINISHED = "installed"
+_HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""Ends with its parent, however that ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def truth_servers(count: int = 1, default: Schedule | None = None) -> Iterator[l
 @contextmanager
 def hogs(count: int) -> Iterator[None]:
     """Processes that each keep a core busy for as long as the block runs."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", _HOG]) for _ in range(count)]
     try:
         yield
     finally:

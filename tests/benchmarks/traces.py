@@ -56,7 +56,8 @@ def trace(began_ns: int, events: Sequence[tuple[int, Mapping[str, Any]]], ended_
     end = events[-1][1] if events else {}
     counted = sum(len(event["choices"][0]["delta"]["content"]) for _, event in tokens)
     if "asked_ns" not in end or counted != end["usage"]["completion_tokens"]:
-        raise ValueError(f"a stream that is not whole: {counted} tokens came, and the end {'did' if end else 'did not'}")
+        ended = "did" if "asked_ns" in end else "did not"
+        raise ValueError(f"a stream that is not whole: {counted} tokens came, and its end {ended}")
     return Trace(
         began_ns=began_ns,
         seen_ns=[stamp for stamp, _ in tokens],

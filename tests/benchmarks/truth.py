@@ -95,7 +95,7 @@ class TruthServer:
         """Until something is due or can be read. Not by the selector's own time-out: that counts in whole ms."""
         wait_s = (self._due[0][0] - time.monotonic_ns()) / 1e9 if self._due else _IDLE_S
         if wait_s > 0:
-            select.select((self._selector.fileno(),), (), (), wait_s)  # type: ignore[attr-defined]
+            select.select((self._selector.fileno(),), (), (), wait_s)
 
     def _accept(self) -> None:
         while True:

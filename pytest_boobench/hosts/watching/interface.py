@@ -7,6 +7,9 @@ from typing import Protocol
 
 from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
 
+RUN_HEADER = "X-Boobench-Run"
+"""Names the run that a request belongs to: by it our own are told from foreign ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnMarks:

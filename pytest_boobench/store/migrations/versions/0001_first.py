@@ -21,6 +21,7 @@ def upgrade() -> None:
     _create_aggregates()
     _create_baselines()
     _create_verdicts()
+    _create_leases()
 
 
 def _create_hosts() -> None:
@@ -130,6 +131,7 @@ def _create_samples() -> None:
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("lane", sa.BigInteger(), nullable=False),
         sa.Column("index", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.BigInteger(), nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("offset_ms", sa.Double(), nullable=False),
         sa.Column("connect_ms", sa.Double()),
@@ -241,3 +243,16 @@ def _create_verdicts() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bench_verdicts")),
     )
     op.create_index(op.f("ix_bench_verdicts_cell_id"), "bench_verdicts", ["cell_id"])
+
+
+def _create_leases() -> None:
+    op.create_table(
+        "bench_leases",
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("session", sa.Text(), nullable=False),
+        sa.Column("taken_at", TIME, nullable=False),
+        sa.Column("heartbeat_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("address", name=op.f("pk_bench_leases")),
+    )

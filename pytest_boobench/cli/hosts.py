@@ -1,0 +1,67 @@
+"""Door 2: ``boobench hosts``: which hosts there are, what they run, whether they are free."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pytest_boobench.cli.project import find_project, hosts_option, read_inventory
+from pytest_boobench.cli.survey import HostReport, survey
+from pytest_boobench.errors import HostError
+from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
+from pytest_boobench.units import count
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[HOST]...")
+@hosts_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(names: Sequence[str], hosts_file: Path | None, as_json: bool) -> int:
+    """Ask the hosts for their kind, version, models and other users. Nothing is loaded by it.
+
+    All hosts of the hosts file, or those named. Exit code 1 where one is out of reach.
+    """
+    reports = asyncio.run(survey(_choose(read_inventory(find_project(Path.cwd()), hosts_file), names)))
+    click.echo(_render_json(reports) if as_json else "\n".join(_render(reports)))
+    # The embedded host is always listed, also for those who never installed it.
+    missed = [report for report in reports if not report.reachable and (names or report.kind != EMBEDDED)]
+    return 1 if missed else 0
+
+
+def _choose(inventory: Inventory, names: Sequence[str]) -> list[Host]:
+    try:
+        return [inventory.get(name) for name in names or inventory.names]
+    except HostError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _render_json(reports: Sequence[HostReport]) -> str:
+    plain = [{**asdict(report), "models": dict(report.models)} for report in reports]
+    return json.dumps({"hosts": plain}, indent=2, ensure_ascii=False)
+
+
+def _render(reports: Sequence[HostReport]) -> Iterator[str]:
+    for report in reports:
+        yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
+        yield from (f"  {line}" for line in _describe(report))
+
+
+def _describe(report: HostReport) -> Iterator[str]:
+    if not report.reachable:
+        yield from (report.error or "").removeprefix(f"{report.name}: ").splitlines()
+        return
+    width = max((len(name) for name, _ in report.models), default=0)
+    yield from (f"{name:<{width}}  {state}" for name, state in report.models)
+    yield f"can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
+    if report.use == "unknown":
+        yield "cannot tell whether others use it"
+    elif report.use == "quiet":
+        yield "quiet"
+    else:
+        yield f"busy: {count(len(report.requests), 'request')} in flight"
+        yield from (f"  {request}" for request in report.requests)

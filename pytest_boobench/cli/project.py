@@ -1,0 +1,107 @@
+"""Door 2: where the command stands: the folder and the ini values that a pytest session started here would have."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_boobench.hosts import inventory
+from pytest_boobench.hosts.inventory import Inventory
+
+HOSTS_FILE = "boobench.hosts.yaml"
+PATTERNS = ("*.boobench.yaml", "*.boobench.yml")
+
+_TOML_FILES = {"pytest.toml": ("pytest",), ".pytest.toml": ("pytest",)}
+_PYPROJECT = (("tool", "pytest"), ("tool", "pytest", "ini_options"))
+_INI_FILES = {"pytest.ini": "pytest", ".pytest.ini": "pytest", "tox.ini": "pytest", "setup.cfg": "tool:pytest"}
+
+hosts_option = click.option(
+    "--hosts",
+    "hosts_file",
+    envvar="BOOBENCH_HOSTS",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"The hosts file (default: {HOSTS_FILE} beside pytest's configuration).",
+)
+"""For every verb that needs the hosts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder, and what pytest's configuration in it says."""
+
+    root: Path
+    ini: Mapping[str, Any]
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """File patterns of bench suites."""
+        written = self.ini.get("boobench_files") or PATTERNS
+        return tuple(shlex.split(written) if isinstance(written, str) else written)
+
+    @property
+    def hosts_file(self) -> Path | None:
+        """The hosts file that the configuration names, else the usual one if it is there."""
+        named = self.ini.get("boobench_hosts")
+        if named:
+            return self.root / str(named)
+        usual = self.root / HOSTS_FILE
+        return usual if usual.is_file() else None
+
+
+def find_project(start: Path) -> Project:
+    """The nearest folder from ``start`` upwards with a configuration of pytest, else ``start`` itself."""
+    for folder in (start, *start.parents):
+        ini = _read_ini(folder)
+        if ini is not None or (folder / HOSTS_FILE).is_file():
+            return Project(folder, ini or {})
+    return Project(start, {})
+
+
+def read_inventory(project: Project, typed: Path | None) -> Inventory:
+    """The hosts; DocumentError for a bad file, a usage error for one that is not there."""
+    path = typed or project.hosts_file
+    if path is not None and not path.is_file():
+        raise click.UsageError(f"boobench_hosts: no hosts file {path}; mend pytest's configuration, or see --hosts")
+    return inventory.load(path, display=show_path(path) if path else None, env=os.environ)
+
+
+def show_path(path: Path) -> str:
+    """As messages call it: from where the command was typed."""
+    return os.path.relpath(path)
+
+
+def _read_ini(folder: Path) -> Mapping[str, Any] | None:
+    """pytest's values in a folder, from the file that pytest would take; None where no file has any."""
+    for name, place in _TOML_FILES.items():
+        if (folder / name).is_file():
+            return _dig(_read_toml(folder / name), place) or {}
+    if (folder / "pyproject.toml").is_file():
+        tables = [_dig(_read_toml(folder / "pyproject.toml"), place) for place in _PYPROJECT]
+        if any(table is not None for table in tables):
+            return {key: value for table in tables for key, value in (table or {}).items()}
+    for name, section in _INI_FILES.items():
+        parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+        if parser.read(folder / name, encoding="utf-8") and parser.has_section(section):
+            return dict(parser.items(section))
+    return None
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise click.UsageError(f"{show_path(path)}: {error}; expected TOML") from error
+
+
+def _dig(table: Any, place: tuple[str, ...]) -> Mapping[str, Any] | None:
+    for key in place:
+        table = table.get(key) if isinstance(table, Mapping) else None
+    return table if isinstance(table, Mapping) else None

@@ -1,0 +1,114 @@
+"""Room 2: watching llama-server by its slots and counters, and behind a router each of the models that are loaded.
+
+A look at ``/slots`` costs a decode about 0.2 ms (``python -m tests.benchmarks.watching``): it is a task in the server's
+queue, between two decodes. ``/metrics`` is read at the ends of a window only, since reading it resets gauges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection
+from contextlib import suppress
+
+from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
+from pytest_boobench.hosts.watching.account import Ours
+from pytest_boobench.hosts.watching.interface import OwnMarks
+from pytest_boobench.hosts.watching.naming import name_slots, number_requests
+from pytest_boobench.hosts.watching.processes import Processes
+from pytest_boobench.hosts.watching.stock import NO_SEED, CannotTell, LlamaProcess, Slot
+from pytest_boobench.hosts.watching.window import Window
+from pytest_boobench.servers.clients import Clients
+
+LOOK_EVERY_S = 0.1
+"""Foreign requests that last as long are all found; decode loses 0.2 % by it."""
+_RECENT_S = 60.0
+
+
+class SlotsWatcher:
+    """Knows ours by the seeds they carry; embeddings carry none, so foreign ones among ours leave only their tokens."""
+
+    def __init__(self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S) -> None:
+        self._processes = Processes(clients.control, model)
+        self._model = model
+        self._look_every_s = look_every_s
+        self._seeds: frozenset[int] = frozenset()
+        self._window: Window | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._ended = Ended()
+
+    async def look(self) -> Sighting:
+        """What is in flight now; neither loads a model nor wakes one that sleeps."""
+        try:
+            if await self._processes.asleep():
+                return Sighting(known=True)
+            found = await self._processes.find()
+            in_flight = [request for name in found for request in await self._look_at(name, found[name])]
+        except CannotTell:
+            return Sighting(known=False)
+        return Sighting(known=True, in_flight=tuple(in_flight), recent=self._ended.tell(time.monotonic()))
+
+    async def _look_at(self, name: str, process: LlamaProcess) -> tuple[ForeignRequest, ...]:
+        try:
+            slots = [slot for slot in await process.ask_slots() if slot.seed not in self._seeds]
+        except CannotTell:
+            counters = await process.ask_counters()
+            return number_requests(counters.processing, counters.queued, name)
+        self._ended.note(name, slots, time.monotonic())
+        return name_slots((slot for slot in slots if slot.processing), name)
+
+    async def begin(self, marks: OwnMarks) -> None:
+        """Open a window: take stock, then look ten times a second."""
+        await self.close()
+        seeds = frozenset(seed & NO_SEED for seed in marks.seeds)  # as slots show them: 32 bits, no sign
+        self._seeds |= seeds
+        self._window = Window(self._processes, Ours(self._seeds, seedless=not seeds), self._model)
+        await self._window.open()
+        self._looking = asyncio.create_task(self._keep_looking(self._window))
+
+    async def _keep_looking(self, window: Window) -> None:
+        while True:
+            await asyncio.sleep(self._look_every_s)
+            await window.look()
+
+    async def end(self, own: OwnTraffic) -> Traffic:
+        """Close the window. Tokens are exact or blank, requests too short for any look are at least 1."""
+        window = self._window
+        await self.close()
+        return await window.close(own) if window is not None else Traffic()
+
+    async def close(self) -> None:
+        """Stop looking; a window that is open is forgotten."""
+        self._ended.forget()
+        self._window = None
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+            self._looking = None
+
+
+class Ended:
+    """Requests that ended between two looks, for a minute."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, set[int | None]] = {}
+        self._lines: deque[tuple[float, str]] = deque()
+
+    def note(self, name: str, slots: Collection[Slot], now_s: float) -> None:
+        """One look: a slot shows its last request until the next one begins."""
+        idle = {slot.task for slot in slots if not slot.processing}
+        for task in sorted(task for task in idle - self._shown.get(name, idle) if task is not None):
+            self._lines.append((now_s, f"{name}, task {task}"))
+        self._shown[name] = idle
+
+    def tell(self, now_s: float) -> tuple[str, ...]:
+        """One line each, the latest first."""
+        while self._lines and now_s - self._lines[0][0] > _RECENT_S:
+            self._lines.popleft()
+        return tuple(f"{line} ({now_s - ended:.0f} s ago)" for ended, line in reversed(self._lines))
+
+    def forget(self) -> None:
+        """What ends from now on may be ours."""
+        self._shown.clear()

@@ -1,0 +1,185 @@
+"""Room 2: what one llama-server says of itself at one moment: its slots, its counters, and both in one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+from pytest_boobench.hosts.watching.prometheus import sum_metrics
+
+NO_SEED = 0xFFFFFFFF
+"""What a slot shows for a request that named no seed."""
+_SETTLE_STEP_S = 0.02
+_OFF: Mapping[str, str] = {
+    "/slots": "/slots is off, so foreign requests are not seen one by one; start the server without --no-slots",
+    "/metrics": "/metrics is off, so foreign tokens are not counted; start the server with --metrics",
+}
+T = TypeVar("T")
+
+
+class CannotTell(Exception):  # noqa: N818  # the server's state, not our error; never leaves the watchers
+    """The server does not say; the text is a note for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One of the places where a server works on requests."""
+
+    task: int | None = None
+    """The request it works on, or the last one it worked on; unique while the server lives."""
+    fresh: bool = False
+    """Whether it never worked on any."""
+    processing: bool = False
+    seed: int | None = None
+    decoded_tokens: int = 0
+    """Generated so far by the request in work; zero again when it has ended."""
+    bare: bool = False
+    """Whether the request names nothing that only a generating one has: it may be an embedding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What a server has counted since it was started, and two gauges."""
+
+    prompt_tokens: int
+    """Evaluated ones, those from the cache left out; grows with each batch."""
+    predicted_tokens: int
+    """Grows by all tokens of a request at once, when it ends or is cancelled."""
+    processing: int = 0
+    queued: int = 0
+    """Requests that wait for a slot."""
+    process: str | None = None
+    """Another one after a restart; says nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """Slots and counters of one state of the server; blank where it does not tell, and then ``notes`` say why."""
+
+    slots: tuple[Slot, ...] | None = None
+    counters: Counters | None = None
+    settled: bool = True
+    """False: requests came and went too fast, or one of ours did not go, for both to tell of one state."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def working(self) -> tuple[Slot, ...]:
+        """The slots at work."""
+        return tuple(slot for slot in self.slots or () if slot.processing)
+
+    @property
+    def generated_tokens(self) -> int:
+        """All tokens generated until then, those of requests still at work included."""
+        counted = self.counters.predicted_tokens if self.counters else 0
+        return counted + sum(slot.decoded_tokens for slot in self.working)
+
+
+class LlamaProcess:
+    """Asks one llama-server; ``model`` names it where a router stands before it, and is never loaded by asking."""
+
+    def __init__(self, control: httpx.AsyncClient, model: str | None = None) -> None:
+        self._control = control
+        self._params = {"model": model, "autoload": "false"} if model is not None else None
+
+    async def ask_slots(self) -> tuple[Slot, ...]:
+        """``/slots``, none while the model is being loaded; CannotTell where it is off or nothing answers."""
+        response = await self._get("/slots")
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return ()
+        try:
+            return read_slots(response.json())
+        except ValueError as error:
+            raise CannotTell("/slots: the answer is not a list of slots") from error
+
+    async def ask_counters(self) -> Counters:
+        """``/metrics``; CannotTell where it is off or nothing answers. Resets the gauges of rates that others read."""
+        response = await self._get("/metrics")
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise CannotTell("/metrics: the model is being loaded")
+        return read_counters(response.text, response.headers.get("Process-Start-Time-Unix"))
+
+    async def take_stock(self, own_seeds: Collection[int], *, patience_s: float = 2.0) -> Stock:
+        """Counters between two looks at the slots that show the same requests, none of them ours.
+
+        So no request ended between them, and generated tokens can be told apart into counted ones and those in the
+        slots. Waits for requests of ours that broke off: the server works on until it notices.
+        """
+        give_up_s = time.monotonic() + patience_s
+        while True:
+            before, _ = await _attempt(self.ask_slots())
+            counters, no_counters = await _attempt(self.ask_counters())
+            after, no_slots = await _attempt(self.ask_slots())
+            settled = _work(before) == _work(after) and not any(
+                slot.processing and slot.seed in own_seeds for slot in after or ()
+            )
+            if settled or time.monotonic() > give_up_s:
+                notes = tuple(note for note in (no_slots, no_counters) if note)
+                return Stock(slots=after, counters=counters, settled=settled, notes=notes)
+            await asyncio.sleep(_SETTLE_STEP_S)
+
+    async def _get(self, path: str) -> httpx.Response:
+        try:
+            response = await self._control.get(path, params=self._params)
+        except httpx.HTTPError as error:
+            raise CannotTell(f"{path}: no answer") from error
+        if response.status_code == httpx.codes.NOT_IMPLEMENTED:
+            raise CannotTell(_OFF[path])
+        if response.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+            raise CannotTell(f"{path}: {response.status_code}")
+        return response
+
+
+async def _attempt(asking: Awaitable[T]) -> tuple[T | None, str]:
+    """What was told, or why it was not."""
+    try:
+        return await asking, ""
+    except CannotTell as note:
+        return None, str(note)
+
+
+def _work(slots: tuple[Slot, ...] | None) -> list[tuple[int | None, bool]] | None:
+    return None if slots is None else [(slot.task, slot.processing) for slot in slots]
+
+
+def read_slots(body: Any) -> tuple[Slot, ...]:
+    """The answer of ``/slots``, of any build; ValueError where it is none."""
+    if not isinstance(body, list) or not all(isinstance(entry, dict) for entry in body):
+        raise ValueError("not a list of slots")
+    return tuple(_read_slot(entry) for entry in body)
+
+
+def _read_slot(entry: Mapping[str, Any]) -> Slot:
+    params = entry.get("params") or {}
+    following = entry.get("next_token") or {}
+    if isinstance(following, list):  # an object in older builds
+        following = following[0]
+    task = entry.get("id_task")
+    seed = params.get("seed")
+    return Slot(
+        task=task if isinstance(task, int) and task >= 0 else None,  # older builds: -1 while idle
+        fresh=task is None,
+        processing=bool(entry.get("is_processing")),
+        seed=seed,
+        decoded_tokens=following.get("n_decoded", 0),
+        bare=seed in (None, NO_SEED) and not params.get("stream") and params.get("max_tokens", -1) == -1,
+    )
+
+
+def read_counters(text: str, process: str | None) -> Counters:
+    """The answer of ``/metrics``; CannotTell where it has no token counters."""
+    values = sum_metrics(text)
+    try:
+        return Counters(
+            prompt_tokens=int(values["llamacpp:prompt_tokens_total"]),
+            predicted_tokens=int(values["llamacpp:tokens_predicted_total"]),
+            processing=int(values.get("llamacpp:requests_processing", 0)),
+            queued=int(values.get("llamacpp:requests_deferred", 0)),
+            process=process,
+        )
+    except KeyError as error:
+        raise CannotTell(f"/metrics: no {error.args[0]} in it") from error

@@ -1,0 +1,100 @@
+"""llama-swap's log of finished requests. It says nothing of who sent them: ours must be taken off by counting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from pytest_boobench.units import quantity
+
+_ROWS_PER_PAGE = 999
+_RECENT_ROWS = 20
+_RECENT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One finished request."""
+
+    id: int
+    model: str
+    path: str | None
+    ended_at: datetime
+    duration_ms: float | None
+    """With waiting and loading."""
+    status: int | None
+    """Blank before v230."""
+    tokens: int | None
+    """Evaluated prompt tokens and generated ones; zero where it broke off."""
+
+    @property
+    def ran(self) -> bool:
+        """Whether it got as far as the model. Where no status is told, no tokens say that it did not."""
+        return self.status != httpx.codes.TOO_MANY_REQUESTS if self.status is not None else bool(self.tokens)
+
+    def __str__(self) -> str:
+        known = (self.model, self.path, self.status and str(self.status), quantity(self.duration_ms, "ms"))
+        return f"{', '.join(part for part in known if part)} (ended {self.ended_at:%H:%M:%S} UTC)"
+
+
+async def find_newest_id(client: httpx.AsyncClient) -> int | None:
+    """The id of the request that ended last, 0 before the first one; None where no log is kept."""
+    rows = await _fetch(client, {"limit": 1})
+    return None if rows is None else max((row.id for row in rows), default=0)
+
+
+async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[Row] | None:
+    """All requests that ended after the one with ``after_id``; None where no log is kept."""
+    found: dict[int, Row] = {}
+    page = 1
+    while True:
+        asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": page}
+        rows = await _fetch(client, asked)
+        if rows is None:
+            return None
+        new = {row.id: row for row in rows if row.id > after_id and row.id not in found}
+        found |= new
+        if len(new) < _ROWS_PER_PAGE:
+            return list(found.values())
+        page += 1
+
+
+async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[Row]:
+    """The last few requests that ended within the last minute, newest first."""
+    since = datetime.now(UTC) - _RECENT
+    rows = await _fetch(client, {"limit": _RECENT_ROWS}) or []
+    recent = [row for row in rows if row.id > after_id and row.ended_at >= since]
+    return sorted(recent, key=lambda row: row.id, reverse=True)[:_RECENT_ROWS]
+
+
+async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> list[Row] | None:
+    """Rows by the paged log of v236 and later, else the whole of the older one."""
+    try:
+        response = await client.get("/api/metrics/activity", params=dict(asked))
+        if response.status_code == httpx.codes.NOT_FOUND:
+            response = await client.get("/api/metrics")
+        if response.status_code != httpx.codes.OK:
+            return None
+        body = response.json()
+        rows = body["data"] if isinstance(body, dict) else body
+        return [_read(row) for row in rows or ()]
+    except (httpx.RequestError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(row: Mapping[str, Any]) -> Row:
+    counts = row.get("tokens", row)
+    tokens = [counts.get("input_tokens", -1), counts.get("output_tokens", -1)]
+    return Row(
+        id=row["id"],
+        model=str(row.get("model")),
+        path=row.get("req_path"),
+        ended_at=datetime.fromisoformat(row["timestamp"]).astimezone(UTC),
+        duration_ms=row.get("duration_ms"),
+        status=row.get("resp_status_code"),
+        tokens=None if min(tokens) < 0 else sum(tokens),
+    )

@@ -1,0 +1,48 @@
+"""Collected node ids -> batches for pytest-xdist: all cells of one server are one, over all files and names of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from pytest_boobench.hosts.inventory import Host
+from pytest_boobench.plugin.order import Place, Ready, order, read_node_id
+
+Batch = Sequence[int]
+"""Indices of items that run one after the other, in this order, never two at once."""
+
+
+def plan(
+    node_ids: Sequence[str], dist: str, *, hosts: Mapping[str, Host], patterns: Sequence[str], ready: Ready
+) -> list[Batch]:
+    """The batches, in the order to begin them: servers with the most cells first, then everybody else's items.
+
+    Those are grouped as xdist's mode ``dist`` would do it. ``ready`` is asked once, for the hosts that have cells.
+    """
+    servers: dict[str, list[int]] = defaultdict(list)
+    others: dict[str, list[int]] = defaultdict(list)
+    places: dict[int, Place] = {}
+    for index, node_id in enumerate(node_ids):
+        place = read_node_id(node_id, patterns)
+        if place is not None and place.host in hosts:
+            places[index] = place
+            servers[hosts[place.host].exclusive].append(index)
+        else:
+            others[_scope(node_id, index, dist)].append(index)
+    loaded = ready({place.host for place in places.values()}) if places else {}
+    ordered = [
+        [batch[position] for position in order([places[index] for index in batch], loaded)]
+        for batch in servers.values()
+    ]
+    return [*sorted(ordered, key=len, reverse=True), *others.values()]
+
+
+def _scope(node_id: str, index: int, dist: str) -> str:
+    """What keeps items that are no cells together: each stands alone, but in the modes that promise more."""
+    if dist == "loadfile":
+        return node_id.partition("::")[0]
+    if dist == "loadscope":
+        return node_id.rpartition("::")[0]
+    if dist == "loadgroup" and "@" in node_id[node_id.rfind("]") + 1 :]:
+        return node_id.rpartition("@")[2]
+    return str(index)

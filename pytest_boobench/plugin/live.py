@@ -1,0 +1,211 @@
+"""How the cells come along, as the reporting side shows it: the hook, JSON lines for panels, a line for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.progress import Progress, State
+from pytest_boobench.units import count, quantity
+
+PLAIN_EVERY_S = 10.0
+"""How often a cell has a line where lines can't be written over."""
+_OVER: tuple[State, ...] = ("finished", "failed")
+_ROOM_BELOW = "\x1bD\x1b[A"
+_BELOW = "\x1b7\x1b[B\r"
+_BACK = "\x1b[K\x1b8"
+
+
+def register(config: pytest.Config, settings: Settings) -> None:
+    """Register what shows progress, in the process that reports. UsageError where the file can't be written."""
+    config.pluginmanager.register(Relay(config), "boobench-progress")
+    if settings.progress_file is not None and not config.option.collectonly:
+        config.pluginmanager.register(JsonLines(settings.progress_file), "boobench-progress-file")
+
+
+class Relay:
+    """Takes progress off the reports that carry it, adds how each cell ended, and calls the hook."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._last: dict[str, Progress] = {}
+        self._kept: list[Any] = []
+        """Where pytest's terminal keeps reports without an outcome, for ``--durations``; ours are taken out again."""
+
+    def pytest_sessionstart(self) -> None:
+        """Only now it is known whether there is a terminal, and which kind."""
+        terminal: pytest.TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None:
+            return
+        self._kept = terminal.stats.setdefault("", [])
+        if (shown := choose_display(self._config, terminal)) is not None:
+            self._config.pluginmanager.register(shown, "boobench-progress-line")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """The end of a cell is told here, where the crash of a worker is known too."""
+        plain: Mapping[str, Any] | None = getattr(report, "boobench_progress", None)
+        if plain is None:
+            self._tell_end(report)
+        else:
+            self._last[report.nodeid] = Progress(**plain)
+            self._tell(self._last[report.nodeid])
+        yield
+        if plain is not None and self._kept and self._kept[-1] is report:
+            self._kept.pop()
+
+    def _tell_end(self, report: pytest.TestReport) -> None:
+        if report.nodeid in self._last and (report.failed or report.skipped or report.when == "call"):
+            state: State = "failed" if report.failed else "finished"
+            last = self._last.pop(report.nodeid)
+            self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Progress is no outcome: no letter, no word, no count."""
+        return ("", "", "") if hasattr(report, "boobench_progress") else None
+
+    def _tell(self, progress: Progress) -> None:
+        self._config.hook.pytest_boobench_progress(config=self._config, progress=progress)
+
+
+class JsonLines:
+    """Appends each progress to a file, at once, for whoever follows it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise pytest.UsageError(f"--boobench-progress: cannot append to {path}: {error.strerror}") from error
+        self._trouble = ""
+
+    def pytest_boobench_progress(self, progress: Progress) -> None:
+        """A disk that is full ends the file, not the measuring."""
+        if self._trouble:
+            return
+        try:
+            self._file.write(json.dumps(asdict(progress)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._trouble = f"--boobench-progress: {self._file.name} ends early: {error.strerror}"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what is missing."""
+        if self._trouble:
+            terminalreporter.write_line(self._trouble, yellow=True)
+
+    def pytest_unconfigure(self) -> None:
+        """Close the file."""
+        with suppress(OSError):  # of what could not be flushed before
+            self._file.close()
+
+
+class LiveLine:
+    """One line under pytest's own, written over again and again, with the cells that run now."""
+
+    def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
+        self._config = config
+        self._terminal = terminal
+        self._running: dict[str, Progress] = {}
+        self._shown = False
+
+    def pytest_boobench_progress(self, progress: Progress) -> None:
+        """Show it, beside those of the other hosts."""
+        self._running.pop(progress.node_id, None)
+        if progress.state not in _OVER:
+            self._running[progress.node_id] = progress
+        text = " | ".join(describe(each) for each in sorted(self._running.values(), key=lambda each: each.host))
+        if text:
+            self._write(f"{_ROOM_BELOW}{_BELOW}{text[: shutil.get_terminal_size().columns - 1]}{_BACK}")
+        self._shown = bool(text)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Whatever pytest writes next must not find our line where it writes."""
+        if not hasattr(report, "boobench_progress"):
+            self.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """As above."""
+        self.clear()
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_testnodedown(self) -> None:
+        """As above."""
+        self.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """As above."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away, if it is there."""
+        if self._shown:
+            self._write(f"{_BELOW}{_BACK}")
+        self._shown = False
+
+    def _write(self, text: str) -> None:
+        with _uncaptured(self._config):
+            self._terminal.write_raw(text, flush=True)
+
+
+class PlainLines:
+    """A line every ten seconds of a cell, where lines can't be written over; short cells have none."""
+
+    def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
+        self._config = config
+        self._terminal = terminal
+        self._told_at: dict[str, float] = {}
+
+    def pytest_boobench_progress(self, progress: Progress) -> None:
+        """Show it if the cell was silent for long enough."""
+        since = self._told_at.setdefault(progress.node_id, progress.at)
+        if progress.state in _OVER:
+            del self._told_at[progress.node_id]
+        elif progress.at - since >= PLAIN_EVERY_S:
+            self._told_at[progress.node_id] = progress.at
+            with _uncaptured(self._config):
+                self._terminal.write_line(describe(progress))
+
+
+def choose_display(config: pytest.Config, terminal: pytest.TerminalReporter) -> LiveLine | PlainLines | None:
+    """A live line on a terminal that can move its cursor, plain lines with ``-v`` elsewhere, nothing with ``-q``."""
+    verbosity = config.get_verbosity()
+    if terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32":
+        return LiveLine(config, terminal) if verbosity >= 0 else None
+    return PlainLines(config, terminal) if verbosity > 0 else None
+
+
+def describe(progress: Progress) -> str:
+    """``rack-1 qwen3-8b[pp512-tg32-c4] measuring 3/10, 41.2 tok/s, 12 seconds left``."""
+    counted = f" {progress.done}/{progress.total}" if progress.total else ""
+    facts = [f"{progress.host} {progress.model}[{progress.cell}] {progress.state}{counted}"]
+    if progress.tok_s is not None:
+        facts.append(quantity(progress.tok_s, "tok/s"))
+    if progress.left_s is not None:
+        facts.append(f"{count(round(progress.left_s), 'second')} left")
+    return ", ".join(facts)
+
+
+@contextmanager
+def _uncaptured(config: pytest.Config) -> Iterator[None]:
+    """Without pytest-xdist we write in the middle of a test, while its output is captured."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        yield
+    else:
+        with capture.global_and_fixture_disabled():
+            yield

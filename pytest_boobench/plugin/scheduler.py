@@ -1,0 +1,232 @@
+"""Who runs what next under pytest-xdist: a batch belongs to one worker at a time, different batches run side by side.
+
+It is xdist's `Scheduling` protocol in full. Its own schedulers re-run the item that killed a worker, or drop what
+came after it; here a crash costs one item, and the rest of the batch goes to the replacement or to another worker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import Protocol
+
+import pytest
+
+from pytest_boobench.plugin.batches import Batch
+
+AHEAD = 2
+"""Items that a worker has, or its shutdown: it begins one only when it knows what comes after. No more than that, so
+that ``-x`` and ``--maxfail`` stop soon."""
+_SHOWN = 3
+
+
+class Gateway(Protocol):
+    """The name of a worker."""
+
+    id: str
+
+
+class Worker(Protocol):
+    """What is used of xdist's `WorkerController`."""
+
+    gateway: Gateway
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether it was told to end after what it has."""
+        ...
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        """Queue items there."""
+        ...
+
+    def shutdown(self) -> None:
+        """Tell it to end after what it has."""
+        ...
+
+
+class HostScheduler:
+    """Hands out batches; ``plan`` makes them of the node ids, ``replaces_crashed`` tells whether xdist still does."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        workers: int,
+        plan: Callable[[Sequence[str]], Sequence[Batch]],
+        replaces_crashed: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._expected = workers
+        self._plan = plan
+        self._replaces_crashed = replaces_crashed
+        self._collection: list[str] | None = None
+        self._collectors: list[str] = []
+        self._differs = False
+        self._sent: dict[Worker, list[int]] = {}
+        """What each living worker was sent and has not completed, in its order."""
+        self._useful: set[Worker] = set()
+        """Workers that have collected, and the same as the others."""
+        self._batch_of: dict[int, int] = {}
+        self._unsent: list[deque[int]] = []
+        """Batch -> what of it no worker has, in order."""
+        self._free: dict[int, None] = {}
+        """Batches with unsent items that nobody holds, the most urgent first."""
+        self._held: dict[Worker, int] = {}
+
+    @property
+    def nodes(self) -> list[Worker]:
+        """The workers that live."""
+        return list(self._sent)
+
+    @property
+    def collection_is_completed(self) -> bool:
+        """Whether all workers of the beginning have collected."""
+        return len(self._collectors) >= self._expected
+
+    @property
+    def tests_finished(self) -> bool:
+        """Whether nothing is left to send or to wait for."""
+        return self.collection_is_completed and not self.has_pending
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether an item is unsent or not completed."""
+        return bool(self._free) or any(self._sent.values()) or any(self._unsent[batch] for batch in self._held.values())
+
+    def add_node(self, node: Worker) -> None:
+        """A worker is up, and collects."""
+        self._sent[node] = []
+
+    def add_node_collection(self, node: Worker, collection: Sequence[str]) -> None:
+        """A worker has collected. Other items than the first one's are a collection error, and end the session."""
+        self._collectors.append(node.gateway.id)
+        if self._collection is None:
+            self._collection = list(collection)
+        if self._collection == list(collection):
+            self._useful.add(node)
+        else:
+            self._refuse(node, collection)
+
+    def schedule(self) -> None:
+        """Plan once all have collected, and whenever a worker comes in later, give it something to do."""
+        if self._collection and not self._batch_of and not self._differs:
+            batches = self._plan(self._collection)
+            self._unsent = [deque(batch) for batch in batches]
+            self._batch_of = {item: number for number, batch in enumerate(batches) for item in batch}
+            self._free = dict.fromkeys(range(len(batches)))
+        self._feed_all()
+
+    def mark_test_complete(self, node: Worker, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
+        """An item is over, its teardown too."""
+        self._sent[node].remove(item_index)
+        self._feed_all()
+
+    def mark_test_pending(self, item: str) -> None:
+        """Run an item again: what plugins do with one that crashed."""
+        if self._collection is None:
+            raise RuntimeError(f"{item}: nothing is collected yet, expected an item that ran")
+        self._give_back([self._collection.index(item)])
+        self._feed_all()
+
+    def remove_pending_tests_from_node(self, node: Worker, indices: Sequence[int]) -> None:
+        """Only for schedulers that steal; this one sends so little ahead that there is nothing to steal."""
+        raise NotImplementedError
+
+    def remove_node(self, node: Worker) -> str | None:
+        """A worker is gone. The node id of the item that it died in, None when it had none. KeyError if unknown."""
+        sent = self._sent.pop(node)
+        held = self._held.pop(node, None)
+        self._useful.discard(node)
+        self._give_back(sent[1:], held)
+        if not self._replaces_crashed():
+            self._send_everything()
+        self._feed_all()
+        return self._collection[sent[0]] if sent and self._collection else None
+
+    def _feed_all(self) -> None:
+        """Workers with nothing to do come first, so that no other takes a batch only to look ahead."""
+        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
+        for node in at_work:
+            if not self._sent[node] and node not in self._held:
+                self._take_batch(node)
+        for node in at_work:
+            self._feed(node)
+
+    def _feed(self, node: Worker) -> None:
+        items: list[int] = []
+        while len(self._sent[node]) + len(items) < AHEAD:
+            if not self._unsent_of(node) and not self._take_batch(node):
+                break
+            items.append(self._unsent_of(node).popleft())
+        self._send(node, items)
+        # A free batch that can't be taken yet is one whose last item still runs elsewhere: wait for that.
+        if len(self._sent[node]) < AHEAD and not self._free:
+            node.shutdown()
+
+    def _unsent_of(self, node: Worker) -> deque[int]:
+        batch = self._held.get(node)
+        return self._unsent[batch] if batch is not None else deque()
+
+    def _take_batch(self, node: Worker) -> bool:
+        self._held.pop(node, None)
+        for batch in self._free:
+            if not self._runs_elsewhere(batch, node):
+                del self._free[batch]
+                self._held[node] = batch
+                return True
+        return False
+
+    def _runs_elsewhere(self, batch: int, node: Worker) -> bool:
+        return any(
+            self._batch_of[item] == batch for other, items in self._sent.items() if other is not node for item in items
+        )
+
+    def _send(self, node: Worker, items: Sequence[int]) -> None:
+        if items:
+            self._sent[node].extend(items)
+            node.send_runtest_some(items)
+
+    def _give_back(self, items: Sequence[int], held: int | None = None) -> None:
+        """Items that did not run go back to the front of their batches, and those before all others."""
+        for item in reversed(items):
+            self._unsent[self._batch_of[item]].appendleft(item)
+        back = [*(() if held is None else (held,)), *(self._batch_of[item] for item in items)]
+        free = [batch for batch in back if self._unsent[batch] and batch not in self._held.values()]
+        self._free = dict.fromkeys([*free, *self._free])
+
+    def _send_everything(self) -> None:
+        """xdist is about to end all workers: what they are not sent now is never run."""
+        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
+        for node in at_work:
+            self._send_rest(node)
+        for node, _ in zip(cycle(at_work), list(self._free), strict=False):
+            self._take_batch(node)
+            self._send_rest(node)
+
+    def _send_rest(self, node: Worker) -> None:
+        unsent = self._unsent_of(node)
+        self._send(node, list(unsent))
+        unsent.clear()
+
+    def _refuse(self, node: Worker, collection: Sequence[str]) -> None:
+        """Indices would mean other items there. Whatever no worker has yet stays undone, and the session fails."""
+        self._differs = True
+        self._free.clear()
+        for unsent in self._unsent:
+            unsent.clear()
+        report = pytest.CollectReport(
+            nodeid=node.gateway.id,
+            outcome="failed",
+            longrepr=_describe_difference(node.gateway.id, collection, self._collectors[0], self._collection or ()),
+            result=[],
+        )
+        self._config.hook.pytest_collectreport(report=report)
+
+
+def _describe_difference(name: str, items: Sequence[str], first: str, expected: Sequence[str]) -> str:
+    more = [f"only there {item}" for item in items if item not in set(expected)]
+    less = [f"missing there {item}" for item in expected if item not in set(items)]
+    found = "; ".join([*more[:_SHOWN], *less[:_SHOWN]]) or "another order"
+    return f"{name}: collected other tests than {first}: {found}; expected the same ones in the same order"

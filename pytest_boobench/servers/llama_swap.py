@@ -1,0 +1,159 @@
+"""llama-swap: one address before several models, which it starts and stops by who is asked for.
+
+Listing and looking never load a model; only `load`, prompts and measured requests do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from pytest_boobench.errors import HostError
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.metrics import Sample
+from pytest_boobench.servers.admission import Door
+from pytest_boobench.servers.answers import body_error_text
+from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.llama_server import LlamaServer
+from pytest_boobench.servers.llama_swap_upstream import Upstream
+from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
+from pytest_boobench.suite.cell import Cell
+
+
+class LlamaSwap(LlamaServer):
+    """A llama-swap with llama-servers behind it; models of other servers and of peers are measured as any OpenAI's."""
+
+    kind = "llama-swap"
+    can = Capabilities(server_timings=True, exact_tokens=True, cache_control=True, ignore_eos=True, load=True)
+
+    def __init__(self, name: str, url: str, clients: Clients) -> None:
+        super().__init__(name, url, clients)
+        self._door = Door()
+        self._loaded: set[str] = set()
+        self._foreign_engines: set[str] = set()
+
+    async def facts(self) -> ServerFacts:
+        """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that was just now."""
+        version = await self._find("/api/version") or {}
+        builds = {model: (await self._upstream(model).find_props()).get("build_info") for model in await self._ready()}
+        engines = sorted({build for build in builds.values() if build})
+        swap = " ".join(["llama-swap", *(version[key] for key in ("version", "commit") if version.get(key))])
+        extra = {
+            "llama_swap": version,
+            "engine_builds": builds,
+            "hardware": await self._find("/api/hardware"),
+            "performance": _take_newest(await self._find("/api/performance") or {}),
+        }
+        return ServerFacts(
+            kind=self.kind,
+            url=self.url,
+            engine_build=" + ".join([*engines, swap]),
+            extra={key: value for key, value in extra.items() if value},
+        )
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """Those that answer at once; starting and stopping ones do not."""
+        return await self._ready()
+
+    async def model_facts(self, model: str) -> ModelFacts:
+        """All that its server tells where that is ready, else what llama-swap lists."""
+        name = await self._resolve(model)
+        if name in await self._ready() and await self._upstream(name).find_props():
+            return await self._upstream(model).model_facts(model)
+        return await OpenAIServer.model_facts(self, model)
+
+    async def load(self, model: str) -> float | None:
+        """By ``GET /upstream/MODEL/health``; None too for a peer's model, and for one that is chosen per request."""
+        name = await self._resolve(model)
+        if name is None or name in await self._ready():
+            return None
+        began = time.monotonic()
+        response = await self._upstream(name).wait_until_ready(LOAD_TIMEOUT_S)
+        if response.status_code != httpx.codes.OK and name not in await self._ready():
+            where = f"{self.name}: {model} does not load: {response.status_code}"
+            raise HostError(f"{where}: {body_error_text(response.content)}; see llama-swap's log")
+        self._loaded.add(name)
+        return (time.monotonic() - began) * 1000
+
+    async def unload(self, model: str) -> None:
+        """Stop the model's server, whoever uses it."""
+        path = f"/api/models/unload/{quote(model, safe='/:')}"
+        response = await self._request("POST", path, timeout_s=LOAD_TIMEOUT_S)
+        if response.status_code != httpx.codes.OK:
+            text = body_error_text(response.content)
+            raise HostError(f"{self.name}: POST {path}: {response.status_code}: {text}")
+
+    async def restore(self, before: Sequence[str]) -> None:
+        """Load again what was ready ``before``, and unload what only we needed, once it is idle.
+
+        Where others have loaded a model since, all is left as it is: they may be using it.
+        """
+        ready = set(await self._ready())
+        if ready - self._loaded - set(before):
+            return
+        for model in sorted(ready & self._loaded - set(before)):
+            if await self._upstream(model).is_idle():
+                await self.unload(model)
+        for model in before:
+            await self.load(model)
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Exact by the model's own tokenizer where it is a llama-server, else fitted against ``usage``."""
+        upstream = self._upstream(cell.model)
+        if await upstream.find_props():
+            self._foreign_engines.discard(cell.model)
+            return await upstream.make_prompts(cell, nonces)
+        self._foreign_engines.add(cell.model)
+        return await OpenAIServer.make_prompts(self, cell, nonces)
+
+    def _extras(self, cell: Cell) -> Mapping[str, Any]:
+        """llama-server's fields, where it is one."""
+        return {} if cell.model in self._foreign_engines else super()._extras(cell)
+
+    async def send(self, call: Call, cell: Cell) -> Answer:
+        """As any; where llama-swap has too many requests already, it is asked again when it says."""
+        return await self._door.send(lambda: super(LlamaSwap, self).send(call, cell), cell)
+
+    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+        """As any; failed where the cell sends more at once than llama-swap lets in."""
+        return self._door.check(super().read(sample, answer, cell), answer, cell)
+
+    def _upstream(self, model: str) -> Upstream:
+        return Upstream(self.name, self.url, self._clients, model)
+
+    async def _ready(self) -> list[str]:
+        running = (await self._ask("GET", "/running")).json().get("running") or ()
+        return [entry["model"] for entry in running if entry.get("state") == "ready"]
+
+    async def _resolve(self, model: str) -> str | None:
+        """The model behind an alias; None for a peer's, and for a name that llama-swap resolves per request."""
+        for entry in await self._model_list():
+            about = _about(entry)
+            if model in (entry.get("id"), *entry["aliases"]):
+                local = about.get("type", "model") in {"model", "alias"}
+                return str(about.get("modelID") or entry.get("id")) if local else None
+        return model
+
+    async def _model_list(self) -> list[dict[str, Any]]:
+        """llama-swap's own listing, with the aliases where llama-server has them."""
+        return [{**entry, "aliases": _about(entry).get("aliases") or []} for entry in await super()._model_list()]
+
+
+def _about(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What llama-swap says of a listed name beyond what OpenAI's list has."""
+    about = (entry.get("meta") or {}).get("llamaswap")
+    return about if isinstance(about, Mapping) else {}
+
+
+def _take_newest(performance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The newest sample of the system, and of each GPU."""
+    system = performance.get("sys_stats") or ()
+    gpus = {sample.get("id"): sample for sample in performance.get("gpu_stats") or ()}
+    return {
+        key: value for key, value in (("system", system[-1] if system else None), ("gpus", [*gpus.values()])) if value
+    }

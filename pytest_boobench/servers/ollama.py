@@ -1,0 +1,133 @@
+"""Ollama by its native API: its own timings, models loaded and unloaded by word; prompts fitted against its counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pytest_boobench.errors import HostError, PromptError
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.metrics import Kind, Sample
+from pytest_boobench.servers import answers
+from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.ollama_answers import read_events, translate_embedding
+from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
+from pytest_boobench.servers.sampling import require_known
+from pytest_boobench.suite.cell import Cell
+
+_PATHS: Mapping[Kind, str] = {"chat": "/api/chat", "completion": "/api/generate", "embedding": "/api/embed"}
+_SAMPLING = frozenset(
+    {
+        "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty", "presence_penalty",
+        "frequency_penalty", "seed",
+    }
+)  # fmt: skip
+
+
+class Ollama(OpenAIServer):
+    """An Ollama server. It always uses its prompt cache and says nothing of it: a nonce at the front is what helps."""
+
+    kind = "ollama"
+    can = Capabilities(server_timings=True, load=True)
+
+    async def facts(self) -> ServerFacts:
+        """``/api/version``."""
+        version = (await self._ask("GET", "/api/version")).json()
+        return ServerFacts(kind=self.kind, url=self.url, engine_build=version.get("version"))
+
+    async def models(self) -> Sequence[str]:
+        """The names of ``/api/tags``."""
+        return [entry["name"] for entry in await self._list("/api/tags")]
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """The names of ``/api/ps``."""
+        return [entry["name"] for entry in await self._list("/api/ps")]
+
+    async def model_facts(self, model: str) -> ModelFacts:
+        """``/api/show`` for the file, ``/api/tags`` for its size, ``/api/ps`` for the context it is loaded with."""
+        shown = await self._show(model)
+        info = shown.get("model_info") or {}
+        family = info.get("general.architecture")
+        return ModelFacts(
+            name=model,
+            n_params=info.get("general.parameter_count"),
+            size_bytes=_find(await self._list("/api/tags"), model).get("size"),
+            quantisation=(shown.get("details") or {}).get("quantization_level"),
+            n_ctx=_find(await self._list("/api/ps"), model).get("context_length"),
+            n_ctx_train=info.get(f"{family}.context_length"),
+            n_embd=info.get(f"{family}.embedding_length"),
+        )
+
+    async def load(self, model: str) -> float | None:
+        """By a request without a prompt."""
+        if model in (await self.ready_models() or ()):
+            return None
+        capabilities = (await self._show(model)).get("capabilities") or ["completion"]
+        began = time.monotonic()
+        if "completion" in capabilities:
+            await self._ask("POST", _PATHS["completion"], {"model": model}, timeout_s=LOAD_TIMEOUT_S)
+        else:
+            await self._ask("POST", _PATHS["embedding"], {"model": model, "input": []}, timeout_s=LOAD_TIMEOUT_S)
+        return (time.monotonic() - began) * 1000
+
+    async def unload(self, model: str) -> None:
+        """Let go of a model."""
+        await self._ask("POST", _PATHS["completion"], {"model": model, "keep_alive": 0}, timeout_s=LOAD_TIMEOUT_S)
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """As any, against ``prompt_eval_count``."""
+        require_known(cell, _SAMPLING, "Ollama")
+        return await super().make_prompts(cell, nonces)
+
+    async def _count_by_usage(self, cell: Cell, text: str) -> int:
+        if not text and cell.kind != "chat":
+            return 0  # without a prompt it would only load the model
+        body = {**self._body(cell, Prompt(text=text), 1), "stream": False}
+        path = _PATHS[cell.kind]
+        answer = (await self._ask("POST", path, body, timeout_s=cell.plan.timeouts.request_s)).json()
+        counted = answer.get("prompt_eval_count")
+        if not isinstance(counted, int):
+            raise PromptError(
+                f"{self.name}: POST {path}: no prompt_eval_count in the answer, so no exact prompt can be made; "
+                "a newer Ollama is needed"
+            )
+        return counted
+
+    def call(self, cell: Cell, prompt: Prompt) -> Call:
+        """The cell's request; Ollama takes sampling and length under ``options``, where the suite's own are kept."""
+        stream = {} if cell.kind == "embedding" else {"stream": True}
+        return Call(_PATHS[cell.kind], {**self._body(cell, prompt, cell.output_tokens), **stream})
+
+    def _body(self, cell: Cell, prompt: Prompt, output_tokens: int | None) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": cell.model, **self._input(cell, prompt)}
+        if cell.kind == "completion":
+            body["raw"] = True
+        options = {**(cell.request.get("options") or {}), **cell.sampling}
+        if cell.kind != "embedding":
+            options["num_predict"] = output_tokens
+        return {**body, **cell.request, "options": options}
+
+    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+        """The sample with all that the answer says, checked against what the cell asks for."""
+        exchange = answer.exchange
+        if cell.kind == "embedding" and exchange is not None:
+            answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
+        return answers.read(sample, answer, cell, partial(read_events, cold=cell.cache == "cold"))
+
+    async def _show(self, model: str) -> dict[str, Any]:
+        shown: dict[str, Any] = (await self._ask("POST", "/api/show", {"model": model})).json()
+        return shown
+
+    async def _list(self, path: str) -> list[dict[str, Any]]:
+        listed = (await self._ask("GET", path)).json().get("models")
+        if not isinstance(listed, list):
+            raise HostError(f"{self.name}: GET {path}: expected a list under 'models'; is this Ollama?")
+        return [entry for entry in listed if "name" in entry]
+
+
+def _find(entries: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:
+    return next((entry for entry in entries if entry["name"] == model), {})

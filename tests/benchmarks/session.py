@@ -1,0 +1,107 @@
+"""A whole pytest session against llama.cpp: ``python -m tests.benchmarks.session [--peers llama-benchy,llm-grill]``.
+
+16 requests of 128 prompt and 32 output tokens down one lane, to one embedded server that all tools share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
+from tests.benchmarks.peers import PEERS, Job, run_peer
+
+_MODEL = "tiny-chat"
+_PROMPT_TOKENS, _OUTPUT_TOKENS, _REQUESTS = 128, 32, 16
+_HOSTS = "hosts: {here: {server: llama-server, url: '%s'}}\n"
+_SUITE = f"""\
+suite: session
+hosts: [here]
+models: [{_MODEL}]
+kind: chat
+grid: {{prompt_tokens: {_PROMPT_TOKENS}, output_tokens: {_OUTPUT_TOKENS}, concurrency: 1}}
+samples: {_REQUESTS}
+"""
+_SETTINGS = {
+    "as it comes": EmbeddedSettings(),
+    "light": EmbeddedSettings(layers=1, width=256, feed_forward=256),  # what the tools themselves take shows better
+}
+_NOT_OURS = ("-p", "no:hypothesispytest", "-p", "no:pytest_cov")
+"""Plugins that the test environment brings along; importing hypothesis alone takes half a second."""
+_QUERY = "SELECT ttft_ms, prompt_ms FROM bench_samples WHERE phase = 'measure' AND failure IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a pytest session measured, and how long all of it took."""
+
+    ttft_ms: Sequence[float]
+    prompt_ms: Sequence[float]
+    wall_s: float
+
+    @property
+    def rest_ms(self) -> float:
+        """Median of TTFT less the server's own time for the prompt."""
+        return statistics.median(ttft - prompt for ttft, prompt in zip(self.ttft_ms, self.prompt_ms, strict=True))
+
+
+def run_session(url: str) -> Session:
+    """``pytest --boobench`` in a process and a folder of its own; RuntimeError with its words where it fails."""
+    with tempfile.TemporaryDirectory(prefix="boobench-session-") as name:
+        folder = Path(name)
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        (folder / "boobench.hosts.yaml").write_text(_HOSTS % url)
+        (folder / "session.boobench.yaml").write_text(_SUITE)
+        began_s = time.monotonic()
+        command = [sys.executable, "-m", "pytest", "--boobench", "-q", "-p", "no:cacheprovider", *_NOT_OURS]
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+        wall_s = time.monotonic() - began_s
+        if done.returncode:
+            raise RuntimeError(f"pytest: exit code {done.returncode}: {done.stdout[-1000:]}")
+        store = sqlite3.connect(folder / ".boobench" / "store.db")
+        try:
+            rows = store.execute(_QUERY).fetchall()
+        finally:
+            store.close()
+    return Session([ttft for ttft, _ in rows], [prompt for _, prompt in rows], wall_s)
+
+
+def compare(server: EmbeddedServer, peers: Sequence[str]) -> Iterable[tuple[object, ...]]:
+    """The rows of one round: tool, requests that came whole, median TTFT, median TTFT - prompt_ms, wall."""
+    session = run_session(server.url)
+    ttft_ms = statistics.median(session.ttft_ms)
+    yield "pytest --boobench", len(session.ttft_ms), f"{ttft_ms:.2f}", f"{session.rest_ms:.2f}", f"{session.wall_s:.2f}"
+    for name in peers:
+        job = Job(server.url, _MODEL, _PROMPT_TOKENS, _OUTPUT_TOKENS, streams=1, rounds=_REQUESTS)
+        told = run_peer(name, job)
+        yield name, len(told.ttft_ms), f"{statistics.median(told.ttft_ms):.2f}", "–", f"{told.wall_s:.2f}"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.session", description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", type=lambda text: text.split(","), default=[], help=", ".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print("| model | tool | requests | TTFT ms, median | TTFT - prompt_ms, median | wall of the whole command, s |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for (title, settings), _ in itertools.product(_SETTINGS.items(), range(options.rounds)):
+        with start(settings) as server:
+            run_session(server.url)  # pytest keeps the modules that it compiled; a first run has to make them
+            for row in compare(server, options.peers):
+                print("|", title, "|", " | ".join(map(str, row)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
