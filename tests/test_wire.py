@@ -327,12 +327,16 @@ def read(kernel_ns: int | None, read_ns: int) -> Read:
             [read(1_100, 200), read(1_300, 2_000_300)], 1_400,
             Stamps("kernel", (100, 300), (100, 2_000_000), 2.0, clock_step=False), id="kernel",
         ),
-        pytest.param([read(1_300, 200)], 1_000, Stamps("kernel", (300,), (0,), 0.0, clock_step=False), id="no negative lag"),
+        pytest.param(
+            [read(1_300, 200)], 1_000, Stamps("kernel", (300,), (0,), 0.0, clock_step=False), id="no negative lag",
+        ),
         pytest.param(
             [read(1_100, 200), read(None, 400)], 1_000,
-            Stamps("user", (200, 400), (0, 0), None, clock_step=False), id="one unstamped read makes all of them user's",
+            Stamps("user", (200, 400), (0, 0), None, clock_step=False), id="one unstamped makes all of them user's",
         ),
-        pytest.param([read(1_100, 200)], 1_001_001, Stamps("user", (200,), (0,), None, clock_step=True), id="step ahead"),
+        pytest.param(
+            [read(1_100, 200)], 1_001_001, Stamps("user", (200,), (0,), None, clock_step=True), id="step ahead",
+        ),
         pytest.param([read(1_100, 200)], -999_001, Stamps("user", (200,), (0,), None, clock_step=True), id="step back"),
         pytest.param([], 1_000, Stamps("user", (), (), None, clock_step=False), id="nothing"),
     ],

@@ -88,7 +88,7 @@ class Host:
 
     @property
     def exclusive(self) -> str:
-        """What one cell at a time may use, and two names of one server share: its address; for embedded ones, the CPU."""
+        """What one cell at a time may use and two names may share: the server's address; for embedded ones, the CPU."""
         return self.base_url if self.embedded is None else EMBEDDED
 
     def require_key(self) -> str | None:
