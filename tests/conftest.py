@@ -19,6 +19,7 @@ import pytest_boobench.plugin.workers
 import pytest_boobench.store
 import pytest_boobench.walk  # noqa: F401
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
+from pytest_boobench.servers import answers
 
 CHECKOUT = Path(__file__).parent.parent
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
@@ -48,6 +49,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A real llama.cpp server that lives as long as the tests."""
     with start(LIGHT, cache=tmp_path_factory.mktemp("models")) as server:
         yield server
+
+
+PATIENT = """
+from pytest_boobench.servers import answers
+
+answers.BLUR_MS = float("inf")
+"""
+"""A plugin for sessions apart: tests run on busy machines, where a client that is late is the truth."""
 
 
 class BenchFolder:
@@ -86,10 +95,12 @@ class BenchFolder:
 
     def run_apart(self, *args: str) -> pytest.RunResult:
         """The same in a process of its own, as xdist and everything about process ends needs it."""
-        return self.pytester.runpytest_subprocess("--boobench", *args)
+        (self.path / "patient.py").write_text(PATIENT)
+        return self.pytester.runpytest_subprocess("--boobench", "-p", "patient", *args)
 
 
 @pytest.fixture
-def bench(pytester: pytest.Pytester, llama: EmbeddedServer) -> BenchFolder:
-    """An empty bench folder whose host ``llama`` is the tests' server."""
+def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> BenchFolder:
+    """An empty bench folder whose host ``llama`` is the tests' server; a late client is not held against its cells."""
+    monkeypatch.setattr(answers, "BLUR_MS", float("inf"))
     return BenchFolder(pytester, llama.url)

@@ -7,9 +7,13 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``collect``     suite file -> test items
 - ``order``       which cell comes when on a host
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
+- ``readiness``   what the hosts have loaded, asked before the first cell
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
 - ``progress``    how a cell comes along, told by the measuring side
 - ``live``        the same, shown by the reporting side: line, JSON lines, hook
+- ``spool``       where cells go when the store fails
+- ``leases``      which session has which host, in a store that machines share
+- ``surroundings``   who runs this: git, CI, user, machine
 - ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
 - ``scheduler``, ``batches``, ``auto``   one host, one worker; and how many workers that makes
 """

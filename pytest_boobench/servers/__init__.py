@@ -7,6 +7,7 @@
 - ``openai``         any OpenAI-compatible server, the common core
 - ``llama_server``   llama.cpp's llama-server, the embedded one included
 - ``llama_router``   the same before several models
+- ``llama_swap``     llama-swap; ``llama_swap_upstream`` is a model's own server behind it, ``admission`` its limits
 - ``vllm``, ``lmstudio``, ``ollama``   what their names say; ``ollama_answers`` and ``ndjson`` read the latter's streams
 - ``sampling``       refuses what a kind of server would silently drop
 - ``connect``        which of them a host is

@@ -1,4 +1,10 @@
-"""How true the clocks are, measured: a server whose every send is known, and clients that are asked what they saw.
+"""Benchmarks, run by hand; nothing here is asserted.
+
+- ``collecting``    10,000 cells beside 10,000 plain cases; ``python -m tests.benchmarks.collecting``
+- ``parallel``      40 cells on four hosts at once; ``python -m tests.benchmarks.parallel``
+- ``watching``      what watching costs a host; ``python -m tests.benchmarks.watching``
+
+How true the clocks are: a server whose every send is known, and clients that are asked what they saw.
 
 - ``schedule``      when a stream's events are due, and the bytes that they are
 - ``truth``         the server that keeps that schedule; ``python -m tests.benchmarks.truth``
