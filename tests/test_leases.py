@@ -5,10 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, update
 
+from pytest_boobench.errors import HostError, StoreError
+from pytest_boobench.hosts.embedded import EmbeddedSettings
+from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.plugin import leases
+from pytest_boobench.plugin.leases import find_address
+from pytest_boobench.plugin.surroundings import Surroundings
 from pytest_boobench.store import Store, tables
 from pytest_boobench.store.columns import moment
 
@@ -58,3 +65,54 @@ def test_of_many_at_once_one_has_it(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert len(refused) == 7
+
+
+def inventory() -> Inventory:
+    hosts = {
+        "rack-1": Host(name="rack-1", base_url=RACK),
+        "alias": Host(name="alias", base_url=RACK),
+        "here": Host(name="here", base_url="http://127.0.0.1:8080"),
+        "name": Host(name="name", base_url="http://localhost:8080"),
+        "embedded": Host(name="embedded", embedded=EmbeddedSettings()),
+    }
+    return Inventory(hosts, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("rack-1", RACK),
+        ("here", "http://127.0.0.1:8080 on desk"),
+        ("name", "http://localhost:8080 on desk"),
+        ("embedded", None),
+    ],
+)
+def test_a_loopback_address_means_another_host_on_each_machine(name: str, address: str | None) -> None:
+    assert find_address(inventory().get(name), "desk") == address
+
+
+def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_HEARTBEAT_S", 0.02)
+    around = Surroundings(user="ann", machine="desk", ci={"job": "nightly"})
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=around)
+    held = leases.Leases(recorder, inventory(), wait_s=0.0)  # type: ignore[arg-type]
+    held.take("embedded")
+    held.take("rack-1")
+    held.take("alias")
+    seen = {lease.heartbeat_at for _ in range(200) if (lease := store.take_lease(RACK, "bob", "b")) is not None}
+    while len(seen) < 3:
+        lease = store.take_lease(RACK, "bob", "b")
+        assert lease is not None
+        assert lease.owner == "ann on desk, job nightly"
+        seen.add(lease.heartbeat_at)
+    held.pytest_sessionfinish()
+    assert store.take_lease(RACK, "bob", "b") is None
+
+
+def test_a_store_that_fails_grants_nothing(store: Store) -> None:
+    def fail() -> Store:
+        raise StoreError("team.db: is locked")
+
+    recorder = SimpleNamespace(open_store=fail, session_uid="a", surroundings=Surroundings())
+    with pytest.raises(HostError, match=rf"^{RACK}: no lease to be had: team.db: is locked$"):
+        leases.Leases(recorder, inventory(), wait_s=0.0).take("rack-1")  # type: ignore[arg-type]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from itertools import pairwise
 
 import pytest
 
+from pytest_boobench.store import Store
 from tests.conftest import BenchFolder
 from tests.test_session import properties, query, scale_baselines
 
@@ -63,3 +65,18 @@ def test_a_worker_that_dies_costs_its_cell(bench: BenchFolder) -> None:
 def test_without_the_other_plugins(bench: BenchFolder, args: tuple[str, ...]) -> None:
     bench.write_suite()
     bench.run_apart(*args).assert_outcomes(passed=2)
+
+
+def test_a_leased_host_ends_the_session_before_anything_is_measured(bench: BenchFolder) -> None:
+    """The controller takes the leases, once it knows which hosts have cells."""
+    bench.write_suite()
+    team = str(bench.path / "team.db")
+    with Store.open(team) as store:
+        store.take_lease(f"{bench.hosts['llama']['url']} on {platform.node()}", "ann on ci-2", "other")
+        result = bench.run_apart("-n", "2", "--boobench-store", team)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*llama: leased by another boobench session (ann on ci-2) since *"])
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        store.give_leases_back("other")
+        bench.run_apart("-n", "2", "--boobench-store", team).assert_outcomes(passed=2)
+        assert store.take_lease("x", "me", "me") is None
