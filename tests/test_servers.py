@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any, TypeVar
 
 import pytest
@@ -52,7 +53,7 @@ async def kind_of(server: OpenAIServer) -> str:
 
 
 def query(bench: BenchFolder, sql: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(bench.path / ".boobench" / "store.db") as connection:
+    with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
         return connection.execute(sql).fetchall()
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -22,13 +23,13 @@ from tests.stand_in import KEY, openai_server
 
 
 def query(bench: BenchFolder, sql: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(bench.path / ".boobench" / "store.db") as connection:
+    with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
         return connection.execute(sql).fetchall()
 
 
 def scale_baselines(bench: BenchFolder, factor: float, metric: str = "decode_tok_s") -> None:
     """As if the stored baseline had been so much faster."""
-    with sqlite3.connect(bench.path / ".boobench" / "store.db") as connection:
+    with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
         changed = connection.execute(
             "update bench_aggregates set median = median * ? where metric = ?", (factor, metric)
         ).rowcount
@@ -179,7 +180,7 @@ def test_another_model_file_is_said_loudly_and_not_judged(bench: BenchFolder) ->
     bench.write_suite(samples=3)
     bench.run("--boobench-save-baseline")
     scale_baselines(bench, 4.0)
-    with sqlite3.connect(bench.path / ".boobench" / "store.db") as connection:
+    with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
         connection.execute("update bench_cells set model_facts = json_set(model_facts, '$.quantisation', 'Q8_0')")
         connection.commit()
     result = bench.run()

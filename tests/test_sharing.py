@@ -108,7 +108,8 @@ def test_takeover_is_recorded_and_a_disturbed_cell_is_not_judged(shared: BenchFo
     ((takeover, in_flight, foreign),) = query(
         shared, "select takeover, in_flight_at_start, concurrent_foreign_requests from bench_runs"
     )
-    assert (takeover, in_flight) == (1, 1)
+    assert takeover == 1
+    assert in_flight in {0, 1}, "the other client may have been between two requests"
     assert foreign >= 1
     assert query(shared, "select attempts from bench_cells") == [(2,)]
     assert query(shared, "select attempt, count(*) from bench_samples where phase = 'measure' group by attempt") == [
