@@ -19,7 +19,8 @@ def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
     for line in lines:
         text = line.strip()
         if text:
-            arrival_ms = exchange.arrival_ms(begin + len(line.rstrip()))
-            events.append(wire.Event(text.decode("utf-8", "replace"), "message", arrival_ms))
+            end = begin + len(line.rstrip())
+            lag_ms = exchange.arrival(end).lag_ns / 1e6
+            events.append(wire.Event(text.decode("utf-8", "replace"), "message", exchange.arrival_ms(end), lag_ms))
         begin += len(line) + 1
     return events

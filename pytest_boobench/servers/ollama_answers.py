@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pytest_boobench import wire
@@ -26,7 +25,7 @@ def read_events(exchange: wire.Exchange, *, cold: bool) -> list[wire.Event]:
 
     ``cold`` says that all prompt tokens were evaluated: Ollama counts those from its cache too, but not their time.
     """
-    events = [replace(line, data=_translate(line.data, cold=cold)) for line in read_lines(exchange)]
+    events = [line._replace(data=_translate(line.data, cold=cold)) for line in read_lines(exchange)]
     return [*events, wire.Event("[DONE]", "message", exchange.e2e_ms)] if exchange.complete else events
 
 

@@ -4,9 +4,10 @@ In the order one request walks:
 
 - ``clients``     where callers come in: one client for streams that are measured, one for all other requests
 - ``transport``   one request through all of the below; read this first
-- ``http1``       the request as bytes; the answer's bytes as header and body; when an answer may have ended
+- ``http1``       the request as bytes; where header and body lie in the answer's, and where it ends
 - ``connection``  a fresh TCP connection, written with the clock in hand; ``tls`` is its cipher where asked
-- ``inbox``       bytes and stamps while the answer runs, and nothing else
+- ``reader``      the thread that reads all connections, whatever the event loop is busy with
+- ``inbox``       bytes and stamps of one answer while it runs, and nothing else
 - ``clock``       the kernel's stamps on the monotonic clock
 - ``exchange``    what came of it: arrival times of every byte; server-sent events with theirs
 - ``sse``         bytes -> server-sent events

@@ -41,19 +41,18 @@ class Connection:
             return data, ancillary
         return self.sock.recv(_READ_BYTES), ()
 
-    async def receive_later(self) -> bytes:
-        """What arrives next, for event loops that cannot watch a socket."""
-        return await asyncio.get_running_loop().sock_recv(self.sock, _READ_BYTES)
+    def seal(self, message: bytes) -> bytes:
+        """A message as the socket takes it: under TLS, ciphertext. Not while another thread receives."""
+        return self.tls.seal(message) if self.tls else message
 
-    async def send(self, message: bytes, answered: asyncio.Future[Any]) -> str | None:
+    async def send(self, sealed: bytes, answered: asyncio.Future[Any]) -> str | None:
         """Writes a request; returns why not all of it went out: the connection was lost, or it was answered before.
 
         It goes out in two parts, so that the clock before the last write is the clock of a small one.
         """
-        message = self.tls.seal(message) if self.tls else message
-        cut = max(len(message) - _LAST_WRITE_BYTES, 0)
+        cut = max(len(sealed) - _LAST_WRITE_BYTES, 0)
         try:
-            out = await self._write(message[:cut], answered) and await self._write(message[cut:], answered)
+            out = await self._write(sealed[:cut], answered) and await self._write(sealed[cut:], answered)
         except OSError as error:
             return reason(error)
         return None if out else "the connection ended"

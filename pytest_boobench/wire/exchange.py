@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import httpx
 
 from pytest_boobench.metrics import ClockKind
 from pytest_boobench.wire.failures import Failure
-from pytest_boobench.wire.sse import Message, SseDecoder
+from pytest_boobench.wire.sse import SseDecoder
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """When the bytes of the body up to ``end`` (one past the last of them) and after the arrival before were there."""
 
     end: int
@@ -76,8 +76,7 @@ class Exchange:
         return (stamp_ns - self.sent_ns) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One server-sent event of an answer."""
 
     data: str
@@ -104,9 +103,12 @@ def events(exchange: Exchange) -> list[Event]:
     messages = decoder.feed(exchange.body)
     if exchange.complete:
         messages += decoder.close()
-    return [_event(exchange, message) for message in messages]
-
-
-def _event(exchange: Exchange, message: Message) -> Event:
-    arrival = exchange.arrival(message.end)
-    return Event(message.data, message.event, exchange.arrival_ms(message.end), arrival.lag_ns / 1e6)
+    arrivals = iter(exchange.arrivals)
+    arrival = Arrival(0, exchange.sent_ns)
+    found = []
+    for message in messages:
+        while arrival.end < message.end:
+            arrival = next(arrivals)
+        arrival_ms = (arrival.stamp_ns - exchange.sent_ns) / 1e6
+        found.append(Event(message.data, message.event, arrival_ms, arrival.lag_ns / 1e6))
+    return found

@@ -1,14 +1,13 @@
-"""Room 2: HTTP/1.1 as bytes, no socket and no clock: a request out, and the answer's reads back as header and body."""
+"""Room 2: HTTP/1.1 as bytes, no socket and no clock: a request out, and where the body lies in what comes back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator
 
 import h11
 import httpx
-
-from pytest_boobench.wire.clock import Read
 
 MAX_HEAD_BYTES = 65_536
 _REPLACED = (b"connection", b"accept-encoding")
@@ -16,14 +15,17 @@ _OURS = [
     (b"Accept-Encoding", b"identity"),  # a compressed stream has no arrival times of its own bytes
     (b"Connection", b"close"),
 ]
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CHUNKED = re.compile(rb"\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
-_CONTENT_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
-_BODILESS = (b"204", b"304")
+_PROTOCOL = b"HTTP/"
+_BODILESS_STATUS = (204, 304)
+_CHUNK_LINE = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
+"""Size of a chunk, from the end of the line before it, which is the header's or the last chunk's."""
+_SHORTEST_CHUNK_LINE = len(b"\n0\n")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_ENDLESS = sys.maxsize
 
 
-def serialize(request: httpx.Request) -> tuple[bytes, Answer]:
-    """A request that was read in full as bytes, and what will decode its answer.
+def serialize(request: httpx.Request) -> tuple[bytes, h11.Connection]:
+    """A request that was read in full as bytes, and the state of HTTP in which its answer is expected.
 
     Raises httpx.LocalProtocolError for what HTTP cannot carry, without quoting it: it may be a key.
     """
@@ -37,99 +39,112 @@ def serialize(request: httpx.Request) -> tuple[bytes, Answer]:
         raise httpx.LocalProtocolError(
             f"{request.url.host}: the request's method, path or headers hold characters that HTTP does not allow"
         ) from None
-    return b"".join(part for part in parts if part), Answer(connection, bodiless=request.method == "HEAD")
-
-
-class EndWatch:
-    """Says read by read, for next to nothing, whether an answer may be whole. Only h11 says that it is."""
-
-    def __init__(self, *, bodiless: bool) -> None:
-        self._bodiless = bodiless
-        self._head: bytes | None = b""
-        self._missing: int | None = None
-        self._chunked = False
-        self._tail = b""
-
-    def may_end(self, data: bytes) -> bool:
-        """Whether the answer may be whole with these bytes."""
-        if self._head is not None:
-            return self._see_head(self._head + data)
-        if self._missing is not None:
-            self._missing -= len(data)
-            return self._missing <= 0
-        if not self._chunked:
-            return False
-        # The last chunk ends in one blank line. So do all events that use CRLF, but with a line end after it.
-        self._tail = (self._tail + data[-6:])[-6:]
-        return self._tail.endswith(b"\r\n\r\n") and self._tail != b"\r\n\r\n\r\n"
-
-    def _see_head(self, head: bytes) -> bool:
-        self._head = head
-        if not head.startswith(b"HTTP/"[: len(head)]):
-            return True
-        match = _HEAD_END.search(head)
-        if match is None:
-            return len(head) > MAX_HEAD_BYTES
-        body = head[match.end() :]
-        if head[9:10] == b"1":  # 100 Continue and its like: the answer is still to come
-            return self._see_head(body)
-        self._head = None
-        self._choose_rule(head[: match.end()])
-        no_rule = self._missing is None and not self._chunked  # better a look now than to wait on what is no header
-        return self.may_end(body) or no_rule
-
-    def _choose_rule(self, head: bytes) -> None:
-        length = _CONTENT_LENGTH.search(head)
-        if self._bodiless or head[9:12] in _BODILESS:
-            self._missing = 0
-        elif _CHUNKED.search(head):
-            self._chunked = True
-        elif length:
-            self._missing = int(length[1])
+    return b"".join(part for part in parts if part), connection
 
 
 class Answer:
-    """Decodes an answer and remembers how far the body was after each read. After an error it decodes no more."""
+    """Follows an answer while it comes. h11 reads its header; of its body only the framing is looked at, no byte moved.
 
-    def __init__(self, connection: h11.Connection, *, bodiless: bool) -> None:
-        self.watch = EndWatch(bodiless=bodiless)
+    After an error it follows no more.
+    """
+
+    def __init__(self, connection: h11.Connection, *, bodiless: bool, max_bytes: int = _ENDLESS) -> None:
         self.head: h11.Response | None = None
-        self.head_read = 0
-        """Index of the read that brought the header's end."""
-        self.body = bytearray()
-        self.body_ends: list[int] = []
-        """The body's length after each decoded read."""
+        self.head_end = 0
+        """Where the body begins in the bytes that came."""
         self.complete = False
         self.error: str | None = None
         self._connection = connection
+        self._bodiless = bodiless
+        self._max_bytes = max_bytes
+        self._pieces: list[tuple[int, int]] = []
+        self._chunked = False
+        self._next = 0
+        """Where there is something to look at next, which may be still to come: header, chunk, or the body's end."""
 
-    def catch_up(self, reads: Sequence[Read]) -> None:
-        """Decodes the reads since the last call; ``reads`` are all of them since the answer began."""
-        for read in reads[len(self.body_ends) :]:
-            self._receive(read.data)
-            self.body_ends.append(len(self.body))
+    def follow(self, data: bytearray) -> bool:
+        """Takes all bytes so far; whether no more are needed: the answer is complete, or wrong."""
+        if self.head is None:
+            self._follow_head(data)
+        if self.head is not None:
+            if self._chunked:
+                self._follow_chunks(data)
+            else:
+                self.complete = len(data) >= self._next
+        settled = self.complete or self.error is not None
+        if not settled and len(data) > self._max_bytes:
+            self.error = f"the answer is longer than {self._max_bytes} bytes, which nobody asks for"
+        return settled or self.error is not None
 
     def close(self) -> bool:
         """Takes the end of the connection: whether it is the answer's too, as where that has no length of its own."""
-        self._receive(b"")
+        self.complete = self.complete or (self.head is not None and self._next == _ENDLESS)
         return self.complete
 
-    def _receive(self, data: bytes) -> None:
-        if self.complete or self.error is not None:
+    def body(self, data: bytearray) -> bytes:
+        """The body as far as it came, framing removed."""
+        with memoryview(data) as view:
+            return b"".join([view[start:end] for start, end in self._pieces])
+
+    def body_lengths(self, lengths: Iterable[int]) -> Iterator[int]:
+        """How long the body was when that many bytes had come in all, for ascending ``lengths``."""
+        pieces = iter([*self._pieces, (_ENDLESS, _ENDLESS)])
+        start, end = next(pieces)
+        before = 0
+        for length in lengths:
+            while end <= length:
+                before += end - start
+                start, end = next(pieces)
+            yield before + max(length - start, 0)
+
+    def _follow_head(self, data: bytearray) -> None:
+        if not data.startswith(_PROTOCOL[: len(data)]):
+            self.error = f"the answer is not HTTP, it begins with {bytes(data[:20])!r}"
             return
         try:
-            self._connection.receive_data(data)
-            while (event := self._connection.next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.EndOfMessage):
-                    self.complete = True
-                    return
-                self._take(event)
+            self._connection.receive_data(bytes(data[self._next :]))
+            event = self._connection.next_event()
+            while isinstance(event, h11.InformationalResponse):  # 100 Continue and its like
+                event = self._connection.next_event()
         except h11.RemoteProtocolError as error:
-            self.error = str(error)[:200]
-
-    def _take(self, event: object) -> None:
+            self.error = _say_wrong(str(error)[:200])
+            return
+        self._next = len(data)
         if isinstance(event, h11.Response):
             self.head = event
-            self.head_read = len(self.body_ends)
-        elif isinstance(event, h11.Data):
-            self.body += event.data
+            self.head_end = len(data) - len(self._connection.trailing_data[0])
+            self._choose_framing(event)
+
+    def _choose_framing(self, head: h11.Response) -> None:
+        headers = dict(head.headers)
+        self._next = self.head_end
+        if self._bodiless or head.status_code in _BODILESS_STATUS:
+            return
+        if b"transfer-encoding" in headers:
+            self._chunked = True
+            self._next -= len(b"\n")
+        else:
+            length = headers.get(b"content-length")
+            self._next = _ENDLESS if length is None else self.head_end + int(length)
+            self._pieces.append((self.head_end, self._next))
+
+    def _follow_chunks(self, data: bytearray) -> None:
+        while len(data) - self._next >= _SHORTEST_CHUNK_LINE:
+            line = _CHUNK_LINE.match(data, self._next)
+            if line is None:
+                self._check_chunk_line(bytes(data[self._next : self._next + MAX_HEAD_BYTES]))
+                return
+            size = int(line[1], 16)
+            if size == 0:
+                self.complete = _BLANK_LINE.search(data, line.end() - 1) is not None  # after trailers, if any
+                return
+            self._next = line.end() + size
+            self._pieces.append((line.end(), self._next))
+
+    def _check_chunk_line(self, begun: bytes) -> None:
+        if begun.count(b"\n") > 1 or len(begun) == MAX_HEAD_BYTES:
+            self.error = _say_wrong(f"illegal chunk header: {begun.strip()[:20]!r}")
+
+
+def _say_wrong(what: str) -> str:
+    return f"the answer is not HTTP as it should be ({what})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One server-sent event. Its data's lines are joined by LF; comments, ids and retry times are dropped."""
 
     data: str
@@ -22,13 +22,15 @@ class Message:
 
 
 class SseDecoder:
-    """Decodes a stream that comes in any pieces. Lines end in LF, CR or CRLF; text is UTF-8, bad bytes replaced."""
+    """Decodes a stream that comes in pieces. Lines end in LF, CR or CRLF; bytes that are no text are replaced."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._offset = 0
         self._after_cr = False
-        self._forget()
+        self._data: list[bytes] = []
+        self._event = b""
+        self._end = 0
 
     def feed(self, piece: bytes) -> list[Message]:
         """The events that this piece completes, in order."""
@@ -40,7 +42,7 @@ class SseDecoder:
         lines = (self._rest + piece).splitlines(keepends=True)
         self._rest = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
         self._after_cr = self._after_cr or (not self._rest and bool(lines) and lines[-1].endswith(b"\r"))
-        return [message for line in lines if (message := self._take(line)) is not None]
+        return self._take(lines)
 
     def close(self) -> list[Message]:
         """The last event where the stream ended without the blank line after it.
@@ -48,31 +50,28 @@ class SseDecoder:
         The standard drops it; servers that end right after ``data: [DONE]`` exist.
         """
         lines, self._rest = (self._rest, b"\n"), b""
-        return [message for line in lines if (message := self._take(line)) is not None]
+        return self._take(lines)
 
-    def _take(self, line: bytes) -> Message | None:
-        content = line.rstrip(b"\r\n")
-        end = self._offset + len(content)
-        if self._offset == 0:
-            content = content.removeprefix(_BOM)
-        self._offset += len(line)
-        if not content:
-            return self._finish()
-        name, _, value = content.partition(b":")
-        text = value.removeprefix(b" ")
-        if name == b"data":
-            self._data.append(text.decode("utf-8", "replace"))
-            self._end = end
-        elif name == b"event":
-            self._event = text.decode("utf-8", "replace")
-        return None
+    def _take(self, lines: Iterable[bytes]) -> list[Message]:
+        """One loop and few calls: a stream has two lines per token."""
+        messages = []
+        for line in lines:
+            content = line.rstrip(b"\r\n")
+            end = self._offset + len(content)
+            if self._offset == 0:
+                content = content.removeprefix(_BOM)
+            self._offset += len(line)
+            if content.startswith(b"data:") or content == b"data":
+                self._data.append(content[5:].removeprefix(b" "))
+                self._end = end
+            elif content.startswith(b"event:"):
+                self._event = content[6:].removeprefix(b" ")
+            elif not content:
+                if self._data:
+                    messages.append(self._finish())
+                self._event = b""
+        return messages
 
-    def _finish(self) -> Message | None:
-        message = Message("\n".join(self._data), self._event or "message", self._end) if self._data else None
-        self._forget()
-        return message
-
-    def _forget(self) -> None:
-        self._data: list[str] = []
-        self._event = ""
-        self._end = 0
+    def _finish(self) -> Message:
+        data, self._data = b"\n".join(self._data), []
+        return Message(data.decode("utf-8", "replace"), self._event.decode("utf-8", "replace") or "message", self._end)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx
 
 from pytest_boobench import units
 from pytest_boobench.suite.cell import Timeouts
-from pytest_boobench.wire.clock import Read, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
+from pytest_boobench.wire.clock import Reads, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
 from pytest_boobench.wire.connection import Connection, connect
 from pytest_boobench.wire.exchange import Arrival, Exchange
 from pytest_boobench.wire.failures import Failure, error_of
 from pytest_boobench.wire.http1 import Answer, serialize
 from pytest_boobench.wire.inbox import Inbox
+from pytest_boobench.wire.reader import Reader
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
@@ -23,52 +26,57 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 class StampingTransport(httpx.AsyncBaseTransport):
     """An httpx transport that knows when each byte of an answer arrived: ``exchange_of(response)``.
 
-    Each request has a connection of its own. Its limits are ``request.extensions["timeouts"]``, a
-    ``suite.cell.Timeouts``: ``connect_s`` for opening the connection, the others from the write of the request on.
-    Raises subclasses of httpx.TransportError until the status line came, and nothing after it.
+    Each request has a connection of its own, all are read by one thread. A request's limits are
+    ``request.extensions["timeouts"]``, a ``suite.cell.Timeouts``: ``connect_s`` for opening the connection, the others
+    from the write of the request on. Raises subclasses of httpx.TransportError until the status line came, and nothing
+    after it. Close it when no request is under way.
     """
 
     def __init__(self, tls_context: ssl.SSLContext, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._tls_context = tls_context
         self._max_answer_bytes = max_answer_bytes
         self._keeper = hold_kernel_stamps()
+        self._reader = Reader()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request and returns its answer, read to the end."""
         timeouts: Timeouts = request.extensions.get("timeouts", Timeouts())
         await request.aread()
-        message, answer = serialize(request)
+        message, state = serialize(request)
+        answer = Answer(state, bodiless=request.method == "HEAD", max_bytes=self._max_answer_bytes)
         connection = await connect(request.url, self._tls_context, timeouts.connect_s)
         try:
-            outcome = await _converse(connection, message, answer, timeouts, self._max_answer_bytes)
+            outcome = await _converse(
+                connection, message, Inbox(connection, answer, timeouts, self._reader), timeouts.request_s
+            )
         finally:
             connection.close()
         return _respond(connection, answer, outcome)
 
     async def aclose(self) -> None:
-        """Lets go of the kernel's stamps."""
+        """Ends the reader's thread and lets go of the kernel's stamps."""
+        self._reader.close()
         self._keeper.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    reads: list[Read]
+    reads: Reads
     failure: Failure | None
     offset_before_ns: int
     offset_after_ns: int
 
 
-async def _converse(
-    connection: Connection, message: bytes, answer: Answer, timeouts: Timeouts, max_answer_bytes: int
-) -> _Outcome:
+async def _converse(connection: Connection, message: bytes, inbox: Inbox, request_s: float) -> _Outcome:
     offset_before_ns = wall_offset_ns()
-    async with Inbox(connection, answer, timeouts, max_answer_bytes) as inbox:
+    sealed = connection.seal(message)
+    async with inbox:
         try:
-            async with asyncio.timeout(timeouts.request_s):
-                unsent = await connection.send(message, inbox.ended)
+            async with asyncio.timeout(request_s):
+                unsent = await connection.send(sealed, inbox.ended)
                 failure = _blame(await inbox.ended, unsent, connection.where)
         except TimeoutError:
-            limit = units.quantity(timeouts.request_s, "s")
+            limit = units.quantity(request_s, "s")
             failure = Failure("timeout", f"{connection.where}: the request took longer than {limit}")
     return _Outcome(inbox.reads, failure, offset_before_ns, wall_offset_ns())
 
@@ -103,15 +111,16 @@ def _respond(connection: Connection, answer: Answer, outcome: _Outcome) -> httpx
 
 
 def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure: Failure | None) -> Exchange:
-    stamps = stamp(outcome.reads, outcome.offset_before_ns, outcome.offset_after_ns)
+    reads = outcome.reads
+    stamps = stamp(reads, outcome.offset_before_ns, outcome.offset_after_ns)
     return Exchange(
         connect_ms=connection.connect_ms,
         sent_at=(connection.last_write_ns + outcome.offset_before_ns) / 1e9,
         sent_ns=connection.last_write_ns,
-        headers_ns=stamps.arrival_ns[answer.head_read],
+        headers_ns=stamps.arrival_ns[bisect_left(reads.lengths, answer.head_end)],
         end_ns=stamps.arrival_ns[-1],
-        body=bytes(answer.body),
-        arrivals=_arrivals(answer.body_ends, stamps),
+        body=answer.body(reads.data),
+        arrivals=_arrivals(answer.body_lengths(reads.lengths), stamps),
         clock=stamps.clock,
         client_lag_ms=stamps.client_lag_ms,
         clock_step=stamps.clock_step,
@@ -119,11 +128,12 @@ def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure
     )
 
 
-def _arrivals(body_ends: list[int], stamps: Stamps) -> tuple[Arrival, ...]:
+def _arrivals(body_lengths: Iterable[int], stamps: Stamps) -> tuple[Arrival, ...]:
     """One per read that brought bytes of the body; header and framing alone bring none."""
-    before = [0, *body_ends]
-    return tuple(
-        Arrival(end, stamp_ns, lag_ns)
-        for start, end, stamp_ns, lag_ns in zip(before, body_ends, stamps.arrival_ns, stamps.lag_ns, strict=False)
-        if end > start
-    )
+    arrivals = []
+    before = 0
+    for length, stamp_ns, lag_ns in zip(body_lengths, stamps.arrival_ns, stamps.lag_ns, strict=True):
+        if length > before:
+            arrivals.append(Arrival(length, stamp_ns, lag_ns))
+            before = length
+    return tuple(arrivals)
