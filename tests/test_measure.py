@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -78,3 +79,23 @@ def test_a_dead_host_ends_them_all_and_keeps_what_came() -> None:
     assert result.gone
     assert 4 <= len(result.answers) <= 6
     assert [ticket.index for ticket, _ in result.answers] == sorted(ticket.index for ticket, _ in result.answers)
+
+
+def test_no_collector_runs_while_requests_do() -> None:
+    seen = []
+
+    class Watched(Script):
+        async def send(self, ticket: Ticket) -> Reply:
+            seen.append(gc.isenabled())
+            return await super().send(ticket)
+
+    assert gc.isenabled()
+    asyncio.run(take_samples(Watched().load, lanes=2, count=4))
+    assert seen == [False] * 4
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        asyncio.run(take_samples(Watched().load, lanes=1, count=1))
+        assert not gc.isenabled(), "it stays as it was found"
+    finally:
+        gc.enable()

@@ -53,13 +53,14 @@ Client = Callable[[Sequence[str], Mapping[str, Any]], Answers]
 
 
 def run_wire(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
-    """This project's: stamps by the kernel, events decoded when all streams are over."""
-    from pytest_boobench import wire
+    """This project's, as a cell's phase uses it: no collector runs, events are decoded when all streams are over."""
+    from pytest_boobench import measure, wire
 
     async def ask_all() -> list[Any]:
         async with wire.stream_client("http://truth") as client:
             asked = (client.post(url + PATH, json=dict(body)) for url in urls)
-            return await asyncio.gather(*asked, return_exceptions=True)
+            with measure.collector_held():
+                return await asyncio.gather(*asked, return_exceptions=True)
 
     def decode(response: Any) -> Heard | BaseException:
         if isinstance(response, BaseException):

@@ -23,7 +23,7 @@ from tests.benchmarks.peers import PEERS, Job, run_peer
 
 _MODEL = "tiny-chat"
 _PROMPT_TOKENS, _OUTPUT_TOKENS, _REQUESTS = 128, 32, 16
-_HOSTS = "hosts: {here: {server: llama-server, url: '%s'}}\n"
+_HOSTS = "hosts: {here: {server: llama-server, url: '%s', shared: false}}\n"
 _SUITE = f"""\
 suite: session
 hosts: [here]
