@@ -14,7 +14,9 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
 def number(value: float | None) -> str:
-    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234."""
+    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; a whole number, which counts, as it is."""
+    if isinstance(value, int):
+        return str(value)
     if value is None or not math.isfinite(value):
         return BLANK
     size = abs(value)

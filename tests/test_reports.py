@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import RunFacts, Verdict
 from pytest_boobench.reports import junit
@@ -118,6 +119,17 @@ def test_verbose_table_has_more_columns_and_the_sentences() -> None:
         "smoke connect ms queue ms prompt ms TTFT ms decode tok/s e2e ms change verdict".split()
     )
     assert texts[3] == "      decode 41.2 tok/s, 17.3 % below baseline main (49.8), 10 % allowed"
+
+
+def test_what_others_did_is_in_the_table() -> None:
+    traffic = Traffic(in_flight_at_start=1, concurrent_foreign_requests=2, foreign_tokens=530)
+    disturbed = Row(make_record(samples=samples(), traffic=traffic), "passed", (verdict("inconclusive"),))
+    alone = Row(make_record(samples=samples(), traffic=Traffic(concurrent_foreign_requests=0)), "passed")
+    _, head, first, second, _ = [line.text for line in table(disturbed, alone)]
+    assert "in flight at start  foreign requests  foreign tokens" in head
+    assert first.split()[4:7] == ["1", "2", "530"]
+    assert second.split()[4:7] == ["–", "–", "–"]
+    assert "foreign" not in table(alone)[1].text
 
 
 def test_hosts_and_suites_stand_apart() -> None:

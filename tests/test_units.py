@@ -13,7 +13,8 @@ from pytest_boobench import units
         (None, "–"),
         (math.nan, "–"),
         (math.inf, "–"),
-        (0, "0.00"),
+        (0.0, "0.00"),
+        (4, "4"),
         (0.0341, "0.034"),
         (9.876, "9.88"),
         (41.23, "41.2"),
@@ -28,7 +29,7 @@ def test_number(value: float | None, text: str) -> None:
 def test_quantity_has_a_unit_only_where_there_is_a_number() -> None:
     assert units.quantity(41.23, "tok/s") == "41.2 tok/s"
     assert units.quantity(None, "tok/s") == "–"
-    assert units.quantity(3, "") == "3.00"
+    assert units.quantity(3.0, "") == "3.00"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def _median_of(key: str, verbosity: int = 0) -> Column:
     return Column(f"{metric.title} {metric.unit}", value, verbosity)
 
 
+def _foreign(head: str, fact: str) -> Column:
+    """What others did on the host; shown where they did anything."""
+
+    def value(row: Row) -> float | None:
+        return getattr(row.record.traffic, fact, None) or None
+
+    return Column(head, value)
+
+
 _COLUMNS = (
     _median_of("connect_ms", verbosity=1),
     _median_of("queue_ms", verbosity=1),
@@ -54,6 +63,9 @@ _COLUMNS = (
     Column("stalls", lambda row: row.record.stalls or None, 1),
     _median_of("e2e_ms", verbosity=1),
     Column("all lanes tok/s", lambda row: row.record.total_tok_s),
+    _foreign("in flight at start", "in_flight_at_start"),
+    _foreign("foreign requests", "concurrent_foreign_requests"),
+    _foreign("foreign tokens", "foreign_tokens"),
 )
 
 

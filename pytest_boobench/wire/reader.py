@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import selectors
+import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 Take = Callable[[], bool]
-"""Takes what a socket has without waiting for more; whether there may be more."""
+"""Takes what a socket has without waiting for more; whether there may be more. Called in vain now and then."""
 
+_READABLE = 1
 _PAUSE_S = 0.001
 
 
@@ -21,7 +24,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._watched = watch_list()
         self._takes: dict[int, Take] = {}
         self._taking = threading.Lock()
         self._bell, self._rope = socket.socketpair()
@@ -35,7 +38,7 @@ class Reader:
             self._add(self._bell, self._hear)
             self._thread.start()
         self._add(sock, take)
-        self._rope.send(b"!")  # not every selector notices on its own that it has a socket more
+        self._rope.send(b"!")  # select does not notice on its own that it has a socket more
 
     def forget(self, sock: socket.socket) -> None:
         """No call for this socket is under way when this returns, and none will be: it may be closed."""
@@ -49,17 +52,17 @@ class Reader:
         if self._thread.ident is not None:
             self._rope.send(b"!")
             self._thread.join()
-        self._selector.close()
+        self._watched.close()
         self._bell.close()
         self._rope.close()
 
     def _add(self, sock: socket.socket, take: Take) -> None:
         self._takes[sock.fileno()] = take
-        self._selector.register(sock, selectors.EVENT_READ, take)
+        self._watched.register(sock.fileno(), _READABLE)
 
     def _drop(self, number: int) -> None:
         if self._takes.pop(number, None):
-            self._selector.unregister(number)
+            self._watched.unregister(number)
 
     def _hear(self) -> bool:
         self._bell.recv(4096)
@@ -67,17 +70,60 @@ class Reader:
 
     def _run(self) -> None:
         while not self._closed:
-            for key in self._select():
+            for number, _ in self._watched.poll():
                 with self._taking:
-                    # It may have been forgotten since, and its number be another socket's by now.
-                    take = self._takes.get(key.fd)
-                    if take is not None and take is key.data and not take():
-                        self._drop(key.fd)
+                    take = self._takes.get(number)  # none where it was forgotten a moment ago
+                    if take is not None and not take():
+                        self._drop(number)
 
-    def _select(self) -> Sequence[selectors.SelectorKey]:
+
+class WatchList(Protocol):
+    """Sockets by their numbers, as ``select.epoll`` has them."""
+
+    def register(self, number: int, event_mask: int, /) -> None:
+        """Watch one more."""
+        ...
+
+    def unregister(self, number: int, /) -> None:
+        """Watch one less."""
+        ...
+
+    def poll(self) -> Sequence[tuple[int, int]]:
+        """Wait until some can be read: their numbers, each with what there is to it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the system keeps for it."""
+        ...
+
+
+def watch_list() -> WatchList:
+    """The system's best: epoll on Linux, select elsewhere."""
+    return select.epoll() if sys.platform == "linux" else SelectList()
+
+
+class SelectList:
+    """A WatchList by ``select``."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+
+    def register(self, number: int, _: int, /) -> None:
+        """Watch one more, from the next ``poll`` on."""
+        self._numbers.add(number)
+
+    def unregister(self, number: int, /) -> None:
+        """Watch one less."""
+        self._numbers.discard(number)
+
+    def poll(self) -> Sequence[tuple[int, int]]:
+        """Wait until some can be read; all of them after a moment where ``select`` fails."""
         try:
-            return [key for key, _ in self._selector.select()]
-        except (OSError, ValueError):
-            # Windows' select() fails while one of its sockets is being closed, and with more than 512 of them.
+            ready, _, _ = select.select(list(self._numbers), (), ())
+        except (OSError, ValueError):  # one is being closed, or there are more than it takes: 512 on Windows
             time.sleep(_PAUSE_S)
-            return list(self._selector.get_map().values())
+            ready = list(self._numbers)
+        return [(number, _READABLE) for number in ready]
+
+    def close(self) -> None:
+        """Nothing is kept."""
