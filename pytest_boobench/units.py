@@ -13,7 +13,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*\Z")
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
-def number(value: float | None) -> str:
+def number(value: float | int | None) -> str:
     """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; a whole number, which counts, as it is."""
     if isinstance(value, int):
         return str(value)
