@@ -63,7 +63,7 @@ class CellRecord:
     traffic: Traffic | None = None
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
     takeover: bool = False
-    """Whether the host was taken although others used it, or may have."""
+    """Whether the host was taken without asking whether others use it."""
     worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""

@@ -206,7 +206,7 @@ class TestWatching:
         seen, recent = asyncio.run(look())
         assert seen == ["tiny-chat, /v1/chat/completions, another boobench run, from 127.0.0.1 (queued for 0 s)"]
         (line,) = recent
-        assert line.startswith("tiny-chat, /v1/chat/completions, 200, 12.0 ms (ended ")
+        assert line.startswith("tiny-chat, /v1/chat/completions, 200, 12 ms (ended ")
 
     def test_what_is_ours_is_not_in_a_look(self, swap: LlamaSwapStandIn) -> None:
         async def look() -> None:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from pytest_boobench import wire
 from pytest_boobench.suite.cell import Timeouts
-from pytest_boobench.wire import clock, connection
+from pytest_boobench.wire import clock, connection, reader
 from pytest_boobench.wire.clock import Reads, Stamps, stamp
 from pytest_boobench.wire.http1 import Answer, serialize
 from tests.fault_server import JSON, TOKENS, FaultServer, Peer, closed_port
@@ -248,6 +249,56 @@ def test_loops_that_cannot_watch_sockets_need_not(server: FaultServer, scenario:
     exchange = wire.exchange_of(run(post(server.url, scenario, HASTY), BlindLoop))
     assert exchange.clock == ("kernel" if sys.platform == "linux" else "user")
     assert (exchange.failure and exchange.failure.text) == (failure and f"127.0.0.1:{server.port}: {failure}")
+
+
+class JumpyList(reader.SelectList):
+    """Calls all of its sockets readable as soon as one is."""
+
+    def poll(self) -> list[tuple[int, int]]:
+        super().poll()
+        return [(number, 1) for number in list(self._numbers)]
+
+
+@pytest.mark.parametrize("watch_list", [reader.SelectList, JumpyList])
+@pytest.mark.parametrize(("scenario", "count"), [("stream", 8), ("crumbs", 5), ("until_close", 2), ("truncated", 1)])
+def test_reads_by_select_and_in_spite_of_false_alarms(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch, watch_list: type[reader.WatchList], scenario: str, count: int
+) -> None:
+    async def several() -> list[httpx.Response]:
+        async with wire.stream_client(server.url) as client:
+            return await asyncio.gather(*(client.post(f"/{scenario}") for _ in range(4)))
+
+    monkeypatch.setattr(reader, "make_watch_list", watch_list)
+    assert [len(wire.events(wire.exchange_of(response))) for response in run(several())] == [count] * 4
+
+
+def test_select_is_for_systems_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert isinstance(reader.make_watch_list(), reader.SelectList)
+
+
+def test_all_sockets_are_tried_where_select_fails() -> None:
+    with socket.socket() as closed:
+        number = closed.fileno()
+    watched = reader.SelectList()
+    watched.register(number, 1)
+    assert watched.poll() == [(number, 1)]
+
+
+def test_an_answer_that_came_while_the_loop_was_busy_has_not_stalled() -> None:
+    async def answer_later(peer: Peer) -> None:
+        await asyncio.sleep(0.1)
+        await peer.answer("200 OK", {})
+
+    async def busy(server: FaultServer) -> wire.Exchange:
+        answer = asyncio.create_task(post(server.url, "answer_later", HASTY))
+        while not server.seen:
+            await asyncio.sleep(0)
+        time.sleep(0.5)
+        return wire.exchange_of(await answer)
+
+    with FaultServer({"answer_later": answer_later}) as server:
+        assert run(busy(server)).complete
 
 
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, BlindLoop])
@@ -635,6 +686,19 @@ def test_no_descriptor_is_left(server: FaultServer) -> None:
     run(many())
     run(until(lambda: server.open_connections == 0))
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_the_thread_that_reads_ends_with_the_client(server: FaultServer) -> None:
+    async def count_threads() -> list[int]:
+        counts = []
+        async with wire.stream_client(server.url) as client:
+            counts.append(threading.active_count())
+            await asyncio.gather(*(client.post("/stream") for _ in range(4)))
+            counts.append(threading.active_count())
+        return [*counts, threading.active_count()]
+
+    before = threading.active_count()
+    assert run(count_threads()) == [before, before + 1, before]
 
 
 def test_many_streams_at_once(server: FaultServer) -> None:

@@ -38,7 +38,7 @@ class Grant:
     watcher: Callable[[str], Watcher]
     """Model -> who watches the host for foreign requests while that model is measured."""
     takeover: bool = False
-    """Whether it was taken although others used the host, or may have."""
+    """Whether it was taken without asking whether others use the host."""
 
     def release(self) -> None:
         """Let the next one in."""
@@ -143,8 +143,8 @@ class Hosts:
             return False
         model = next(iter(ready or await connection.server.models()), "")
         quiet_s = self._manners.quiet_s if first else 0.0
-        seen = await require_quiet(host.name, connection.watcher(model).look, self._manners, quiet_s=quiet_s)
-        return self._manners.takeover and bool(not seen.known or seen.in_flight)
+        await require_quiet(host.name, connection.watcher(model).look, self._manners, quiet_s=quiet_s)
+        return self._manners.takeover
 
 
 def open_host(host: Host, url: str, run_uid: str | None = None) -> Clients:

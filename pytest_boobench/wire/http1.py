@@ -134,12 +134,12 @@ class Answer:
             if line is None:
                 self._check_chunk_line(bytes(data[self._next : self._next + MAX_HEAD_BYTES]))
                 return
-            size = int(line[1], 16)
+            start, size = line.end(), int(line[1], 16)
             if size == 0:
-                self.complete = _BLANK_LINE.search(data, line.end() - 1) is not None  # after trailers, if any
+                self.complete = _BLANK_LINE.search(data, start - 1) is not None  # after trailers, if any
                 return
-            self._next = line.end() + size
-            self._pieces.append((line.end(), self._next))
+            self._next = start + size
+            self._pieces.append((start, self._next))
 
     def _check_chunk_line(self, begun: bytes) -> None:
         if begun.count(b"\n") > 1 or len(begun) == MAX_HEAD_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
@@ -24,7 +25,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._watched = watch_list()
+        self._watched = make_watch_list()
         self._takes: dict[int, Take] = {}
         self._taking = threading.Lock()
         self._bell, self._rope = socket.socketpair()
@@ -65,7 +66,8 @@ class Reader:
             self._watched.unregister(number)
 
     def _hear(self) -> bool:
-        self._bell.recv(4096)
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)
         return True
 
     def _run(self) -> None:
@@ -97,9 +99,11 @@ class WatchList(Protocol):
         ...
 
 
-def watch_list() -> WatchList:
-    """The system's best: epoll on Linux, select elsewhere."""
-    return select.epoll() if sys.platform == "linux" else SelectList()
+def make_watch_list() -> WatchList:
+    """The system's best, empty: epoll on Linux, select elsewhere."""
+    if sys.platform != "linux":
+        return SelectList()
+    return select.epoll()
 
 
 class SelectList:

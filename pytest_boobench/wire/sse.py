@@ -55,23 +55,26 @@ class SseDecoder:
     def _take(self, lines: Iterable[bytes]) -> list[Message]:
         """One loop and few calls: a stream has two lines per token."""
         messages = []
+        offset = self._offset
         for line in lines:
             content = line.rstrip(b"\r\n")
-            end = self._offset + len(content)
-            if self._offset == 0:
+            end = offset + len(content)
+            if offset == 0:
                 content = content.removeprefix(_BOM)
-            self._offset += len(line)
-            if content.startswith(b"data:") or content == b"data":
+            offset += len(line)
+            if not content:
+                if self._data:
+                    messages.append(self._finish())
+                self._event = b""
+            elif content.startswith(b"data:") or content == b"data":
                 self._data.append(content[5:].removeprefix(b" "))
                 self._end = end
             elif content.startswith(b"event:"):
                 self._event = content[6:].removeprefix(b" ")
-            elif not content:
-                if self._data:
-                    messages.append(self._finish())
-                self._event = b""
+        self._offset = offset
         return messages
 
     def _finish(self) -> Message:
         data, self._data = b"\n".join(self._data), []
-        return Message(data.decode("utf-8", "replace"), self._event.decode("utf-8", "replace") or "message", self._end)
+        event = self._event.decode("utf-8", "replace") if self._event else "message"
+        return Message(data.decode("utf-8", "replace"), event, self._end)
