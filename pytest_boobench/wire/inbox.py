@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from types import TracebackType
 
@@ -44,7 +45,13 @@ class Inbox:
         self._reader.forget(self._connection.sock)
 
     def _take(self) -> bool:
-        """In the reader's thread: takes what has come; whether more is wanted."""
+        """In the reader's thread: takes what has come; whether more is wanted. It never raises: all share the thread."""
+        try:
+            return self._take_now()
+        except Exception as error:  # noqa: BLE001
+            return self._report(self._failure("protocol", f"the answer cannot be read ({error!r})"))
+
+    def _take_now(self) -> bool:
         try:
             data, ancillary = self._connection.receive()
         except BlockingIOError:
@@ -70,7 +77,8 @@ class Inbox:
         return None if self._answer.close() else self._failure("truncated", f"the connection was closed {self._moment}")
 
     def _report(self, failure: Failure | None) -> bool:
-        self._loop.call_soon_threadsafe(self._settle, failure)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, failure)
         return False
 
     def _settle(self, failure: Failure | None) -> None:

@@ -43,9 +43,8 @@ class Reader:
 
     def forget(self, sock: socket.socket) -> None:
         """No call for this socket is under way when this returns, and none will be: it may be closed."""
-        if sock.fileno() in self._takes:
-            with self._taking:
-                self._drop(sock.fileno())
+        with self._taking:
+            self._drop(sock.fileno())
 
     def close(self) -> None:
         """Ends the thread and waits for its end; no socket may be watched then."""
