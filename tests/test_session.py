@@ -108,8 +108,8 @@ def test_save_then_compare(bench: BenchFolder) -> None:
     first.assert_outcomes(passed=2)
     first.stdout.fnmatch_lines(["*no baseline, saved", "2 cells saved as baseline main"])
     assert query(bench, "select name, count(*) from bench_baselines group by name") == [("main", 2)]
-    scale_baselines(bench, 0.5)
-    scale_baselines(bench, 0.5, "prefill_tok_s")
+    scale_baselines(bench, 0.05)
+    scale_baselines(bench, 0.05, "prefill_tok_s")
     second = bench.run("-v")
     second.assert_outcomes(passed=2)
     second.stdout.fnmatch_lines(["*improvement decode*", "*above baseline main (*)*"])
@@ -126,8 +126,8 @@ def test_another_name_is_another_baseline(bench: BenchFolder) -> None:
 def test_a_regression_is_red_with_numbers_and_no_traceback(bench: BenchFolder) -> None:
     bench.write_suite(samples=5)
     bench.run("--boobench-save-baseline")
-    scale_baselines(bench, 4.0)
-    scale_baselines(bench, 0.9, "prefill_tok_s")
+    scale_baselines(bench, 20.0)
+    scale_baselines(bench, 0.05, "prefill_tok_s")
     result = bench.run("--junitxml=junit.xml")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(failed=2)
@@ -158,7 +158,7 @@ def test_a_regression_is_red_with_numbers_and_no_traceback(bench: BenchFolder) -
 def test_a_cell_that_regressed_does_not_become_the_baseline(bench: BenchFolder) -> None:
     bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]}, samples=5)
     bench.run("--boobench-save-baseline")
-    scale_baselines(bench, 4.0)
+    scale_baselines(bench, 20.0)
     result = bench.run("--boobench-save-baseline")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["1 cell not saved: only cells that pass become a baseline"])
@@ -170,7 +170,7 @@ def test_a_cell_that_regressed_does_not_become_the_baseline(bench: BenchFolder) 
 
 
 def test_add_keeps_the_runs_of_a_baseline(bench: BenchFolder) -> None:
-    bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]}, samples=5, gate={"decode_tok_s": "90%"})
+    bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]}, samples=5, gate={"decode_tok_s": "99%"})
     bench.run("--boobench-save-baseline")
     bench.run("--boobench-save-baseline=add")
     assert query(bench, "select count(*) from bench_baselines where replaced_at is null") == [(2,)]
@@ -179,7 +179,7 @@ def test_add_keeps_the_runs_of_a_baseline(bench: BenchFolder) -> None:
 def test_another_model_file_is_said_loudly_and_not_judged(bench: BenchFolder) -> None:
     bench.write_suite(samples=3)
     bench.run("--boobench-save-baseline")
-    scale_baselines(bench, 4.0)
+    scale_baselines(bench, 20.0)
     with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
         connection.execute("update bench_cells set model_facts = json_set(model_facts, '$.quantisation', 'Q8_0')")
         connection.commit()
@@ -196,15 +196,15 @@ def test_another_model_file_is_said_loudly_and_not_judged(bench: BenchFolder) ->
 def test_allowed_drop_from_option_environment_and_ini(bench: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]}, samples=5)
     bench.run("--boobench-save-baseline")
-    scale_baselines(bench, 2.0)
-    scale_baselines(bench, 0.5, "prefill_tok_s")
+    scale_baselines(bench, 20.0)
+    scale_baselines(bench, 0.05, "prefill_tok_s")
     assert bench.run().ret == 1
-    assert bench.run("--boobench-max-drop", "90%").ret == 0
-    monkeypatch.setenv("BOOBENCH_MAX_DROP", "90%")
+    assert bench.run("--boobench-max-drop", "99%").ret == 0
+    monkeypatch.setenv("BOOBENCH_MAX_DROP", "99%")
     assert bench.run().ret == 0
     assert bench.run("--boobench-max-drop", "10").ret == 1
     monkeypatch.delenv("BOOBENCH_MAX_DROP")
-    assert bench.run("-o", "boobench_max_drop=90%").ret == 0
+    assert bench.run("-o", "boobench_max_drop=99%").ret == 0
 
 
 def test_verbosity(bench: BenchFolder) -> None:
@@ -432,7 +432,7 @@ def test_a_conftest_may_refuse(bench: BenchFolder) -> None:
 def test_xfail_takes_a_regression_and_saves_nothing(bench: BenchFolder) -> None:
     bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]}, samples=5, marks=[{"xfail": "known"}])
     bench.run("--boobench-save-baseline").assert_outcomes(xpassed=1)
-    scale_baselines(bench, 4.0)
+    scale_baselines(bench, 20.0)
     bench.run("--boobench-save-baseline").assert_outcomes(xfailed=1)
     assert query(bench, "select count(*) from bench_baselines") == [(1,)]
 

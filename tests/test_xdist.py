@@ -22,7 +22,7 @@ def test_workers_measure_and_the_controller_records(bench: BenchFolder) -> None:
     assert "boobench.decode_tok_s" in properties(bench)["tiny-chat[pp16-tg4-c1]"]
     assert "boobench.session" in (bench.path / "junit.xml").read_text()
 
-    scale_baselines(bench, 4.0)
+    scale_baselines(bench, 20.0)
     second = bench.run_apart("-n", "2")
     second.assert_outcomes(failed=6)
     second.stdout.re_match_lines([r"decode .* below baseline main .*, 10 % allowed"])

@@ -45,7 +45,7 @@ class Inbox:
         self._reader.forget(self._connection.sock)
 
     def _take(self) -> bool:
-        """In the reader's thread: takes what has come; whether more is wanted. It never raises: all share the thread."""
+        """In the reader's thread: takes what has come; whether more is wanted. Never raises: all share the thread."""
         try:
             return self._take_now()
         except Exception as error:  # noqa: BLE001
