@@ -25,7 +25,8 @@ FAKE_ACCESS = """
 class Folder:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
-        pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = --strict-markers\nmarkers =\n  slow: takes long\n")
+        strict = "filterwarnings = error\naddopts = --strict-markers\n"
+        pytester.makeini(f"[pytest]\n{strict}markers =\n  slow: takes long\n")
         hosts = {"rack-1": {"url": "http://127.0.0.1:9"}, "rack-2": {"url": "http://127.0.0.1:9"}}
         (pytester.path / "boobench.hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts}))
         self.conftest("")
