@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from pytest_boobench.metrics import Kind, Sample, metrics_of
 from pytest_boobench.units import percent, quantity
@@ -23,7 +24,10 @@ class Aggregate:
     """Sample standard deviation, n - 1 in the denominator; blank for one sample."""
     min: float
     max: float
+    p10: float
+    p25: float
     p50: float
+    p75: float
     p90: float
     p95: float
     p99: float
@@ -49,7 +53,10 @@ def condense(values: Iterable[float]) -> Aggregate | None:
         stdev=statistics.stdev(ordered) if len(ordered) > 1 else None,
         min=ordered[0],
         max=ordered[-1],
+        p10=percentile(ordered, 0.10),
+        p25=percentile(ordered, 0.25),
         p50=percentile(ordered, 0.50),
+        p75=percentile(ordered, 0.75),
         p90=percentile(ordered, 0.90),
         p95=percentile(ordered, 0.95),
         p99=percentile(ordered, 0.99),
@@ -57,10 +64,12 @@ def condense(values: Iterable[float]) -> Aggregate | None:
 
 
 def measured(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples that count, failed ones included: those of the cell's last measuring."""
-    found = [sample for sample in samples if sample.phase == "measure"]
-    last = max((sample.attempt for sample in found), default=1)
-    return [sample for sample in found if sample.attempt == last]
+    """The samples that count, failed ones included: those of each block's last measuring."""
+    found = [sample for sample in samples if sample.phase == "measure" and not sample.reference]
+    last: dict[int, int] = {}
+    for sample in found:
+        last[sample.block] = max(last.get(sample.block, 1), sample.attempt)
+    return [sample for sample in found if sample.attempt == last[sample.block]]
 
 
 def counted(samples: Iterable[Sample]) -> list[Sample]:
@@ -116,4 +125,50 @@ def find_client_limit(samples: Iterable[Sample]) -> str | None:
     return (
         f"the client was the bottleneck: {percent(blurred / chunks)} of the tokens were read late and at once "
         f"(up to {quantity(lag_ms, 'ms')}); fewer lanes or a less busy client"
+    )
+
+
+TREND_FASTER = 0.05
+"""By how much the newest warm-up request, or the last third of a block, must be faster to be still warming up."""
+TREND_Z = 2.326
+"""One-sided 1 % of the normal distribution."""
+_TREND_MIN = 6
+"""Fewer samples show no trend that chance would not."""
+
+
+def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
+    """Whether the newest of several rounds of requests was no more than 5 % faster than the one before.
+
+    A round is one request down each lane; its time is the median of their end-to-end times. Rounds that failed, and
+    less than two of them, say nothing: settled.
+    """
+    times = [[sample.e2e_ms for sample in samples if sample.ok and sample.e2e_ms] for samples in rounds[-2:]]
+    if len(times) < 2 or not all(times):
+        return True
+    before, newest = map(statistics.median, times)
+    return newest >= before * (1 - TREND_FASTER)
+
+
+def find_trend(samples: Iterable[Sample]) -> str | None:
+    """That requests became faster and faster, in words; None where they did not.
+
+    Two keys, so that noise alone does not turn them: Mann's test of trend on the end-to-end times in the order of
+    sending (Mann 1945, Kendall 1975; normal approximation with correction for continuity), and the medians of the
+    first and the last third.
+    """
+    ordered = sorted((sample for sample in samples if sample.ok and sample.e2e_ms), key=lambda sample: sample.index)
+    times = [sample.e2e_ms or 0.0 for sample in ordered]
+    n = len(times)
+    if n < _TREND_MIN:
+        return None
+    third = n // 3
+    faster = 1 - statistics.median(times[-third:]) / statistics.median(times[:third])
+    if faster <= TREND_FASTER:
+        return None
+    falls = sum((earlier > later) - (earlier < later) for earlier, later in combinations(times, 2))
+    if (falls - 1) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) <= TREND_Z:
+        return None
+    return (
+        f"still warming up: the last requests of the block were {percent(faster)} faster than its first; "
+        "more warm-up, with warmup or warmup_time"
     )

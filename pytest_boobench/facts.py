@@ -8,6 +8,15 @@ from typing import Any
 
 from pytest_boobench.units import count
 
+_DECISIVE = (
+    ("n_params", "parameters"),
+    ("size_bytes", "file size"),
+    ("quantisation", "quantisation"),
+    ("n_ctx", "context"),
+    ("slots", "slots"),
+)
+"""What makes two measurements of one model's name two things."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
@@ -28,13 +37,23 @@ class ModelFacts:
     """Requests the server works on at once for this model."""
 
     def differences(self, other: ModelFacts) -> tuple[str, ...]:
-        """Which facts of the model file differ, as ``quantisation Q4_0, was Q8_0``; a blank differs from nothing."""
+        """Which facts that speed depends on differ, as ``quantisation Q4_0, was Q8_0``; a blank is like anything."""
         found = []
-        for key, title in (("n_params", "parameters"), ("size_bytes", "file size"), ("quantisation", "quantisation")):
+        for key, title in _DECISIVE:
             now, was = getattr(self, key), getattr(other, key)
             if now is not None and was is not None and now != was:
                 found.append(f"{title} {now}, was {was}")
         return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFacts:
+    """The machine that measures, and how many processes do so on it at once."""
+
+    machine: str | None = None
+    cpu: str | None = None
+    """Its model, as the system names it."""
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +144,13 @@ class OwnTraffic:
     output_tokens: int = 0
     exact: bool = True
     """False where a request of ours broke off: what it was charged is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """How fast the client's machine was, for servers that run on it: megabytes a second."""
+
+    copy_mb_s: float
+    """Copying memory, far more than a cache holds."""
+    hash_mb_s: float
+    """Hashing (SHA-256) one megabyte again and again."""

@@ -45,8 +45,12 @@ class Sample:
     """Which of the cell's parallel request loops, from 0."""
     index: int
     """The sample's number in its phase of the cell, from 0, in the order the requests were started."""
+    block: int = 1
+    """Which block of the cell: the first, or one that was added later since the ones before left doubt."""
     attempt: int = 1
-    """Which measuring of the cell it belongs to; the last one counts, an earlier one was disturbed by others."""
+    """Which measuring of its block; the last one counts, an earlier one was disturbed or still warming up."""
+    reference: bool = False
+    """Whether it was sent to the other host of a duet; it has the number of its partner."""
     started_at: float
     """When the request was sent, seconds since 1970 UTC."""
     offset_ms: float

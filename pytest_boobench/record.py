@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pytest_boobench.aggregate import Aggregate, counted, find_client_limit, measured
-from pytest_boobench.facts import ForeignRequest, ModelFacts, ServerFacts, Traffic
-from pytest_boobench.metrics import Sample
+from pytest_boobench.aggregate import Aggregate, counted, find_client_limit, find_trend, measured
+from pytest_boobench.facts import Canary, ClientFacts, ForeignRequest, ModelFacts, ServerFacts, Traffic
+from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.suite.cell import Cell
 
 JobType = Literal["bench", "eval"]
@@ -32,6 +32,8 @@ class RunFacts:
     user: str | None = None
     machine: str | None = None
     """Name of the client machine."""
+    cpu: str | None = None
+    """Model of its processor."""
     git_commit: str | None = None
     git_dirty: bool | None = None
     ci: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +41,8 @@ class RunFacts:
     workers: int = 1
     """Processes measuring in parallel in this session."""
     plugin_version: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the hook `pytest_boobench_run_metadata` says of it, plain JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,17 @@ class CellRecord:
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
     takeover: bool = False
     """Whether the host was taken without asking whether others use it."""
+    client: ClientFacts = field(default_factory=ClientFacts)
+    canaries: tuple[Canary, ...] = ()
+    """How fast this machine was before each block, in their order; empty where the host is another machine."""
+    extended: str = ""
+    """Why more than the first block was measured, in words."""
+    text_digest: str | None = None
+    """Fingerprint of what the model says to a prompt of its own, greedily; blank where the suite does not ask."""
+    reference_host: str | None = None
+    """The other host of a duet."""
+    reference: ServerFacts | None = None
+    """Its server."""
     worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""
@@ -76,7 +91,32 @@ class CellRecord:
     @property
     def clean(self) -> bool:
         """Whether the samples say something of the host alone: only then may they become a baseline."""
-        return self.error is None and self.client_limit is None and self.disturbed is None
+        return self.error is None and self.spoiled is None
+
+    @property
+    def spoiled(self) -> str | None:
+        """Why the samples don't speak of the host alone, in words; None where they do."""
+        return self.client_limit or self.still_warming or self.disturbed
+
+    @property
+    def still_warming(self) -> str | None:
+        """That the newest block still became faster and faster; None where it did not."""
+        return find_trend([sample for sample in measured(self.samples) if sample.block == self.blocks])
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks were measured; the first is as large as the suite says, and so is each that was added."""
+        return max((sample.block for sample in self.samples), default=1)
+
+    @property
+    def clock(self) -> ClockKind | None:
+        """Where its time stamps come from."""
+        return next((sample.clock for sample in self.samples if sample.clock), None)
+
+    @property
+    def canary(self) -> Canary | None:
+        """How fast this machine was before the newest block."""
+        return self.canaries[-1] if self.canaries else None
 
     @property
     def stalls(self) -> int:
@@ -95,7 +135,7 @@ class CellRecord:
 
     @property
     def attempts(self) -> int:
-        """How often the cell was measured: once more where others disturbed the first time."""
+        """How often its blocks were measured, at most: once more where the first time was disturbed or too warm."""
         return max((sample.attempt for sample in self.samples), default=1)
 
     @property
@@ -106,16 +146,21 @@ class CellRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineRun:
-    """One saved measurement of a cell inside a baseline."""
+    """One measurement of a cell inside a baseline, or one that came after it."""
 
     run_uid: str
+    session: str
+    """The pytest session that measured it."""
     measured_at: float
     saved_at: float
     aggregates: Mapping[str, Aggregate]
     model: ModelFacts | None = None
     engine_build: str | None = None
     git_commit: str | None = None
-    workers: int = 1
+    client: ClientFacts = field(default_factory=ClientFacts)
+    clock: ClockKind | None = None
+    canary: Canary | None = None
+    text_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +169,11 @@ class Baseline:
 
     name: str
     cell_key: str
+    suite: str
     runs: tuple[BaselineRun, ...]
+    later: tuple[BaselineRun, ...] = ()
+    """Clean runs of the same engine build that came after and passed: they teach how much runs differ, not the
+    level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +193,56 @@ class Verdict:
     baseline_name: str | None = None
     reason: str = ""
     """Why nothing was judged, where nothing was."""
+    fast_change: float | None = None
+    """As ``change``, of the fastest tenth of the samples."""
+    noise: float | None = None
+    """By how much an unchanged server may come out worse, as a ratio: a smaller change is not believed."""
+    run_noise: float | None = None
+    """Standard deviation between runs of the logarithm of their medians, measured or assumed."""
+    sessions: int | None = None
+    """How many looks at the host the baseline rests on: sessions at least half an hour apart."""
+    samples: int | None = None
+    blocks: int | None = None
+    proven: bool = False
+    """Of a pass: whether a change as large as is allowed can be ruled out."""
+    note: str = ""
+    """What is different from when the baseline was measured, or assumed, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A stored measurement of a cell without its samples: one point of the cell's history."""
+
+    id: int
+    """The store's number for it."""
+    run: RunFacts
+    node_id: str
+    cell_key: str
+    identity: Mapping[str, Any]
+    """As `Cell.identity`."""
+    started_at: float
+    aggregates: Mapping[str, Aggregate]
+    verdicts: tuple[Verdict, ...] = ()
+    total_tok_s: float | None = None
+    model: ModelFacts | None = None
+    engine_build: str | None = None
+    samples: int = 0
+    """Counted ones, good or failed."""
+    failed: int = 0
+    blocks: int = 1
+    extended: str = ""
+    attempts: int = 1
+    stalls: int = 0
+    load_ms: float | None = None
+    clock: ClockKind | None = None
+    canary: Canary | None = None
+    traffic: Traffic | None = None
+    reference_host: str | None = None
+    spoiled: str | None = None
+    """Why the samples don't speak of the host alone; blank where they do."""
+    error: str | None = None
+    baselines: tuple[str, ...] = ()
+    """Names under which it is in force as a baseline."""
 
 
 def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> CellRecord:
@@ -174,6 +273,9 @@ def from_plain(plain: Mapping[str, Any]) -> CellRecord:
     fields["server"] = ServerFacts(**plain["server"]) if plain["server"] else None
     fields["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
     fields["traffic"] = _traffic_from_plain(plain["traffic"]) if plain["traffic"] else None
+    fields["client"] = ClientFacts(**plain["client"])
+    fields["canaries"] = tuple(Canary(**canary) for canary in plain["canaries"])
+    fields["reference"] = ServerFacts(**plain["reference"]) if plain["reference"] else None
     return CellRecord(**fields)
 
 
@@ -189,14 +291,19 @@ def baseline_to_plain(baseline: Baseline) -> dict[str, Any]:
 
 def baseline_from_plain(plain: Mapping[str, Any]) -> Baseline:
     """The inverse of `baseline_to_plain`."""
-    runs = tuple(
-        BaselineRun(
-            **{
-                **run,
-                "aggregates": {key: Aggregate(**value) for key, value in run["aggregates"].items()},
-                "model": ModelFacts(**run["model"]) if run["model"] else None,
-            }
-        )
-        for run in plain["runs"]
+    return Baseline(
+        name=plain["name"],
+        cell_key=plain["cell_key"],
+        suite=plain["suite"],
+        runs=tuple(map(_baseline_run_from_plain, plain["runs"])),
+        later=tuple(map(_baseline_run_from_plain, plain["later"])),
     )
-    return Baseline(name=plain["name"], cell_key=plain["cell_key"], runs=runs)
+
+
+def _baseline_run_from_plain(plain: Mapping[str, Any]) -> BaselineRun:
+    found = dict(plain)
+    found["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
+    found["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
+    found["client"] = ClientFacts(**plain["client"])
+    found["canary"] = Canary(**plain["canary"]) if plain["canary"] else None
+    return BaselineRun(**found)

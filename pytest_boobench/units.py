@@ -50,6 +50,16 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def size(size_bytes: int) -> str:
+    """Bytes in the largest unit that leaves a whole one, thousands each: ``512 B``, ``1.40 MB``."""
+    value: float = size_bytes
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return quantity(value, unit)
+        value /= 1000
+    return quantity(value, "GB")
+
+
 def parse_percent(text: str) -> float:
     """``"10%"`` -> 0.1; raises ValueError with what would be right."""
     match = _PERCENT.match(text)

@@ -1,187 +1,98 @@
 """The corridor: one cell through the rooms. Read this first.
 
-cell + grant -> look at the host -> make exact prompts -> warm up -> take samples -> condense -> CellRecord
-CellRecord + baseline -> Verdicts
+cell + grant -> look at the host -> warm up -> take a block of samples -> condense -> CellRecord
+CellRecord + baseline -> Verdicts, or doubt -> another block, later
+cell + two grants -> pairs of samples, one host against the other -> CellRecord + its own Verdicts
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
-from pytest_boobench import measure
-from pytest_boobench.aggregate import describe_failures, summarize, total_tok_s
-from pytest_boobench.documents.problems import suggest
-from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, OwnTraffic, ServerFacts, Traffic
-from pytest_boobench.gate import Rules, judge, limits
+from pytest_boobench import gate
+from pytest_boobench.blocks.block import add_block
+from pytest_boobench.blocks.pairs import add_pairs
+from pytest_boobench.blocks.warm import Block, Session
 from pytest_boobench.hosts.access import Grant
-from pytest_boobench.hosts.watching.interface import OwnMarks
-from pytest_boobench.metrics import FailureKind, Sample
 from pytest_boobench.record import Baseline, CellRecord, Verdict, identify
-from pytest_boobench.servers.clients import Answer
-from pytest_boobench.servers.interface import Call, Server
-from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
 
-ATTEMPTS = 2
-"""A cell that others disturbed is measured once more."""
-_NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
-"""Failures that say of the whole cell that something else than it was measured; ``max_failed`` can't allow them."""
+DUET_BLOCKS = 2
+"""Blocks of pairs at most."""
 
 
-async def run_cell(
-    cell: Cell,
-    grant: Grant,
-    *,
-    node_id: str,
-    run_uid: str,
-    worker: str = "main",
-    observe: measure.Observe = measure.look_away,
-) -> CellRecord:
-    """Measure one cell. What went wrong stands in the record's ``error``, beside all samples taken until then."""
-    found = _Found(time.time())
-    try:
-        await _measure(cell, grant, run_uid, found, observe)
-    except HostError as trouble:
-        found.error = str(trouble)
-    return identify(
+async def run_cell(cell: Cell, grant: Grant, session: Session, *, node_id: str) -> CellRecord:
+    """Measure the first block of a cell. What went wrong stands in the record's ``error``, beside all samples taken
+    until then."""
+    record = identify(
         cell,
         node_id,
-        started_at=found.started_at,
-        samples=tuple(found.samples),
-        aggregates=summarize(found.samples, cell.kind),
-        total_tok_s=total_tok_s(found.samples, cell.kind),
-        server=found.server,
-        model=found.model,
-        load_ms=found.load_ms,
-        traffic=found.traffic,
+        started_at=time.time(),
         takeover=grant.takeover,
-        worker=worker,
-        error=found.error,
+        client=session.client,
+        worker=session.worker,
     )
+    return await add_block(Block(cell, session, 1), grant, record)
 
 
-@dataclass(slots=True)
-class _Found:
-    """What is known of a cell so far: kept when the next step fails."""
-
-    started_at: float
-    samples: list[Sample] = field(default_factory=list)
-    server: ServerFacts | None = None
-    model: ModelFacts | None = None
-    load_ms: float | None = None
-    traffic: Traffic | None = None
-    error: str | None = None
+async def extend_cell(cell: Cell, grant: Grant, session: Session, record: CellRecord, why: str) -> CellRecord:
+    """Measure one more block of a cell that the ones before left in doubt; ``why`` says of what."""
+    extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
+    return await add_block(Block(cell, session, record.blocks + 1), grant, replace(record, extended=extended))
 
 
-async def _measure(cell: Cell, grant: Grant, run_uid: str, found: _Found, observe: measure.Observe) -> None:
-    server, plan, lanes = grant.server, cell.plan, cell.concurrency
-    await require_model(server, cell)
-    found.load_ms = await server.load(cell.model)
-    found.server, found.model = await server.facts(), await server.model_facts(cell.model)
+async def run_duet(
+    cell: Cell, grant: Grant, reference: Grant, session: Session, *, node_id: str, rules: gate.Rules
+) -> CellRecord:
+    """Measure a cell on two hosts in turns, A B B A, until the pairs settle it or there are two blocks of them.
 
-    first = await make_calls(server, cell, f"{run_uid}/{cell.key}/warmup", plan.warmup * lanes)
-    warm = await measure.warm_up(make_load(server, cell, first), lanes=lanes, per_lane=plan.warmup, observe=observe)
-    found.samples += read_answers(server, cell, warm)
-    require_sense(found.samples, warm, cell)
-
-    watcher = grant.watcher(cell.model)
-    for attempt in range(1, ATTEMPTS + 1):
-        calls = await make_calls(server, cell, f"{run_uid}/{cell.key}/{attempt}", plan.samples)
-        await watcher.begin(OwnMarks(run_uid, find_seeds([*first, *calls])))
-        taken = await measure.take_samples(
-            make_load(server, cell, calls), lanes=lanes, count=plan.samples, observe=observe
-        )
-        samples = read_answers(server, cell, taken, attempt)
-        found.samples += samples
-        found.traffic = await watcher.end(own_traffic(samples))
-        require_sense(samples, taken, cell)
-        if not found.traffic.disturbed:
-            return
-
-
-def judge_cell(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> tuple[Verdict, ...]:
-    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
-    return judge(record, baseline, limits(cell.kind, cell.plan.gate, rules), cell.plan.disturbed or rules.disturbed)
-
-
-async def require_model(server: Server, cell: Cell) -> None:
-    """HostError where the host has no such model."""
-    listed = await server.models()
-    if listed and cell.model not in listed:
-        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
-
-
-async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
-    """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
-
-    ``seed`` is a text that no other series of requests has.
+    The second block needs no wait: what changes from minute to minute is in both halves of a pair.
     """
-    if not count:
-        return []
-    cold = cell.cache == "cold"
-    nonces = [make_nonce(seed, number) if cold else make_nonce(cell.key, 0) for number in range(count)]
-    prompts = await server.make_prompts(cell, nonces)
-    return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
-
-
-def make_load(server: Server, cell: Cell, calls: Sequence[Call]) -> measure.Load[Answer]:
-    """The load of a phase: request number n is the n-th call."""
-
-    async def send(ticket: measure.Ticket) -> Answer:
-        return await server.send(calls[ticket.index], cell)
-
-    return measure.Load(send, server.alive)
-
-
-def find_seeds(calls: Sequence[Call]) -> frozenset[int]:
-    """The sampling seeds that these requests carry: by them a watcher knows them as ours."""
-    return frozenset(seed for call in calls if isinstance(seed := call.body.get("seed"), int))
-
-
-def read_answers(server: Server, cell: Cell, result: measure.PhaseResult[Answer], attempt: int = 1) -> list[Sample]:
-    """The samples of a phase, read only now that it is over."""
-    return [
-        server.read(
-            Sample(
-                phase=ticket.phase,
-                lane=ticket.lane,
-                index=ticket.index,
-                attempt=attempt,
-                started_at=answer.sent_at,
-                offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
-            ),
-            answer,
-            cell,
-        )
-        for ticket, answer in result.answers
-    ]
-
-
-def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
-    """What of the host's traffic these samples were, by the server's own counts."""
-    cached = sum(sample.cached_tokens or 0 for sample in samples)
-    return OwnTraffic(
-        requests=len(samples),
-        prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples) - cached,
-        cached_tokens=cached,
-        output_tokens=sum(sample.output_tokens or 0 for sample in samples),
-        exact=all(sample.ok for sample in samples),
+    allowed = gate.limits(cell.kind, cell.plan.gate, rules)
+    record = identify(
+        cell,
+        node_id,
+        started_at=time.time(),
+        takeover=grant.takeover or reference.takeover,
+        client=session.client,
+        worker=session.worker,
+        reference_host=reference.host,
     )
+    for number in range(1, DUET_BLOCKS + 1):
+        record = await add_pairs(Block(cell, session, number), grant, reference, record)
+        if record.error or record.spoiled or not gate.find_duet_doubts(record, allowed):
+            break
+    return record
 
 
-def require_sense(samples: Sequence[Sample], result: measure.PhaseResult[Answer], cell: Cell) -> None:
-    """HostError where going on, or judging, would be senseless: a dead host, another prompt, no good request at all."""
-    failed = [sample for sample in samples if not sample.ok]
-    if result.gone:
-        raise HostError(
-            f"{cell.host}: the host died in the middle of the cell, after {len(samples) - len(failed)} good requests; "
-            f"last: {failed[-1].failure_text if failed else 'nothing'}"
-        )
-    for sample in failed:
-        if sample.failure in _NOT_WHAT_WAS_ASKED:
-            raise HostError(f"{cell.host}: {sample.failure}: {sample.failure_text}")
-    if failed and len(failed) == len(samples):
-        raise HostError(f"{cell.host}: every request failed: {describe_failures(failed)}")
+def judge_cell(
+    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules, spread: Mapping[str, float]
+) -> tuple[Verdict, ...]:
+    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
+    allowed = _find_limits(cell, record, baseline, rules)
+    if record.reference_host is not None:
+        return gate.judge_duet(record, allowed)
+    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
+    return gate.judge(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+
+
+def find_doubts(
+    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules, spread: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The metrics whose verdict another block could change; empty where there is room for none."""
+    if record.reference_host is not None or record.blocks >= cell.plan.blocks:
+        return ()
+    allowed = _find_limits(cell, record, baseline, rules)
+    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
+    return gate.find_doubts(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+
+
+def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules) -> Mapping[str, float]:
+    """What is judged. A metric that the suite does not name, and that such a server never gives, is left out."""
+    limits = gate.limits(cell.kind, cell.plan.gate, rules)
+    given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
+    if cell.plan.gate is not None or not given & limits.keys():
+        return limits
+    return {key: allowed for key, allowed in limits.items() if key in given}

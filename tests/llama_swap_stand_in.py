@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -39,7 +40,10 @@ class Flight:
 
 
 class LlamaSwapStandIn:
-    """``upstreams``, ``peers``: model -> URL of its real server. ``loads`` and ``unloads`` keep what it did."""
+    """``upstreams``, ``peers``: model -> URL of its real server. ``loads`` and ``unloads`` keep what it did.
+
+    ``ahead_s`` is how far its clock is ahead of ours.
+    """
 
     def __init__(
         self,
@@ -54,10 +58,12 @@ class LlamaSwapStandIn:
         peers: Mapping[str, str] | None = None,
         log_lag_s: float = 0.0,
         aliases: Mapping[str, str] | None = None,
+        ahead_s: float = 0.0,
     ) -> None:
         self.upstreams, self.version, self.limit, self.load_s = dict(upstreams), version, limit, load_s
         self.key, self.says_loading, self.broken, self.log_lag_s = key, says_loading, broken, log_lag_s
         self.peers, self.aliases = dict(peers or {}), dict(aliases or {})
+        self._ahead = timedelta(seconds=ahead_s)
         self.loads: list[str] = []
         self.unloads: list[str] = []
         self.refused = 0
@@ -178,7 +184,7 @@ class LlamaSwapStandIn:
             if page is None:
                 await self._error(peer, "404 Not Found", "404 page not found")
             else:
-                await peer.answer("200 OK", page)
+                await peer.answer("200 OK", page, f"Date: {format_datetime(self._now(), usegmt=True)}")
 
     def _find_page(self, path: str, query: Mapping[str, str]) -> Any:
         since = {"/api/version": 173, "/api/metrics/activity": 236, "/api/hardware": 240, "/api/performance": 220}
@@ -325,7 +331,7 @@ class LlamaSwapStandIn:
 
     def _log(self, flight: Flight, status: int, tokens: tuple[int, int]) -> None:
         counts = {"input_tokens": tokens[0], "output_tokens": tokens[1], "cache_tokens": 0}
-        row: dict[str, Any] = {"id": len(self.rows) + 1, "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        row: dict[str, Any] = {"id": len(self.rows) + 1, "timestamp": f"{self._now():%Y-%m-%dT%H:%M:%SZ}"}
         row |= {"model": flight.model, "duration_ms": 12}
         if self.version < 230:
             row |= counts
@@ -338,6 +344,9 @@ class LlamaSwapStandIn:
             self._tell(_event("metrics", [row]))
 
     # what it says
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
     def _tell(self, event: dict[str, Any]) -> None:
         for listener in self._listeners:

@@ -71,6 +71,7 @@ def make_baseline(*medians: float, metric: str = "decode_tok_s", **changed: Any)
     runs = tuple(
         BaselineRun(
             run_uid=f"run-{number}",
+            session="session-1",
             measured_at=1_795_400_000.0 + number,
             saved_at=1_795_400_000.0 + number,
             aggregates={metric: aggregate_of(median)},
@@ -78,4 +79,4 @@ def make_baseline(*medians: float, metric: str = "decode_tok_s", **changed: Any)
         )
         for number, median in enumerate(medians)
     )
-    return Baseline(name="main", cell_key=make_cell().key, runs=runs)
+    return Baseline(name="main", cell_key=make_cell().key, suite="smoke", runs=runs)

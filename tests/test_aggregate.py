@@ -1,13 +1,25 @@
 """Room 4: samples -> Aggregates."""
 
 import math
+import random
+import re
 import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_boobench.aggregate import condense, describe_failures, find_client_limit, percentile, summarize, total_tok_s
+from pytest_boobench.aggregate import (
+    condense,
+    describe_failures,
+    find_client_limit,
+    find_trend,
+    is_settled,
+    percentile,
+    summarize,
+    total_tok_s,
+)
+from pytest_boobench.metrics import Sample
 from tests.making import make_sample
 
 FINITE = st.floats(min_value=-1e9, max_value=1e9)
@@ -105,3 +117,61 @@ def test_failures_by_kind() -> None:
         make_sample(failure="status", failure_text="500: other"),
     ]
     assert describe_failures(failed) == "2 × status: 500: no slot; 1 × truncated: no [DONE]"
+
+
+def _round(*times_ms: float | None) -> list[Sample]:
+    return [make_sample(index=index, e2e_ms=time_ms) for index, time_ms in enumerate(times_ms)]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "settled"),
+    [
+        ([], True),
+        ([[100.0]], True),
+        ([[100.0], [96.0]], True),
+        ([[100.0], [94.0]], False),
+        ([[300.0], [100.0], [99.0]], True),
+        ([[100.0, 120.0, 110.0], [90.0, 130.0, 100.0]], False),
+        ([[100.0], [None]], True),
+    ],
+)
+def test_warm_up_goes_on_while_the_newest_round_is_faster(rounds: list[list[float | None]], settled: bool) -> None:
+    assert is_settled([_round(*times) for times in rounds]) is settled
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "trend"),
+    [
+        ([100.0, 99.0, 98.0, 97.0, 96.0], False),  # too few
+        ([150.0, 140.0, 130.0, 120.0, 112.0, 106.0, 103.0, 101.0, 100.0, 100.0], True),
+        ([104.0, 103.0, 102.5, 102.0, 101.5, 101.0, 100.5, 100.2, 100.1, 100.0], False),  # steady, but too little
+        ([150.0, 100.0, 101.0, 99.0, 100.0, 101.0, 99.0, 100.0, 101.0, 99.0], False),  # one slow request is no trend
+        ([100.0, 101.0, 103.0, 106.0, 112.0, 120.0, 130.0, 140.0, 150.0, 160.0], False),  # slower is no warming
+    ],
+)
+def test_a_block_that_became_faster_and_faster_was_too_early(times_ms: list[float], trend: bool) -> None:
+    found = find_trend(_round(*times_ms))
+    assert (found is not None) is trend
+    if found:
+        assert re.fullmatch(
+            r"still warming up: the last requests of the block were 2\d(\.\d)? % faster than its first; "
+            r"more warm-up, with warmup or warmup_time",
+            found,
+        )
+
+
+def test_noise_alone_is_seldom_a_trend() -> None:
+    """8 % of noise: two keys let less than one block in a hundred through."""
+    chance = random.Random(7)
+    blocks = [[100 * math.exp(chance.gauss(0, 0.08)) for _ in range(10)] for _ in range(3000)]
+    assert sum(find_trend(_round(*block)) is not None for block in blocks) < 30
+
+
+def test_each_block_counts_with_its_last_measuring() -> None:
+    samples = [
+        make_sample(block=1, attempt=1, decode_tok_s=1.0),
+        make_sample(block=1, attempt=2, decode_tok_s=2.0),
+        make_sample(block=2, attempt=1, decode_tok_s=4.0),
+        make_sample(block=2, attempt=1, decode_tok_s=9.0, reference=True),
+    ]
+    assert summarize(samples, "chat")["decode_tok_s"].mean == 3.0

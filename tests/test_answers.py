@@ -54,6 +54,8 @@ def answer_of(
         sent_ns=0,
         headers_ns=5_000_000,
         end_ns=arrivals[-1].stamp_ns,
+        status=status,
+        headers={},
         body=body,
         arrivals=arrivals,
         clock="kernel",
@@ -157,6 +159,8 @@ GOOD = (ROLE, token("a"), STOP, LAST)
         ),
         (stream_of(ROLE, "{not json", DONE), "protocol", "an event is not JSON: {not json"),
         (stream_of(ROLE, "[1]", DONE), "protocol", "an event is not a JSON object: [1]"),
+        (stream_of(ROLE, '{"id": 1', '"b": 2}', DONE), "protocol", 'an event is not JSON: {"id": 1'),
+        (stream_of(*GOOD, DONE, "{not json", failure=Failure("truncated", "cut")), "truncated", "cut"),
         (
             stream_of(ROLE, token("a"), failure=Failure("stalled", "no byte for 60 s")),
             "stalled",

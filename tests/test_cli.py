@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,10 @@ def test_a_bad_hosts_file_is_wrong_use(project: Path, capsys: pytest.CaptureFixt
         (["hots"], "Error: No such command 'hots'."),
         (["hosts", "--hosts", "no.yaml"], "Error: Invalid value for '--hosts': File 'no.yaml' does not exist."),
         (["check"], "Error: no suite there; expected files named *.boobench.yaml or *.boobench.yml"),
-        (["schema", "cell"], "Error: Invalid value for '[suite|hosts]': 'cell' is not one of 'suite', 'hosts'."),
+        (
+            ["schema", "cell"],
+            "Error: Invalid value for '[suite|hosts|baseline]': 'cell' is not one of 'suite', 'hosts', 'baseline'.",
+        ),
     ],
 )
 def test_wrong_use(project: Path, capsys: pytest.CaptureFixture[str], args: list[str], text: str) -> None:
@@ -245,6 +249,28 @@ def test_check_tells_all_that_is_wrong(project: Path) -> None:
     ]
 
 
+def test_check_as_json(project: Path) -> None:
+    write_suite(project / "a.boobench.yaml")
+    write_suite(project / "b.boobench.yaml", suite="other", samples=0)
+    result = run("check", "--json")
+    assert result.return_value == 1
+    problem = {
+        "file": "b.boobench.yaml",
+        "line": 12,
+        "field": "samples",
+        "text": "expected a whole number from 1, got 0",
+    }
+    assert json.loads(result.output)["files"] == [
+        {
+            "file": "a.boobench.yaml",
+            "suite": "smoke",
+            "cells": ["embedded::tiny-chat[pp16-tg4-c1]", "embedded::tiny-chat[pp32-tg4-c1]"],
+            "problems": [],
+        },
+        {"file": "b.boobench.yaml", "suite": None, "cells": [], "problems": [problem]},
+    ]
+
+
 def test_check_of_good_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_suite(project / "a.boobench.yaml")
     assert main(["check", "a.boobench.yaml"]) == 0
@@ -261,7 +287,7 @@ def test_check_of_a_bad_hosts_file_goes_on_with_the_suites(project: Path) -> Non
     assert second == "a.boobench.yaml: smoke: 2 cells"
 
 
-@pytest.mark.parametrize("what", ["suite", "hosts"])
+@pytest.mark.parametrize("what", ["suite", "hosts", "baseline"])
 def test_schemas(what: str) -> None:
     result = run("schema", what)
     assert json.loads(result.output)["title"] == f"pytest-boobench {what}"
@@ -338,8 +364,20 @@ def test_our_own_bug_is_told_apart(
     monkeypatch.setattr("pytest_boobench.cli.hosts.survey", lambda hosts: 1 / 0)
     assert main(["hosts"]) == 3
     error = capsys.readouterr().err
-    assert "ZeroDivisionError" in error
-    assert error.endswith("boobench: this is a bug of pytest-boobench; please report it\n")
+    assert error == (
+        "boobench: ZeroDivisionError: this is a bug of pytest-boobench; please report it, with what boobench --debug "
+        "shows\n"
+    )
+    assert main(["--debug", "hosts"]) == 3
+    assert "division by zero" in capsys.readouterr().err
+    page = Message()
+    page["Project-URL"] = "Issues, https://example.org/issues"
+    monkeypatch.setattr("pytest_boobench.cli.metadata", lambda name: page)
+    assert main(["hosts"]) == 3
+    assert "; please report it at https://example.org/issues, with what " in capsys.readouterr().err
+    monkeypatch.setenv("BOOBENCH_DEBUG", "1")
+    assert main(["hosts"]) == 3
+    assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_the_process_ends_with_the_code(project: Path) -> None:
@@ -383,6 +421,20 @@ def test_help_names_every_verb() -> None:
         command = boobench.get_command(click.Context(boobench), verb)
         assert command is not None
         assert command.get_short_help_str()
+        leaves = command.commands.values() if isinstance(command, click.Group) else (command,)
+        assert all("Examples:" in (leaf.epilog or "") for leaf in leaves), f"{verb}: help without an example"
+
+
+def test_nobody_reads_the_output(project: Path) -> None:
+    command = f"{sys.executable} -m pytest_boobench.cli schema"
+    script = f"set -o pipefail; {command} | head -c 1 > /dev/null"
+    done = subprocess.run(["bash", "-c", script], check=False, cwd=project, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) in {(0, ""), (141, "")}
+
+
+def test_completion(project: Path) -> None:
+    words = {"COMP_WORDS": "boobench hos", "COMP_CWORD": "1", "_BOOBENCH_COMPLETE": "bash_complete"}
+    assert run_apart(cwd=project, **words).stdout.split() == ["plain,hosts"]
 
 
 @pytest.fixture(autouse=True)

@@ -96,6 +96,31 @@ def test_one_server_has_one_url(tmp_path: Path, written: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "here", "among_machines"),
+    [
+        ("url: http://h:8080", "http://h:8080", "http://h:8080"),
+        ("url: http://localhost:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080 on desk"),
+        ("url: 'http://[::1]:8080/m'", "http://127.0.0.1:8080/m", "http://127.0.0.1:8080/m on desk"),
+        ("url: https://127.0.0.1", "https://127.0.0.1", "https://127.0.0.1 on desk"),
+        ("server: embedded, layers: 4", "embedded", None),
+    ],
+)
+def test_what_one_cell_at_a_time_may_use(tmp_path: Path, fields: str, here: str, among_machines: str | None) -> None:
+    """Loopback is one server here, whatever it is called, and another one on each machine."""
+    host = load_host(tmp_path, fields)
+    assert (host.exclusive, host.exclusive_among_machines("desk")) == (here, among_machines)
+
+
+def test_two_names_of_a_server_have_one_lock(tmp_path: Path) -> None:
+    found = load(
+        tmp_path, "hosts: {a: {url: 'http://localhost:1'}, b: {url: 'http://127.0.0.1:1/'}, c: {url: http://c}}"
+    )
+    names = [found.get(name).lock_name for name in ("a", "b", "c")]
+    assert names[0] == names[1] != names[2]
+    assert all(name.endswith(".lock") and name.isprintable() and "/" not in name for name in names)
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         (

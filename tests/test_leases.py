@@ -14,7 +14,6 @@ from pytest_boobench.errors import HostError, StoreError
 from pytest_boobench.hosts.embedded import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.plugin import leases
-from pytest_boobench.plugin.leases import find_address
 from pytest_boobench.plugin.surroundings import Surroundings
 from pytest_boobench.store import Store, tables
 from pytest_boobench.store.columns import moment
@@ -71,24 +70,9 @@ def inventory() -> Inventory:
     hosts = {
         "rack-1": Host(name="rack-1", base_url=RACK),
         "alias": Host(name="alias", base_url=RACK),
-        "here": Host(name="here", base_url="http://127.0.0.1:8080"),
-        "name": Host(name="name", base_url="http://localhost:8080"),
         "embedded": Host(name="embedded", embedded=EmbeddedSettings()),
     }
     return Inventory(hosts, None)
-
-
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        ("rack-1", RACK),
-        ("here", "http://127.0.0.1:8080 on desk"),
-        ("name", "http://localhost:8080 on desk"),
-        ("embedded", None),
-    ],
-)
-def test_a_loopback_address_means_another_host_on_each_machine(name: str, address: str | None) -> None:
-    assert find_address(inventory().get(name), "desk") == address
 
 
 def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +91,24 @@ def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeyp
         seen.add(lease.heartbeat_at)
     held.pytest_sessionfinish()
     assert store.take_lease(RACK, "bob", "b") is None
+
+
+def test_a_leased_host_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other session ends when we have asked twice."""
+    asked: list[float] = []
+
+    def wait(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 2:
+            store.give_leases_back("b")
+
+    monkeypatch.setattr("pytest_boobench.plugin.leases.time.sleep", wait)
+    store.take_lease(RACK, "bob on ci-2", "b")
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=Surroundings())
+    held = leases.Leases(recorder, inventory(), wait_s=60.0)  # type: ignore[arg-type]
+    held.pytest_boobench_acquire_host_access("rack-1")
+    held.give_back()
+    assert len(asked) == 2
 
 
 def test_a_store_that_fails_grants_nothing(store: Store) -> None:

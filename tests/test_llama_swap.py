@@ -14,7 +14,10 @@ import pytest
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic, Traffic
+from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.embedded import EmbeddedServer
+from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.quiet import Manners
 from pytest_boobench.hosts.watching.interface import OwnMarks
 from pytest_boobench.hosts.watching.swap import SwapWatcher
 from pytest_boobench.hosts.watching.swap.count import Evidence, weigh
@@ -208,6 +211,61 @@ class TestWatching:
         (line,) = recent
         assert line.startswith("tiny-chat, /v1/chat/completions, 200, 12 ms (ended ")
 
+    @pytest.mark.parametrize("ahead_s", [0.0, 7200.0, -7200.0])
+    def test_what_ended_just_now_is_told_by_the_hosts_own_clock(self, llama: EmbeddedServer, ahead_s: float) -> None:
+        async def look() -> tuple[str, ...]:
+            async with watching(swap) as (watcher, _):
+                with swap.foreign():
+                    pass
+                return (await watcher.look()).recent
+
+        with stand_in(llama, ahead_s=ahead_s) as swap:
+            swap.rows.append(_raw_row(1))
+            assert len(asyncio.run(look())) == 1, "what ended long ago is not told"
+
+    def test_a_request_that_comes_and_goes_in_the_quiet_period_refuses(
+        self, swap: LlamaSwapStandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pytest_boobench.hosts.quiet._LOOK_EVERY_S", 0.1)
+
+        async def come_and_go() -> None:
+            while swap.seen.count("GET /api/metrics/activity?limit=20") < 2:
+                await asyncio.sleep(0.01)
+            with swap.foreign():
+                pass
+
+        async def ask() -> None:
+            host = Host(name="rack", base_url=swap.url)
+            async with Hosts(Inventory({"rack": host}, None), RUN, Manners(quiet_s=30)) as hosts:
+                other = asyncio.create_task(come_and_go())
+                with pytest.raises(HostError) as caught:
+                    await hosts.grant("rack", "bench")
+                await other
+                assert str(caught.value).startswith(
+                    "rack: not quiet: a request came and went while we looked: tiny-chat, "
+                )
+
+        asyncio.run(ask())
+
+    def test_one_stream_watches_all_models(self, swap: LlamaSwapStandIn) -> None:
+        async def bench() -> None:
+            host = Host(name="rack", base_url=swap.url)
+            async with Hosts(Inventory({"rack": host}, None), RUN, Manners(quiet_s=0)) as hosts:
+                for model, tokens in (("tiny-chat", 20), ("org/other:Q4", 10), ("tiny-chat", 20)):
+                    grant = await hosts.grant("rack", "bench")
+                    await grant.server.load(model)
+                    watcher = grant.watcher(model)
+                    await watcher.begin(MARKS)
+                    own = await send(grant.server.clients, tokens=tokens)
+                    await grant.server.load("tiny-chat")
+                    traffic = await watcher.end(own)
+                    assert (traffic.concurrent_foreign_requests, traffic.foreign_tokens) == (0, 0)
+                    assert traffic.model_swaps == (model == "org/other:Q4")
+                    grant.release()
+
+        asyncio.run(bench())
+        assert swap.seen.count("GET /api/events") == 1
+
     def test_what_is_ours_is_not_in_a_look(self, swap: LlamaSwapStandIn) -> None:
         async def look() -> None:
             async with watching(swap) as (watcher, _):
@@ -295,7 +353,10 @@ class TestWatching:
 
     @pytest.mark.parametrize(
         ("answers", "trouble"),
-        [(True, "GET /api/events: 401"), (False, "All connection attempts failed")],
+        [
+            (True, "GET /api/events: 401"),
+            (False, "connection refused; is the server running, and at this port?"),
+        ],
     )
     def test_without_events_and_log_nothing_is_known(self, llama: EmbeddedServer, answers: bool, trouble: str) -> None:
         async def watch(url: str) -> Traffic:
@@ -394,7 +455,7 @@ class TestTheLog:
 
 def _raw_row(number: int) -> dict[str, object]:
     tokens = {"input_tokens": 1, "output_tokens": 1}
-    return {"id": number, "timestamp": "2026-11-24T06:04:52Z", "model": "m", "tokens": tokens, "resp_status_code": 200}
+    return {"id": number, "timestamp": "2020-01-01T06:04:52Z", "model": "m", "tokens": tokens, "resp_status_code": 200}
 
 
 def _row(**changed: object) -> Row:
@@ -572,6 +633,7 @@ class TestServer:
             async with serving(swap) as server:
                 assert await server.load("char") is not None
                 assert await server.load("char") is None
+                assert await server.ready_models() == ["tiny-chat", "char"]
                 assert await server.load("peer/big") is None
                 assert (await server.model_facts("char")).name == "char"
                 assert (await server.model_facts("peer/big")).slots is None
@@ -727,6 +789,19 @@ class TestSession:
         rows = query(bench, "select distinct rate_source, prompt_tokens, cached_tokens, failure from bench_samples")
         assert rows == [("server", 16, 0, None)]
         result.stdout.fnmatch_lines(["rack  (llama-swap b0-unknown + llama-swap 250 0bdb3720 http://127.0.0.1:*)"])
+
+    def test_a_loaded_model_comes_first_by_its_alias_too_and_is_brought_back(
+        self, bench: BenchFolder, llama: EmbeddedServer
+    ) -> None:
+        with stand_in(llama, aliases={"char": "tiny-chat"}) as swap:
+            swap.set_state("tiny-chat", "ready")
+            bench.write_hosts(rack={"url": swap.url, "shared": False})
+            bench.write_suite(hosts=["rack"], models=["org/other:Q4", "char"], grid=GRID)
+            result = bench.run("-v")
+        result.assert_outcomes(passed=2)
+        ran = [line.partition("::rack::")[2].partition("[")[0] for line in result.outlines if " PASSED" in line]
+        assert ran == ["char", "org/other:Q4"]
+        assert swap.loads == ["org/other:Q4", "tiny-chat"], "the second one is what was there before"
 
     @pytest.mark.parametrize("kind", ["completion", "embedding"])
     def test_the_other_kinds(self, bench: BenchFolder, swap: LlamaSwapStandIn, kind: str) -> None:

@@ -22,7 +22,7 @@ from pytest_boobench.measure import Load, take_samples, warm_up
 from pytest_boobench.plugin.live import JsonLines, PlainLines, describe
 from pytest_boobench.plugin.progress import Progress, Teller
 from pytest_boobench.suite.cell import Plan
-from tests.conftest import BenchFolder
+from tests.conftest import PATIENT, BenchFolder
 from tests.making import make_cell
 from tests.test_measure import Script
 from tests.test_session import properties, query
@@ -324,8 +324,9 @@ def run_on_terminal(bench: BenchFolder, *args: str) -> Screen:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(bench.path)
-        command = [sys.executable, "-m", "pytest", "--boobench", "-p", "no:cacheprovider", *args]
-        os.execve(command[0], command, {**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+        (bench.path / "patient.py").write_text(PATIENT)
+        command = [sys.executable, "-m", "pytest", "--boobench", "-p", "patient", "-p", "no:cacheprovider", *args]
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": str(bench.path), "TERM": "xterm", "COLUMNS": "100"})
     said = bytearray()
     with suppress(OSError):  # the end of a terminal is an error
         while piece := os.read(terminal, 4096):

@@ -40,7 +40,7 @@ def test_sentences() -> None:
     assert sentence(verdict("no baseline", baseline=None, change=None)) == "decode 41.2 tok/s, no baseline"
     odd = verdict("not comparable", reason="another model file: quantisation Q4_0, was Q8_0")
     assert sentence(odd) == "decode 41.2 tok/s, not comparable: another model file: quantisation Q4_0, was Q8_0"
-    assert sentence(verdict("inconclusive", now=None, reason="no sample gives this metric")) == (
+    assert sentence(verdict("inconclusive", now=None, change=None, reason="no sample gives this metric")) == (
         "decode –, inconclusive: no sample gives this metric"
     )
 
@@ -52,7 +52,7 @@ def test_failure_text_has_the_finding_first() -> None:
         "decode 41.2 tok/s, 17.3 % below baseline main (49.8), 10 % allowed",
         "prefill 2200 tok/s, 4.8 % above baseline main (2100)",
         "host rack-1, engine b11549; 3 samples, TTFT median 31.0 ms, p95 31.9 ms",
-        "baseline main: measured 2026-11-23 02:13 UTC, commit 0123456789, engine b11000, newest of 2 runs",
+        "baseline main: measured 2026-11-23 02:13 UTC, commit 0123456789, engine b11000, newest of 2 runs in 1 session",
     ]
 
 
@@ -143,7 +143,9 @@ def test_hosts_and_suites_stand_apart() -> None:
 
 
 def closing(*rows: Row, saving: bool = False) -> list[str]:
-    return [line.text for line in render_closing(rows, baseline="main", store="/x/store.db", saving=saving)]
+    return [
+        line.text for line in render_closing(rows, baseline="main", store="/x/store.db", saving=saving, baselines={})
+    ]
 
 
 def test_closing_lines() -> None:
@@ -157,7 +159,7 @@ def test_closing_lines() -> None:
     ]
     assert closing(saved, saved, red, saving=True) == [
         "2 cells saved as baseline main",
-        "1 cell not saved: only cells that pass become a baseline",
+        "1 cell not saved: only a cell that was measured alone and steadily, and did not regress, becomes a baseline",
         "store: /x/store.db",
     ]
     assert closing(other, other)[0] == (

@@ -24,6 +24,8 @@ from pytest_boobench.plugin.order import Place, know_nothing, order, read_node_i
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
 from tests.conftest import LIGHT, BenchFolder
+from tests.fault_server import Peer, Scenario
+from tests.stand_in import openai_server
 from tests.test_session import query
 
 PATTERNS = ("*.boobench.yaml",)
@@ -151,6 +153,10 @@ HOSTS = {
 }
 
 
+def server_of(host: str) -> str | None:
+    return HOSTS[host].exclusive if host in HOSTS else None
+
+
 def cells(host: str, *numbers: int, file: str = "s", model: str = "m") -> list[str]:
     return [f"{file}.boobench.yaml::{host}::{model}[pp{number}-tg4-c1]" for number in numbers]
 
@@ -176,7 +182,7 @@ PYTHON = ["t/test_a.py::TestA::test_1", "t/test_a.py::TestA::test_2", "t/test_a.
     ],
 )
 def test_batches(node_ids: Sequence[str], dist: str, batches: list[list[int]]) -> None:
-    assert plan(node_ids, dist, hosts=HOSTS, patterns=PATTERNS, ready=know_nothing) == batches
+    assert plan(node_ids, dist, server_of=server_of, patterns=PATTERNS, ready=know_nothing) == batches
 
 
 def test_batches_ask_once_what_is_loaded() -> None:
@@ -187,9 +193,9 @@ def test_batches_ask_once_what_is_loaded() -> None:
         return {"b": ["n"]}
 
     node_ids = cells("b", 1) + cells("b", 1, model="n") + cells("a", 1)
-    assert plan([*PYTHON, *node_ids], "load", hosts=HOSTS, patterns=PATTERNS, ready=ready)[:2] == [[5, 4], [6]]
+    assert plan([*PYTHON, *node_ids], "load", server_of=server_of, patterns=PATTERNS, ready=ready)[:2] == [[5, 4], [6]]
     assert asked == [{"a", "b"}]
-    plan(PYTHON, "load", hosts=HOSTS, patterns=PATTERNS, ready=ready)
+    plan(PYTHON, "load", server_of=server_of, patterns=PATTERNS, ready=ready)
     assert len(asked) == 1
 
 
@@ -280,6 +286,7 @@ class Session:
             self,  # type: ignore[arg-type]  # of the configuration only the hook is used
             workers=workers,
             plan=lambda node_ids: batches,
+            repeats=lambda node_id: False,
             replaces_crashed=lambda: self.replaces,
         )
         self.workers = [Worker(f"gw{number}") for number in range(workers)]
@@ -536,6 +543,7 @@ def test_modes_that_spread_nothing_are_left_to_xdist(bench: BenchFolder, dist: s
 
 
 RACKS = ("rack-1", "rack-2", "rack-3", "rack-4")
+
 SPANS = """
     select h.name, c.worker, min(julianday(s.started_at)) * 86400,
            max(julianday(s.started_at) * 86400 + coalesce(s.e2e_ms, 0) / 1000)
@@ -578,7 +586,8 @@ def overlapping(spans: Sequence[tuple[str, float, float]]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("workers", "mode"), [("auto", "load"), ("4", "worksteal"), ("4", "loadscope"), ("4", "loadfile")]
+    ("workers", "mode"),
+    [("auto", "load"), ("4", "worksteal"), ("4", "loadscope"), ("4", "loadfile"), ("4", "loadgroup")],
 )
 def test_a_host_has_one_cell_and_one_worker_in_every_mode(parallel: BenchFolder, workers: str, mode: str) -> None:
     parallel.pytester.makepyfile(
@@ -601,6 +610,83 @@ def test_a_host_has_one_cell_and_one_worker_in_every_mode(parallel: BenchFolder,
     ran = sorted(path.name for path in parallel.path.glob("ran-*"))
     assert [name[:5] for name in ran] == [f"ran-{number}" for number in range(6)]
     assert len({name[6:] for name in ran}) == 1 or mode not in ("loadfile", "loadscope")
+
+
+class Counting:
+    """A model that knows how many requests it ever had at once, and how many in all."""
+
+    def __init__(self, model: Scenario) -> None:
+        self._model = model
+        self.now = self.most = self.all = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        self.now += 1
+        self.all += 1
+        self.most = max(self.most, self.now)
+        try:
+            await self._model(peer)
+        finally:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("mode", ["load", "worksteal", "loadscope", "loadfile", "loadgroup", "each"])
+def test_the_servers_themselves_never_see_two_cells_at_once(bench: BenchFolder, mode: str) -> None:
+    """Each cell has one lane; four names of two servers, in two files."""
+    with openai_server() as one, openai_server() as other:
+        models = [Counting(server._scenarios["good"]) for server in (one, other)]
+        for server, model in zip((one, other), models, strict=True):
+            server._scenarios["good"] = model
+        urls = {
+            "one": one.url,
+            "uno": one.url.replace("127.0.0.1", "localhost"),
+            "other": other.url,
+            "another": other.url,
+        }
+        bench.write_hosts(**{name: {"server": "openai", "url": url, "shared": False} for name, url in urls.items()})
+        for name in ("first", "second"):
+            bench.write_suite(
+                name, hosts=list(urls), models=["good"], grid={"prompt_tokens": [40, 50], "output_tokens": [9]}
+            )
+        bench.run_apart("-n", "3", "--dist", mode).assert_outcomes(passed=16 * (3 if mode == "each" else 1))
+    assert [model.most for model in models] == [1, 1]
+    assert all(model.all > 24 for model in models)
+
+
+def test_workers_that_all_run_everything_take_turns_on_each_host(parallel: BenchFolder) -> None:
+    """``--dist each``: nobody spreads cells there, the lock alone keeps them apart."""
+    result = parallel.run_apart("-n", "3", "--dist", "each", "--boobench-host", "rack-1", "--boobench-host", "rack-2")
+    result.assert_outcomes(passed=60)
+    spans = read_spans(parallel)
+    assert {host: len(cells) for host, cells in spans.items()} == {"rack-1": 30, "rack-2": 30}
+    assert {host: overlapping(cells) for host, cells in spans.items()} == {"rack-1": 0, "rack-2": 0}
+    for cells in spans.values():
+        assert Counter(worker for worker, _, _ in cells) == {"gw0": 10, "gw1": 10, "gw2": 10}
+
+
+GROUPED = """
+    import pytest
+
+    def pytest_itemcollected(item):
+        item.add_marker(pytest.mark.xdist_group(item.path.name))
+"""
+
+
+def test_groups_keep_nothing_apart_and_change_no_node_id(parallel: BenchFolder) -> None:
+    """``--dist loadgroup`` with groups that cut across the hosts, as a conftest may make them for other tests."""
+    for name in ("one", "two"):
+        parallel.write_suite(name, hosts=list(RACKS), grid={"prompt_tokens": [16], "output_tokens": [4]}, warmup=0)
+    parallel.pytester.makeconftest(GROUPED)
+    listed = [line for line in parallel.run_apart("--collect-only", "-q").outlines if "::" in line]
+    result = parallel.run_apart("-n", "4", "--dist", "loadgroup")
+    result.assert_outcomes(passed=8)
+    spans = read_spans(parallel)
+    assert {host: overlapping(cells) for host, cells in spans.items()} == dict.fromkeys(RACKS, 0)
+    assert {len({worker for worker, _, _ in cells}) for cells in spans.values()} == {1}
+    assert len({cells[0][0] for cells in spans.values()}) == 4
+    stored = [node_id for (node_id,) in query(parallel, "select node_id from bench_cells")]
+    if pytest.version_tuple < (9, 2):  # there xdist itself writes the group behind the ids of those that have one
+        stored = [node_id.rpartition("@")[0] for node_id in stored]
+    assert sorted(stored) == sorted(listed)
 
 
 def test_two_runs_at_once_take_turns_on_each_host(parallel: BenchFolder) -> None:

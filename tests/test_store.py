@@ -27,7 +27,7 @@ from pytest_boobench.errors import MissingExtra, StoreError
 from pytest_boobench.facts import ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts, Verdict
-from pytest_boobench.store import BaselineSave, Store, default_url, schema, tables
+from pytest_boobench.store import BaselineSave, Store, default_url, holders, schema, tables
 from pytest_boobench.store import open as store_open
 from pytest_boobench.store.columns import moment
 from pytest_boobench.store.open import describe, open_engine, parse_url
@@ -148,21 +148,33 @@ def test_every_fact_has_its_column(table: Any, names: set[str]) -> None:
 
 def schema_of(path: Path) -> dict[str, list[str]]:
     """Name -> the lines of its SQL, in an order of their own: constraints may stand in any."""
-    found = rows(path, "SELECT name, sql FROM sqlite_master WHERE sql NOTNULL AND name != 'bench_schema'")
+    found = rows(path, "SELECT name, sql FROM sqlite_master WHERE sql NOTNULL")
     return {name: sorted(line.strip().rstrip(", ") for line in sql.splitlines()) for name, sql in found}
 
 
-def test_migrations_end_at_the_tables(path: Path, tmp_path: Path) -> None:
+def test_a_new_store_is_what_all_revisions_make(path: Path, tmp_path: Path) -> None:
     Store.open(str(path)).close()
-    fresh = create_engine(f"sqlite:///{tmp_path / 'fresh.db'}")
-    tables.metadata.create_all(fresh)
-    fresh.dispose()
-    assert schema_of(path) == schema_of(tmp_path / "fresh.db")
-    migrated = create_engine(f"sqlite:///{path}")
-    with migrated.connect() as connection:
+    migrated = tmp_path / "migrated.db"
+    engine = create_engine(f"sqlite:///{migrated}")
+    with engine.begin() as connection:
+        command.upgrade(schema.configuration(connection), "head")
+    with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
         assert compare_metadata(context, tables.metadata) == []
-    migrated.dispose()
+    engine.dispose()
+    assert schema_of(path) == schema_of(migrated)
+    versions = "SELECT version_num FROM bench_schema"
+    assert rows(path, versions) == rows(migrated, versions) == [(schema.NEWEST,)]
+
+
+def test_a_store_of_today_needs_no_alembic(path: Path) -> None:
+    script = (
+        "import sys; from pytest_boobench.store import Store\n"
+        "for _ in range(2): Store.open(sys.argv[1]).close()\n"
+        "print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_every_enum_is_checked(store: Store, path: Path) -> None:
@@ -187,7 +199,7 @@ revision, down_revision = "0002", "0001"
 
 def upgrade():
     with op.batch_alter_table("bench_cells", recreate="always") as cells:
-        cells.add_column(sa.Column("blocks", sa.BigInteger()))
+        cells.add_column(sa.Column("novelty", sa.BigInteger()))
 """
 
 
@@ -214,7 +226,7 @@ def test_an_old_schema_is_upgraded_with_its_data(
     with Store.open(str(path), create=create) as store:
         assert store.baselines("main") == before
         store.record(store.start_run(run_facts("b")), cell())
-    assert rows(path, "SELECT count(blocks), count(*) FROM bench_cells") == [(0, 2)]
+    assert rows(path, "SELECT count(novelty), count(*) FROM bench_cells") == [(0, 2)]
     assert rows(path, "SELECT count(*) FROM bench_samples") == [(6,)]
     assert rows(path, "SELECT version_num FROM bench_schema") == [("0002",)]
 
@@ -446,16 +458,87 @@ def test_a_full_disk_loses_one_cell_and_no_other(path: Path) -> None:
 @pytest.mark.parametrize(
     ("journal_mode", "lock"), [("WAL", "EXCLUSIVE"), ("DELETE", "EXCLUSIVE"), ("DELETE", "IMMEDIATE")]
 )
-def test_a_locked_store_says_so_after_waiting(
+def test_a_locked_store_says_by_whom_after_waiting(
     path: Path, monkeypatch: pytest.MonkeyPatch, journal_mode: str, lock: str
 ) -> None:
-    monkeypatch.setattr(store_open, "BUSY_TIMEOUT_S", 0.2)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute(f"PRAGMA journal_mode = {journal_mode}")
-    holder.execute(f"BEGIN {lock}")
-    assert refusal(path) == f"{path}: is locked by another process, end that process {ELSEWHERE}"
-    holder.close()
     Store.open(str(path)).close()
+    monkeypatch.setattr(store_open, "BUSY_TIMEOUT_S", 0.2)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), journal_mode, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    told = refusal(path)
+    monkeypatch.setattr(holders, "_PROC", path.parent / "nowhere")
+    elsewhere = refusal(path)
+    holder.communicate()
+    name = Path(sys.executable).name
+    assert re.fullmatch(
+        rf"{path}: is locked by {name[:15]} \(process {holder.pid}\), end that process {ELSEWHERE}", told
+    )
+    assert elsewhere == f"{path}: is locked by another process, end that process {ELSEWHERE}"
+    Store.open(str(path)).close()
+
+
+HOLDER = """
+import sqlite3, sys
+path, journal_mode, lock = sys.argv[1:]
+holder = sqlite3.connect(path, isolation_level=None)
+holder.execute(f"PRAGMA journal_mode = {journal_mode}")
+holder.execute(f"BEGIN {lock}")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_holders_are_told_as_far_as_linux_knows_them(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.touch()
+    place = next(holders._place(path))
+    monkeypatch.setattr(holders, "_PROC", tmp_path)
+    (tmp_path / "locks").write_text(
+        f"1: POSIX  ADVISORY  WRITE 11 {place} 0 EOF\n"
+        f"1: -> POSIX  ADVISORY  WRITE 12 {place} 0 EOF\n"
+        f"2: POSIX  ADVISORY  READ 13 {place} 0 EOF\n"
+        "3: POSIX  ADVISORY  WRITE 14 00:00:1 0 EOF\n"
+        f"4: POSIX  ADVISORY  WRITE 15 {place} 0 EOF\n"
+    )
+    (tmp_path / "15").mkdir()
+    (tmp_path / "15" / "comm").write_text("pytest\n")
+    assert holders.find_holders(path) == ["a program (process 11)", "pytest (process 15)"]
+
+
+NO_ROOM = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from pytest_boobench.errors import StoreError
+from pytest_boobench.store import Store
+from tests.test_store import cell, run_facts, sample
+
+with Store.open(sys.argv[1]) as store:
+    run_id = store.start_run(run_facts())
+    store.record(run_id, cell("before"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    try:
+        store.record(run_id, cell("after", samples=tuple(sample(index) for index in range(5000))))
+    except StoreError as error:
+        print(error)
+    store.record(run_id, cell("small"))
+"""
+
+
+def test_a_disk_that_fills_up_under_a_run_loses_one_cell_and_no_other(path: Path) -> None:
+    script = NO_ROOM.format(root=str(Path(__file__).parents[1]))
+    limit = str(600_000)  # of each file; Python leaves the signal that comes with it ignored
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), limit], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert re.fullmatch(rf"{path}: the disk (is full|fails to read or write), .* {ELSEWHERE}\n", done.stdout)
+    assert rows(path, "SELECT cell_key FROM bench_cells ORDER BY id") == [("before",), ("small",)]
+    assert rows(path, "SELECT count(*) FROM bench_samples") == [(6,)]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize(
@@ -642,7 +725,7 @@ def test_a_baseline_carries_its_provenance(store: Store, path: Path) -> None:
     (baseline,) = store.baselines("main").values()
     (run,) = baseline.runs
     assert (baseline.name, baseline.cell_key) == ("main", "k")
-    assert (run.run_uid, run.measured_at, run.workers) == ("a" * 32, 1_800_000_001.5, 2)
+    assert (run.run_uid, run.session, run.measured_at) == ("a" * 32, "s", 1_800_000_001.5)
     assert (run.model, run.engine_build, run.git_commit) == (MODEL, "b1-abc", "c0ffee")
     assert run.aggregates == cell().aggregates
     assert rows(path, "SELECT reason, replaced_at FROM bench_baselines") == [("first build with flash attention", None)]
@@ -704,7 +787,7 @@ def test_model_facts_of_a_newer_version_are_read(store: Store, path: Path) -> No
     assert (found["k2"].runs[0].model, found["k2"].runs[0].engine_build) == (None, None)
 
 
-def test_looking_up_costs_two_queries_by_index(store: Store, path: Path) -> None:
+def test_looking_up_is_by_index(store: Store, path: Path) -> None:
     run_id = store.start_run(run_facts())
     for number in range(30):
         save(store, run_id, cell(f"k{number}"))
@@ -718,12 +801,15 @@ def test_looking_up_costs_two_queries_by_index(store: Store, path: Path) -> None
         assert len(store.baselines("main", hosts=["rack-1"])) == 30
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-    queries = [statement for statement in seen if statement.startswith("SELECT")]
-    assert len(queries) == 2
-    for query in queries:
-        plan = [row[3] for row in rows(path, f"EXPLAIN QUERY PLAN {re.sub(r'[?]', chr(39) + 'x' + chr(39), query)}")]
-        assert any("uq_bench_baselines_in_force" in step for step in plan), plan
-        assert not any(re.search(r"SCAN bench_(runs|cells|aggregates|baselines)", step) for step in plan), plan
+    plans = [
+        [row[3] for row in rows(path, f"EXPLAIN QUERY PLAN {re.sub(r'[?]', chr(39) + 'x' + chr(39), statement)}")]
+        for statement in seen
+        if statement.startswith("SELECT")
+    ]
+    assert any("uq_bench_baselines_in_force" in step for step in plans[0]), plans[0]
+    assert any("ix_bench_cells_cell_key_engine_build_started_at" in step for step in plans[1]), plans[1]
+    for plan in plans:
+        assert not any(step.startswith("SCAN") for step in plan), plan
 
 
 # --- many processes, and dying ones

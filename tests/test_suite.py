@@ -363,6 +363,10 @@ BAD_FIELDS = [
     ),
     ("marks: [parametrize]", "8: marks[0]: not a mark for a suite: lists under grid and sampling make the parameters"),
     ("marks: [boobench]", "8: marks[0]: not a mark for a suite: every cell has this mark already"),
+    (
+        "marks: [{xdist_group: {name: a}}]",
+        "8: marks[0]: not a mark for a suite: the cells of a server run in one worker as it is",
+    ),
     ("overrides: [{samples: 3}]", "8: overrides[0].where: is missing; expected a mapping"),
     ("overrides: [3]", "8: overrides[0]: expected a mapping with where, got 3"),
     (
@@ -558,11 +562,17 @@ def test_a_cell_can_travel_to_another_process(tmp_path: Path) -> None:
     assert json.loads(json.dumps(cell.identity)) == cell.identity
 
 
-def test_a_callers_problem_stands_on_the_line_of_its_field(tmp_path: Path) -> None:
-    path = tmp_path / "x.boobench.yaml"
+def test_a_name_is_one_files(tmp_path: Path) -> None:
+    names = suite.SuiteNames()
+    names.claim(load(tmp_path, CHAT), "y.boobench.yaml")
+    names.claim(load(tmp_path, CHAT), "y.boobench.yaml")
+    path = tmp_path / "z.boobench.yaml"
     path.write_text("# two of a name\n" + CHAT)
-    error = suite.problem_at(path, "x.boobench.yaml", "suite", "'chat' is the name of y.boobench.yaml too")
-    assert str(error) == "x.boobench.yaml:2: suite: 'chat' is the name of y.boobench.yaml too"
+    with pytest.raises(DocumentError) as caught:
+        names.claim(suite.load(path, display="z.boobench.yaml", known_hosts=None), "z.boobench.yaml")
+    assert str(caught.value) == (
+        "z.boobench.yaml:2: suite: 'chat' is the name of y.boobench.yaml too; the store needs two names"
+    )
 
 
 PIECES = [
@@ -629,13 +639,13 @@ class TestSchema:
         assert schema["required"] == ["suite", "hosts", "models", "grid"]
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
-            *("warmup", "samples", "max_failed", "gate", "disturbed", "timeouts", "marks", "usefixtures"),
-            "overrides",
+            *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
+            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per cell, over all its lanes.",
+            "description": "Measured requests per block, over all lanes.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)

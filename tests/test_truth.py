@@ -17,7 +17,7 @@ from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Answer, open_clients
 from pytest_boobench.suite.cell import Timeouts
 from tests.benchmarks import stage
-from tests.benchmarks.clients import CLIENTS, Load
+from tests.benchmarks.clients import CLIENTS, Heard, Load, find_limit
 from tests.benchmarks.schedule import Schedule, read_schedule, write_script
 from tests.benchmarks.traces import Trace, round_to_two_digits, spread, trace
 from tests.making import make_cell, make_sample
@@ -116,6 +116,16 @@ def test_every_client_sees_every_event(url: str, name: str) -> None:
     assert result.events == 6 * QUICK.tokens
     assert all(error >= 0 for one in result.traces for error in one.chunk_errors_ms())
     assert all(after >= before for one in result.traces for before, after in pairwise(one.seen_ns))
+
+
+def test_stamps_that_late_events_share_are_told_as_a_cell_would() -> None:
+    token = {"id": "x", "choices": [{"delta": {"content": "x"}}]}
+    assert find_limit([Heard(0, [(10, token), (10, token)], 20, [4.0, 5.0])]) == (
+        "the client was the bottleneck: 50 % of the tokens were read late and at once (up to 5.00 ms); "
+        "fewer lanes or a less busy client"
+    )
+    assert find_limit([Heard(0, [(10, token), (20, token)], 20, [4.0, 5.0]), ValueError()]) is None
+    assert find_limit([Heard(0, [(10, token), (10, token)], 20)]) is None
 
 
 def test_a_client_that_cannot_run_says_why(url: str) -> None:

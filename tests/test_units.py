@@ -66,3 +66,8 @@ def test_parse_percent() -> None:
 
 def test_count() -> None:
     assert [units.count(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+
+
+def test_size() -> None:
+    sizes = [0, 999, 1000, 1_400_000, 123_456_789, 5_000_000_000_000]
+    assert [units.size(bytes_) for bytes_ in sizes] == ["0 B", "999 B", "1.00 kB", "1.40 MB", "123 MB", "5000 GB"]

@@ -9,11 +9,13 @@ import pytest
 
 from pytest_boobench.store import Store
 from tests.conftest import BenchFolder
-from tests.test_session import properties, query, scale_baselines
+from tests.test_session import LITERAL, properties, query, scale_baselines
 
 
 def test_workers_measure_and_the_controller_records(bench: BenchFolder) -> None:
-    bench.write_suite(grid={"prompt_tokens": [16, 24, 32], "output_tokens": [4], "concurrency": [1, 2]}, samples=4)
+    bench.write_suite(
+        grid={"prompt_tokens": [16, 24, 32], "output_tokens": [4], "concurrency": [1, 2]}, samples=5, **LITERAL
+    )
     first = bench.run_apart("-n", "2", "--boobench-save-baseline", "--junitxml=junit.xml")
     first.assert_outcomes(passed=6)
     first.stdout.fnmatch_lines(["6 cells saved as baseline main", "store: *store.db"])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pytest_boobench import suite
+from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import Project, find_project, hosts_option, read_inventory, show_path
-from pytest_boobench.errors import DocumentError
+from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.suite.cell import Suite
 from pytest_boobench.units import count
@@ -19,11 +23,41 @@ from pytest_boobench.units import count
 _NO_SUITES_IN = ("build", "dist", "node_modules", "venv")
 
 
-@click.command()
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file, read: its suite, or what is wrong with it."""
+
+    file: str
+    suite: Suite | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __str__(self) -> str:
+        if self.suite is None:
+            return "\n".join(map(str, self.problems))
+        return f"{self.file}: {self.suite.name}: {count(len(self.suite.cells), 'cell')}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "file": self.file,
+            "suite": self.suite.name if self.suite else None,
+            "cells": [f"{cell.host}::{cell.model}[{cell.id}]" for cell in self.suite.cells] if self.suite else [],
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench check", "every suite below here, and the hosts file"),
+        ("boobench check suites/chat.boobench.yaml", "one; exit code 1 where something is wrong"),
+        ("boobench check --json | jq -r '.files[].cells[]'", "the cells that pytest --boobench would run"),
+    )
+)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @hosts_option
-def command(paths: Sequence[Path], hosts_file: Path | None) -> int:
-    """Check suite files and the hosts file: every problem, with its line.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> int:
+    """Check suites and hosts file: every problem, with its line.
 
     PATHS are suite files and folders; by default all below the project's root.
     """
@@ -31,31 +65,30 @@ def command(paths: Sequence[Path], hosts_file: Path | None) -> int:
     files = [file for path in paths or (project.root,) for file in _find_suites(path, project.patterns)]
     if not files:
         raise click.UsageError(f"no suite there; expected files named {' or '.join(project.patterns)}")
-    problems: list[str] = []
-    inventory = _read_hosts(project, hosts_file, problems)
-    first: dict[str, Path] = {}
+    reports = list(_check(files, project, hosts_file))
+    if as_json:
+        click.echo(to_json({"files": [report.to_plain() for report in reports]}))
+    else:
+        click.echo("\n".join(map(str, reports)))
+    return 1 if any(report.problems for report in reports) else 0
+
+
+def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
+    """The hosts file where it is wrong, then each suite. With wrong hosts nothing is said of the names suites use."""
+    inventory: Inventory | None = None
+    try:
+        inventory = read_inventory(project, hosts_file)
+    except DocumentError as error:
+        yield FileReport(error.problems[0].file, problems=error.problems)
+    names = suite.SuiteNames()
     for file in files:
         try:
-            loaded = _read_suite(file, inventory, first)
+            yield FileReport(show_path(file), _read_suite(file, inventory, names))
         except DocumentError as error:
-            problems.append(str(error))
-            click.echo(str(error))
-        else:
-            click.echo(f"{show_path(file)}: {loaded.name}: {count(len(loaded.cells), 'cell')}")
-    return 1 if problems else 0
+            yield FileReport(show_path(file), problems=error.problems)
 
 
-def _read_hosts(project: Project, typed: Path | None, problems: list[str]) -> Inventory | None:
-    """None where the hosts file is wrong itself: then nothing can be said of the names that suites use."""
-    try:
-        return read_inventory(project, typed)
-    except DocumentError as error:
-        problems.append(str(error))
-        click.echo(str(error))
-        return None
-
-
-def _read_suite(file: Path, inventory: Inventory | None, first: dict[str, Path]) -> Suite:
+def _read_suite(file: Path, inventory: Inventory | None, names: suite.SuiteNames) -> Suite:
     display = show_path(file)
     loaded = suite.load(
         file,
@@ -63,10 +96,7 @@ def _read_suite(file: Path, inventory: Inventory | None, first: dict[str, Path])
         known_hosts=inventory.names if inventory else None,
         hosts_file=inventory.display if inventory else None,
     )
-    other = first.setdefault(loaded.name, file)
-    if other != file:
-        text = f"{loaded.name!r} is the name of {show_path(other)} too; the store needs two names"
-        raise suite.problem_at(file, display, "suite", text)
+    names.claim(loaded, display)
     return loaded
 
 

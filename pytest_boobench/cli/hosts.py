@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.project import find_project, hosts_option, read_inventory
 from pytest_boobench.cli.survey import HostReport, survey
 from pytest_boobench.errors import HostError
@@ -17,7 +18,13 @@ from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
 from pytest_boobench.units import count
 
 
-@click.command()
+@click.command(
+    epilog=show_examples(
+        ("boobench hosts", "all of them"),
+        ("boobench hosts rack-1", "one; exit code 1 where it is out of reach"),
+        ("boobench hosts --json | jq '.hosts[] | select(.use == \"quiet\") | .name'", ""),
+    )
+)
 @click.argument("names", nargs=-1, metavar="[HOST]...")
 @hosts_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

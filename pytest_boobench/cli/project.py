@@ -15,9 +15,7 @@ import click
 
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.inventory import Inventory
-
-HOSTS_FILE = "boobench.hosts.yaml"
-PATTERNS = ("*.boobench.yaml", "*.boobench.yml")
+from pytest_boobench.usual import HOSTS_FILE, SUITE_FILES
 
 _TOML_FILES = {"pytest.toml": ("pytest",), ".pytest.toml": ("pytest",)}
 _PYPROJECT = (("tool", "pytest"), ("tool", "pytest", "ini_options"))
@@ -39,11 +37,13 @@ class Project:
 
     root: Path
     ini: Mapping[str, Any]
+    configured: bool = False
+    """Whether it has a configuration of pytest."""
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """File patterns of bench suites."""
-        written = self.ini.get("boobench_files") or PATTERNS
+        written = self.ini.get("boobench_files") or SUITE_FILES
         return tuple(shlex.split(written) if isinstance(written, str) else written)
 
     @property
@@ -61,7 +61,7 @@ def find_project(start: Path) -> Project:
     for folder in (start, *start.parents):
         ini = _read_ini(folder)
         if ini is not None or (folder / HOSTS_FILE).is_file():
-            return Project(folder, ini or {})
+            return Project(folder, ini or {}, ini is not None)
     return Project(start, {})
 
 

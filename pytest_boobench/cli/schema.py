@@ -6,15 +6,21 @@ import json
 
 import click
 
-from pytest_boobench import suite
+from pytest_boobench import baseline_file, suite
+from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.hosts import inventory
 
-SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema}
+SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baseline_file.schema}
 
 
-@click.command()
+@click.command(
+    epilog=show_examples(
+        ("boobench schema > suite.schema.json", "for *.boobench.yaml, in an editor's yaml.schemas"),
+        ("boobench schema hosts > hosts.schema.json", "for boobench.hosts.yaml"),
+    )
+)
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def command(what: str) -> int:
-    """Print the JSON Schema of suite files, or of the hosts file."""
+    """Print the JSON Schema of suite files, of the hosts file, or of a baseline file."""
     click.echo(json.dumps(SCHEMAS[what](), indent=2, ensure_ascii=False))
     return 0

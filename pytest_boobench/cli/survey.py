@@ -11,11 +11,15 @@ from typing import Literal
 
 from pytest_boobench.errors import BoobenchError, MissingExtra
 from pytest_boobench.hosts import embedded
-from pytest_boobench.hosts.access import open_host
+from pytest_boobench.hosts.connection import open_host, require_direct
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
 from pytest_boobench.hosts.watching.choose import choose
+from pytest_boobench.servers.clients import Clients
 from pytest_boobench.servers.connect import KINDS, connect
 from pytest_boobench.servers.interface import Capabilities, Server
+from pytest_boobench.servers.llama_router import LlamaRouter
+from pytest_boobench.servers.llama_server import LlamaServer
+from pytest_boobench.servers.openai import OpenAIServer
 
 Use = Literal["quiet", "busy", "unknown"]
 
@@ -50,12 +54,32 @@ async def _look_at(host: Host) -> HostReport:
         return _describe_embedded(host)
     try:
         clients = open_host(host, host.base_url)
-        try:
-            return await _ask(host, await connect(host.name, host.base_url, clients, host.server))
-        finally:
-            await clients.close()
     except BoobenchError as error:
         return HostReport(name=host.name, url=host.base_url, kind=host.server, error=str(error))
+    try:
+        await require_direct(host)
+        return await _ask(host, await connect(host.name, host.base_url, clients, host.server))
+    except BoobenchError as error:
+        text = f"{error}{await _correct_kind(host, clients)}"
+        return HostReport(name=host.name, url=host.base_url, kind=host.server, error=text)
+    finally:
+        await clients.close()
+
+
+async def _correct_kind(host: Host, clients: Clients) -> str:
+    """Where the hosts file calls it another kind of server than it is: what it is; else empty."""
+    if host.server is None:
+        return ""
+    try:
+        kind = (await connect(host.name, host.base_url, clients, None)).kind
+    except BoobenchError:
+        return ""
+    same = {kind, host.server} <= {LlamaServer.kind, LlamaRouter.kind}
+    return (
+        ""
+        if same or kind in (host.server, OpenAIServer.kind)
+        else f"; it answers as {kind}: mend server in the hosts file"
+    )
 
 
 async def _ask(host: Host, server: Server) -> HostReport:

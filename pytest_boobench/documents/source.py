@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,20 +12,29 @@ import yaml
 from pytest_boobench.documents.core import CoreLoader
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.tree import MAX_DEPTH, Tree, line_of
+from pytest_boobench.documents.tree import MAX_DEPTH, MAX_VALUES, Tree, line_of
 
 MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one file may hold."""
+
+    max_bytes: int = MAX_BYTES
+    max_values: int = MAX_VALUES
+
 
 _NOT_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML's character set leaves out."""
 
 
-def read(path: Path, problems: Problems) -> Node:
+def read(path: Path, problems: Problems, limits: Limits = Limits()) -> Node:
     """The one document of a YAML file; problems with single values are noted, and their values are blank.
 
     Raises DocumentError where the file as a whole cannot be read.
     """
-    text = _decode(_read_bytes(path, problems), problems)
+    text = _decode(_read_bytes(path, problems, limits.max_bytes), problems)
     try:
         _survey(text, problems)
         raw = yaml.compose(text, Loader=CoreLoader)
@@ -32,17 +42,17 @@ def read(path: Path, problems: Problems) -> Node:
         _explain(error, text, problems)
     if raw is None or (isinstance(raw, yaml.ScalarNode) and not raw.value):
         problems.stop(1, "the file is empty")
-    return Tree(problems).grow(raw, "", line_of(raw))
+    return Tree(problems, limits.max_values).grow(raw, "", line_of(raw))
 
 
-def _read_bytes(path: Path, problems: Problems) -> bytes:
+def _read_bytes(path: Path, problems: Problems, most: int) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(most + 1)
     except OSError as error:
         problems.stop(1, f"cannot be read: {(error.strerror or type(error).__name__).lower()}")
-    if len(content) > MAX_BYTES:
-        problems.stop(1, f"the file is larger than {MAX_BYTES:,} bytes; split it up")
+    if len(content) > most:
+        problems.stop(1, f"the file is larger than {most:,} bytes; split it up")
     return content
 
 

@@ -119,6 +119,8 @@ class Row:
 
 
 R = TypeVar("R", bound=Row)
+_ENTRIES: dict[type[Row], Mapping[str, Entry]] = {}
+"""What `Table.entries` found: a file may have thousands of rows of one kind."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,8 +132,10 @@ class Table(Generic[R]):
     @property
     def entries(self) -> Mapping[str, Entry]:
         """Key -> entry, in the order of the row's fields."""
-        hints = typing.get_type_hints(self.row, include_extras=True)
-        return {key: hint.__metadata__[0] for key, hint in hints.items() if key != "node"}
+        if self.row not in _ENTRIES:
+            hints = typing.get_type_hints(self.row, include_extras=True)
+            _ENTRIES[self.row] = {key: hint.__metadata__[0] for key, hint in hints.items() if key != "node"}
+        return _ENTRIES[self.row]
 
     @property
     def required(self) -> list[str]:

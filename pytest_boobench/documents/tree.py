@@ -27,8 +27,9 @@ def line_of(raw: yaml.Node) -> int:
 class Tree:
     """Grows the Nodes of one file; what is wrong on the way goes to its problems."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, max_values: int = MAX_VALUES) -> None:
         self._problems = problems
+        self._max_values = max_values
         self._values = 0
 
     def grow(self, raw: yaml.Node, path: str, line: int, depth: int = 0) -> Node:
@@ -87,8 +88,8 @@ class Tree:
 
     def _count(self, line: int, depth: int) -> None:
         self._values += 1
-        if self._values > MAX_VALUES:
-            self._problems.stop(line, f"more than {MAX_VALUES:,} values once aliases are followed")
+        if self._values > self._max_values:
+            self._problems.stop(line, f"more than {self._max_values:,} values once aliases are followed")
         if depth > MAX_DEPTH:
             self._problems.stop(line, f"lists and mappings more than {MAX_DEPTH} deep")
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -15,16 +12,30 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.hosts import embedded
+from pytest_boobench.hosts.connection import Connection, MakeServer, make_none, open_connection
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.quiet import Manners, require_quiet
-from pytest_boobench.hosts.watching.choose import choose
-from pytest_boobench.hosts.watching.interface import RUN_HEADER, Watcher
-from pytest_boobench.servers.clients import Clients, open_clients
-from pytest_boobench.servers.connect import connect
+from pytest_boobench.hosts.watching.interface import Watcher
 from pytest_boobench.servers.interface import Server
+from pytest_boobench.usual import PACKAGE
 
 _POLL_S = 0.05
+_ENDING_S = 2.0
+"""How long a server may go on with a request of ours that broke off, before it is taken for somebody else's."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """A hold on a lock of this process, given back once; two hosts of one process may share the lock."""
+
+    lock: FileLock
+    held: bool = True
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+        if self.held:
+            self.held = False
+            self.lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,56 +45,31 @@ class Grant:
     host: str
     server: Server
     purpose: str
-    lock: FileLock
+    lock: Hold
     watcher: Callable[[str], Watcher]
     """Model -> who watches the host for foreign requests while that model is measured."""
     takeover: bool = False
     """Whether it was taken without asking whether others use the host."""
+    local: bool = False
+    """Whether the host is this machine."""
 
     def release(self) -> None:
         """Let the next one in."""
-        self.lock.release(force=True)
-
-
-@dataclass(slots=True)
-class _Connection:
-    server: Server
-    clients: Clients
-    process: embedded.EmbeddedServer | None = None
-    ready_before: Sequence[str] | None = None
-    """The models that were loaded when we came; None where none of them is to be loaded again."""
-    known: bool = False
-    """Whether a cell ran on it before."""
-    watchers: dict[str, Watcher] = field(default_factory=dict)
-
-    def watcher(self, model: str) -> Watcher:
-        """One for each model, kept: it may hold a stream open from its first look on."""
-        if model not in self.watchers:
-            self.watchers[model] = choose(self.server, model)
-        return self.watchers[model]
-
-    def usable(self) -> bool:
-        return self.process is None or self.process.alive()
-
-    async def close(self) -> None:
-        for watcher in self.watchers.values():
-            await watcher.close()
-        if self.ready_before is not None:
-            with contextlib.suppress(HostError):  # a host that died has nothing to bring back
-                await self.server.restore(self.ready_before)
-        await self.clients.close()
-        if self.process is not None:
-            self.process.stop()
+        self.lock.release()
 
 
 class Hosts:
     """The hosts of one measuring process: connects on first use, starts the embedded ones, ends what it started."""
 
-    def __init__(self, inventory: Inventory, run_uid: str, manners: Manners | None = None) -> None:
+    def __init__(
+        self, inventory: Inventory, run_uid: str, manners: Manners | None = None, make: MakeServer = make_none
+    ) -> None:
         self._inventory = inventory
         self._run_uid = run_uid
         self._manners = manners or Manners()
-        self._connections: dict[str, _Connection] = {}
+        self._make = make
+        self._connections: dict[str, Connection] = {}
+        self._locks: dict[str, FileLock] = {}
 
     async def __aenter__(self) -> Hosts:
         return self
@@ -96,17 +82,17 @@ class Hosts:
     async def grant(self, name: str, purpose: str) -> Grant:
         """Wait until no other process of ours uses the host, then connect. HostError where it is dead or unknown."""
         host = self._inventory.get(name)
-        lock = FileLock(_lock_path(host))
-        await _acquire(lock)
+        hold = await self._hold(host)
         try:
-            connection = await self._connect(host)
+            connection = await self._connect(host, hold.lock)
             if not await connection.server.alive():
                 raise HostError(f"{name}: no answer from {connection.server.url}; is the server running?")
             takeover = await self._require_quiet(host, connection)
+            await connection.begin_use()
         except BaseException:
-            lock.release()
+            hold.release()
             raise
-        return Grant(name, connection.server, purpose, lock, connection.watcher, takeover)
+        return Grant(name, connection.server, purpose, hold, connection.watch, takeover, host.local)
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
@@ -114,47 +100,39 @@ class Hosts:
             _, connection = self._connections.popitem()
             await connection.close()
 
-    async def _connect(self, host: Host) -> _Connection:
+    async def _hold(self, host: Host) -> Hold:
+        """One lock for each server, so that the two hosts of a duet may be one machine's embedded ones."""
+        if host.exclusive not in self._locks:
+            self._locks[host.exclusive] = FileLock(_find_folder() / host.lock_name)
+        lock = self._locks[host.exclusive]
+        await _acquire(lock)
+        return Hold(lock)
+
+    async def _connect(self, host: Host, lock: FileLock) -> Connection:
         known = self._connections.get(host.name)
         if known is not None and known.usable():
             return known
         if known is not None:
             await self._connections.pop(host.name).close()
-        process = embedded.start(host.embedded) if host.embedded else None
-        url = process.url if process is not None else host.base_url
-        clients = open_host(host, url, self._run_uid)
-        try:
-            server = await connect(host.name, url, clients, host.server)
-        except BaseException:
-            await clients.close()
-            if process is not None:
-                process.stop()
-            raise
-        self._connections[host.name] = _Connection(server, clients, process)
+        self._connections[host.name] = await open_connection(host, self._run_uid, lock, self._make)
         return self._connections[host.name]
 
-    async def _require_quiet(self, host: Host, connection: _Connection) -> bool:
+    async def _require_quiet(self, host: Host, connection: Connection) -> bool:
         """HostError where others use it; whether it was taken over. What is ours alone is not asked."""
-        first, connection.known = not connection.known, True
-        ready = await connection.server.ready_models()
-        if first and host.restore:
-            connection.ready_before = ready
         if host.embedded is not None or host.shared is False:
             return False
-        model = next(iter(ready or await connection.server.models()), "")
-        quiet_s = self._manners.quiet_s if first else 0.0
-        await require_quiet(host.name, connection.watcher(model).look, self._manners, quiet_s=quiet_s)
+        look, first = connection.watcher.look, not connection.used
+        if first:
+            server = connection.server
+            connection.watch(next(iter(await server.ready_models() or await server.models()), ""))
+        await require_quiet(
+            host.name,
+            look,
+            self._manners,
+            quiet_s=self._manners.quiet_s if first else 0.0,
+            grace_s=0.0 if first else _ENDING_S,
+        )
         return self._manners.takeover
-
-
-def open_host(host: Host, url: str, run_uid: str | None = None) -> Clients:
-    """Clients that carry the host's key, and the run's name where there is a run. HostError for a missing key."""
-    headers = {"User-Agent": f"pytest-boobench/{version('pytest-boobench')}"}
-    if run_uid is not None:
-        headers[RUN_HEADER] = run_uid
-    if (key := host.require_key()) is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    return open_clients(url, headers, verify=host.require_verify(), proxies_from_env=host.proxy)
 
 
 async def _acquire(lock: FileLock) -> None:
@@ -168,7 +146,8 @@ async def _acquire(lock: FileLock) -> None:
             return
 
 
-def _lock_path(host: Host) -> Path:
-    folder = platformdirs.user_cache_path("pytest-boobench") / "locks"
+def _find_folder() -> Path:
+    """Of the machine's locks, made where it is missing."""
+    folder = platformdirs.user_cache_path(PACKAGE) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(host.exclusive.encode()).hexdigest()[:32]}.lock"
+    return folder

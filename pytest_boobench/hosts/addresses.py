@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,23 @@ def find_key(name: str | None, env: Mapping[str, str]) -> Secret | None:
     """The key in an environment variable, blanks around it taken off; None where there is none."""
     key = env.get(name, "").strip() if name else ""
     return Secret(key) if key else None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's server is on this machine."""
+    name = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def merge_loopback(url: str) -> str:
+    """A URL by which two are equal, whichever name of this machine's loopback they have."""
+    if not is_loopback(url):
+        return url
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1").geturl()
 
 
 def base_url() -> Single[str]:

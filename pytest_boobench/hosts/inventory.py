@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,15 @@ from pytest_boobench.documents.scalars import choice, flag, whole
 from pytest_boobench.documents.source import read
 from pytest_boobench.documents.tables import Entry, Named, Row, Table
 from pytest_boobench.errors import HostError
-from pytest_boobench.hosts.addresses import CaFile, Secret, base_url, find_key, variable
+from pytest_boobench.hosts.addresses import (
+    CaFile,
+    Secret,
+    base_url,
+    find_key,
+    is_loopback,
+    merge_loopback,
+    variable,
+)
 from pytest_boobench.hosts.embedded.model import EmbeddedSettings, find_problems
 from pytest_boobench.suite.names import node_name
 
@@ -89,7 +98,26 @@ class Host:
     @property
     def exclusive(self) -> str:
         """What one cell at a time may use and two names may share: the server's address; for embedded ones, the CPU."""
-        return self.base_url if self.embedded is None else EMBEDDED
+        return merge_loopback(self.base_url) if self.embedded is None else EMBEDDED
+
+    @property
+    def lock_name(self) -> str:
+        """The same as the name of a file: of the lock that all sessions on this machine take."""
+        return f"{hashlib.sha256(self.exclusive.encode()).hexdigest()[:32]}.lock"
+
+    def exclusive_among_machines(self, machine: str | None) -> str | None:
+        """The same where several machines are meant, by the name of this one: loopback is another server on each.
+
+        None for what we start ourselves, which no other machine can reach.
+        """
+        if self.embedded is not None:
+            return None
+        return f"{self.exclusive} on {machine}" if self.local else self.exclusive
+
+    @property
+    def local(self) -> bool:
+        """Whether its server runs on this machine: one that we start, or one behind a loopback address."""
+        return self.embedded is not None or is_loopback(self.base_url)
 
     def require_key(self) -> str | None:
         """The API key, None where the host needs none; HostError where the environment does not have it."""

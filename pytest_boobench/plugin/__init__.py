@@ -7,13 +7,21 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``collect``     suite file -> test items
 - ``order``       which cell comes when on a host
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
+- ``judging``     what a cell is judged by, and what its verdicts mean for its item
+- ``second_pass``   doubtful cells again, when all others of their host are through
 - ``readiness``   what the hosts have loaded, asked before the first cell
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
+- ``outputs``     the files that a session leaves
+- ``page``        the HTML page of the session's cells
+- ``benchmark``   the bridge to pytest-benchmark
 - ``progress``    how a cell comes along, told by the measuring side
 - ``live``        the same, shown by the reporting side: line, JSON lines, hook
-- ``spool``       where cells go when the store fails
+- ``storing``     the session's way into the store
+- ``spool``       where cells go when the store fails, and back
+- ``baseline_file``   the baseline as a file, where the session has one
 - ``leases``      which session has which host, in a store that machines share
 - ``surroundings``   who runs this: git, CI, user, machine
+- ``garbage``     keeps Python's collector off what was imported
 - ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
 - ``scheduler``, ``batches``, ``auto``   one host, one worker; and how many workers that makes
 """
@@ -50,9 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Everything else is behind the flag."""
     config.addinivalue_line("markers", "boobench(cell): a cell of a bench suite; set by the plugin, select with -m")
     if config.getoption("boobench"):
-        from pytest_boobench.plugin import activate
+        from pytest_boobench.plugin import garbage
 
-        activate.activate(config)
+        with garbage.set_aside():
+            from pytest_boobench.plugin import activate
+
+            activate.activate(config)
+        config.pluginmanager.register(garbage.LateImports(), "boobench-garbage")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -78,7 +90,7 @@ def boobench_host_access(request: pytest.FixtureRequest, boobench_cell: Cell) ->
     """Leave to use the cell's host while the cell runs. Override it in a conftest to grant or refuse your own way."""
     from pytest_boobench.plugin.bench import Bench
 
-    with Bench.of(request.config).access(request.node, boobench_cell) as grant:
+    with Bench.of(request.config).access(request.node, boobench_cell, boobench_cell.host) as grant:
         yield grant
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin import options
-from pytest_boobench.plugin.bench import Bench
+from pytest_boobench.plugin import benchmark, options
+from pytest_boobench.plugin.bench import Bench, Place
 from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.inventory import read_inventory
 from pytest_boobench.plugin.order import know_nothing
 from pytest_boobench.plugin.readiness import ask_hosts
+from pytest_boobench.plugin.second_pass import ScheduledPass, SecondPass
 
 
 def activate(config: pytest.Config) -> None:
@@ -21,6 +22,8 @@ def activate(config: pytest.Config) -> None:
     settings = options.resolve(config)
     try:
         inventory = read_inventory(config, settings)
+        if settings.duet is not None:
+            inventory.get(settings.duet)
     except BoobenchError as error:
         raise pytest.UsageError(str(error)) from error
     worker: dict[str, object] | None = getattr(config, "workerinput", None)
@@ -28,23 +31,30 @@ def activate(config: pytest.Config) -> None:
     # Workers must collect in one order, so none of them asks the hosts.
     ready = ask_hosts(inventory) if worker is None else know_nothing
     manager.register(Collection(config, settings, inventory, ready), "boobench-collection")
+    benchmark.register(config)
     if worker is None:
         _report_here(config, settings, inventory)
     else:
-        manager.register(Bench.of_worker(config, settings, inventory, worker), "boobench-bench")
+        bench = Bench(config, settings, inventory, Place.of_worker(worker))
+        manager.register(bench, "boobench-bench")
+        manager.register(ScheduledPass(bench), "boobench-second-pass")
 
 
 def _report_here(config: pytest.Config, settings: options.Settings, inventory: Inventory) -> None:
     """The reporting side: store, reports, leases, and what xdist's controller hands out."""
     from pytest_boobench.plugin import live
     from pytest_boobench.plugin.leases import Leases
+    from pytest_boobench.plugin.outputs import Outputs
     from pytest_boobench.plugin.recorder import Recorder
 
     manager = config.pluginmanager
     live.register(config, settings)
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
-    manager.register(Bench.reporting_here(config, settings, inventory, recorder), "boobench-bench")
+    manager.register(Outputs(config, settings, recorder), "boobench-outputs")
+    bench = Bench(config, settings, inventory, Place.reporting(recorder))
+    manager.register(bench, "boobench-bench")
+    manager.register(SecondPass(bench, lambda host: inventory.get(host).exclusive), "boobench-second-pass")
     leases = None
     if settings.store_url is not None:  # the usual store is nobody else's: there the lock on the machine will do
         leases = Leases(recorder, inventory, wait_s=settings.wait_s)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.plugin.order import Place, Ready, order, read_node_id
 
 Batch = Sequence[int]
@@ -13,20 +12,26 @@ Batch = Sequence[int]
 
 
 def plan(
-    node_ids: Sequence[str], dist: str, *, hosts: Mapping[str, Host], patterns: Sequence[str], ready: Ready
+    node_ids: Sequence[str],
+    dist: str,
+    *,
+    server_of: Callable[[str], str | None],
+    patterns: Sequence[str],
+    ready: Ready,
 ) -> list[Batch]:
     """The batches, in the order to begin them: servers with the most cells first, then everybody else's items.
 
-    Those are grouped as xdist's mode ``dist`` would do it. ``ready`` is asked once, for the hosts that have cells.
+    ``server_of`` tells what of a host no two cells may use at once, None for a host that is none. Other items are
+    grouped as xdist's mode ``dist`` would do it. ``ready`` is asked once, for the hosts that have cells.
     """
     servers: dict[str, list[int]] = defaultdict(list)
     others: dict[str, list[int]] = defaultdict(list)
     places: dict[int, Place] = {}
     for index, node_id in enumerate(node_ids):
         place = read_node_id(node_id, patterns)
-        if place is not None and place.host in hosts:
+        if place is not None and (server := server_of(place.host)) is not None:
             places[index] = place
-            servers[hosts[place.host].exclusive].append(index)
+            servers[server].append(index)
         else:
             others[_scope(node_id, index, dist)].append(index)
     loaded = ready({place.host for place in places.values()}) if places else {}

@@ -6,24 +6,28 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_boobench.errors import BoobenchError
+from pytest_boobench.facts import ClientFacts
 from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.plugin.collect import cell_of
+from pytest_boobench.plugin.judging import Doubt, Judging
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.progress import Teller
+from pytest_boobench.plugin.progress import Teller, put_off
 from pytest_boobench.record import Baseline, CellRecord, Verdict, baseline_from_plain, identify, to_plain
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
-from pytest_boobench.reports.sentences import failure_text
 from pytest_boobench.suite.cell import Cell
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
+    from pytest_boobench.hosts.inventory import Host
     from pytest_boobench.plugin.recorder import Recorder
+    from pytest_boobench.servers.clients import Clients
+    from pytest_boobench.servers.interface import Server
 
 _BENCH = pytest.StashKey["Bench"]()
 _RECORD = pytest.StashKey[CellRecord]()
@@ -32,25 +36,52 @@ PURPOSE = "bench"
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a bench stands: alone in the process that also reports, or in one of several workers."""
+
+    run_uid: str
+    worker: str
+    client: ClientFacts
+    baselines: Callable[[], Mapping[str, Baseline]]
+    puts_off: bool = True
+    """Whether a doubtful cell can run again later; else its further blocks follow at once, after the wait."""
+
+    @classmethod
+    def reporting(cls, recorder: Recorder) -> Place:
+        """In the process that also reports: baselines come from the store."""
+        return cls(recorder.session_uid, "main", recorder.client, recorder.baselines)
+
+    @classmethod
+    def of_worker(cls, workerinput: Mapping[str, Any]) -> Place:
+        """In a worker: what it needs to know came with it from the controller."""
+        plain: Mapping[str, Any] = workerinput["boobench_baselines"]
+        return cls(
+            workerinput["boobench_session"],
+            workerinput["workerid"],
+            ClientFacts(**workerinput["boobench_client"]),
+            lambda: {key: baseline_from_plain(baseline) for key, baseline in plain.items()},
+            workerinput["boobench_puts_off"],
+        )
+
+
 class Bench:
     """One process's measuring: an event loop and the hosts, both made at the first cell and ended with the session."""
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        settings: Settings,
-        inventory: Inventory,
-        *,
-        run_uid: str,
-        worker: str,
-        baselines: Callable[[], Mapping[str, Baseline]],
-    ) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory, place: Place) -> None:
         self._config = config
         self._settings = settings
         self._inventory = inventory
-        self._run_uid = run_uid
-        self._worker = worker
-        self._baselines = cache(baselines)
+        self._run_uid = place.run_uid
+        self._worker = place.worker
+        self._client = place.client
+        self._puts_off = place.puts_off
+        self._judging = Judging(config, settings.rules, place.baselines)
+        self._began_s = time.monotonic()
+        self._doubts: dict[str, Doubt] = {}
+        """Node id -> why the item is to run again."""
+        self._resumed: Doubt | None = None
+        """Of the item that runs now."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
         config.stash[_BENCH] = self
@@ -60,33 +91,17 @@ class Bench:
         """The process's bench."""
         return config.stash[_BENCH]
 
-    @classmethod
-    def reporting_here(
-        cls, config: pytest.Config, settings: Settings, inventory: Inventory, recorder: Recorder
-    ) -> Bench:
-        """Measuring in the process that also reports: baselines come from the store."""
-        return cls(
-            config, settings, inventory, run_uid=recorder.session_uid, worker="main", baselines=recorder.baselines
-        )
-
-    @classmethod
-    def of_worker(
-        cls, config: pytest.Config, settings: Settings, inventory: Inventory, workerinput: Mapping[str, Any]
-    ) -> Bench:
-        """Measuring in a worker: what it needs to know came with it from the controller."""
-        plain: Mapping[str, Any] = workerinput["boobench_baselines"]
-        return cls(
-            config,
-            settings,
-            inventory,
-            run_uid=workerinput["boobench_session"],
-            worker=workerinput["workerid"],
-            baselines=lambda: {key: baseline_from_plain(baseline) for key, baseline in plain.items()},
-        )
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Take up an item that was put off: forget what its last run left on it, and let enough time pass since."""
+        self._resumed = self._doubts.pop(item.nodeid, None)
+        if self._resumed is not None:
+            item.user_properties.clear()
+            self._wait(self._resumed)
 
     @contextmanager
-    def access(self, item: pytest.Item, cell: Cell) -> Iterator[Grant]:
-        """A grant for the cell's host, from whoever answers the hook first; a refusal fails the item's set-up."""
+    def access(self, item: pytest.Item, cell: Cell, host: str) -> Iterator[Grant]:
+        """A grant for a host of the cell, from whoever answers the hook first; a refusal fails the item's set-up."""
         __tracebackhide__ = True
         started_at = time.time()
         grant: Grant | None = None
@@ -94,12 +109,16 @@ class Bench:
         self._teller(item, cell).tell("waiting")
         try:
             grant = self._config.hook.pytest_boobench_acquire_host_access(
-                config=self._config, host=cell.host, purpose=PURPOSE
+                config=self._config, host=host, purpose=PURPOSE
             )
         except BoobenchError as error:
             refusal = str(error)
         if grant is None:  # failed outside of the except clause, or the report would show both exceptions
-            self._keep(item, identify(cell, item.nodeid, started_at=started_at, worker=self._worker, error=refusal))
+            if self._resumed is not None:
+                record = replace(self._resumed.record, error=refusal)
+            else:
+                record = identify(cell, item.nodeid, started_at=started_at, worker=self._worker, error=refusal)
+            self._keep(item, record)
             pytest.fail(refusal, pytrace=False)
         try:
             yield grant
@@ -115,25 +134,59 @@ class Bench:
         if self._hosts is None:
             asked = self._settings
             manners = Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover)
-            self._hosts = Hosts(self._inventory, self._run_uid, manners)
+            self._hosts = Hosts(self._inventory, self._run_uid, manners, self._make_server)
         return self._run(self._hosts.grant(host, purpose))
+
+    def _make_server(self, host: Host, clients: Clients) -> Server | None:
+        made: Server | None = self._config.hook.pytest_boobench_make_server(
+            config=self._config, host=host, clients=clients
+        )
+        return made
 
     def measure(self, item: pytest.Item, cell: Cell, grant: Grant) -> CellRecord:
         """Measure, and keep the record for the report whatever came of it; an error fails the item's set-up."""
         __tracebackhide__ = True
-        from pytest_boobench import walk
-
-        teller = self._teller(item, cell)
-        teller.tell("loading")
-        record: CellRecord = self._run(
-            walk.run_cell(
-                cell, grant, node_id=item.nodeid, run_uid=self._run_uid, worker=self._worker, observe=teller.observe
-            )
-        )
+        if self._settings.duet is None:
+            record = self._measure(item, cell, grant, None)
+        else:
+            self._require_another(cell, self._settings.duet)
+            with self.access(item, cell, self._settings.duet) as reference:
+                record = self._measure(item, cell, grant, reference)
         self._keep(item, record)
         if record.error is not None:
             pytest.fail(record.error, pytrace=False)
         return record
+
+    def _measure(self, item: pytest.Item, cell: Cell, grant: Grant, reference: Grant | None) -> CellRecord:
+        self._teller(item, cell).tell("loading")
+        record = self._run(self._block_of(item, cell, grant, reference))
+        while not self._puts_off and record.error is None and (doubt := self._doubt(cell, record)):
+            self._resumed = doubt
+            self._wait(doubt)
+            record = self._run(self._block_of(item, cell, grant, reference))
+        return record
+
+    def _require_another(self, cell: Cell, reference: str) -> None:
+        host, other = self._inventory.get(cell.host), self._inventory.get(reference)
+        if host == other or (host.embedded is None and host.base_url == other.base_url):
+            pytest.skip(f"{cell.host} is the reference of this duet, it cannot be compared with itself")
+
+    def _block_of(
+        self, item: pytest.Item, cell: Cell, grant: Grant, reference: Grant | None
+    ) -> Coroutine[Any, Any, CellRecord]:
+        """The cell's first block, or one more where the ones before left doubt; pairs in a duet."""
+        from pytest_boobench import walk
+        from pytest_boobench.blocks.warm import Session
+
+        session = Session(
+            run_uid=self._run_uid, worker=self._worker, client=self._client, observe=self._teller(item, cell).observe
+        )
+        if (doubt := self._resumed) is not None:
+            return walk.extend_cell(cell, grant, session, doubt.record, doubt.why)
+        if reference is not None:
+            rules = self._settings.rules
+            return walk.run_duet(cell, grant, reference, session, node_id=item.nodeid, rules=rules)
+        return walk.run_cell(cell, grant, session, node_id=item.nodeid)
 
     def _teller(self, item: pytest.Item, cell: Cell) -> Teller:
         return Teller(item, cell, run=self._run_uid, worker=self._worker)
@@ -143,22 +196,38 @@ class Bench:
         item.user_properties.extend(properties_of_record(record))
 
     def judge(self, item: pytest.Item, cell: Cell, record: CellRecord) -> None:
-        """Judge, keep the verdicts for the report, and fail the item where it failed."""
+        """Judge, keep the verdicts for the report, and fail or skip the item; or put it off where there is doubt."""
         __tracebackhide__ = True
-        from pytest_boobench import walk
-
-        baseline = self._baselines().get(record.cell_key)
-        rules = self._settings.rules
-        verdicts = walk.judge_cell(cell, record, baseline, rules)
+        if self._puts_off and (doubt := self._doubt(cell, record)):
+            self._doubts[item.nodeid] = doubt
+            self._teller(item, cell).tell("in doubt")
+            return
+        verdicts = self._judging.judge(cell, record)
         item.stash[_VERDICTS] = verdicts
         item.user_properties.extend(properties_of_verdicts(verdicts))
-        fail_disturbed = (cell.plan.disturbed or rules.disturbed) == "fail"
-        if text := failure_text(
-            record, verdicts, baseline, max_failed=cell.plan.max_failed, fail_disturbed=fail_disturbed
-        ):
+        if text := self._judging.failure_text(cell, record, verdicts):
             pytest.fail(text, pytrace=False)
+        if text := self._judging.skip_text(verdicts):
+            pytest.skip(text)
 
-    @pytest.hookimpl(wrapper=True)
+    def is_in_doubt(self, item: pytest.Item) -> bool:
+        """Whether the item has run and is to run again before it has an outcome."""
+        return item.nodeid in self._doubts
+
+    def _doubt(self, cell: Cell, record: CellRecord) -> Doubt | None:
+        """The doubt that another block may settle; None where there is none, or no time for it by what
+        ``--boobench-max-time`` allows."""
+        most, now_s = self._settings.max_time_s, time.monotonic()
+        if most is not None and now_s - self._began_s + self._settings.block_gap_s >= most:
+            return None
+        doubts = self._judging.find_doubts(cell, record)
+        return Doubt(record, f"{', '.join(doubts)} in doubt", now_s) if doubts else None
+
+    def _wait(self, doubt: Doubt) -> None:
+        """Blocks close in time resemble each other: let enough of it pass since the last one."""
+        time.sleep(max(0.0, doubt.ended_s + self._settings.block_gap_s - time.monotonic()))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -168,6 +237,11 @@ class Bench:
             report.boobench = {"record": to_plain(record)}  # type: ignore[attr-defined]
         elif call.when == "call" and (verdicts := item.stash.get(_VERDICTS, None)) is not None:
             report.boobench = {"verdicts": [asdict(verdict) for verdict in verdicts]}  # type: ignore[attr-defined]
+            if report.skipped and (cell := cell_of(item)) is not None and isinstance(report.longrepr, tuple):
+                # an undecided cell is skipped where it stands in its suite, and not in this file
+                report.longrepr = (str(item.path), cell.line, report.longrepr[2])
+        if (doubt := self._doubts.get(item.nodeid)) is not None and call.when != "setup" and not report.failed:
+            put_off(report, doubt.why if call.when == "call" else "")
         return report
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import types
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
@@ -35,11 +36,12 @@ class Collection:
     def __init__(
         self, config: pytest.Config, settings: Settings, inventory: Inventory, ready: Ready = know_nothing
     ) -> None:
+        self._config = config
         self._root = config.rootpath
         self._ready = ready
         self._settings = settings
         self._inventory = inventory
-        self._files: dict[str, Path] = {}
+        self._names = suite.SuiteNames()
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """A file whose name fits one of the patterns is a suite."""
@@ -59,11 +61,8 @@ class Collection:
             hosts_file=self._inventory.display,
             max_cells=self._settings.max_cells,
         )
-        first = self._files.setdefault(loaded.name, path)
-        if first != path:
-            text = f"{loaded.name!r} is the name of {os.path.relpath(first, self._root)} too; the store needs two names"
-            raise suite.problem_at(path, display, "suite", text)
-        return loaded
+        self._names.claim(loaded, display)
+        return modify(self._config, loaded, display)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Cells report the line of the suite file that they come from."""
@@ -117,6 +116,27 @@ def put_in_order(items: list[pytest.Item], loaded: Loaded) -> None:
     slots = [slot for slot, _, _ in found]
     for slot, index in zip(slots, order([locate(cell) for _, _, cell in found], loaded), strict=True):
         items[slot] = found[index][1]
+
+
+def modify(config: pytest.Config, loaded: Suite, display: str) -> Suite:
+    """What the hooks make of a suite; CollectError where that cannot be collected."""
+    changed: Suite = config.hook.pytest_boobench_modify_suite(config=config, suite=loaded) or loaded
+    cells = list(changed.cells)
+    config.hook.pytest_boobench_modify_cells(config=config, suite=changed, cells=cells)
+    names = [(cell.host, cell.model, cell.id) for cell in cells]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        host, model, cell_id = twice
+        raise pytest.Collector.CollectError(
+            f"{display}: pytest_boobench_modify_cells: two cells {host}::{model}[{cell_id}], "
+            "expected names of their own"
+        )
+    groups = [key for key, _ in groupby(cells, key=lambda cell: (cell.host, cell.model))]
+    if len(set(groups)) < len(groups):
+        raise pytest.Collector.CollectError(
+            f"{display}: pytest_boobench_modify_cells: the cells of a host and model must stay together"
+        )
+    return replace(changed, cells=tuple(cells))
 
 
 def build_module(loaded: Suite) -> types.ModuleType:

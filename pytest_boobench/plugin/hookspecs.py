@@ -7,14 +7,69 @@ conftest or that of a folder given as an argument.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant
+    from pytest_boobench.hosts.inventory import Host
     from pytest_boobench.plugin.progress import Progress
-    from pytest_boobench.record import CellRecord, Verdict
+    from pytest_boobench.record import Baseline, CellRecord, Verdict
+    from pytest_boobench.reports.rows import Row
+    from pytest_boobench.servers.clients import Clients
+    from pytest_boobench.servers.interface import Server
+    from pytest_boobench.suite.cell import Cell, Suite
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_boobench_modify_suite(config: pytest.Config, suite: Suite) -> Suite | None:
+    """Answer with another suite in place of one that was read, or None to leave it; its name must stay.
+
+    Called in every process that collects: with pytest-xdist all of them must come to the same cells.
+    """
+
+
+@pytest.hookspec
+def pytest_boobench_modify_cells(config: pytest.Config, suite: Suite, cells: list[Cell]) -> None:
+    """Add, take away, replace or reorder a suite's cells, in place. Called after `pytest_boobench_modify_suite`, as
+    that in every process; the cells of a host and model must stay together, and have names of their own."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_boobench_make_server(config: pytest.Config, host: Host, clients: Clients) -> Server | None:
+    """Answer with what speaks to a host's server, of a kind that is not built in; None lets the plugin find out.
+
+    Called once for each host in the process that measures, before anything is asked of it.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_boobench_select_baseline(
+    config: pytest.Config, cell: Cell, record: CellRecord, baseline: Baseline | None
+) -> Baseline | None:
+    """Answer with the baseline to judge a cell by; None leaves it at the one that the store has under the name asked
+    for. Called where the cell is measured, maybe more than once for a cell."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_boobench_judge(
+    config: pytest.Config, cell: Cell, record: CellRecord, baseline: Baseline | None, verdicts: Sequence[Verdict]
+) -> Sequence[Verdict] | None:
+    """Answer with other verdicts than the gate's; None leaves them. Called where the cell is measured, once for each
+    cell that could be measured, after its last block."""
+
+
+@pytest.hookspec
+def pytest_boobench_run_metadata(config: pytest.Config, suite: str, host: str, metadata: dict[str, Any]) -> None:
+    """Add facts of your own to a run, plain JSON: driver, power limit, temperature. They are stored with it and stand
+    in the reports. Called in the reporting process when the run's first cell came in."""
+
+
+@pytest.hookspec
+def pytest_boobench_report_section(config: pytest.Config, rows: Sequence[Row]) -> tuple[str, str] | None:
+    """Answer with (title, plain text) to have a section of your own after the tables, in the terminal and in every
+    report for people. Called in the reporting process at the end."""
 
 
 @pytest.hookspec(firstresult=True)

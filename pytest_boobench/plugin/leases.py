@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import threading
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 
 from pytest_boobench.errors import HostError, StoreError
-from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.inventory import Inventory
 
 if TYPE_CHECKING:
     from pytest_boobench.plugin.recorder import Recorder
@@ -35,8 +33,7 @@ class Leases:
 
     def take(self, name: str) -> None:
         """Lease a host, waiting as long as was asked for; HostError with whose it is where that was too short."""
-        host = self._inventory.get(name)
-        address = find_address(host, self._recorder.surroundings.machine)
+        address = self._inventory.get(name).exclusive_among_machines(self._recorder.surroundings.machine)
         if address is None or address in self._addresses:
             return
         end = time.monotonic() + self._wait_s
@@ -80,18 +77,6 @@ class Leases:
             for address in tuple(self._addresses):
                 with contextlib.suppress(HostError):  # the next beat may get through; a lease outlives several
                     self._ask(address)
-
-
-def find_address(host: Host, machine: str | None) -> str | None:
-    """What is leased for a host: its URL, with the machine where that is loopback. None for what we start ourselves."""
-    if host.embedded is not None:
-        return None
-    name = urlsplit(host.base_url).hostname or ""
-    try:
-        local = ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        local = name == "localhost"
-    return f"{host.base_url} on {machine}" if local else host.base_url
 
 
 def _refusal(name: str, held: Lease) -> str:

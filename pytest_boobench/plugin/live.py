@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.progress import Progress, State
+from pytest_boobench.plugin.progress import Progress, State, is_progress
 from pytest_boobench.units import count, quantity
 
 PLAIN_EVERY_S = 10.0
@@ -62,7 +62,7 @@ class Relay:
             self._last[report.nodeid] = Progress(**plain)
             self._tell(self._last[report.nodeid])
         yield
-        if plain is not None and self._kept and self._kept[-1] is report:
+        if is_progress(report) and self._kept and self._kept[-1] is report:
             self._kept.pop()
 
     def _tell_end(self, report: pytest.TestReport) -> None:
@@ -73,8 +73,12 @@ class Relay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Progress is no outcome: no letter, no word, no count."""
-        return ("", "", "") if hasattr(report, "boobench_progress") else None
+        """Progress is no outcome: no letter, no word, no count. A cell that is put off has a letter, but no count."""
+        if hasattr(report, "boobench_progress"):
+            return "", "", ""
+        if hasattr(report, "boobench_put_off"):
+            return ("", "d", f"IN DOUBT ({report.boobench_put_off})") if report.boobench_put_off else ("", "", "")
+        return None
 
     def _tell(self, progress: Progress) -> None:
         self._config.hook.pytest_boobench_progress(config=self._config, progress=progress)

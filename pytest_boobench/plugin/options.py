@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import pytest
 
+from pytest_boobench.usual import BASELINE, HOSTS_FILE, MAX_CELLS, SUITE_FILES
+
 if TYPE_CHECKING:
     from pytest_boobench.gate import Rules
-    from pytest_boobench.suite.cell import Disturbed
-
-HOSTS_FILE = "boobench.hosts.yaml"
-PATTERNS = ("*.boobench.yaml", "*.boobench.yml")
-MAX_CELLS = 10_000
+    from pytest_boobench.suite.cell import Disturbed, Policy
 
 SaveMode = Literal["replace", "add"]
+POLICIES = ("default", "strict", "literal")
+"""As `suite.cell.Policy`, which brings more than a session without ``--boobench`` may import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,19 @@ class Settings:
     store_url: str | None
     """None: ``.boobench/store.db`` under the rootdir."""
     baseline: str
+    baseline_file: Path | None
+    """The baseline as a file, instead of what the store has."""
     save_baseline: SaveMode | None
     rules: Rules
     takeover: bool
     wait_s: float
     quiet_s: float
+    duet: str | None
+    """The reference host, where cells are measured on two hosts in turns."""
+    max_time_s: float | None
+    """No further block of a doubtful cell begins later than so long after the session's start; None: whenever."""
+    block_gap_s: float
+    """Least time between two blocks of a cell."""
     max_cells: int
     progress_file: Path | None
     """Where every progress of a cell is appended as a JSON line."""
@@ -62,6 +70,11 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--boobench-baseline", metavar="NAME", help="the baseline to compare with and to save as (default: main)"
     )
+    group.addoption(
+        "--boobench-baseline-file",
+        metavar="FILE",
+        help="compare with the baseline in this file instead of the store's; cells that are saved go into both",
+    )
     for suffix, mode in (("", "replace"), ("=replace", "replace"), ("=add", "add")):
         # As whole option strings, since an option with an optional value would swallow the path that follows it.
         group.addoption(
@@ -86,14 +99,47 @@ def add(parser: pytest.Parser) -> None:
         help="wait so long for a busy host before refusing it, as in 10m (default: 0)",
     )
     group.addoption(
+        "--boobench-policy",
+        choices=POLICIES,
+        help="what doubt comes to: default (skipped, never green), strict (fails), literal (the point decides)",
+    )
+    group.addoption(
+        "--boobench-max-time",
+        metavar="TIME",
+        help="begin no further block of a doubtful cell so long after the start, as in 30m (default: no limit)",
+    )
+    group.addoption(
+        "--boobench-duet",
+        metavar="HOST",
+        help="measure every cell on this host too, in turns, and compare the two instead of a stored baseline",
+    )
+    group.addoption(
         "--boobench-progress", metavar="FILE", help="append how the cells come along to FILE, as JSON lines"
     )
+    group.addoption(
+        "--boobench-report",
+        metavar="FILE.html",
+        help="write an HTML page of the session's cells: verdicts, courses, samples; it opens offline",
+    )
+    group.addoption(
+        "--boobench-summary", metavar="FILE", help="write the summary as Markdown, as for a merge request's comment"
+    )
+    group.addoption("--boobench-metrics", metavar="FILE", help="write the numbers as OpenMetrics, as GitLab reads them")
+    group.addoption("--boobench-json", metavar="FILE", help="write all that the session found out as one JSON document")
+    group.addoption("--boobench-json-samples", action="store_true", help="put the raw samples into it too")
+    parser.addini(
+        "boobench_step_summary", "append the summary to GitHub's of the step (default: true)", type="bool", default=True
+    )
     parser.addini("boobench_disturbed", "a cell that others disturb: inconclusive (default), judge or fail")
+    parser.addini("boobench_policy", f"what doubt comes to: {', '.join(POLICIES)}")
+    parser.addini("boobench_max_time", "begin no further block of a doubtful cell so long after the start")
+    parser.addini("boobench_block_gap", "least time between two blocks of a doubtful cell (default: 60s)")
     parser.addini("boobench_quiet", "how long a host must be quiet before its first cell (default: 2s)")
-    parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(PATTERNS))
+    parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(SUITE_FILES))
     parser.addini("boobench_hosts", "the hosts file, relative to this configuration")
     parser.addini("boobench_store", "the store: an SQLAlchemy URL or a file relative to the rootdir")
     parser.addini("boobench_baseline", "name of the baseline to compare with")
+    parser.addini("boobench_baseline_file", "the baseline as a file, relative to this configuration")
     parser.addini("boobench_max_drop", "allowed worsening where a suite does not say, as in 10%")
     parser.addini("boobench_max_cells", f"most cells a suite may have (default: {MAX_CELLS})", default=str(MAX_CELLS))
 
@@ -117,16 +163,21 @@ def resolve(config: pytest.Config) -> Settings:
         patterns=tuple(config.getini("boobench_files")),
         hosts_file=_hosts_file(config),
         only_hosts=tuple(config.getoption("boobench_host")),
-        store_url=_lasting(config, "store"),
-        baseline=_lasting(config, "baseline") or "main",
+        store_url=_store_url(config),
+        baseline=_lasting(config, "baseline") or BASELINE,
+        baseline_file=_lasting_file(config, "baseline_file"),
         save_baseline=config.getoption("boobench_save_baseline"),
         rules=Rules(
             max_drop=_percent("--boobench-max-drop", config.getoption("boobench_max_drop")),
             default_max_drop=_first_percent(config) or MAX_DROP,
             disturbed=_disturbed(config),
+            policy=_policy(config),
         ),
         takeover=config.getoption("boobench_takeover"),
         wait_s=_duration("--boobench-wait", config.getoption("boobench_wait") or "0"),
+        duet=config.getoption("boobench_duet"),
+        max_time_s=_max_time(config),
+        block_gap_s=_duration("boobench_block_gap", config.getini("boobench_block_gap") or "60s"),
         quiet_s=_duration("boobench_quiet", config.getini("boobench_quiet") or "2s"),
         max_cells=_max_cells(config),
         progress_file=_progress_file(config),
@@ -138,15 +189,27 @@ def _lasting(config: pytest.Config, name: str) -> str | None:
     return value or config.getini(f"boobench_{name}") or None
 
 
-def _hosts_file(config: pytest.Config) -> Path | None:
-    """An explicit file, relative to where each was written; else the usual one, if it is there."""
-    typed = config.getoption("boobench_hosts") or os.environ.get("BOOBENCH_HOSTS")
+def _lasting_file(config: pytest.Config, name: str) -> Path | None:
+    """A file, relative to where it was written."""
+    typed = config.getoption(f"boobench_{name}") or os.environ.get(f"BOOBENCH_{name.upper()}")
     if typed:
         return config.invocation_params.dir / typed
-    if named := config.getini("boobench_hosts"):
+    if named := config.getini(f"boobench_{name}"):
         return (config.inipath.parent if config.inipath else config.rootpath) / str(named)
+    return None
+
+
+def _hosts_file(config: pytest.Config) -> Path | None:
+    """An explicit file, else the usual one, if it is there."""
     usual = config.rootpath / HOSTS_FILE
-    return usual if usual.is_file() else None
+    return _lasting_file(config, "hosts") or (usual if usual.is_file() else None)
+
+
+def _store_url(config: pytest.Config) -> str | None:
+    """A file that the ini names is relative to the rootdir, wherever pytest was started."""
+    typed = config.getoption("boobench_store") or os.environ.get("BOOBENCH_STORE")
+    named = str(config.getini("boobench_store") or "")
+    return typed or (named if not named or "://" in named else str(config.rootpath / named)) or None
 
 
 def _progress_file(config: pytest.Config) -> Path | None:
@@ -188,6 +251,18 @@ def _duration(name: str, text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise pytest.UsageError(f"{name}: {error}") from error
+
+
+def _max_time(config: pytest.Config) -> float | None:
+    text = _lasting(config, "max_time")
+    return _duration("--boobench-max-time", text) if text else None
+
+
+def _policy(config: pytest.Config) -> Policy:
+    word = _lasting(config, "policy") or "default"
+    if word not in POLICIES:
+        raise pytest.UsageError(f"boobench_policy: expected one of {', '.join(POLICIES)}, got {word!r}")
+    return cast("Policy", word)
 
 
 def _disturbed(config: pytest.Config) -> Disturbed:

@@ -16,7 +16,7 @@ from pytest_boobench.suite.cell import Cell
 SCHEMA = 1
 """Goes up when a field changes its meaning or goes away, not when one is added."""
 EVERY_S = 0.5
-State = Literal["waiting", "loading", "warming up", "measuring", "finished", "failed"]
+State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "finished", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,19 @@ class Teller:
             left_s=left_s,
         )
         self._item.ihook.pytest_runtest_logreport(report=_report(self._item, progress))
+
+
+def put_off(report: pytest.TestReport, why: str) -> None:
+    """Take the outcome out of a report: its item runs again, and only then has one."""
+    report.when = "progress"  # type: ignore[assignment]
+    report.outcome = "passed"
+    report.longrepr = None
+    report.boobench_put_off = why  # type: ignore[attr-defined]
+
+
+def is_progress(report: pytest.TestReport) -> bool:
+    """Whether a report tells of no outcome: one of ours."""
+    return hasattr(report, "boobench_progress") or hasattr(report, "boobench_put_off")
 
 
 def _report(item: pytest.Item, progress: Progress) -> pytest.TestReport:

@@ -29,7 +29,7 @@ async def _ask_all(hosts: Sequence[Host]) -> Loaded:
 
 
 async def _ask(host: Host) -> Sequence[str] | None:
-    from pytest_boobench.hosts.access import open_host
+    from pytest_boobench.hosts.connection import open_host
     from pytest_boobench.servers.connect import connect
 
     try:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_boobench.errors import BoobenchError, StoreError
+from pytest_boobench.errors import BoobenchError
+from pytest_boobench.facts import ClientFacts
 from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.spool import Spool
+from pytest_boobench.plugin.storing import Storing
 from pytest_boobench.plugin.surroundings import Surroundings, look_around
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain
 from pytest_boobench.reports import junit, terminal
-from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.rows import Row, is_savable
+from pytest_boobench.usual import find_version
 
 if TYPE_CHECKING:
     from pytest_boobench.store import BaselineSave, Store
@@ -31,11 +34,35 @@ class Recorder:
         self.workers = 1
         self._config = config
         self._settings = settings
-        self._runs: dict[tuple[str, str], tuple[RunFacts, int]] = {}
+        self._runs: dict[tuple[str, str], RunFacts] = {}
         self._rows: dict[str, Row] = {}
-        self._cell_ids: dict[str, int] = {}
-        self._spool = Spool(config.rootpath, session_uid)
-        self._store: Store | None = None
+        self._storing = Storing(config.rootpath, settings, session_uid)
+        self._baselines_now: Mapping[str, Baseline] = {}
+        """As they are at the end of the session, with what it saved."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The cells measured so far, in the order they came in."""
+        return list(self._rows.values())
+
+    @property
+    def runs(self) -> Sequence[RunFacts]:
+        """The runs that they belong to."""
+        return list(self._runs.values())
+
+    @property
+    def client(self) -> ClientFacts:
+        """The machine that measures, as far as it is known before xdist says how many workers there are."""
+        around = self.surroundings
+        return ClientFacts(machine=around.machine, cpu=around.cpu, workers=self.workers)
+
+    @cached_property
+    def sections(self) -> Sequence[tuple[str, str]]:
+        """Title and text of what others want to say in the reports; asked for at the end."""
+        found: Sequence[tuple[str, str]] = self._config.hook.pytest_boobench_report_section(
+            config=self._config, rows=self.rows
+        )
+        return found
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -44,18 +71,11 @@ class Recorder:
 
     def open_store(self) -> Store:
         """The store, opened on first use; UsageError where it can't be, before anything is measured."""
-        from pytest_boobench.store import Store, default_url
-
-        if self._store is None:
-            try:
-                self._store = Store.open(self._settings.store_url or default_url(self._config.rootpath))
-            except BoobenchError as error:
-                raise pytest.UsageError(str(error)) from error
-        return self._store
+        return self._storing.open()
 
     def baselines(self) -> Mapping[str, Baseline]:
         """The named baseline of every cell that has one."""
-        return self.open_store().baselines(self._settings.baseline, hosts=self._settings.only_hosts or None)
+        return self._storing.baselines()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A store that can't be opened ends the session before the first request, not after the last."""
@@ -81,26 +101,18 @@ class Recorder:
             )
 
     def _take_record(self, report: pytest.TestReport, record: CellRecord) -> None:
-        self._rows[report.nodeid] = Row(record, "error" if report.failed else "passed")
-        try:
-            store = self.open_store()
-            _, run_id = self._run_of(record)
-            self._cell_ids[report.nodeid] = store.record(run_id, record)
-        except StoreError as error:
-            self._spool.keep(record, error)
+        """Enter a first block as a new measurement, any further one with it."""
+        extends = self._is_in_doubt(report.nodeid)
+        self._rows[report.nodeid] = Row(record, "error" if report.failed else "in doubt")
+        self._storing.record(self._run_of(record), record, extends=extends)
+
+    def _is_in_doubt(self, node_id: str) -> bool:
+        return node_id in self._rows and self._rows[node_id].outcome == "in doubt"
 
     def _take_verdicts(self, row: Row, verdicts: tuple[Verdict, ...]) -> None:
         row.verdicts = verdicts
-        cell_id = self._cell_ids.get(row.record.node_id)
-        if cell_id is None:
-            return  # its record went to the spool
-        save = self._saving() if row.outcome == "passed" and row.record.clean else None
-        try:
-            self.open_store().record_verdicts(cell_id, verdicts, save_as=save)
-        except StoreError as error:
-            self._spool.trouble = str(error)
-        else:
-            row.saved = save is not None
+        save_as = self._saving() if is_savable(row) else None
+        row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save_as)
 
     def _saving(self) -> BaselineSave | None:
         from pytest_boobench.store import BaselineSave
@@ -108,12 +120,12 @@ class Recorder:
         mode = self._settings.save_baseline
         return None if mode is None else BaselineSave(name=self._settings.baseline, add=mode == "add")
 
-    def _run_of(self, record: CellRecord) -> tuple[RunFacts, int]:
+    def _run_of(self, record: CellRecord) -> RunFacts:
         """The run that a cell belongs to, begun with its first cell."""
         key = (record.suite, record.host)
         if key not in self._runs:
             around = self.surroundings
-            facts = RunFacts(
+            self._runs[key] = RunFacts(
                 uid=uuid.uuid4().hex,
                 session=self.session_uid,
                 suite=record.suite,
@@ -121,28 +133,34 @@ class Recorder:
                 started_at=time.time(),
                 user=around.user,
                 machine=around.machine,
+                cpu=around.cpu,
                 git_commit=around.git_commit,
                 git_dirty=around.git_dirty,
                 ci=around.ci,
                 workers=self.workers,
-                plugin_version=plugin_version(),
+                plugin_version=find_version(),
+                metadata=self._ask_metadata(record),
             )
-            self._runs[key] = (facts, self.open_store().start_run(facts))
         return self._runs[key]
+
+    def _ask_metadata(self, record: CellRecord) -> Mapping[str, Any]:
+        metadata: dict[str, Any] = {}
+        self._config.hook.pytest_boobench_run_metadata(
+            config=self._config, suite=record.suite, host=record.host, metadata=metadata
+        )
+        return metadata
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the runs and tell JUnit about them, while its file is not written yet."""
-        for facts, run_id in self._runs.values():
+        for facts in self._runs.values():
             self._tell_junit(facts)
-            try:
-                interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-                self.open_store().finish_run(run_id, "interrupted" if interrupted else "finished")
-            except StoreError as error:
-                self._spool.trouble = str(error)
-        if self._store is not None:
-            self._store.close()
-        if self._spool.trouble and exitstatus == pytest.ExitCode.OK:
+        if any(row.verdicts for row in self._rows.values()):
+            with contextlib.suppress(BoobenchError):  # they are for advice only
+                self._baselines_now = self.baselines()
+        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        self._storing.finish(self._runs.values(), "interrupted" if interrupted else "finished")
+        if self._storing.is_behind and exitstatus == pytest.ExitCode.OK:
             # A green job whose numbers are not in the store would leave the next one without a baseline.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -161,26 +179,26 @@ class Recorder:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what to know or do next."""
         rows = list(self._rows.values())
-        if not rows or self._store is None:
+        store = self._storing.store
+        if not rows or store is None:
             return
         verbosity = self._config.get_verbosity()
         lines = list(terminal.render_tables(rows, verbosity=verbosity)) if verbosity >= 0 else []
         lines += terminal.render_closing(
             rows,
             baseline=self._settings.baseline,
-            store=self._store.address,
+            store=store.address,
             saving=self._settings.save_baseline is not None,
+            baselines=self._baselines_now,
         )
         terminalreporter.section("boobench")
         for line in lines:
             markup = {line.colour: True} if line.colour else {}
             terminalreporter.write_line(line.text, **markup)
-        if self._spool.trouble:
-            terminalreporter.write_line(self._spool.describe(), red=True)
-
-
-def plugin_version() -> str:
-    """The installed version."""
-    from importlib.metadata import version
-
-    return version("pytest-boobench")
+        for title, text in self.sections:
+            terminalreporter.section(title)
+            terminalreporter.write_line(text)
+        for note in self._storing.notes:
+            terminalreporter.write_line(note)
+        for trouble in self._storing.troubles:
+            terminalreporter.write_line(trouble, red=self._storing.is_behind)

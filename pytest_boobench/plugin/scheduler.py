@@ -2,6 +2,9 @@
 
 It is xdist's `Scheduling` protocol in full. Its own schedulers re-run the item that killed a worker, or drop what
 came after it; here a crash costs one item, and the rest of the batch goes to the replacement or to another worker.
+
+An item may be put off: it then runs again at the end of its batch. Since a worker begins an item only when it knows
+what comes after, the last item of a batch is sent twice in a row; the second time is real only if it was put off.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ class Worker(Protocol):
 
 
 class HostScheduler:
-    """Hands out batches; ``plan`` makes them of the node ids, ``replaces_crashed`` tells whether xdist still does."""
+    """Hands out batches; ``plan`` makes them of the node ids, ``repeats`` says whether an item may be put off, and
+    ``replaces_crashed`` whether xdist still does so."""
 
     def __init__(
         self,
@@ -55,11 +59,13 @@ class HostScheduler:
         *,
         workers: int,
         plan: Callable[[Sequence[str]], Sequence[Batch]],
+        repeats: Callable[[str], bool],
         replaces_crashed: Callable[[], bool],
     ) -> None:
         self._config = config
         self._expected = workers
         self._plan = plan
+        self._repeats = repeats
         self._replaces_crashed = replaces_crashed
         self._collection: list[str] | None = None
         self._collectors: list[str] = []
@@ -74,6 +80,10 @@ class HostScheduler:
         self._free: dict[int, None] = {}
         """Batches with unsent items that nobody holds, the most urgent first."""
         self._held: dict[Worker, int] = {}
+        self._put_off: set[int] = set()
+        """Items that run, and are to run again."""
+        self._closing: dict[Worker, int] = {}
+        """Worker -> the item that it was sent a second time, to end what the first run keeps alive."""
 
     @property
     def nodes(self) -> list[Worker]:
@@ -120,8 +130,20 @@ class HostScheduler:
 
     def mark_test_complete(self, node: Worker, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
         """An item is over, its teardown too."""
-        self._sent[node].remove(item_index)
+        sent = self._sent[node]
+        sent.remove(item_index)
+        if item_index in self._put_off:
+            self._put_off.discard(item_index)
+            if self._closing.pop(node, None) is None:  # else what is there a second time is a real run
+                self._unsent_of(node).append(item_index)
+        elif item_index not in sent:
+            self._closing.pop(node, None)
         self._feed_all()
+
+    def put_off(self, item: str) -> None:
+        """Say that an item which runs now is to run again."""
+        if self._collection is not None:
+            self._put_off.add(self._collection.index(item))
 
     def mark_test_pending(self, item: str) -> None:
         """Run an item again: what plugins do with one that crashed."""
@@ -138,12 +160,17 @@ class HostScheduler:
         """A worker is gone. The node id of the item that it died in, None when it had none. KeyError if unknown."""
         sent = self._sent.pop(node)
         held = self._held.pop(node, None)
+        ran = sent[:1]
+        if (closing := self._closing.pop(node, None)) is not None:
+            ran = ran if sent.count(closing) > 1 else []  # a second run that only ends the first is no loss
+            sent = [item for item in sent if item != closing]
+        unrun = [item for item in sent if item not in ran]
         self._useful.discard(node)
-        self._give_back(sent[1:], held)
+        self._give_back(unrun, held)
         if not self._replaces_crashed():
             self._send_everything()
         self._feed_all()
-        return self._collection[sent[0]] if sent and self._collection else None
+        return self._collection[ran[0]] if ran and self._collection else None
 
     def _feed_all(self) -> None:
         """Workers with nothing to do come first, so that no other takes a batch only to look ahead."""
@@ -157,6 +184,10 @@ class HostScheduler:
     def _feed(self, node: Worker) -> None:
         items: list[int] = []
         while len(self._sent[node]) + len(items) < AHEAD:
+            if not self._unsent_of(node) and (last := self._last_to_repeat([*self._sent[node], *items], node)):
+                self._closing[node] = last[0]
+                items.append(last[0])
+                break
             if not self._unsent_of(node) and not self._take_batch(node):
                 break
             items.append(self._unsent_of(node).popleft())
@@ -164,6 +195,12 @@ class HostScheduler:
         # A free batch that can't be taken yet is one whose last item still runs elsewhere: wait for that.
         if len(self._sent[node]) < AHEAD and not self._free:
             node.shutdown()
+
+    def _last_to_repeat(self, sent: Sequence[int], node: Worker) -> Sequence[int]:
+        """The last item of a batch where it may yet be put off."""
+        if not sent or node in self._closing or self._collection is None:
+            return ()
+        return sent[-1:] if self._repeats(self._collection[sent[-1]]) else ()
 
     def _unsent_of(self, node: Worker) -> deque[int]:
         batch = self._held.get(node)

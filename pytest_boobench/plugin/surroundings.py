@@ -10,17 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_CI: Mapping[str, Mapping[str, str]] = {
-    "GITHUB_ACTIONS": {
-        "job": "GITHUB_JOB",
-        "run": "GITHUB_RUN_ID",
-        "ref": "GITHUB_REF",
-        "repository": "GITHUB_REPOSITORY",
-    },
-    "GITLAB_CI": {"job": "CI_JOB_NAME", "run": "CI_PIPELINE_ID", "ref": "CI_COMMIT_REF_NAME", "url": "CI_JOB_URL"},
-    "JENKINS_URL": {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"},
-}
-"""Variable that names the system -> what to keep of its job -> variable that holds it."""
+from pytest_boobench.ci import read_ci
+
 _GIT_TIMEOUT_S = 10
 
 
@@ -30,6 +21,8 @@ class Surroundings:
 
     user: str | None = None
     machine: str | None = None
+    cpu: str | None = None
+    """Model of its processor."""
     git_commit: str | None = None
     git_dirty: bool | None = None
     ci: Mapping[str, str] = field(default_factory=dict)
@@ -42,19 +35,21 @@ def look_around(rootdir: Path, env: Mapping[str, str] = os.environ) -> Surroundi
     return Surroundings(
         user=_user(),
         machine=platform.node() or None,
+        cpu=read_cpu(),
         git_commit=commit or None,
         git_dirty=None if changes is None else bool(changes),
         ci=read_ci(env),
     )
 
 
-def read_ci(env: Mapping[str, str]) -> dict[str, str]:
-    """What the CI system says of its job; empty outside of one that is known."""
-    for flag, names in _CI.items():
-        if env.get(flag):
-            found = {key: env[name] for key, name in names.items() if env.get(name)}
-            return {"system": flag.removesuffix("_URL").removesuffix("_ACTIONS").removesuffix("_CI").lower(), **found}
-    return {}
+def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The processor's model as Linux names it, elsewhere as well as Python knows it."""
+    try:
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, None) or platform.processor() or platform.machine() or None
 
 
 def _user() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.batches import plan
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.order import Loaded, Ready, know_nothing
+from pytest_boobench.plugin.order import Loaded, Ready, know_nothing, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.record import baseline_to_plain
 
@@ -44,6 +45,7 @@ class Workers:
         self._leases = leases
         self._baselines: dict[str, Any] | None = None
         self._crashes = 0
+        self._scheduler: HostScheduler | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
@@ -57,6 +59,8 @@ class Workers:
             self._baselines = {key: baseline_to_plain(baseline) for key, baseline in self._recorder.baselines().items()}
         node.workerinput["boobench_session"] = self._recorder.session_uid
         node.workerinput["boobench_baselines"] = self._baselines
+        node.workerinput["boobench_puts_off"] = node.config.getoption("dist") in _SCHEDULED
+        node.workerinput["boobench_client"] = asdict(self._recorder.client)
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> HostScheduler | None:
@@ -64,20 +68,34 @@ class Workers:
         dist: str = config.getoption("dist")
         if dist not in _SCHEDULED:
             return None
-        hosts, patterns = self._inventory.hosts, self._settings.patterns
+        patterns = self._settings.patterns
         limit: int | None = get_default_max_worker_restart(config)
-        return HostScheduler(
+        self._scheduler = HostScheduler(
             config,
             workers=self._recorder.workers,
-            plan=partial(plan, dist=dist, hosts=hosts, patterns=patterns, ready=self._begin),
+            plan=partial(plan, dist=dist, server_of=self._server_of, patterns=patterns, ready=self._begin),
+            repeats=lambda node_id: read_node_id(node_id, patterns) is not None,
             replaces_crashed=lambda: limit is None or self._crashes <= limit,
         )
+        return self._scheduler
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A cell that is put off comes again at the end of its batch."""
+        if getattr(report, "boobench_put_off", "") and self._scheduler is not None:
+            self._scheduler.put_off(report.nodeid)
+
+    def _server_of(self, host: str) -> str | None:
+        """What two cells may not use at once: a server; in a duet all of them use the reference too."""
+        if host not in self._inventory.hosts:
+            return None
+        return "duet" if self._settings.duet else self._inventory.get(host).exclusive
 
     def _begin(self, hosts: Collection[str]) -> Loaded:
         """Lease the hosts that have cells, and ask what they have loaded; a host leased by others ends the session."""
         try:
             if self._leases is not None:
-                for host in hosts:
+                for host in {*hosts, *filter(None, (self._settings.duet,))}:
                     self._leases.take(host)
         except HostError as error:
             raise pytest.UsageError(str(error)) from error

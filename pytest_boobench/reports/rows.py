@@ -7,7 +7,8 @@ from typing import Literal
 
 from pytest_boobench.record import CellRecord, Verdict
 
-ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error"]
+ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error", "in doubt"]
+"""An item is in doubt until it is judged; it stays so where the session ends before."""
 
 
 @dataclass(slots=True)
@@ -19,3 +20,13 @@ class Row:
     verdicts: tuple[Verdict, ...] = ()
     saved: bool = False
     """Whether this session made it a baseline."""
+
+
+def is_savable(row: Row) -> bool:
+    """Whether a cell may become a baseline: measured alone and steadily, and not found slower than the one there is."""
+    return (
+        row.outcome in ("passed", "skipped")
+        and row.record.clean
+        and row.record.reference_host is None
+        and not any(verdict.outcome == "regression" for verdict in row.verdicts)
+    )

@@ -6,22 +6,47 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pytest_boobench.aggregate import describe_failures
+from pytest_boobench.gate import looks
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
 from pytest_boobench.units import count, number, percent, quantity
 
 
 def sentence(verdict: Verdict) -> str:
-    """One verdict, as in ``decode 41.2 tok/s, 17.3 % below baseline main (49.8), 10 % allowed``."""
+    """One verdict, as in ``decode 41.9 tok/s, 16.3 % below baseline main (50.1), 10 % allowed; noise 3.9 %; …``."""
     metric = METRICS[verdict.metric]
+    note = f"; {verdict.note}" if verdict.note else ""
+    if verdict.outcome == "inconclusive" and verdict.change is not None:
+        return f"inconclusive: {metric.title} {verdict.reason}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
-        side = "below" if (verdict.change or 0) < 0 else "above"
-        distance = f"{percent(verdict.change)} {side} baseline {verdict.baseline_name} ({number(verdict.baseline)})"
         allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
-        return f"{now}, {distance}{allowed}"
+        return f"{now}, {_distance(verdict.change)} {_reference(verdict)}{allowed}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
     return f"{now}, {verdict.outcome}{reason}"
+
+
+def _distance(change: float | None) -> str:
+    return f"{percent(change)} {'below' if (change or 0) < 0 else 'above'}"
+
+
+def _reference(verdict: Verdict) -> str:
+    name = verdict.baseline_name or ""
+    kind = "" if name.startswith("duet ") else "baseline "
+    return f"{kind}{name} ({number(verdict.baseline)})"
+
+
+def _evidence(verdict: Verdict) -> str:
+    """What the verdict rests on; of a pass, whether the worsening that would fail can be ruled out."""
+    if verdict.samples is None:
+        return ""
+    if verdict.outcome == "pass":
+        word = "drop" if METRICS[verdict.metric].better == "higher" else "rise"
+        return f"; a {word} of {percent(verdict.allowed)} is {'' if verdict.proven else 'not '}ruled out"
+    if verdict.fast_change is None:
+        return ""
+    fast = f"; fastest tenth {_distance(verdict.fast_change)}"
+    return f"{fast}; noise {percent(verdict.noise)}; {count(verdict.samples, 'sample')}"
 
 
 def failure_text(
@@ -31,9 +56,14 @@ def failure_text(
     *,
     max_failed: int,
     fail_disturbed: bool = False,
+    strict: bool = False,
 ) -> str:
-    """Why the item fails, empty where it does not: regressions first, then failed requests, then the circumstances."""
-    findings = [sentence(verdict) for verdict in verdicts if verdict.outcome == "regression"]
+    """Why the item fails, empty where it does not: regressions first, then failed requests, then the circumstances.
+
+    ``strict`` fails what could not be decided too.
+    """
+    failing = {"regression", "inconclusive", "not comparable"} if strict else {"regression"}
+    findings = [sentence(verdict) for verdict in verdicts if verdict.outcome in failing]
     if len(record.failed) > max_failed:
         allowed = f", {max_failed} allowed" if max_failed else ""
         findings.append(
@@ -43,7 +73,7 @@ def failure_text(
         findings.append(record.disturbed)
     if not findings:
         return ""
-    others = [sentence(verdict) for verdict in verdicts if verdict.outcome != "regression"]
+    others = [sentence(verdict) for verdict in verdicts if verdict.outcome not in failing]
     return "\n".join([*findings, *others, *_circumstances(record, baseline)])
 
 
@@ -61,7 +91,7 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
 
 
 def provenance(baseline: Baseline) -> str:
-    """Where a baseline comes from: when measured, at which commit, on which engine build."""
+    """Where a baseline comes from: when measured, at which commit, on which engine build, in how many sessions."""
     newest = baseline.runs[-1]
     parts = [f"measured {datetime.fromtimestamp(newest.measured_at, UTC):%Y-%m-%d %H:%M} UTC"]
     if newest.git_commit:
@@ -69,5 +99,5 @@ def provenance(baseline: Baseline) -> str:
     if newest.engine_build:
         parts.append(f"engine {newest.engine_build}")
     if len(baseline.runs) > 1:
-        parts.append(f"newest of {len(baseline.runs)} runs")
+        parts.append(f"newest of {len(baseline.runs)} runs in {count(len(looks(baseline)), 'session')}")
     return ", ".join(parts)

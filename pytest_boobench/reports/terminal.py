@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Baseline
+from pytest_boobench.reports.advice import advise_lengths, advise_power, find_weak
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.units import BLANK, change, count, number
@@ -141,7 +143,9 @@ def _colour(row: Row) -> Colour:
     return "green" if "improvement" in outcomes else ""
 
 
-def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bool) -> Iterator[Line]:
+def render_closing(
+    rows: Sequence[Row], *, baseline: str, store: str, saving: bool, baselines: Mapping[str, Baseline]
+) -> Iterator[Line]:
     """What the user should know or do next, one line each."""
     judged = [verdict for row in rows for verdict in row.verdicts]
     without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
@@ -149,12 +153,18 @@ def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bo
     if saved:
         yield Line(f"{count(saved, 'cell')} saved as baseline {baseline}")
     if saving and (left := [row for row in rows if not row.saved]):
-        yield Line(f"{count(len(left), 'cell')} not saved: only cells that pass become a baseline", "yellow")
+        yield Line(
+            f"{count(len(left), 'cell')} not saved: only a cell that was measured alone and steadily, and did not "
+            "regress, becomes a baseline",
+            "yellow",
+        )
     if without and not saving:
         yield Line(
             f"{count(without, 'cell')} without a baseline {baseline}: passed unjudged; "
             "store one with --boobench-save-baseline"
         )
+    if in_doubt := sum(row.outcome == "in doubt" for row in rows):
+        yield Line(f"{count(in_doubt, 'cell')} left in doubt: the session ended before another block", "yellow")
     for row in rows:
         reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
         yield from (
@@ -166,4 +176,7 @@ def render_closing(rows: Sequence[Row], *, baseline: str, store: str, saving: bo
             "if that is meant, store a new one with --boobench-save-baseline",
             "yellow",
         )
+    yield from (Line(text, "yellow") for text in advise_lengths(rows))
+    weak = find_weak(rows, baselines)
+    yield from (Line(text, "yellow") for text in advise_power(weak, baseline=baseline, judged=len(judged)))
     yield Line(f"store: {store}")

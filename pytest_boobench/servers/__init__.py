@@ -9,6 +9,7 @@
 - ``llama_router``   the same before several models
 - ``llama_swap``     llama-swap; ``llama_swap_upstream`` is a model's own server behind it, ``admission`` its limits
 - ``vllm``, ``lmstudio``, ``ollama``   what their names say; ``ollama_answers`` and ``ndjson`` read the latter's streams
+- ``refusals``       what a host did instead of answering, and what would be right
 - ``sampling``       refuses what a kind of server would silently drop
 - ``connect``        which of them a host is
 """

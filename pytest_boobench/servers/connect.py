@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 
-from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ServerFacts
 from pytest_boobench.servers.answers import body_error_text
@@ -21,6 +20,7 @@ from pytest_boobench.servers.llama_swap import LlamaSwap
 from pytest_boobench.servers.lmstudio import LmStudio
 from pytest_boobench.servers.ollama import Ollama
 from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.refusals import explain_silence
 from pytest_boobench.servers.vllm import Vllm
 
 
@@ -82,8 +82,7 @@ class _Pages:
         except httpx.TransportError as error:
             if self._known:
                 return None
-            text = wire.failure_of(error).text
-            raise HostError(f"{self._name}: no answer from {self._url}: {text}") from error
+            raise HostError(f"{self._name}: no answer from {self._url}: {explain_silence(error)}") from error
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             text = body_error_text(response.content)
             raise HostError(f"{self._name}: GET {path}: 503: {text}; try again when it is ready, or name its 'server'")

@@ -74,12 +74,12 @@ class Server(Protocol):
         """The models that are loaded now, None where it cannot tell; asking never loads one."""
         ...
 
-    async def load(self, model: str) -> float | None:
-        """Load a model and wait until it is ready; milliseconds that took, None where there was nothing to load."""
+    async def embeds(self, model: str) -> bool | None:
+        """Whether it is for embeddings and nothing else, None where the server does not tell; asking never loads it."""
         ...
 
-    async def restore(self, before: Sequence[str]) -> None:
-        """Bring back the models that were ready ``before`` the session, as far as it was us who pushed them out."""
+    async def load(self, model: str) -> float | None:
+        """Load a model and wait until it is ready; milliseconds that took, None where there was nothing to load."""
         ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -96,4 +96,8 @@ class Server(Protocol):
 
     def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
         """The sample with all that its answer says, checked against what the cell asks for."""
+        ...
+
+    def read_text(self, answer: Answer) -> str:
+        """What the model said, reasoning first; empty where nothing can be read."""
         ...

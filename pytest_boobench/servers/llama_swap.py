@@ -6,7 +6,7 @@ Listing and looking never load a model; only `load`, prompts and measured reques
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,14 +33,18 @@ class LlamaSwap(LlamaServer):
 
     def __init__(self, name: str, url: str, clients: Clients) -> None:
         super().__init__(name, url, clients)
+        self.loaded: set[str] = set()
+        """The models that were loaded on our behalf."""
+        self.announce: Callable[[str], None] = _tell_nobody
+        """Hears of a model right before it is loaded."""
         self._door = Door()
-        self._loaded: set[str] = set()
         self._foreign_engines: set[str] = set()
 
     async def facts(self) -> ServerFacts:
         """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that was just now."""
         version = await self._find("/api/version") or {}
-        builds = {model: (await self._upstream(model).find_props()).get("build_info") for model in await self._ready()}
+        ready = await self.find_ready()
+        builds = {model: (await self._upstream(model).find_props()).get("build_info") for model in ready}
         engines = sorted({build for build in builds.values() if build})
         swap = " ".join(["llama-swap", *(version[key] for key in ("version", "commit") if version.get(key))])
         extra = {
@@ -56,28 +60,36 @@ class LlamaSwap(LlamaServer):
             extra={key: value for key, value in extra.items() if value},
         )
 
+    async def find_ready(self) -> list[str]:
+        """The ids of the models that answer at once; starting and stopping ones do not."""
+        running = (await self._ask("GET", "/running")).json().get("running") or ()
+        return [entry["model"] for entry in running if entry.get("state") == "ready"]
+
     async def ready_models(self) -> Sequence[str] | None:
-        """Those that answer at once; starting and stopping ones do not."""
-        return await self._ready()
+        """The same, each under all its names."""
+        ready = await self.find_ready()
+        aliases = {entry.get("id"): entry["aliases"] for entry in await self._model_list()} if ready else {}
+        return [name for model in ready for name in (model, *aliases.get(model, ()))]
 
     async def model_facts(self, model: str) -> ModelFacts:
         """All that its server tells where that is ready, else what llama-swap lists."""
         name = await self._resolve(model)
-        if name in await self._ready() and await self._upstream(name).find_props():
+        if name in await self.find_ready() and await self._upstream(name).find_props():
             return await self._upstream(model).model_facts(model)
         return await OpenAIServer.model_facts(self, model)
 
     async def load(self, model: str) -> float | None:
         """By ``GET /upstream/MODEL/health``; None too for a peer's model, and for one that is chosen per request."""
         name = await self._resolve(model)
-        if name is None or name in await self._ready():
+        if name is None or name in await self.find_ready():
             return None
+        self.announce(name)
+        self.loaded.add(name)
         began = time.monotonic()
         response = await self._upstream(name).wait_until_ready(LOAD_TIMEOUT_S)
-        if response.status_code != httpx.codes.OK and name not in await self._ready():
+        if response.status_code != httpx.codes.OK and name not in await self.find_ready():
             where = f"{self.name}: {model} does not load: {response.status_code}"
             raise HostError(f"{where}: {body_error_text(response.content)}; see llama-swap's log")
-        self._loaded.add(name)
         return (time.monotonic() - began) * 1000
 
     async def unload(self, model: str) -> None:
@@ -91,12 +103,13 @@ class LlamaSwap(LlamaServer):
     async def restore(self, before: Sequence[str]) -> None:
         """Load again what was ready ``before``, and unload what only we needed, once it is idle.
 
-        Where others have loaded a model since, all is left as it is: they may be using it.
+        Where others have loaded a model since, all is left as it is: they may be using it. Nor is anything done where
+        we loaded none.
         """
-        ready = set(await self._ready())
-        if ready - self._loaded - set(before):
+        ready = set(await self.find_ready())
+        if not self.loaded or ready - self.loaded - set(before):
             return
-        for model in sorted(ready & self._loaded - set(before)):
+        for model in sorted(ready & self.loaded - set(before)):
             if await self._upstream(model).is_idle():
                 await self.unload(model)
         for model in before:
@@ -126,10 +139,6 @@ class LlamaSwap(LlamaServer):
     def _upstream(self, model: str) -> Upstream:
         return Upstream(self.name, self.url, self._clients, model)
 
-    async def _ready(self) -> list[str]:
-        running = (await self._ask("GET", "/running")).json().get("running") or ()
-        return [entry["model"] for entry in running if entry.get("state") == "ready"]
-
     async def _resolve(self, model: str) -> str | None:
         """The model behind an alias; None for a peer's, and for a name that llama-swap resolves per request."""
         for entry in await self._model_list():
@@ -142,6 +151,10 @@ class LlamaSwap(LlamaServer):
     async def _model_list(self) -> list[dict[str, Any]]:
         """llama-swap's own listing, with the aliases where llama-server has them."""
         return [{**entry, "aliases": _about(entry).get("aliases") or []} for entry in await super()._model_list()]
+
+
+def _tell_nobody(model: str) -> None:
+    """Nobody needs to know."""
 
 
 def _about(entry: Mapping[str, Any]) -> Mapping[str, Any]:

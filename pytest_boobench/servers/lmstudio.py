@@ -42,6 +42,10 @@ class LmStudio(OpenAIServer):
             n_ctx_train=entry.get("max_context_length"),
         )
 
+    async def embeds(self, model: str) -> bool | None:
+        """By the type in its entry."""
+        return (await self._entry(model)).get("type") == "embeddings"
+
     async def load(self, model: str) -> float | None:
         """By a request for one token, which the milliseconds contain: LM Studio loads a model at its first use."""
         entry = await self._entry(model)

@@ -62,6 +62,11 @@ class Ollama(OpenAIServer):
             n_embd=info.get(f"{family}.embedding_length"),
         )
 
+    async def embeds(self, model: str) -> bool | None:
+        """By ``/api/show``; before 0.6.4 it does not tell."""
+        capabilities = (await self._show(model)).get("capabilities")
+        return "completion" not in capabilities if capabilities else None
+
     async def load(self, model: str) -> float | None:
         """By a request without a prompt."""
         if model in (await self.ready_models() or ()):
@@ -117,6 +122,10 @@ class Ollama(OpenAIServer):
         if cell.kind == "embedding" and exchange is not None:
             answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
         return answers.read(sample, answer, cell, partial(read_events, cold=cell.cache == "cold"))
+
+    def read_text(self, answer: Answer) -> str:
+        """What the model said; empty where nothing can be read."""
+        return answers.read_text(answer, partial(read_events, cold=True))
 
     async def _show(self, model: str) -> dict[str, Any]:
         shown: dict[str, Any] = (await self._ask("POST", "/api/show", {"model": model})).json()

@@ -6,19 +6,20 @@ of its own; and its rates come from the client's clock.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from pytest_boobench import wire
 from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Answer, Clients
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.refusals import explain_answer, explain_silence
 from pytest_boobench.suite.cell import Cell
 
 LOAD_TIMEOUT_S = 900.0
@@ -86,12 +87,13 @@ class OpenAIServer:
         """Such a server does not tell."""
         return None
 
+    async def embeds(self, model: str) -> bool | None:  # noqa: ARG002
+        """Such a server does not tell."""
+        return None
+
     async def load(self, model: str) -> float | None:  # noqa: ARG002
         """Such a server has its models loaded, or loads them as it pleases."""
         return None
-
-    async def restore(self, before: Sequence[str]) -> None:
-        """Such a server was left as it was."""
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Fitted against ``usage`` with a nonce of their own; what each request really had is checked afterwards."""
@@ -142,6 +144,10 @@ class OpenAIServer:
         """The sample with all that the answer says, checked against what the cell asks for."""
         return answers.read(sample, answer, cell)
 
+    def read_text(self, answer: Answer) -> str:
+        """What the model said; empty where nothing can be read."""
+        return answers.read_text(answer)
+
     async def _model_list(self) -> list[dict[str, Any]]:
         body = (await self._ask("GET", "/v1/models")).json()
         listed = body.get("data") if isinstance(body, dict) else None
@@ -158,19 +164,12 @@ class OpenAIServer:
 
         ``timeout_s`` is for those that may take long, such as loading a model.
         """
-        where = f"{self.name}: {method} {path}"
         response = await self._request(method, path, body, timeout_s=timeout_s)
-        if response.status_code in {401, 403}:
-            raise HostError(
-                f"{where}: {response.status_code}: the host wants another key; see api_key in the hosts file"
-            )
-        if response.status_code != httpx.codes.OK:
-            raise HostError(f"{where}: {response.status_code}: {answers.body_error_text(response.content)}")
-        try:
-            response.json()
-        except ValueError as error:
-            raise HostError(f"{where}: the answer is not JSON; is {self.url} an LLM server?") from error
-        return response
+        if response.status_code == httpx.codes.OK:
+            with contextlib.suppress(ValueError):
+                response.json()
+                return response
+        raise HostError(f"{self.name}: {method} {path}: {explain_answer(response, self.url)}")
 
     async def _find(self, path: str) -> Any:
         """The JSON of a page that not every server has; None where this one has not."""
@@ -188,5 +187,5 @@ class OpenAIServer:
         try:
             return await self._clients.control.request(method, path, json=body, timeout=timeout)
         except httpx.TransportError as error:
-            text = wire.failure_of(error).text
+            text = explain_silence(error)
             raise HostError(f"{self.name}: {method} {path}: no answer from {self.url}: {text}") from error

@@ -64,25 +64,31 @@ def make_text(nonce: str, characters: int) -> str:
     return f"{text[:-1]}s" if text.endswith(" ") else text
 
 
+async def _count_template(count: Count, tokens: int) -> int:
+    counted = await count("")
+    if counted > tokens:
+        raise PromptError(
+            f"prompt_tokens: the chat template alone takes {counted} tokens, asked are {tokens}; "
+            f"ask for at least {counted + 1}"
+        )
+    return counted
+
+
 async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None) -> str:
     """A text that the server counts as exactly ``tokens``, found by bracketing its length in characters.
 
     ``guess`` is a length to try first. Raises PromptError where the template alone is too long or no length fits.
     """
-    low, low_count = 0, await count("")
-    if low_count > tokens:
-        raise PromptError(
-            f"prompt_tokens: the chat template alone takes {low_count} tokens, asked are {tokens}; "
-            f"ask for at least {low_count + 1}"
-        )
+    low = low_count = high_count = 0
     high: int | None = None
-    high_count = 0
-    length = guess or 5 * (tokens - low_count)
-    for _ in range(_TRIES):
+    length = guess or 5 * tokens
+    for attempt in range(_TRIES):
         text = make_text(nonce, length)
         counted = await count(text)
         if counted == tokens:
             return text
+        if attempt == 0:
+            low_count = await _count_template(count, tokens)
         if counted < tokens:
             low, low_count = length, counted
         else:

@@ -8,15 +8,38 @@
 - ``trouble``     the database's errors in words a user can act on
 - ``open``        a URL or path -> an engine on a store that is ready
 - ``record``      writes: runs, cells with their samples and aggregates, verdicts
+- ``values``      rows -> the house's values
 - ``baselines``   saves and reads baselines
+- ``later``       what came after a baseline and was as good
+- ``selection``   which measurements are wanted
+- ``history``     reads them, and their runs
+- ``saves``       what is in force, put there and taken out by hand
+- ``entry``, ``spool``   what a store did not take, as a line and as a file
+- ``intake``      takes it in after all
+- ``prune``       drops old raw samples
+- ``holders``     who has a file locked
 - ``rows``        rows that several runners may make at the same time
 - ``leases``      which session has which host, in a store that machines share
 - ``store``       Store, the whole of it for the rest of the house
 """
 
 from pytest_boobench.store.baselines import BaselineSave
+from pytest_boobench.store.history import StoredRun
 from pytest_boobench.store.leases import LEASE_S, Lease
 from pytest_boobench.store.open import default_url
+from pytest_boobench.store.saves import BaselineName, Exchange, Saved
+from pytest_boobench.store.selection import Selection
 from pytest_boobench.store.store import Store
 
-__all__ = ["LEASE_S", "BaselineSave", "Lease", "Store", "default_url"]
+__all__ = [
+    "LEASE_S",
+    "BaselineName",
+    "BaselineSave",
+    "Exchange",
+    "Lease",
+    "Saved",
+    "Selection",
+    "Store",
+    "StoredRun",
+    "default_url",
+]

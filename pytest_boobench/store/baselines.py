@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.facts import ModelFacts
+from pytest_boobench.facts import ClientFacts
 from pytest_boobench.record import Baseline, BaselineRun
-from pytest_boobench.store.tables import aggregates, baselines, cells, hosts, runs
+from pytest_boobench.store.later import find_later
+from pytest_boobench.store.tables import baselines, cells, hosts, runs, suites
+from pytest_boobench.store.values import execute_for, load_aggregates, read_canary, read_model
 
-_AGGREGATE_FIELDS = tuple(field.name for field in fields(Aggregate))
-_MODEL_FIELDS = frozenset(field.name for field in fields(ModelFacts))
+_COLUMNS = (
+    cells.c.id,
+    cells.c.cell_key,
+    cells.c.started_at,
+    cells.c.model_facts,
+    cells.c.engine_build,
+    cells.c.canaries,
+    cells.c.clock,
+    cells.c.text_digest,
+    runs.c.uid,
+    runs.c.session,
+    runs.c.machine,
+    runs.c.cpu,
+    runs.c.git_commit,
+    runs.c.workers,
+)
+"""What a `BaselineRun` is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,82 +47,83 @@ class BaselineSave:
     """Why, in the words of who asked."""
 
 
-def save_baseline(connection: Connection, cell_id: int, save: BaselineSave) -> None:
-    """Put a measurement in force as the baseline of its cell, from now on."""
-    now = datetime.now(UTC)
+def save_baseline(connection: Connection, cell_id: int, save: BaselineSave, at: datetime | None = None) -> None:
+    """Put a measurement in force as the baseline of its cell, now where nothing else is said.
+
+    A save that comes late is entered as already replaced where another one took its place since.
+    """
+    at = at or datetime.now(UTC)
     cell_key = connection.execute(select(cells.c.cell_key).where(cells.c.id == cell_id)).scalar_one()
+    row = {"name": save.name, "cell_key": cell_key, "cell_id": cell_id, "saved_at": at, "reason": save.reason}
     if not save.add:
-        replaced = (baselines.c.name == save.name, baselines.c.cell_key == cell_key, baselines.c.replaced_at.is_(None))
-        connection.execute(update(baselines).where(*replaced).values(replaced_at=now))
-    connection.execute(
-        insert(baselines).values(name=save.name, cell_key=cell_key, cell_id=cell_id, saved_at=now, reason=save.reason)
-    )
+        rivals = (baselines.c.name == save.name, baselines.c.cell_key == cell_key, baselines.c.replaced_at.is_(None))
+        connection.execute(update(baselines).where(*rivals, baselines.c.saved_at <= at).values(replaced_at=at))
+        row["replaced_at"] = connection.execute(select(func.min(baselines.c.saved_at)).where(*rivals)).scalar()
+    connection.execute(insert(baselines).values(row))
 
 
 def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[str] | None) -> dict[str, Baseline]:
-    """Cell key -> Baseline, for all in force under a name, each with its runs in the order they were measured.
+    """Cell key -> Baseline, for all in force under a name, with its runs and the later ones as they were measured.
 
-    Two queries, however many cells there are.
+    A handful of queries by index, however many cells and runs there are.
     """
-    condensed = _load_aggregates(connection, name, hosts_wanted)
-    wanted = _in_force(
-        select(
-            baselines.c.cell_key,
-            baselines.c.cell_id,
-            baselines.c.saved_at,
-            cells.c.started_at.label("measured_at"),
-            cells.c.model_facts,
-            cells.c.engine_build,
-            runs.c.uid,
-            runs.c.git_commit,
-            runs.c.workers,
-        ),
-        name,
-        hosts_wanted,
-    )
-    found: dict[str, list[BaselineRun]] = defaultdict(list)
-    for row in connection.execute(wanted.order_by(cells.c.started_at, cells.c.id)):
-        found[row.cell_key].append(_baseline_run(row, condensed[row.cell_id]))
-    return {key: Baseline(name=name, cell_key=key, runs=tuple(saved)) for key, saved in found.items()}
+    saved = connection.execute(_select_saved(name, hosts_wanted)).all()
+    newest = {row.cell_key: row for row in saved}
+    later = find_later(connection, list(newest.values()))
+    made = _make_runs(connection, saved, [cell_id for several in later.values() for cell_id in several])
+    of_key: dict[str, list[BaselineRun]] = defaultdict(list)
+    for row in saved:
+        of_key[row.cell_key].append(made[row.id])
+    return {
+        key: Baseline(
+            name=name,
+            cell_key=key,
+            suite=row.suite,
+            runs=tuple(of_key[key]),
+            later=tuple(made[cell_id] for cell_id in later.get(key, ())),
+        )
+        for key, row in newest.items()
+    }
 
 
-def _in_force(query: Select[Any], name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
+def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
+    """What is in force, oldest measurement first."""
     query = (
-        query.select_from(baselines)
+        select(baselines.c.saved_at, suites.c.name.label("suite"), *_COLUMNS)
+        .select_from(baselines)
         .join(cells, cells.c.id == baselines.c.cell_id)
         .join(runs, runs.c.id == cells.c.run_id)
+        .join(suites, suites.c.id == runs.c.suite_id)
         .where(baselines.c.name == name, baselines.c.replaced_at.is_(None))
+        .order_by(cells.c.started_at, cells.c.id)
     )
     if hosts_wanted is None:
         return query
     return query.join(hosts, hosts.c.id == runs.c.host_id).where(hosts.c.name.in_(hosts_wanted))
 
 
-def _load_aggregates(
-    connection: Connection, name: str, hosts_wanted: Collection[str] | None
-) -> Mapping[int, Mapping[str, Aggregate]]:
-    found: dict[int, dict[str, Aggregate]] = defaultdict(dict)
-    wanted = _in_force(select(aggregates), name, hosts_wanted).join(aggregates, aggregates.c.cell_id == cells.c.id)
-    for row in connection.execute(wanted).mappings():
-        found[row["cell_id"]][row["metric"]] = Aggregate(**{field: row[field] for field in _AGGREGATE_FIELDS})
-    return found
+def _make_runs(connection: Connection, saved: Sequence[Any], later: Sequence[int]) -> dict[int, BaselineRun]:
+    """Measurement -> the run of a baseline that it is. A later one counts as saved when it was measured, and has the
+    metrics that were judged: of the others nobody said that they passed."""
+    query = select(cells.c.started_at.label("saved_at"), *_COLUMNS).join(runs, runs.c.id == cells.c.run_id)
+    condensed = load_aggregates(connection, [row.id for row in saved])
+    condensed |= load_aggregates(connection, later, judged=True)
+    rows = [*saved, *execute_for(connection, query, cells.c.id, later)]
+    return {row.id: _make_run(row, condensed.get(row.id, {})) for row in rows}
 
 
-def _baseline_run(row: Row[Any], condensed: Mapping[str, Aggregate]) -> BaselineRun:
+def _make_run(row: Any, condensed: Mapping[str, Aggregate]) -> BaselineRun:
     return BaselineRun(
         run_uid=row.uid,
-        measured_at=row.measured_at.timestamp(),
+        session=row.session,
+        measured_at=row.started_at.timestamp(),
         saved_at=row.saved_at.timestamp(),
         aggregates=condensed,
-        model=_model_facts(row.model_facts),
+        model=read_model(row.model_facts),
         engine_build=row.engine_build,
         git_commit=row.git_commit,
-        workers=row.workers,
+        client=ClientFacts(machine=row.machine, cpu=row.cpu, workers=row.workers),
+        clock=row.clock,
+        text_digest=row.text_digest,
+        canary=read_canary(row.canaries),
     )
-
-
-def _model_facts(stored: Mapping[str, Any] | None) -> ModelFacts | None:
-    """The facts this version knows; a colleague's newer one may have stored more of them."""
-    if stored is None:
-        return None
-    return ModelFacts(**{key: value for key, value in stored.items() if key in _MODEL_FIELDS})

@@ -11,13 +11,20 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pytest_boobench.errors import MissingExtra, StoreError
-from pytest_boobench.store.schema import prepare_schema
-from pytest_boobench.store.transactions import outside, take_over_begin
+from pytest_boobench.store.schema import prepare_schema, read_revision
+from pytest_boobench.store.transactions import outside, reading, take_over_begin
 from pytest_boobench.store.trouble import ELSEWHERE, explained, sqlite_error_name
 
 FOLDER = ".boobench"
 BUSY_TIMEOUT_S = 30.0
 
+_CONNECT_ARGS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000,
+    "application_name": "boobench",
+}
+"""libpq's, where the URL doesn't say otherwise: no run waits for minutes on a server that is gone."""
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _RIGHT_URL = "expected a path, sqlite:///path/to/store.db or postgresql://user:password@host/name"
 
@@ -53,11 +60,12 @@ def describe(url: URL) -> str:
     return url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
-def open_engine(url: URL, *, create: bool) -> Engine:
+def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
     """An engine on a store with today's schema.
 
     With ``create`` a missing store is made, and one that cannot be written is refused now, before anything is
-    measured. Without it a missing store is refused and a read-only one is fine. StoreError for all that goes wrong.
+    measured. Without it a missing store is refused and a read-only one is fine. An old schema of a team's database is
+    left alone without ``upgrade``. StoreError for all that goes wrong.
     """
     where = describe(url)
     if path := _file_of(url):
@@ -67,11 +75,25 @@ def open_engine(url: URL, *, create: bool) -> Engine:
         with explained(where):
             if create and engine.dialect.name == "sqlite":
                 _use_wal(engine)
-            prepare_schema(engine, where, create=create)
+            prepare_schema(engine, where, create=create, upgrade=upgrade)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def upgrade_schema(url: URL) -> str | None:
+    """Bring an existing store to today's schema, a team's too; gives back the schema that it had before."""
+    if path := _file_of(url):
+        _prepare_file(path, create=False)
+    engine = _make_engine(url)
+    try:
+        with explained(describe(url)), reading(engine) as connection:
+            before = read_revision(connection)
+    finally:
+        engine.dispose()
+    open_engine(url, create=False, upgrade=True).dispose()
+    return before
 
 
 def _file_of(url: URL) -> Path | None:
@@ -101,14 +123,20 @@ def _make_folder(folder: Path) -> None:
 
 def _make_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        try:
-            return create_engine(url, hide_parameters=True)
-        except ImportError as error:
-            raise MissingExtra("a PostgreSQL store", "postgres") from error
+        return _make_postgresql_engine(url)
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_connection)
     take_over_begin(engine)
     return engine
+
+
+def _make_postgresql_engine(url: URL) -> Engine:
+    """With a look whether the server is still there before each transaction: cells may be minutes apart."""
+    mine = {key: value for key, value in _CONNECT_ARGS.items() if key not in url.query}
+    try:
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=mine)
+    except ImportError as error:
+        raise MissingExtra("a PostgreSQL store", "postgres") from error
 
 
 def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:

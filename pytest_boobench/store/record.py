@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Traffic
@@ -32,6 +32,7 @@ def insert_run(connection: Connection, facts: RunFacts) -> int:
         "started_at": moment(facts.started_at),
         "user": facts.user,
         "machine": facts.machine,
+        "cpu": facts.cpu,
         "git_commit": facts.git_commit,
         "git_dirty": facts.git_dirty,
         "ci": facts.ci,
@@ -39,6 +40,7 @@ def insert_run(connection: Connection, facts: RunFacts) -> int:
         "takeover": False,
         "workers": facts.workers,
         "plugin_version": facts.plugin_version,
+        "metadata": facts.metadata,
         "status": "running",
     }
     return _insert_one(connection, tables.runs, row)
@@ -46,18 +48,28 @@ def insert_run(connection: Connection, facts: RunFacts) -> int:
 
 def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
     """One measurement of a cell with its samples and aggregates; gives back the measurement's id."""
-    cell_id = _insert_one(connection, tables.cells, _cell_row(run_id, record))
+    cell_id = _insert_one(connection, tables.cells, {"run_id": run_id, **_cell_row(record)})
     _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in record.samples])
-    _insert_all(
-        connection,
-        tables.aggregates,
-        [
-            {"cell_id": cell_id, "metric": metric, **asdict(aggregate)}
-            for metric, aggregate in record.aggregates.items()
-            if _is_storable(aggregate)
-        ],
-    )
+    _insert_all(connection, tables.aggregates, _aggregate_rows(cell_id, record))
     return cell_id
+
+
+def extend_cell(connection: Connection, cell_id: int, record: CellRecord) -> int:
+    """A measurement that blocks were added to: enter their samples, condense anew, and take back what was judged of
+    less; gives back its run's id."""
+    run_id: int = connection.execute(select(tables.cells.c.run_id).where(tables.cells.c.id == cell_id)).scalar_one()
+    connection.execute(update(tables.cells).where(tables.cells.c.id == cell_id).values(_cell_row(record)))
+    here = tables.samples.c
+    stored = {
+        (row.block, row.attempt)
+        for row in connection.execute(select(here.block, here.attempt).where(here.cell_id == cell_id).distinct())
+    }
+    added = [sample for sample in record.samples if (sample.block, sample.attempt) not in stored]
+    _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in added])
+    for table in (tables.aggregates, tables.verdicts):
+        connection.execute(delete(table).where(table.c.cell_id == cell_id))
+    _insert_all(connection, tables.aggregates, _aggregate_rows(cell_id, record))
+    return run_id
 
 
 def update_run_facts(connection: Connection, run_id: int, record: CellRecord) -> None:
@@ -71,8 +83,9 @@ def update_run_facts(connection: Connection, run_id: int, record: CellRecord) ->
         values["model_facts"] = {**run.model_facts, record.identity["model"]: asdict(record.model)}
     if record.traffic:
         values["in_flight_at_start"] = _first_known(run.in_flight_at_start, record.traffic.in_flight_at_start)
-        values["concurrent_foreign_requests"] = _sum_known(
-            run.concurrent_foreign_requests, record.traffic.concurrent_foreign_requests
+        of_cells = tables.cells.c.concurrent_foreign_requests
+        values["concurrent_foreign_requests"] = (
+            select(func.sum(of_cells)).where(tables.cells.c.run_id == run_id).scalar_subquery()
         )
     connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
 
@@ -82,22 +95,20 @@ def _first_known(before: int | None, now: int | None) -> int | None:
     return now if before is None else before
 
 
-def _sum_known(before: int | None, now: int | None) -> int | None:
-    return before if now is None else (before or 0) + now
-
-
-def insert_verdicts(connection: Connection, cell_id: int, verdicts: Iterable[Verdict]) -> None:
-    """The verdicts on one measurement, dated now."""
-    judged_at = datetime.now(UTC)
+def insert_verdicts(
+    connection: Connection, cell_id: int, verdicts: Iterable[Verdict], judged_at: datetime | None = None
+) -> None:
+    """The verdicts on one measurement, given now where nothing else is said."""
+    judged_at = judged_at or datetime.now(UTC)
     rows = [{"cell_id": cell_id, "judged_at": judged_at, **asdict(verdict)} for verdict in verdicts]
     _insert_all(connection, tables.verdicts, rows)
 
 
-def finish_run(connection: Connection, run_id: int, status: RunStatus) -> None:
-    """How a run ended; it ended now."""
-    connection.execute(
-        update(tables.runs).where(tables.runs.c.id == run_id).values(status=status, finished_at=datetime.now(UTC))
-    )
+def finish_run(connection: Connection, run_id: int, status: RunStatus, at: datetime | None = None) -> None:
+    """How a run ended, now where nothing else is said; one that has ended already stays as it is."""
+    runs = tables.runs
+    going_on = (runs.c.id == run_id, runs.c.status == "running")
+    connection.execute(update(runs).where(*going_on).values(status=status, finished_at=at or datetime.now(UTC)))
 
 
 def _name_id(connection: Connection, table: Table, name: str) -> int:
@@ -116,10 +127,9 @@ def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]
         connection.execute(insert(table), rows)
 
 
-def _cell_row(run_id: int, record: CellRecord) -> dict[str, Any]:
+def _cell_row(record: CellRecord) -> dict[str, Any]:
     identity = record.identity
     return {
-        "run_id": run_id,
         "node_id": record.node_id,
         "cell_key": record.cell_key,
         "model": identity["model"],
@@ -132,10 +142,20 @@ def _cell_row(run_id: int, record: CellRecord) -> dict[str, Any]:
         "cache": identity["cache"],
         "started_at": moment(record.started_at),
         "total_tok_s": record.total_tok_s,
+        "samples": record.measured,
+        "failed": len(record.failed),
         "stalls": record.stalls,
         "client_limit": record.client_limit,
         "load_ms": record.load_ms,
         "attempts": record.attempts,
+        "blocks": record.blocks,
+        "extended": record.extended,
+        "canaries": [asdict(canary) for canary in record.canaries],
+        "text_digest": record.text_digest,
+        "clock": record.clock,
+        "reference_host": record.reference_host,
+        "reference_facts": asdict(record.reference) if record.reference else None,
+        "spoiled": record.error or record.spoiled,
         **_traffic_columns(record.traffic),
         "worker": record.worker,
         "engine_build": record.server.engine_build if record.server else None,
@@ -156,6 +176,14 @@ def _traffic_columns(traffic: Traffic | None) -> dict[str, Any]:
         "foreign_requests": [asdict(request) for request in traffic.requests],
         "traffic_notes": list(traffic.notes),
     }
+
+
+def _aggregate_rows(cell_id: int, record: CellRecord) -> list[dict[str, Any]]:
+    return [
+        {"cell_id": cell_id, "metric": metric, **asdict(aggregate)}
+        for metric, aggregate in record.aggregates.items()
+        if _is_storable(aggregate)
+    ]
 
 
 def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Room 5: the age of a schema. Brings an empty or old database to today's tables, refuses one from the future.
 
-Alembic is imported for that only: a store of today's schema, the usual case, is opened without it.
+Alembic is imported for an old one only: a store of today's schema is made and opened without it.
 """
 
 from __future__ import annotations
@@ -8,10 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, column, delete, false, inspect, select, table
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    delete,
+    false,
+    insert,
+    inspect,
+    select,
+)
 
 from pytest_boobench.errors import StoreError
-from pytest_boobench.store.tables import VERSION_TABLE, hosts
+from pytest_boobench.store.tables import VERSION_TABLE, hosts, metadata
 from pytest_boobench.store.transactions import migrating, reading, writing
 from pytest_boobench.store.trouble import ELSEWHERE
 
@@ -21,9 +34,16 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0001"
 """The revision of today's tables."""
+_versions = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""Alembic's own table, as Alembic makes it."""
 
 
-def prepare_schema(engine: Engine, where: str, *, create: bool) -> None:
+def prepare_schema(engine: Engine, where: str, *, create: bool, upgrade: bool = False) -> None:
     """Bring a store's schema to today's, in a transaction of its own; ``create`` asks for one that can be written.
 
     A team's PostgreSQL is made where it is empty, and upgraded only by someone who means to.
@@ -32,7 +52,7 @@ def prepare_schema(engine: Engine, where: str, *, create: bool) -> None:
         today = read_revision(connection) == NEWEST
     if not today:
         with migrating(engine) as connection:
-            bring_to_newest(connection, where, create=create, upgrade_old=engine.dialect.name == "sqlite")
+            bring_to_newest(connection, where, create=create, upgrade_old=upgrade or engine.dialect.name == "sqlite")
     if create:
         with writing(engine) as connection:
             # A read-only SQLite file lets every transaction begin and refuses the first write in it.
@@ -61,8 +81,7 @@ def read_revision(connection: Connection) -> str | None:
     """The schema a database has; None for one that holds no store yet."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    versions = table(VERSION_TABLE, column("version_num"))
-    found: str | None = connection.execute(select(versions.c.version_num)).scalar()
+    found: str | None = connection.execute(select(_versions.c.version_num)).scalar()
     return found
 
 
@@ -71,22 +90,31 @@ def bring_to_newest(connection: Connection, where: str, *, create: bool, upgrade
 
     StoreError where the schema is newer than ours, older and not to be upgraded, or missing and not to be made.
     """
-    known = revisions()
     found = read_revision(connection)
-    if found == known[0]:
+    if found == NEWEST:
         return
     if found is None and not create:
         raise StoreError(f"{where}: holds no store yet, let pytest --boobench make one {ELSEWHERE}")
-    if found is not None and found not in known:
+    if found is None:
+        _make_tables(connection)
+        return
+    if found not in revisions():
         raise StoreError(
-            f"{where}: its schema {found} is newer than the {known[0]} of this pytest-boobench, "
+            f"{where}: its schema {found} is newer than the {NEWEST} of this pytest-boobench, "
             f"upgrade pytest-boobench {ELSEWHERE}"
         )
-    if found is not None and not upgrade_old:
+    if not upgrade_old:
         raise StoreError(
-            f"{where}: its schema {found} is older than the {known[0]} of this pytest-boobench, "
+            f"{where}: its schema {found} is older than the {NEWEST} of this pytest-boobench, "
             "upgrade it for the whole team with boobench store upgrade"
         )
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(configuration(connection), "head")
+
+
+def _make_tables(connection: Connection) -> None:
+    """Just what all revisions, one after the other, would make."""
+    metadata.create_all(connection)
+    _versions.create(connection, checkfirst=True)
+    connection.execute(insert(_versions).values(version_num=NEWEST))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event, func, select
 
 _BEGIN = "boobench_begin"
 _SCHEMA_LOCK = 0x626F6F62656E6368
 """Any number that no other program takes a PostgreSQL advisory lock on: "boobench" in ASCII."""
+_READING: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {},
+    # not read-only as well: the pool would make the next transaction read-write, which a standby refuses
+    "postgresql": {"isolation_level": "REPEATABLE READ"},
+}
+
+_OUTSIDE: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {_BEGIN: ""},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
+}
 
 
 def take_over_begin(engine: Engine) -> None:
@@ -19,8 +30,8 @@ def take_over_begin(engine: Engine) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads."""
-    with engine.begin() as connection:
+    """A transaction that only reads, and all of it as the store was at its first query, whoever writes meanwhile."""
+    with engine.execution_options(**_READING[engine.dialect.name]).begin() as connection:
         yield connection
 
 
@@ -36,8 +47,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def outside(engine: Engine) -> Iterator[Connection]:
-    """A SQLite connection without a transaction, for the settings that cannot be changed inside one."""
-    with engine.execution_options(**{_BEGIN: ""}).connect() as connection:
+    """A connection without a transaction, for what cannot be done inside one."""
+    with engine.execution_options(**_OUTSIDE[engine.dialect.name]).connect() as connection:
         yield connection
 
 

@@ -15,6 +15,11 @@ Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
 """What becomes of a cell that others disturbed twice: not judged, judged all the same, or failed."""
 
+Policy = Literal["default", "strict", "literal"]
+"""What becomes of doubt: its own outcome, a failure, or the point alone decides."""
+BLOCKS = 4
+"""Blocks of a cell at most, where its suite does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -39,17 +44,32 @@ class Timeouts:
 class Plan:
     """How a cell is measured and judged; nothing in it changes what is measured."""
 
-    warmup: int = 1
+    warmup: int = 2
     """Requests per lane before the measured ones, never counted."""
+    warmup_max: int = 5
+    """Requests per lane at most, while the newest one is still faster than the one before."""
+    warmup_s: float | None = None
+    """Warm up for at least so long instead, seconds."""
     samples: int = 10
-    """Measured requests per cell, over all its lanes."""
+    """Measured requests per block, over all lanes; a cell has one block, and more where the first leaves doubt."""
+    max_samples: int | None = None
+    """Measured requests of all blocks at most; None: four blocks."""
     max_failed: int = 0
     """How many measured requests may fail before the cell does."""
     gate: Mapping[str, float | None] | None = None
     """Metric key -> allowed worsening as a ratio, None where the session's default holds; None: the default metrics."""
     disturbed: Disturbed | None = None
     """None where the session's default holds."""
+    policy: Policy | None = None
+    """None where the session's default holds."""
+    output_canary: bool = False
+    """Whether one more request asks whether the model still says the same."""
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a cell may have."""
+        return BLOCKS if self.max_samples is None else max(1, self.max_samples // self.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +114,14 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The cell's stable name in the store: SHA-256 of its identity as canonical JSON, 64 hex digits."""
-        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """The cell's stable name in the store."""
+        return make_key(self.identity)
+
+
+def make_key(identity: Mapping[str, Any]) -> str:
+    """The stable name of a cell: SHA-256 of its identity as canonical JSON, 64 hex digits."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

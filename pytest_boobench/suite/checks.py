@@ -77,10 +77,13 @@ def _check_where(override: OverrideFields, axes: Mapping[str, tuple[Any, ...]], 
                 problems.add(node, f"picks no cell; the cells have {', '.join(values)}{more}")
 
 
-def check_failures(written: SuiteFields, problems: Problems) -> None:
-    """Note plans in which every sample may fail: there would be nothing to judge."""
+def check_plans(written: SuiteFields, problems: Problems) -> None:
+    """Note plans in which every sample may fail, or that have no room for a block: nothing could be judged."""
     for fields in (written, *written.overrides):
         samples = fields.samples or written.samples or Plan().samples
         if fields.max_failed is not None and fields.max_failed >= samples:
             text = f"expected a whole number below samples, {samples}, got {fields.max_failed}"
             problems.add(fields.node.child("max_failed"), text)
+        if fields.max_samples is not None and fields.max_samples < samples:
+            text = f"expected at least one block, {samples} samples, got {fields.max_samples}"
+            problems.add(fields.node.child("max_samples"), text)

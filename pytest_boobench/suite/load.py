@@ -9,12 +9,11 @@ from pytest_boobench.documents.problems import Problems
 from pytest_boobench.documents.source import read
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.suite.cell import Cell, Suite
-from pytest_boobench.suite.checks import check_failures, check_hosts, check_kind, check_overrides, check_size
+from pytest_boobench.suite.checks import check_hosts, check_kind, check_overrides, check_plans, check_size
 from pytest_boobench.suite.grid import list_points
 from pytest_boobench.suite.overrides import Treatments
 from pytest_boobench.suite.spec import SUITE, SuiteFields
-
-MAX_CELLS = 10_000
+from pytest_boobench.usual import MAX_CELLS
 
 
 def load(
@@ -38,7 +37,7 @@ def load(
     check_kind(written, problems)
     check_size(written, max_cells, problems)
     check_overrides(written, problems)
-    check_failures(written, problems)
+    check_plans(written, problems)
     problems.raise_any()
     return Suite(
         name=written.suite,
@@ -51,10 +50,19 @@ def load(
     )
 
 
-def problem_at(path: Path, display: str, field: str, text: str) -> DocumentError:
-    """What only a caller can see, such as two suites of one name, on the line of a field of the file."""
-    node = read(path, Problems(display)).child(field)
-    return DocumentError((Problem(display, node.line, node.path, text),))
+class SuiteNames:
+    """The names of all suites of a session: the store knows a suite by its name, so each is one file's."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[Path, str]] = {}
+
+    def claim(self, suite: Suite, display: str) -> None:
+        """Note a suite's name; DocumentError where another file has it. The same file may come again."""
+        path, first = self._files.setdefault(suite.name, (suite.path, display))
+        if path != suite.path:
+            node = read(suite.path, Problems(display)).child("suite")
+            text = f"{suite.name!r} is the name of {first} too; the store needs two names"
+            raise DocumentError((Problem(display, node.line, node.path, text),))
 
 
 def _make_cells(written: SuiteFields) -> tuple[Cell, ...]:

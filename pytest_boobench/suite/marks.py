@@ -42,6 +42,7 @@ _ELSEWHERE = {
     "usefixtures": "write the fixtures under usefixtures, beside marks",
     "parametrize": "lists under grid and sampling make the parameters",
     "boobench": "every cell has this mark already",
+    "xdist_group": "the cells of a server run in one worker as it is",
 }
 
 

@@ -47,10 +47,15 @@ def _make_plan(steps: Sequence[PlanFields], kind: Kind) -> Plan:
     for fields in steps:
         plan = Plan(
             warmup=plan.warmup if fields.warmup is None else fields.warmup,
+            warmup_max=plan.warmup_max if fields.warmup_max is None else fields.warmup_max,
+            warmup_s=fields.warmup_time or plan.warmup_s,
             samples=fields.samples or plan.samples,
+            max_samples=fields.max_samples or plan.max_samples,
             max_failed=plan.max_failed if fields.max_failed is None else fields.max_failed,
             gate=_make_gate(plan.gate, fields, kind),
             disturbed=fields.disturbed or plan.disturbed,
+            policy=fields.policy or plan.policy,
+            output_canary=plan.output_canary if fields.output_canary is None else fields.output_canary,
             timeouts=_make_timeouts(plan.timeouts, fields.timeouts),
         )
     return plan

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.scalars import Shape, Single, choice, duration, number, text, whole
+from pytest_boobench.documents.scalars import Shape, Single, choice, duration, flag, number, text, whole
 from pytest_boobench.documents.tables import Entry, Keyed, OneOrMore, Row, Table
 from pytest_boobench.metrics import Kind
 from pytest_boobench.suite.body import BodyShape
-from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Timeouts
+from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Policy, Timeouts
 from pytest_boobench.suite.marks import MarkShape
 from pytest_boobench.suite.names import node_name
 from pytest_boobench.suite.thresholds import Thresholds, ThresholdsShape
@@ -103,8 +103,22 @@ class PlanFields(Row):
     warmup: Annotated[
         int | None, Entry(whole(0), "Requests per lane before the measured ones, never counted.", default=Plan().warmup)
     ] = None
+    warmup_max: Annotated[
+        int | None,
+        Entry(
+            whole(0),
+            "Most requests per lane to warm up with, while each is over 5 % faster than the one before.",
+            default=Plan().warmup_max,
+        ),
+    ] = None
+    warmup_time: Annotated[
+        float | None, Entry(duration(), "Warm up for at least so long, however many requests that takes; as 10s.")
+    ] = None
     samples: Annotated[
-        int | None, Entry(whole(1), "Measured requests per cell, over all its lanes.", default=Plan().samples)
+        int | None, Entry(whole(1), "Measured requests per block, over all lanes.", default=Plan().samples)
+    ] = None
+    max_samples: Annotated[
+        int | None, Entry(whole(1), "Most measured requests, of all blocks; left out: four blocks.")
     ] = None
     max_failed: Annotated[
         int | None, Entry(whole(0), "How many of them may fail before the cell does.", default=Plan().max_failed)
@@ -116,6 +130,17 @@ class PlanFields(Row):
     disturbed: Annotated[
         Disturbed | None,
         Entry(choice(*get_args(Disturbed)), "When others disturb a cell twice: inconclusive, judge it, or fail it."),
+    ] = None
+    policy: Annotated[
+        Policy | None,
+        Entry(
+            choice(*get_args(Policy)),
+            "What doubt comes to: default skips, strict fails, literal: the point decides.",
+        ),
+    ] = None
+    output_canary: Annotated[
+        bool | None,
+        Entry(flag(), "Ask once more, greedily, and say when the answer's text has changed.", default=False),
     ] = None
     timeouts: Annotated[TimeoutFields | None, Entry(Table(TimeoutFields), "How long to wait, as 30s or 5m.")] = None
     marks: Annotated[

@@ -2,7 +2,7 @@
 
 In the order one request walks:
 
-- ``clients``     where callers come in: one client for streams that are measured, one for all other requests
+- ``clients``     where callers come in: one client for requests that are measured, one for all others
 - ``transport``   one request through all of the below; read this first
 - ``http1``       the request as bytes; where header and body lie in the answer's, and where it ends
 - ``connection``  a fresh TCP connection, written with the clock in hand; ``tls`` is its cipher where asked
@@ -13,15 +13,14 @@ In the order one request walks:
 - ``sse``         bytes -> server-sent events
 - ``failures``    what can go wrong, as the sample names it
 
-Once the status line came nothing is raised: ``exchange.failure`` says what cut the answer short. Before it, httpx's own
-errors are raised and ``failure_of`` names them. asyncio only.
+Once the status line came nothing is raised: ``exchange.failure`` says what cut the answer short. Before it, NoAnswer
+is raised. asyncio only.
 """
 
-from pytest_boobench.wire.clients import control_client, stream_client, tls_context
-from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events, exchange_of
-from pytest_boobench.wire.failures import Failure, failure_of
+from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
+from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
+from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
 from pytest_boobench.wire.sse import Message, SseDecoder
-from pytest_boobench.wire.transport import StampingTransport
 
 __all__ = [
     "Arrival",
@@ -29,12 +28,11 @@ __all__ = [
     "Exchange",
     "Failure",
     "Message",
+    "NoAnswer",
     "SseDecoder",
-    "StampingTransport",
+    "StreamClient",
     "control_client",
     "events",
-    "exchange_of",
     "failure_of",
-    "stream_client",
     "tls_context",
 ]

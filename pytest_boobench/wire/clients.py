@@ -1,19 +1,28 @@
-"""Room 2: where callers come in: a client for measured streams, and an ordinary one for every other request."""
+"""Room 2: where callers come in: a client for measured requests, and an ordinary one for all others."""
 
 from __future__ import annotations
 
 import functools
+import json
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 
-from pytest_boobench.wire.transport import StampingTransport
+from pytest_boobench.suite.cell import Timeouts
+from pytest_boobench.wire.connection import Address
+from pytest_boobench.wire.exchange import Exchange
+from pytest_boobench.wire.http1 import write_head, write_request
+from pytest_boobench.wire.transport import Transport
 
 CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 FRESH_CONNECTIONS = httpx.Limits(max_keepalive_connections=0)
 """llama-server closes idle connections that it said to keep: a pooled one may die under the next request."""
+
+_USUAL_TIMEOUTS = Timeouts()
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 @functools.cache
@@ -47,16 +56,44 @@ def control_client(
     )
 
 
-def stream_client(
-    base_url: str, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
-) -> httpx.AsyncClient:
-    """A client over the stamping transport, never through a proxy; close it.
+class StreamClient:
+    """A host's client for measured requests, never through a proxy; close it when none is under way.
 
-    Give limits per request: ``extensions={"timeouts": Timeouts(…)}``.
+    httpx is not between: with its redirects, cookies, hooks and log it takes longer than all of the wire, and other
+    streams are running meanwhile. All that requests have in common is made once.
     """
-    url, auth = _split_credentials(base_url)
-    transport = StampingTransport(ssl_context or tls_context())
-    return httpx.AsyncClient(base_url=url, headers=headers, auth=auth, transport=transport, trust_env=False)
+
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        url = httpx.URL(base_url)
+        secure = url.scheme == "https"
+        self._address = Address(
+            host=url.raw_host.decode("ascii"),
+            port=url.port or (443 if secure else 80),
+            tls=(ssl_context or tls_context()) if secure else None,
+        )
+        self._host, self._base_path = url.netloc, url.raw_path.rstrip(b"/")
+        self._headers = dict(headers or {})
+        self._heads: dict[str, bytes] = {}
+        self._transport = Transport()
+
+    async def post(self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS) -> Exchange:
+        """Sends a body as JSON and brings the answer, read to the end; raises as `Transport.exchange`."""
+        if path not in self._heads:
+            self._heads[path] = write_head(self._host, self._base_path + httpx.URL(path).raw_path, self._headers)
+        message = write_request(self._heads[path], _JSON.encode(body).encode())
+        return await self._transport.exchange(self._address, message, timeouts)
+
+    async def aclose(self) -> None:
+        """Closes the transport."""
+        self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 def _split_credentials(base_url: str) -> tuple[httpx.URL, httpx.BasicAuth | None]:

@@ -30,23 +30,25 @@ _STEP_NS = 1_000_000
 
 
 class Reads:
-    """What came by one connection, in columns: bytes and numbers leave the garbage collector nothing to walk."""
+    """What came by one connection, in columns, as it came: it is looked at when all is over."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.lengths = array("q")
         """Of ``data`` after each read."""
-        self.kernel_ns = array("q")
-        """The kernel's stamp on each read, wall clock; 0 where there is none."""
+        self.ancillary: list[Ancillary] = []
+        """What came with each read; the kernel's stamp is in it."""
         self.read_ns = array("q")
         """The monotonic clock right after each read."""
 
-    def add(self, data: bytes, kernel_ns: int | None, read_ns: int) -> None:
-        """Keeps one read."""
-        self.data += data
-        self.lengths.append(len(self.data))
-        self.kernel_ns.append(kernel_ns or 0)
+    def add(self, part: bytes, ancillary: Ancillary, read_ns: int) -> int:
+        """Keeps one read; returns how many bytes came in all."""
+        self.data += part
+        length = len(self.data)
+        self.lengths.append(length)
+        self.ancillary.append(ancillary)
         self.read_ns.append(read_ns)
+        return length
 
     def __len__(self) -> int:
         return len(self.read_ns)  # the last to grow, as another thread may see it
@@ -115,8 +117,9 @@ def stamp(reads: Reads, offset_before_ns: int, offset_after_ns: int) -> Stamps:
     Else by the time Python had them: late by Python's lag, but never mixed and never moved by a clock step.
     """
     clock_step = abs(offset_after_ns - offset_before_ns) > _STEP_NS
-    if clock_step or not reads or 0 in reads.kernel_ns:
+    kernel = [kernel_ns(ancillary) for ancillary in reads.ancillary]
+    if clock_step or not reads or None in kernel:
         return Stamps("user", tuple(reads.read_ns), (0,) * len(reads), None, clock_step)
-    arrival_ns = tuple(wall_ns - offset_before_ns for wall_ns in reads.kernel_ns)
-    lag_ns = tuple(max(read_ns - came_ns, 0) for read_ns, came_ns in zip(reads.read_ns, arrival_ns, strict=True))
-    return Stamps("kernel", arrival_ns, lag_ns, max(lag_ns) / 1e6, clock_step)
+    arrival_ns = [wall_ns - offset_before_ns for wall_ns in kernel if wall_ns is not None]
+    lag_ns = [max(read_ns - came_ns, 0) for read_ns, came_ns in zip(reads.read_ns, arrival_ns, strict=True)]
+    return Stamps("kernel", tuple(arrival_ns), tuple(lag_ns), max(lag_ns) / 1e6, clock_step)

@@ -7,18 +7,36 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import httpx
 
 from pytest_boobench import units
 from pytest_boobench.wire.clock import ANCILLARY_BYTES, Ancillary, ask_for_kernel_stamps
+from pytest_boobench.wire.failures import Failure, NoAnswer
 from pytest_boobench.wire.tls import Tls
 
 _READ_BYTES = 65_536
 _LAST_WRITE_BYTES = 16_384
-_PORTS = {"http": 80, "https": 443}
 _POLL_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a host listens."""
+
+    host: str
+    """A name in ASCII, or an IP address."""
+    port: int
+    tls: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Receive = Callable[[], tuple[bytes, Ancillary, int, Any]]
+"""As ``socket.recvmsg``: what has arrived, empty at the end, and what came beside it. Under TLS it is ciphertext."""
 
 
 class Connection:
@@ -32,14 +50,10 @@ class Connection:
         self.connect_ms = connect_ms
         self.last_write_ns = time.monotonic_ns()
         """The monotonic clock right before the last write; of a request that is out: of its last byte."""
-        self._stamped = stamped
-
-    def receive(self) -> tuple[bytes, Ancillary]:
-        """What has arrived, empty at the end, as the socket has it: under TLS, ciphertext. Raises OSError."""
-        if self._stamped:
-            data, ancillary, _, _ = self.sock.recvmsg(_READ_BYTES, ANCILLARY_BYTES)
-            return data, ancillary
-        return self.sock.recv(_READ_BYTES), ()
+        self.receive: Receive = (
+            partial(sock.recvmsg, _READ_BYTES, ANCILLARY_BYTES) if stamped else partial(_receive_unstamped, sock)
+        )
+        """Raises OSError."""
 
     def seal(self, message: bytes) -> bytes:
         """A message as the socket takes it: under TLS, ciphertext. Not while another thread receives."""
@@ -85,32 +99,33 @@ class Connection:
         self.sock.close()
 
 
+def _receive_unstamped(sock: socket.socket) -> tuple[bytes, Ancillary, int, Any]:
+    return sock.recv(_READ_BYTES), (), 0, None
+
+
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
 
 
-async def connect(url: httpx.URL, tls_context: ssl.SSLContext, connect_s: float) -> Connection:
-    """Opens a connection to a URL's host, trying each of its addresses; ``connect_s`` bounds all of it, TLS included.
+async def connect(address: Address, limit_s: float) -> Connection:
+    """Opens a connection, trying each address of a name; ``limit_s`` bounds all of it, TLS included.
 
-    Raises httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol.
+    Raises NoAnswer.
     """
-    if url.scheme not in _PORTS:
-        raise httpx.UnsupportedProtocol(f"{url.host}: cannot speak {url.scheme!r}, expected http or https")
-    host, port = url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     began_ns = time.monotonic_ns()
     try:
-        async with asyncio.timeout(connect_s):
-            sock, stamped = await _reach(url.raw_host, port)
-            tls = await _secure(sock, tls_context, host) if url.scheme == "https" else None
+        async with asyncio.timeout(limit_s):
+            sock, stamped = await _reach(address.host.encode("ascii"), address.port)
+            tls = await _secure(sock, address.tls, address.host) if address.tls else None
     except TimeoutError:
-        limit = units.quantity(connect_s, "s")
-        raise httpx.ConnectTimeout(f"{where}: no connection within {limit}") from None
+        text = f"{address}: no connection within {units.quantity(limit_s, 's')}"
+        raise NoAnswer(Failure("connect", text)) from None
     except OSError as error:
-        raise httpx.ConnectError(f"{where}: {reason(error)}, expected a server that answers there") from error
+        text = f"{address}: {reason(error)}, expected a server that answers there"
+        raise NoAnswer(Failure("connect", text)) from error
     connect_ms = (time.monotonic_ns() - began_ns) / 1e6
-    return Connection(sock, where, stamped=stamped, tls=tls, connect_ms=connect_ms)
+    return Connection(sock, str(address), stamped=stamped, tls=tls, connect_ms=connect_ms)
 
 
 async def _reach(host: bytes, port: int) -> tuple[socket.socket, bool]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import httpx
 
 from pytest_boobench.metrics import ClockKind
 from pytest_boobench.wire.failures import Failure
@@ -36,6 +35,9 @@ class Exchange:
     """Arrival of the last byte of the answer's header."""
     end_ns: int
     """Arrival of the last byte that came."""
+    status: int
+    headers: Mapping[str, str]
+    """Of the answer, names in lower case; of two with one name the last."""
     body: bytes
     """The body as it came, framing removed."""
     arrivals: tuple[Arrival, ...]
@@ -88,12 +90,6 @@ class Event(NamedTuple):
     """How late Python had it: events that were read at once share the arrival of the last of them."""
 
 
-def exchange_of(response: httpx.Response) -> Exchange:
-    """What the stamping transport saw of a response."""
-    exchange: Exchange = response.extensions["exchange"]
-    return exchange
-
-
 def events(exchange: Exchange) -> list[Event]:
     """The server-sent events of an answer, in order.
 
@@ -104,11 +100,10 @@ def events(exchange: Exchange) -> list[Event]:
     if exchange.complete:
         messages += decoder.close()
     arrivals = iter(exchange.arrivals)
-    arrival = Arrival(0, exchange.sent_ns)
+    came, stamp_ns, lag_ns = Arrival(0, exchange.sent_ns)
     found = []
-    for message in messages:
-        while arrival.end < message.end:
-            arrival = next(arrivals)
-        arrival_ms = (arrival.stamp_ns - exchange.sent_ns) / 1e6
-        found.append(Event(message.data, message.event, arrival_ms, arrival.lag_ns / 1e6))
+    for data, event, end in messages:
+        while came < end:
+            came, stamp_ns, lag_ns = next(arrivals)
+        found.append(Event(data, event, (stamp_ns - exchange.sent_ns) / 1e6, lag_ns / 1e6))
     return found

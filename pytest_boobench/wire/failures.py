@@ -17,13 +17,13 @@ class Failure:
     text: str
 
 
-_ERRORS: dict[FailureKind, type[httpx.TransportError]] = {
-    "connect": httpx.WriteError,
-    "stalled": httpx.ReadTimeout,
-    "timeout": httpx.TimeoutException,
-    "truncated": httpx.ReadError,
-    "protocol": httpx.RemoteProtocolError,
-}
+class NoAnswer(Exception):  # noqa: N818  # what came of a request, not an error of ours
+    """A request that got no status line; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
 
 _KINDS: tuple[tuple[type[httpx.RequestError], FailureKind], ...] = (
     (httpx.ConnectTimeout, "connect"),  # before TimeoutException, its parent
@@ -39,12 +39,7 @@ _KINDS: tuple[tuple[type[httpx.RequestError], FailureKind], ...] = (
 )
 
 
-def error_of(failure: Failure) -> httpx.TransportError:
-    """The httpx error for a request that got no status line."""
-    return _ERRORS[failure.kind](failure.text)
-
-
 def failure_of(error: httpx.RequestError) -> Failure:
-    """The failure that an httpx error stands for, of the stamping transport's or of plain httpx's own."""
+    """The failure that an error of httpx stands for."""
     kind: FailureKind = next((kind for known, kind in _KINDS if isinstance(error, known)), "protocol")
     return Failure(kind, str(error) or type(error).__name__)

@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import h11
-import httpx
+
+from pytest_boobench.wire.failures import Failure, NoAnswer
 
 MAX_HEAD_BYTES = 65_536
-_REPLACED = (b"connection", b"accept-encoding")
-_OURS = [
-    (b"Accept-Encoding", b"identity"),  # a compressed stream has no arrival times of its own bytes
-    (b"Connection", b"close"),
-]
+_OURS: Mapping[bytes, bytes] = {
+    b"Content-Type": b"application/json",
+    b"Accept-Encoding": b"identity",  # a compressed stream has no arrival times of its own bytes
+    b"Connection": b"close",
+}
+_ASKED = (h11.Request(method="POST", target="/", headers=[("Host", "x")]), h11.EndOfMessage())
+"""Any request at all: h11 reads no answer before it has seen one."""
 _PROTOCOL = b"HTTP/"
 _BODILESS_STATUS = (204, 304)
 _CHUNK_LINE = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 """Size of a chunk, from the end of the line before it, which is the header's or the last chunk's."""
 _SHORTEST_CHUNK_LINE = len(b"\n0\n")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_EVENT_IN_CHUNK = (b"\n\n\r\n",)
+"""The end of an event, and of the chunk that brought it; the last chunk's is CR LF CR LF."""
 _ENDLESS = sys.maxsize
 
 
-def serialize(request: httpx.Request) -> tuple[bytes, h11.Connection]:
-    """A request that was read in full as bytes, and the state of HTTP in which its answer is expected.
+def write_head(host: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
+    """What is the same in all requests to a target: request line and header, but for the length of the content.
 
-    Raises httpx.LocalProtocolError for what HTTP cannot carry, without quoting it: it may be a key.
+    Raises NoAnswer for what HTTP cannot carry, without quoting it: it may be a key.
     """
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _REPLACED]
+    lines = [(b"Host", host), *((name.encode(), value.encode()) for name, value in headers.items()), *_OURS.items()]
     try:
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=headers + _OURS)
-        parts = [connection.send(head), connection.send(h11.Data(data=request.content))]
-        parts.append(connection.send(h11.EndOfMessage()))
+        written = h11.Connection(h11.CLIENT).send(h11.Request(method="POST", target=target, headers=lines))
     except h11.LocalProtocolError:
-        raise httpx.LocalProtocolError(
-            f"{request.url.host}: the request's method, path or headers hold characters that HTTP does not allow"
-        ) from None
-    return b"".join(part for part in parts if part), connection
+        text = f"{host.decode()}: the request's path or headers hold characters that HTTP does not allow"
+        raise NoAnswer(Failure("protocol", text)) from None
+    return (written or b"").removesuffix(b"\r\n")
+
+
+def write_request(head: bytes, content: bytes) -> bytes:
+    """A whole request, of a head by `write_head`."""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
 
 
 class Answer:
@@ -48,15 +54,18 @@ class Answer:
     After an error it follows no more.
     """
 
-    def __init__(self, connection: h11.Connection, *, bodiless: bool, max_bytes: int = _ENDLESS) -> None:
+    def __init__(self, max_bytes: int = _ENDLESS) -> None:
+        self.max_bytes = max_bytes
         self.head: h11.Response | None = None
         self.head_end = 0
         """Where the body begins in the bytes that came."""
         self.complete = False
         self.error: str | None = None
-        self._connection = connection
-        self._bodiless = bodiless
-        self._max_bytes = max_bytes
+        self.goes_on: tuple[bytes, ...] = ()
+        """What no answer of this framing ends with: after a read that does, it need not be followed at once."""
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        for event in _ASKED:
+            self._connection.send(event)
         self._pieces: list[tuple[int, int]] = []
         self._chunked = False
         self._next = 0
@@ -72,8 +81,8 @@ class Answer:
             else:
                 self.complete = len(data) >= self._next
         settled = self.complete or self.error is not None
-        if not settled and len(data) > self._max_bytes:
-            self.error = f"the answer is longer than {self._max_bytes} bytes, which nobody asks for"
+        if not settled and len(data) > self.max_bytes:
+            self.error = f"the answer is longer than {self.max_bytes} bytes, which nobody asks for"
         return settled or self.error is not None
 
     def close(self) -> bool:
@@ -118,10 +127,11 @@ class Answer:
     def _choose_framing(self, head: h11.Response) -> None:
         headers = dict(head.headers)
         self._next = self.head_end
-        if self._bodiless or head.status_code in _BODILESS_STATUS:
+        if head.status_code in _BODILESS_STATUS:
             return
         if b"transfer-encoding" in headers:
             self._chunked = True
+            self.goes_on = _EVENT_IN_CHUNK
             self._next -= len(b"\n")
         else:
             length = headers.get(b"content-length")

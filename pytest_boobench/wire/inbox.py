@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from types import TracebackType
 
 from pytest_boobench import units
 from pytest_boobench.metrics import FailureKind
 from pytest_boobench.suite.cell import Timeouts
-from pytest_boobench.wire.clock import Reads, kernel_ns
+from pytest_boobench.wire.clock import Reads
 from pytest_boobench.wire.connection import Connection, reason
 from pytest_boobench.wire.failures import Failure
 from pytest_boobench.wire.http1 import Answer
@@ -47,29 +48,30 @@ class Inbox:
     def _take(self) -> bool:
         """In the reader's thread: takes what has come; whether more is wanted. Never raises: all share the thread."""
         try:
-            return self._take_now()
-        except Exception as error:  # noqa: BLE001
-            return self._report(self._failure("protocol", f"the answer cannot be read ({error!r})"))
-
-    def _take_now(self) -> bool:
-        try:
-            data, ancillary = self._connection.receive()
+            ended = self._take_now()
         except BlockingIOError:
             return True
+        except ssl.SSLError as error:
+            return self._report(self._failure("protocol", reason(error)))
         except OSError as error:
             return self._report(self._failure("truncated", f"{reason(error)} {self._moment}"))
+        except Exception as error:  # noqa: BLE001
+            return self._report(self._failure("protocol", f"the answer cannot be read ({error!r})"))
+        return self._report(self._conclude()) if ended else True
+
+    def _take_now(self) -> bool:
+        """Few steps: this runs for each token, on a processor that was busy with something else."""
+        part, ancillary, _, _ = self._connection.receive()
         read_ns = time.monotonic_ns()
-        closed = not data
+        ended = not part
         if self._connection.tls:
-            try:
-                data = self._connection.tls.open(data)
-            except OSError as error:
-                return self._report(self._failure("protocol", reason(error)))
-            closed = self._connection.tls.ended
-        if data:
-            self.reads.add(data, kernel_ns(ancillary), read_ns)
-            closed = self._answer.follow(self.reads.data) or closed
-        return self._report(self._conclude()) if closed else True
+            part = self._connection.tls.open(part)
+            ended = self._connection.tls.ended
+        if part:
+            length = self.reads.add(part, ancillary, read_ns)
+            if ended or length > self._answer.max_bytes or not part.endswith(self._answer.goes_on):
+                ended = self._answer.follow(self.reads.data) or ended
+        return ended
 
     def _conclude(self) -> Failure | None:
         if self._answer.error is not None:

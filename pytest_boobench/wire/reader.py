@@ -39,7 +39,8 @@ class Reader:
             self._add(self._bell, self._hear)
             self._thread.start()
         self._add(sock, take)
-        self._rope.send(b"!")  # select does not notice on its own that it has a socket more
+        if isinstance(self._watched, SelectList):  # which does not notice on its own that it has a socket more
+            self._rope.send(b"!")
 
     def forget(self, sock: socket.socket) -> None:
         """No call for this socket is under way when this returns, and none will be: it may be closed."""

@@ -28,7 +28,7 @@ class SseDecoder:
         self._rest = b""
         self._offset = 0
         self._after_cr = False
-        self._data: list[bytes] = []
+        self._data: bytes | None = None
         self._event = b""
         self._end = 0
 
@@ -55,7 +55,7 @@ class SseDecoder:
     def _take(self, lines: Iterable[bytes]) -> list[Message]:
         """One loop and few calls: a stream has two lines per token."""
         messages = []
-        offset = self._offset
+        offset, data = self._offset, self._data
         for line in lines:
             content = line.rstrip(b"\r\n")
             end = offset + len(content)
@@ -63,18 +63,15 @@ class SseDecoder:
                 content = content.removeprefix(_BOM)
             offset += len(line)
             if not content:
-                if self._data:
-                    messages.append(self._finish())
-                self._event = b""
+                if data is not None:
+                    event = self._event.decode("utf-8", "replace") if self._event else "message"
+                    messages.append(Message(data.decode("utf-8", "replace"), event, self._end))
+                data, self._event = None, b""
             elif content.startswith(b"data:") or content == b"data":
-                self._data.append(content[5:].removeprefix(b" "))
+                value = content[5:].removeprefix(b" ")
+                data = value if data is None else b"%b\n%b" % (data, value)
                 self._end = end
             elif content.startswith(b"event:"):
                 self._event = content[6:].removeprefix(b" ")
-        self._offset = offset
+        self._offset, self._data = offset, data
         return messages
-
-    def _finish(self) -> Message:
-        data, self._data = b"\n".join(self._data), []
-        event = self._event.decode("utf-8", "replace") if self._event else "message"
-        return Message(data.decode("utf-8", "replace"), event, self._end)

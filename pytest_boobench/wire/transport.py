@@ -3,57 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import httpx
-
 from pytest_boobench import units
 from pytest_boobench.suite.cell import Timeouts
 from pytest_boobench.wire.clock import Reads, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
-from pytest_boobench.wire.connection import Connection, connect
+from pytest_boobench.wire.connection import Address, Connection, connect
 from pytest_boobench.wire.exchange import Arrival, Exchange
-from pytest_boobench.wire.failures import Failure, error_of
-from pytest_boobench.wire.http1 import Answer, serialize
+from pytest_boobench.wire.failures import Failure, NoAnswer
+from pytest_boobench.wire.http1 import Answer
 from pytest_boobench.wire.inbox import Inbox
 from pytest_boobench.wire.reader import Reader
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
-class StampingTransport(httpx.AsyncBaseTransport):
-    """An httpx transport that knows when each byte of an answer arrived: ``exchange_of(response)``.
+class Transport:
+    """Sends requests, each on a connection of its own, and knows when each byte of an answer arrived.
 
-    Each request has a connection of its own, all are read by one thread. A request's limits are
-    ``request.extensions["timeouts"]``, a ``suite.cell.Timeouts``: ``connect_s`` for opening the connection, the others
-    from the write of the request on. Raises subclasses of httpx.TransportError until the status line came, and nothing
-    after it. Close it when no request is under way.
+    All connections are read by one thread. Close it when no request is under way.
     """
 
-    def __init__(self, tls_context: ssl.SSLContext, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
-        self._tls_context = tls_context
+    def __init__(self, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._max_answer_bytes = max_answer_bytes
         self._keeper = hold_kernel_stamps()
         self._reader = Reader()
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends one request and returns its answer, read to the end."""
-        timeouts: Timeouts = request.extensions.get("timeouts", Timeouts())
-        await request.aread()
-        message, state = serialize(request)
-        answer = Answer(state, bodiless=request.method == "HEAD", max_bytes=self._max_answer_bytes)
-        connection = await connect(request.url, self._tls_context, timeouts.connect_s)
+    async def exchange(self, address: Address, message: bytes, timeouts: Timeouts) -> Exchange:
+        """Sends one request and brings its answer, read to the end.
+
+        ``connect_s`` is for opening the connection, the other limits run from the write of the request on. Raises
+        NoAnswer until the status line came, and nothing after it.
+        """
+        answer = Answer(self._max_answer_bytes)
+        connection = await connect(address, timeouts.connect_s)
         try:
             outcome = await _converse(
                 connection, message, Inbox(connection, answer, timeouts, self._reader), timeouts.request_s
             )
         finally:
             connection.close()
-        return _respond(connection, answer, outcome)
+        return _conclude(connection, answer, outcome)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Ends the reader's thread and lets go of the kernel's stamps."""
         self._reader.close()
         self._keeper.close()
@@ -88,29 +82,17 @@ def _blame(failure: Failure | None, unsent: str | None, where: str) -> Failure |
     return failure
 
 
-def _respond(connection: Connection, answer: Answer, outcome: _Outcome) -> httpx.Response:
-    failure = None if answer.complete else outcome.failure
+def _conclude(connection: Connection, answer: Answer, outcome: _Outcome) -> Exchange:
     if answer.head is None:
-        raise error_of(failure or Failure("protocol", f"{connection.where}: no answer"))
-    headers = httpx.Headers(list(answer.head.headers))
-    encoding = headers.pop("content-encoding", "identity")
+        raise NoAnswer(outcome.failure or Failure("protocol", f"{connection.where}: no answer"))
+    if outcome.failure and answer.error is None:
+        answer.follow(outcome.reads.data)  # to where it broke off: not every read was followed
+    failure = None if answer.complete else outcome.failure
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.head.headers}
+    encoding = headers.get("content-encoding", "identity")
     if encoding != "identity" and failure is None:
         text = f"the answer is compressed ({encoding}), expected it plain: its events have no times of their own"
         failure = Failure("protocol", f"{connection.where}: {text}")
-    exchange = _exchange(connection, answer, outcome, failure)
-    return httpx.Response(
-        answer.head.status_code,
-        headers=headers,
-        content=exchange.body if encoding == "identity" else b"",
-        extensions={
-            "exchange": exchange,
-            "http_version": b"HTTP/" + answer.head.http_version,
-            "reason_phrase": answer.head.reason,
-        },
-    )
-
-
-def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure: Failure | None) -> Exchange:
     reads = outcome.reads
     stamps = stamp(reads, outcome.offset_before_ns, outcome.offset_after_ns)
     return Exchange(
@@ -119,6 +101,8 @@ def _exchange(connection: Connection, answer: Answer, outcome: _Outcome, failure
         sent_ns=connection.last_write_ns,
         headers_ns=stamps.arrival_ns[bisect_left(reads.lengths, answer.head_end)],
         end_ns=stamps.arrival_ns[-1],
+        status=answer.head.status_code,
+        headers=headers,
         body=answer.body(reads.data),
         arrivals=_arrivals(answer.body_lengths(reads.lengths), stamps),
         clock=stamps.clock,

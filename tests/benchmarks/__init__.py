@@ -3,6 +3,9 @@
 - ``collecting``    10,000 cells beside 10,000 plain cases; ``python -m tests.benchmarks.collecting``
 - ``parallel``      40 cells on four hosts at once; ``python -m tests.benchmarks.parallel``
 - ``watching``      what watching costs a host; ``python -m tests.benchmarks.watching``
+- ``store``         how long a full store takes to answer; ``python -m tests.benchmarks.store``
+- ``gate_power``    how often the gate cries wolf and what it finds; ``python -m tests.benchmarks.gate_power``
+- ``recordings``    samples of the real embedded server for it; ``python -m tests.benchmarks.recordings NAME``
 
 How true the clocks are: a server whose every send is known, and clients that are asked what they saw.
 

@@ -7,6 +7,7 @@ an environment of its own where it needs one, so this module and ``traces`` impo
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
 import selectors
@@ -14,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -45,6 +47,8 @@ class Heard:
     began_ns: int
     events: Sequence[tuple[int, Event]]
     ended_ns: int
+    lags_ms: Sequence[float] = ()
+    """How late the client had each event after its stamp, where it knows."""
 
 
 Answers = list[Heard | BaseException]
@@ -55,25 +59,25 @@ Client = Callable[[Sequence[str], Mapping[str, Any]], Answers]
 def run_wire(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
     """This project's, as a cell's phase uses it: no collector runs, events are decoded when all streams are over."""
     from pytest_boobench import measure, wire
+    from pytest_boobench.servers.answers import load_all
 
     async def ask_all() -> list[Any]:
-        async with wire.stream_client("http://truth") as client:
-            asked = (client.post(url + PATH, json=dict(body)) for url in urls)
+        async with AsyncExitStack() as stack:
+            clients = {url: await stack.enter_async_context(wire.StreamClient(url)) for url in set(urls)}
+            asked = (clients[url].post(PATH, body) for url in urls)
             with measure.collector_held():
                 return await asyncio.gather(*asked, return_exceptions=True)
 
-    def decode(response: Any) -> Heard | BaseException:
-        if isinstance(response, BaseException):
-            return response
-        exchange = wire.exchange_of(response)
-        events = [
-            (exchange.sent_ns + round(event.arrival_ms * 1e6), json.loads(event.data))
-            for event in wire.events(exchange)
-            if event.data != "[DONE]"
-        ]
-        return Heard(exchange.sent_ns, events, exchange.end_ns)
+    def decode(exchange: wire.Exchange | BaseException) -> Heard | BaseException:
+        if isinstance(exchange, BaseException):
+            return exchange
+        events = [event for event in wire.events(exchange) if event.data != "[DONE]"]
+        stamps_ns = [exchange.sent_ns + round(event.arrival_ms * 1e6) for event in events]
+        said = load_all([event.data for event in events])
+        lags_ms = [event.lag_ms for event in events]
+        return Heard(exchange.sent_ns, list(zip(stamps_ns, said, strict=True)), exchange.end_ns, lags_ms)
 
-    return [decode(response) for response in asyncio.run(ask_all())]
+    return [decode(exchange) for exchange in asyncio.run(ask_all())]
 
 
 def run_httpx(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
@@ -160,9 +164,35 @@ CLIENTS: Mapping[str, Client] = {
 }
 
 
+def find_limit(answers: Answers) -> str | None:
+    """What a cell of these answers would say of its client as the bottleneck, where that is known and it was one."""
+    heard = [answer for answer in answers if isinstance(answer, Heard) and answer.lags_ms]
+    if not heard:
+        return None
+    from pytest_boobench.aggregate import find_client_limit
+    from pytest_boobench.metrics import Sample
+    from pytest_boobench.servers.answers import add_stream, read_stream
+    from pytest_boobench.wire import Event as WireEvent
+
+    samples = []
+    for one in heard:
+        events = [
+            WireEvent(json.dumps(said), "message", (stamp_ns - one.began_ns) / 1e6, lag_ms)
+            for (stamp_ns, said), lag_ms in zip(one.events, one.lags_ms, strict=True)
+        ]
+        sample = Sample(phase="measure", lane=0, index=0, started_at=0, offset_ms=0, client_lag_ms=max(one.lags_ms))
+        samples.append(add_stream(sample, read_stream(events)))
+    return find_client_limit(samples)
+
+
 def report(client: Client, load: Load) -> dict[str, Any]:
-    """Runs a load after one stream that warms up, and tells traces, losses and cost."""
+    """Runs a load after one stream that warms up, and tells traces, losses, cost and limit.
+
+    What is kept for the traces makes Python's collector run; it is not to walk all that was imported as well.
+    """
     client(load.urls[:1], load.body)
+    gc.collect()
+    gc.freeze()
     urls = list(islice(cycle(load.urls), load.streams))
     before_s = time.process_time()
     answers = [answer for _ in range(load.rounds) for answer in client(urls, load.body)]
@@ -180,6 +210,7 @@ def report(client: Client, load: Load) -> dict[str, Any]:
         "lost": lost,
         "cpu_s": cpu_s,
         "peak_mb": peak_mb,
+        "limit": find_limit(answers),
     }
 
 

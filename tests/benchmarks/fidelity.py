@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
+from pytest_boobench.servers.answers import BLUR_MS
 from tests.benchmarks import stage
 from tests.benchmarks.clients import CLIENTS, Load
 from tests.benchmarks.peers import NOT_RUN, PEERS, Job, run_peer
@@ -111,6 +112,9 @@ def render(results: Mapping[str, stage.Result]) -> Iterable[str]:
 def _remarks(name: str, result: stage.Result, errors: Errors) -> Iterable[str]:
     late = spread(trace.late_ns / 1e6 for trace in result.traces)
     yield f"- {name}: server behind its schedule by {late}; TTFT error with its receive lag {errors.ttft_from_read}"
+    if result.limit:
+        off = [abs(error) > BLUR_MS for trace in result.traces for error in trace.chunk_errors_ms()]
+        yield f"- {name}: {result.limit}; {sum(off) / len(off):.0%} of the stamps are off by more than {BLUR_MS:g} ms"
     if result.lost:
         yield f"- {name}: **{len(result.lost)} streams lost**, the first one: {result.lost[0]}"
 

@@ -1,6 +1,7 @@
 """A whole pytest session against llama.cpp: ``python -m tests.benchmarks.session [--peers llama-benchy,llm-grill]``.
 
-16 requests of 128 prompt and 32 output tokens down one lane, to one embedded server that all tools share.
+16 requests of 128 prompt and 32 output tokens down one lane, to one embedded server that all tools share. Each tool
+runs in an environment of its own, this one too: as users have it, without what its tests need.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import sqlite3
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
 from tests.benchmarks.peers import PEERS, Job, run_peer
+from tests.benchmarks.stage import CHECKOUT, provide_environment
 
 _MODEL = "tiny-chat"
 _PROMPT_TOKENS, _OUTPUT_TOKENS, _REQUESTS = 128, 32, 16
@@ -36,8 +37,6 @@ _SETTINGS = {
     "as it comes": EmbeddedSettings(),
     "light": EmbeddedSettings(layers=1, width=256, feed_forward=256),  # what the tools themselves take shows better
 }
-_NOT_OURS = ("-p", "no:hypothesispytest", "-p", "no:pytest_cov")
-"""Plugins that the test environment brings along; importing hypothesis alone takes half a second."""
 _QUERY = "SELECT ttft_ms, prompt_ms FROM bench_samples WHERE phase = 'measure' AND failure IS NULL"
 
 
@@ -55,7 +54,15 @@ class Session:
         return statistics.median(ttft - prompt for ttft, prompt in zip(self.ttft_ms, self.prompt_ms, strict=True))
 
 
-def run_session(url: str) -> Session:
+def install_ourselves() -> Path:
+    """The Python of an environment that has this checkout, as it is now, and what it depends on."""
+    python = provide_environment("pytest-boobench")
+    anew = ("--quiet", "--force-reinstall", "--no-deps", str(CHECKOUT))
+    subprocess.run([str(python), "-m", "pip", "install", *anew], check=True)
+    return python
+
+
+def run_session(python: Path, url: str) -> Session:
     """``pytest --boobench`` in a process and a folder of its own; RuntimeError with its words where it fails."""
     with tempfile.TemporaryDirectory(prefix="boobench-session-") as name:
         folder = Path(name)
@@ -63,8 +70,8 @@ def run_session(url: str) -> Session:
         (folder / "boobench.hosts.yaml").write_text(_HOSTS % url)
         (folder / "session.boobench.yaml").write_text(_SUITE)
         began_s = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "--boobench", "-q", "-p", "no:cacheprovider", *_NOT_OURS]
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        command = [str(python), "-m", "pytest", "--boobench", "-q", "-p", "no:cacheprovider"]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
         wall_s = time.monotonic() - began_s
         if done.returncode:
@@ -77,9 +84,9 @@ def run_session(url: str) -> Session:
     return Session([ttft for ttft, _ in rows], [prompt for _, prompt in rows], wall_s)
 
 
-def compare(server: EmbeddedServer, peers: Sequence[str]) -> Iterable[tuple[object, ...]]:
+def compare(python: Path, server: EmbeddedServer, peers: Sequence[str]) -> Iterable[tuple[object, ...]]:
     """The rows of one round: tool, requests that came whole, median TTFT, median TTFT - prompt_ms, wall."""
-    session = run_session(server.url)
+    session = run_session(python, server.url)
     ttft_ms = statistics.median(session.ttft_ms)
     yield "pytest --boobench", len(session.ttft_ms), f"{ttft_ms:.2f}", f"{session.rest_ms:.2f}", f"{session.wall_s:.2f}"
     for name in peers:
@@ -94,12 +101,13 @@ def main() -> None:
     parser.add_argument("--peers", type=lambda text: text.split(","), default=[], help=", ".join(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    python = install_ourselves()
     print("| model | tool | requests | TTFT ms, median | TTFT - prompt_ms, median | wall of the whole command, s |")
     print("| --- | --- | --- | --- | --- | --- |")
     for (title, settings), _ in itertools.product(_SETTINGS.items(), range(options.rounds)):
         with start(settings) as server:
-            run_session(server.url)  # pytest keeps the modules that it compiled; a first run has to make them
-            for row in compare(server, options.peers):
+            run_session(python, server.url)  # pytest keeps the modules that it compiled; a first run has to make them
+            for row in compare(python, server, options.peers):
                 print("|", title, "|", " | ".join(map(str, row)), "|", flush=True)
 
 

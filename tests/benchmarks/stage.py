@@ -18,8 +18,13 @@ from tests.benchmarks.schedule import Schedule
 from tests.benchmarks.traces import Trace
 
 CHECKOUT = Path(__file__).parents[2]
-REQUIREMENTS = {"aiohttp": "aiohttp>=3.11", "llama-benchy": "llama-benchy==0.4.0", "llm-grill": "llm-grill==0.1.4"}
-"""What is no dependency of this project, and which version of it was looked at."""
+REQUIREMENTS = {
+    "aiohttp": "aiohttp>=3.11",
+    "llama-benchy": "llama-benchy==0.4.0",
+    "llm-grill": "llm-grill==0.1.4",
+    "pytest-boobench": str(CHECKOUT),
+}
+"""What runs in an environment of its own, and which version of it was looked at."""
 _FINISHED = "installed"
 _HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 """Ends with its parent, however that ends."""
@@ -36,6 +41,8 @@ class Result:
     """User and system time from the first request to the last decoded event, imports and warm-up left out."""
     peak_mb: float
     """Peak memory of the client's process, interpreter included."""
+    limit: str | None
+    """What our own cell would say of its client as the bottleneck."""
 
     @property
     def events(self) -> int:

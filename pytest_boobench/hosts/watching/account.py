@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from pytest_boobench.facts import OwnTraffic, Traffic
 from pytest_boobench.hosts.watching.naming import name_slots
+from pytest_boobench.hosts.watching.ours import Ours
 from pytest_boobench.hosts.watching.stock import Slot, Stock
 
 SHOWN = 5
 """Foreign requests that a Traffic names; the rest are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """By what slots are known to be ours."""
-
-    seeds: frozenset[int] = frozenset()
-    """All that requests of ours ever carried, as slots show them."""
-    seedless: bool = False
-    """Whether the requests of this window carry none: embeddings."""
-
-    def may_be(self, slot: Slot) -> bool:
-        """Whether the slot's request is ours for all that it shows."""
-        return slot.seed in self.seeds or (self.seedless and slot.bare and not slot.decoded_tokens)
+_ALIKE_BY_SEED = (
+    "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
+)
+_ALIKE = "embeddings carry no mark, so foreign ones are told from ours by their number only"
 
 
 class Account:
     """Opened with a stock, fed with looks at the slots, closed with a stock. Arithmetic only.
 
     A slot shows its last request until the next one begins, so requests shorter than the time between two looks are
-    found too, but for those whose slot was used again meanwhile: these leave only their tokens.
+    found too, but for those whose slot was used again meanwhile: these leave only their tokens. Where others look as we
+    do, those beyond our own number are foreign.
     """
 
     def __init__(self, opening: Stock, ours: Ours, model: str) -> None:
         self._opening = opening
         self._ours = ours
         self._model = model
-        self._at_start = [slot for slot in opening.working if slot.seed not in ours.seeds]
+        self._at_start = [slot for slot in opening.working if not ours.has(slot)]
         self._foreign = {(0, slot.task): slot for slot in self._at_start}
+        self._alike: dict[tuple[int, int | None], Slot] = {}
+        """Requests that look as ours do, ours among them."""
         self._bygone = {(0, slot.task) for slot in opening.slots or ()}
         self._fresh = _all_fresh(opening.slots)
         self._restarts = 0
@@ -50,14 +43,15 @@ class Account:
         fresh = _all_fresh(slots)
         self._restarts += fresh and not self._fresh
         self._fresh = fresh
-        self._add(slots, self._ours)
+        for slot in slots:
+            self._add(slot)
 
     def close(self, closing: Stock, own: OwnTraffic) -> Traffic:
         """What was not ours. Tokens are exact or blank."""
         if closing.slots is not None:
             self.see(closing.slots)
-        nothing_runs = Ours(self._ours.seeds, seedless=self._ours.seedless and not own.exact)
-        self._add(closing.working, nothing_runs)
+        if own.exact:  # all of ours are answered
+            self._expose(closing.working)
         notes = list(dict.fromkeys((*self._opening.notes, *closing.notes)))
         restarts = max(self._restarts, int(_has_restarted(self._opening, closing)))
         tokens: int | None = None
@@ -65,10 +59,12 @@ class Account:
             why_blank = _find_doubt(self._opening, closing, own, restarts)
             notes += [why_blank] if why_blank else []
             tokens = None if why_blank else sum(_subtract(self._opening, closing, own))
-        requests = self._count_requests(closing)
+        requests = self._count_requests(closing, own)
         if tokens and not requests:
             requests = 1
             notes.append("foreign tokens, but no look at the slots shows whose: at least 1 foreign request")
+        elif closing.slots is not None and tokens != 0 and not self._ours.sure:
+            notes.append(_ALIKE_BY_SEED if self._ours.shared else _ALIKE)
         return Traffic(
             in_flight_at_start=_in_flight(self._opening, len(self._at_start)),
             concurrent_foreign_requests=requests,
@@ -78,19 +74,31 @@ class Account:
             notes=tuple(notes),
         )
 
-    def _add(self, slots: Collection[Slot], ours: Ours) -> None:
+    def _add(self, slot: Slot) -> None:
+        key = (self._restarts, slot.task)
+        if slot.task is None or key in self._bygone or self._ours.has(slot):
+            return
+        if not self._ours.looks_like(slot):
+            self._foreign.setdefault(key, slot)
+            self._alike.pop(key, None)
+        elif key not in self._foreign:
+            self._alike.setdefault(key, slot)
+
+    def _expose(self, slots: Collection[Slot]) -> None:
+        """These only look as ours do."""
         for slot in slots:
             key = (self._restarts, slot.task)
-            if slot.task is not None and key not in self._bygone and not ours.may_be(slot):
-                self._foreign.setdefault(key, slot)
+            if key in self._alike:
+                self._foreign[key] = self._alike.pop(key)
 
-    def _count_requests(self, closing: Stock) -> int | None:
+    def _count_requests(self, closing: Stock, own: OwnTraffic) -> int | None:
         """Distinct ones. Without slots the most that were in flight at either end."""
         at_start = _in_flight(self._opening, len(self._at_start))
         at_end = _in_flight(closing, 0)
         if at_start is None and at_end is None and not self._foreign:
             return None
-        seen = len(self._foreign) + (at_end or 0)
+        too_many = max(0, len(self._alike) - own.requests)
+        seen = len(self._foreign) + too_many + (at_end or 0)
         return max(seen, at_start or 0)
 
 

@@ -16,6 +16,9 @@ from pytest_boobench.servers.interface import Server
 class UnknownWatcher:
     """For servers that say nothing of other requests: Ollama, LM Studio, plain OpenAI-compatible ones."""
 
+    def __init__(self, model: str) -> None:
+        self.model = model
+
     async def look(self) -> Sighting:
         """Not known."""
         return Sighting(known=False)
@@ -38,10 +41,10 @@ WATCHERS: Mapping[str, Callable[[Clients, str], Watcher]] = {
     "llama-swap": SwapWatcher,
     "vllm": VllmWatcher,
 }
-"""Kind of server -> what watches it for one of its models."""
+"""Kind of server -> what watches it."""
 
 
 def choose(server: Server, model: str) -> Watcher:
-    """The watcher of a host for one of its models; it contacts nothing until it is asked."""
+    """A watcher for a host, and for one of its models at first; it contacts nothing until it is asked."""
     watch = WATCHERS.get(server.kind)
-    return watch(server.clients, model) if watch is not None else UnknownWatcher()
+    return watch(server.clients, model) if watch is not None else UnknownWatcher(model)

@@ -22,10 +22,13 @@ class OwnMarks:
 
 
 class Watcher(Protocol):
-    """Watches one host for one of its models. Windows follow each other and never overlap.
+    """Watches one host. Windows follow each other and never overlap.
 
     Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown.
     """
+
+    model: str
+    """The one that the next window is of."""
 
     async def look(self) -> Sighting:
         """What is in flight now. Never loads a model."""

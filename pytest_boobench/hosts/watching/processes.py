@@ -11,20 +11,25 @@ from pytest_boobench.hosts.watching.stock import CannotTell, LlamaProcess
 
 
 class Processes:
-    """Finds them, by the names of their models; ``model`` is what we call the one that we use."""
+    """Finds them, by the names of their models."""
 
-    def __init__(self, control: httpx.AsyncClient, model: str) -> None:
+    def __init__(self, control: httpx.AsyncClient) -> None:
         self._control = control
-        self._model = model
         self._router: bool | None = None
 
-    async def find(self) -> Mapping[str, LlamaProcess]:
-        """Model -> its process, loaded ones only; CannotTell where the host does not answer."""
+    async def find(self, model: str) -> Mapping[str, LlamaProcess]:
+        """Model -> its process, loaded ones only; ``model`` is what we call the one that we use.
+
+        CannotTell where the host does not answer.
+        """
         if not await self.behind_router():
-            return {self._model: LlamaProcess(self._control)}
+            return {model: LlamaProcess(self._control)}
         entries = _entries(await self._ask("/models"))
         loaded = [entry for entry in entries if (entry.get("status") or {}).get("value") == "loaded"]
-        return {self._name(entry): LlamaProcess(self._control, entry["id"]) for entry in loaded}
+        return {
+            model if model in (entry.get("aliases") or ()) else entry["id"]: LlamaProcess(self._control, entry["id"])
+            for entry in loaded
+        }
 
     async def behind_router(self) -> bool:
         """Whether a router stands there; CannotTell where the host does not answer."""
@@ -35,9 +40,6 @@ class Processes:
     async def asleep(self) -> bool:
         """Whether the server has put its model away until someone asks for more than this. A router never has."""
         return (await self._ask("/props")).get("is_sleeping") is True
-
-    def _name(self, entry: Mapping[str, Any]) -> str:
-        return self._model if self._model in (entry.get("aliases") or ()) else entry["id"]
 
     async def _ask(self, path: str) -> Mapping[str, Any]:
         try:

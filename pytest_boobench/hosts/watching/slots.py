@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Collection
 from contextlib import suppress
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
-from pytest_boobench.hosts.watching.account import Ours
+from pytest_boobench.hosts.watching.ended import Ended
 from pytest_boobench.hosts.watching.interface import OwnMarks
 from pytest_boobench.hosts.watching.naming import name_slots, number_requests
+from pytest_boobench.hosts.watching.ours import Ours
 from pytest_boobench.hosts.watching.processes import Processes
-from pytest_boobench.hosts.watching.stock import NO_SEED, CannotTell, LlamaProcess, Slot
+from pytest_boobench.hosts.watching.stock import CannotTell, LlamaProcess
 from pytest_boobench.hosts.watching.window import Window
 from pytest_boobench.servers.clients import Clients
 
 LOOK_EVERY_S = 0.1
 """Foreign requests that last as long are all found; decode loses 0.2 % by it."""
-_RECENT_S = 60.0
 
 
 class SlotsWatcher:
     """Knows ours by the seeds they carry; embeddings carry none, so foreign ones among ours leave only their tokens."""
 
-    def __init__(self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S) -> None:
-        self._processes = Processes(clients.control, model)
-        self._model = model
+    def __init__(
+        self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S, patience_s: float = 3.0
+    ) -> None:
+        self.model = model
+        self._processes = Processes(clients.control)
         self._look_every_s = look_every_s
-        self._seeds: frozenset[int] = frozenset()
+        self._patience_s = patience_s
+        self._ours = Ours()
         self._window: Window | None = None
         self._looking: asyncio.Task[None] | None = None
         self._ended = Ended()
@@ -43,27 +44,27 @@ class SlotsWatcher:
         try:
             if await self._processes.asleep():
                 return Sighting(known=True)
-            found = await self._processes.find()
+            found = await self._processes.find(self.model)
             in_flight = [request for name in found for request in await self._look_at(name, found[name])]
         except CannotTell:
             return Sighting(known=False)
-        return Sighting(known=True, in_flight=tuple(in_flight), recent=self._ended.tell(time.monotonic()))
+        return Sighting(known=True, in_flight=tuple(in_flight), recent=self._ended.tell(time.time()))
 
     async def _look_at(self, name: str, process: LlamaProcess) -> tuple[ForeignRequest, ...]:
         try:
-            slots = [slot for slot in await process.ask_slots() if slot.seed not in self._seeds]
+            slots = [slot for slot in await process.ask_slots() if not self._ours.has(slot)]
         except CannotTell:
             counters = await process.ask_counters()
+            self._ended.see_total(name, counters.prompt_tokens + counters.predicted_tokens, "token", time.time())
             return number_requests(counters.processing, counters.queued, name)
-        self._ended.note(name, slots, time.monotonic())
+        self._ended.see_slots(name, slots, time.time())
         return name_slots((slot for slot in slots if slot.processing), name)
 
     async def begin(self, marks: OwnMarks) -> None:
         """Open a window: take stock, then look ten times a second."""
         await self.close()
-        seeds = frozenset(seed & NO_SEED for seed in marks.seeds)  # as slots show them: 32 bits, no sign
-        self._seeds |= seeds
-        self._window = Window(self._processes, Ours(self._seeds, seedless=not seeds), self._model)
+        self._ours = Ours.by(marks.seeds, known=self._ours.seeds)
+        self._window = Window(self._processes, self._ours, self.model, patience_s=self._patience_s)
         await self._window.open()
         self._looking = asyncio.create_task(self._keep_looking(self._window))
 
@@ -87,28 +88,3 @@ class SlotsWatcher:
             with suppress(asyncio.CancelledError):
                 await self._looking
             self._looking = None
-
-
-class Ended:
-    """Requests that ended between two looks, for a minute."""
-
-    def __init__(self) -> None:
-        self._shown: dict[str, set[int | None]] = {}
-        self._lines: deque[tuple[float, str]] = deque()
-
-    def note(self, name: str, slots: Collection[Slot], now_s: float) -> None:
-        """One look: a slot shows its last request until the next one begins."""
-        idle = {slot.task for slot in slots if not slot.processing}
-        for task in sorted(task for task in idle - self._shown.get(name, idle) if task is not None):
-            self._lines.append((now_s, f"{name}, task {task}"))
-        self._shown[name] = idle
-
-    def tell(self, now_s: float) -> tuple[str, ...]:
-        """One line each, the latest first."""
-        while self._lines and now_s - self._lines[0][0] > _RECENT_S:
-            self._lines.popleft()
-        return tuple(f"{line} ({now_s - ended:.0f} s ago)" for ended, line in reversed(self._lines))
-
-    def forget(self) -> None:
-        """What ends from now on may be ours."""
-        self._shown.clear()

@@ -103,21 +103,25 @@ class LlamaProcess:
             raise CannotTell("/metrics: the model is being loaded")
         return read_counters(response.text, response.headers.get("Process-Start-Time-Unix"))
 
-    async def take_stock(self, own_seeds: Collection[int], *, patience_s: float = 2.0) -> Stock:
+    async def take_stock(
+        self, own_seeds: Collection[int], *, shared_seeds: Collection[int] = (), patience_s: float
+    ) -> Stock:
         """Counters between two looks at the slots that show the same requests, none of them ours.
 
         So no request ended between them, and generated tokens can be told apart into counted ones and those in the
-        slots. Waits for requests of ours that broke off: the server works on until it notices.
+        slots. Waits for requests of ours that broke off: the server works on until it notices. What outlasts half of
+        that and has a seed that others may send too is not ours.
         """
-        give_up_s = time.monotonic() + patience_s
+        began_s = time.monotonic()
         while True:
             before, _ = await _attempt(self.ask_slots())
             counters, no_counters = await _attempt(self.ask_counters())
             after, no_slots = await _attempt(self.ask_slots())
-            settled = _work(before) == _work(after) and not any(
-                slot.processing and slot.seed in own_seeds for slot in after or ()
-            )
-            if settled or time.monotonic() > give_up_s:
+            at_work = {slot.seed for slot in after or () if slot.processing}
+            settled = _work(before) == _work(after) and at_work.isdisjoint(own_seeds)
+            waited_s = time.monotonic() - began_s
+            alone = at_work.isdisjoint(shared_seeds) or waited_s > patience_s / 2
+            if (settled and alone) or waited_s > patience_s:
                 notes = tuple(note for note in (no_slots, no_counters) if note)
                 return Stock(slots=after, counters=counters, settled=settled, notes=notes)
             await asyncio.sleep(_SETTLE_STEP_S)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
+from pytest_boobench.hosts.watching.ended import Ended
 from pytest_boobench.hosts.watching.interface import OwnMarks
 from pytest_boobench.hosts.watching.naming import number_requests
 from pytest_boobench.hosts.watching.prometheus import sum_metrics
@@ -40,17 +41,20 @@ class VllmWatcher:
     """Needs nothing to know ours by: what they were charged is subtracted."""
 
     def __init__(self, clients: Clients, model: str, *, patience_s: float = 1.0) -> None:
+        self.model = model
         self._control = clients.control
-        self._model = model
         self._patience_s = patience_s
         self._opening: Reading | None = None
+        self._ended = Ended()
 
     async def look(self) -> Sighting:
         """What is in flight now, by number."""
         reading = await self._read()
         if reading is None:
             return Sighting(known=False)
-        return Sighting(known=True, in_flight=number_requests(reading.running, reading.waiting, self._model))
+        self._ended.see_total(self.model, reading.ended, "request", time.time())
+        in_flight = number_requests(reading.running, reading.waiting, self.model)
+        return Sighting(known=True, in_flight=in_flight, recent=self._ended.tell(time.time()))
 
     async def begin(self, marks: OwnMarks) -> None:  # noqa: ARG002  # the others need it
         """Open a window."""
@@ -58,6 +62,7 @@ class VllmWatcher:
 
     async def end(self, own: OwnTraffic) -> Traffic:
         """Close the window."""
+        self._ended.forget()
         opening, closing = self._opening, await self._read_settled()
         if opening is None or closing is None:
             return Traffic(notes=(_UNKNOWN,))

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pytest_boobench.facts import OwnTraffic, Traffic
-from pytest_boobench.hosts.watching.account import SHOWN, Account, Ours
+from pytest_boobench.hosts.watching.account import SHOWN, Account
+from pytest_boobench.hosts.watching.ours import Ours
 from pytest_boobench.hosts.watching.processes import Processes
 from pytest_boobench.hosts.watching.stock import CannotTell, Counters, LlamaProcess, Stock
 
@@ -19,10 +20,12 @@ _GONE = Stock(notes=("was unloaded, so its count of tokens is lost",))
 class Window:
     """From `open` to `close`, with looks in between; none of them raises for what the host does."""
 
-    def __init__(self, processes: Processes, ours: Ours, model: str) -> None:
+    def __init__(self, processes: Processes, ours: Ours, model: str, *, patience_s: float) -> None:
+        """``patience_s`` is how long each end of the window may wait for requests of ours that broke off."""
         self._processes = processes
         self._ours = ours
         self._model = model
+        self._patience_s = patience_s
         self._found: Mapping[str, LlamaProcess] = {}
         self._accounts: dict[str, Account] = {}
         self._opening = Stock()
@@ -33,19 +36,18 @@ class Window:
     async def open(self) -> None:
         """Take stock of every process."""
         try:
-            self._found = await self._processes.find()
+            self._found = await self._processes.find(self._model)
         except CannotTell as note:
             self._notes.append(str(note))
             return
         for name, process in self._found.items():
-            stock = await process.take_stock(self._ours.seeds)
-            self._accounts[name] = Account(stock, self._ours, name)
+            self._accounts[name] = Account(await self._take_stock(process), self._ours, name)
         self._opening = _NEWBORN
 
     async def look(self) -> None:
         """One look at the slots of every process, those included that have come since."""
         with suppress(CannotTell):
-            self._welcome(await self._processes.find())
+            self._welcome(await self._processes.find(self._model))
         for name, process in self._found.items():
             with suppress(CannotTell):
                 self._accounts[name].see(await process.ask_slots())
@@ -56,12 +58,16 @@ class Window:
         traffics = []
         for name, account in self._accounts.items():
             process = self._found.get(name)
-            closing = await process.take_stock(self._ours.seeds) if process else _GONE
+            closing = await self._take_stock(process) if process else _GONE
             traffic = account.close(closing, own if name == self._model else OwnTraffic())
             traffics.append(await self._reword(name, traffic))
         whole = add_up(traffics)
         swaps = max(self._swaps, whole.model_swaps)
         return replace(whole, model_swaps=swaps, notes=(*self._notes, *whole.notes))
+
+    async def _take_stock(self, process: LlamaProcess) -> Stock:
+        shared = self._ours.shared
+        return await process.take_stock(self._ours.seeds, shared_seeds=shared, patience_s=self._patience_s)
 
     def _welcome(self, found: Mapping[str, LlamaProcess]) -> None:
         if self._model in self._found and self._model not in found:

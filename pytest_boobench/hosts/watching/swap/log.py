@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -41,37 +42,45 @@ class Row:
         return f"{', '.join(part for part in known if part)} (ended {self.ended_at:%H:%M:%S} UTC)"
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    rows: list[Row]
+    read_at: datetime
+    """By the host's own clock, where it tells the time."""
+
+
 async def find_newest_id(client: httpx.AsyncClient) -> int | None:
     """The id of the request that ended last, 0 before the first one; None where no log is kept."""
-    rows = await _fetch(client, {"limit": 1})
-    return None if rows is None else max((row.id for row in rows), default=0)
+    page = await _fetch(client, {"limit": 1})
+    return None if page is None else max((row.id for row in page.rows), default=0)
 
 
 async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[Row] | None:
     """All requests that ended after the one with ``after_id``; None where no log is kept."""
     found: dict[int, Row] = {}
-    page = 1
+    number = 1
     while True:
-        asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": page}
-        rows = await _fetch(client, asked)
-        if rows is None:
+        asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": number}
+        page = await _fetch(client, asked)
+        if page is None:
             return None
-        new = {row.id: row for row in rows if row.id > after_id and row.id not in found}
+        new = {row.id: row for row in page.rows if row.id > after_id and row.id not in found}
         found |= new
         if len(new) < _ROWS_PER_PAGE:
             return list(found.values())
-        page += 1
+        number += 1
 
 
 async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[Row]:
     """The last few requests that ended within the last minute, newest first."""
-    since = datetime.now(UTC) - _RECENT
-    rows = await _fetch(client, {"limit": _RECENT_ROWS}) or []
-    recent = [row for row in rows if row.id > after_id and row.ended_at >= since]
+    page = await _fetch(client, {"limit": _RECENT_ROWS})
+    if page is None:
+        return []
+    recent = [row for row in page.rows if row.id > after_id and row.ended_at >= page.read_at - _RECENT]
     return sorted(recent, key=lambda row: row.id, reverse=True)[:_RECENT_ROWS]
 
 
-async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> list[Row] | None:
+async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> _Page | None:
     """Rows by the paged log of v236 and later, else the whole of the older one."""
     try:
         response = await client.get("/api/metrics/activity", params=dict(asked))
@@ -81,9 +90,17 @@ async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> l
             return None
         body = response.json()
         rows = body["data"] if isinstance(body, dict) else body
-        return [_read(row) for row in rows or ()]
+        return _Page([_read(row) for row in rows or ()], _read_time(response.headers.get("date", "")))
     except (httpx.RequestError, ValueError, KeyError, TypeError):
         return None
+
+
+def _read_time(date: str) -> datetime:
+    """Of an HTTP ``Date`` header, ours where there is none."""
+    try:
+        return parsedate_to_datetime(date)
+    except ValueError:
+        return datetime.now(UTC)
 
 
 def _read(row: Mapping[str, Any]) -> Row:

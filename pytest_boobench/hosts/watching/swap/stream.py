@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx
 
 from pytest_boobench import wire
+from pytest_boobench.servers.refusals import explain_silence
 
 _PRIMED_S = 2.0
 """How long to wait for the first word on requests in flight: versions before v192 never say one."""
@@ -66,7 +67,7 @@ class EventStream:
                 await self._read()
                 in_order = True
             except httpx.RequestError as error:
-                self.trouble = wire.failure_of(error).text
+                self.trouble = explain_silence(error)
                 in_order = False
             self._primed.clear()
             if self._events > began:

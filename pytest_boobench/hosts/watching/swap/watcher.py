@@ -19,11 +19,11 @@ _LOG_WAIT_S = 0.1
 
 
 class SwapWatcher:
-    """Watches one llama-swap for one of its models. The stream stays open from the first `look` to `close`."""
+    """Watches one llama-swap, all its models by one stream, which stays open from the first `look` to `close`."""
 
     def __init__(self, clients: Clients, model: str) -> None:
+        self.model = model
         self._client = clients.control
-        self._model = model
         self._run_uid = clients.control.headers.get(RUN_HEADER, "")
         self._scene = Scene()
         self._stream = EventStream(self._client, self._scene.take, self._lose)
@@ -33,13 +33,14 @@ class SwapWatcher:
     async def look(self) -> Sighting:
         """What is in flight now; unknown before v192, where no event tells."""
         await self._catch_up()
+        recent = await self._describe_recent()
         if not self._sees():
-            return Sighting(known=False, recent=await self._describe_recent())
+            return Sighting(known=False, recent=recent)
         if self._scene.detail == "totals":
             foreign = tuple(ForeignRequest(id=str(number)) for number in range(1, self._scene.total + 1))
         else:
             foreign = tuple(entry.describe() for entry in self._find_present())
-        return Sighting(known=True, in_flight=foreign, recent=await self._describe_recent() if foreign else ())
+        return Sighting(known=True, in_flight=foreign, recent=recent)
 
     async def begin(self, marks: OwnMarks) -> None:
         """Open a window: from here on every request that is not ours counts, those in flight among them."""
@@ -68,7 +69,7 @@ class SwapWatcher:
                 total_at_start=window.total_at_start,
                 live_at_end=scene.total,
                 rows=rows,
-                model_swaps=scene.falls.get(self._model, 0),
+                model_swaps=scene.falls.get(self.model, 0),
                 reloads=window.reloads,
                 breaks=window.breaks,
                 trouble=self._stream.trouble,

@@ -1,100 +1,26 @@
-"""The corridor: one cell through the rooms. Read this first.
-
-cell + grant -> look at the host -> make exact prompts -> warm up -> take samples -> condense -> CellRecord
-CellRecord + baseline -> Verdicts
-"""
+"""Room 3: the requests of a series, and their answers as samples."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pytest_boobench import measure
-from pytest_boobench.aggregate import describe_failures, summarize, total_tok_s
+from pytest_boobench.aggregate import describe_failures
 from pytest_boobench.documents.problems import suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, OwnTraffic, ServerFacts, Traffic
-from pytest_boobench.gate import Rules, judge, limits
-from pytest_boobench.hosts.access import Grant
-from pytest_boobench.hosts.watching.interface import OwnMarks
+from pytest_boobench.facts import OwnTraffic
 from pytest_boobench.metrics import FailureKind, Sample
-from pytest_boobench.record import Baseline, CellRecord, Verdict, identify
 from pytest_boobench.servers.clients import Answer
 from pytest_boobench.servers.interface import Call, Server
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
 
-ATTEMPTS = 2
-"""A cell that others disturbed is measured once more."""
+_GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
 """Failures that say of the whole cell that something else than it was measured; ``max_failed`` can't allow them."""
-
-
-async def run_cell(cell: Cell, grant: Grant, *, node_id: str, run_uid: str, worker: str = "main") -> CellRecord:
-    """Measure one cell. What went wrong stands in the record's ``error``, beside all samples taken until then."""
-    found = _Found(time.time())
-    try:
-        await _measure(cell, grant, run_uid, found)
-    except HostError as trouble:
-        found.error = str(trouble)
-    return identify(
-        cell,
-        node_id,
-        started_at=found.started_at,
-        samples=tuple(found.samples),
-        aggregates=summarize(found.samples, cell.kind),
-        total_tok_s=total_tok_s(found.samples, cell.kind),
-        server=found.server,
-        model=found.model,
-        load_ms=found.load_ms,
-        traffic=found.traffic,
-        takeover=grant.takeover,
-        worker=worker,
-        error=found.error,
-    )
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is known of a cell so far: kept when the next step fails."""
-
-    started_at: float
-    samples: list[Sample] = field(default_factory=list)
-    server: ServerFacts | None = None
-    model: ModelFacts | None = None
-    load_ms: float | None = None
-    traffic: Traffic | None = None
-    error: str | None = None
-
-
-async def _measure(cell: Cell, grant: Grant, run_uid: str, found: _Found) -> None:
-    server, plan, lanes = grant.server, cell.plan, cell.concurrency
-    await require_model(server, cell)
-    found.load_ms = await server.load(cell.model)
-    found.server, found.model = await server.facts(), await server.model_facts(cell.model)
-
-    first = await make_calls(server, cell, f"{run_uid}/{cell.key}/warmup", plan.warmup * lanes)
-    warm = await measure.warm_up(make_load(server, cell, first), lanes=lanes, per_lane=plan.warmup)
-    found.samples += read_answers(server, cell, warm)
-    require_sense(found.samples, warm, cell)
-
-    watcher = grant.watcher(cell.model)
-    for attempt in range(1, ATTEMPTS + 1):
-        calls = await make_calls(server, cell, f"{run_uid}/{cell.key}/{attempt}", plan.samples)
-        await watcher.begin(OwnMarks(run_uid, find_seeds([*first, *calls])))
-        taken = await measure.take_samples(make_load(server, cell, calls), lanes=lanes, count=plan.samples)
-        samples = read_answers(server, cell, taken, attempt)
-        found.samples += samples
-        found.traffic = await watcher.end(own_traffic(samples))
-        require_sense(samples, taken, cell)
-        if not found.traffic.disturbed:
-            return
-
-
-def judge_cell(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> tuple[Verdict, ...]:
-    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
-    return judge(record, baseline, limits(cell.kind, cell.plan.gate, rules), cell.plan.disturbed or rules.disturbed)
 
 
 async def require_model(server: Server, cell: Cell) -> None:
@@ -131,7 +57,15 @@ def find_seeds(calls: Sequence[Call]) -> frozenset[int]:
     return frozenset(seed for call in calls if isinstance(seed := call.body.get("seed"), int))
 
 
-def read_answers(server: Server, cell: Cell, result: measure.PhaseResult[Answer], attempt: int = 1) -> list[Sample]:
+def read_answers(
+    server: Server,
+    cell: Cell,
+    result: measure.PhaseResult[Answer],
+    *,
+    block: int = 1,
+    attempt: int = 1,
+    reference: bool = False,
+) -> list[Sample]:
     """The samples of a phase, read only now that it is over."""
     return [
         server.read(
@@ -139,7 +73,9 @@ def read_answers(server: Server, cell: Cell, result: measure.PhaseResult[Answer]
                 phase=ticket.phase,
                 lane=ticket.lane,
                 index=ticket.index,
+                block=block,
                 attempt=attempt,
+                reference=reference,
                 started_at=answer.sent_at,
                 offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
             ),
@@ -175,3 +111,15 @@ def require_sense(samples: Sequence[Sample], result: measure.PhaseResult[Answer]
             raise HostError(f"{cell.host}: {sample.failure}: {sample.failure_text}")
     if failed and len(failed) == len(samples):
         raise HostError(f"{cell.host}: every request failed: {describe_failures(failed)}")
+
+
+async def digest_text(server: Server, cell: Cell) -> str | None:
+    """Fingerprint of what the model says to a prompt that is always the same, at temperature 0 and with a fixed seed:
+    16 hex digits of SHA-256. None where it said nothing, as in an embedding."""
+    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}) if cell.kind != "embedding" else None
+    if greedy is None:
+        return None
+    (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
+    answer = await server.send(server.call(greedy, prompt), greedy)
+    text = server.read_text(answer)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else None

@@ -1,0 +1,112 @@
+"""Room 5: a baseline file -> BaselineFile, or all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pytest_boobench.aggregate import Aggregate, summarize
+from pytest_boobench.baseline_file.fields import FILE, FORMAT, CellFields, FileFields, MeasuredFields, RunFields
+from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun, describe_server
+from pytest_boobench.documents import source
+from pytest_boobench.documents.node import Node
+from pytest_boobench.documents.problems import Problems
+from pytest_boobench.facts import Canary, ModelFacts
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import CellRecord, RunFacts
+from pytest_boobench.suite.cell import make_key
+
+_LIMITS = source.Limits(max_bytes=64_000_000, max_values=5_000_000)
+"""More than a thousand cells with ten runs each: the file was written by us, and is not asked for all that we
+distrust in files that people write."""
+
+
+def read(path: Path, display: str) -> BaselineFile:
+    """Read a baseline file; DocumentError with every problem of it. ``display`` is how messages call the file."""
+    problems = Problems(display)
+    root = source.read(path, problems, _LIMITS)
+    _check_format(root, problems)
+    written = FILE.read(root, problems) or FileFields(node=root)
+    _check(written, problems)
+    problems.raise_any()
+    saved = (
+        _make_saved(cell, measured, written.runs[measured.run]) for cell in written.cells for measured in cell.measured
+    )
+    return BaselineFile(name=written.name, runs=tuple(saved))
+
+
+def _check_format(root: Node, problems: Problems) -> None:
+    """Before anything else: what a newer version writes may be all unknown keys."""
+    found = root.child("boobench_baseline")
+    if isinstance(found.value, int) and found.value > FORMAT:
+        newer = f"its format {found.value} is newer than the {FORMAT} of this pytest-boobench; upgrade it"
+        problems.stop(found.line, newer)
+
+
+def _check(written: FileFields, problems: Problems) -> None:
+    """What no single field can say."""
+    first: dict[str, CellFields] = {}
+    for cell in written.cells:
+        same = first.setdefault(make_key(cell.identity), cell)
+        if same is not cell:
+            problems.add(cell.node, f"the same cell as on line {same.node.line}; put its measurements together")
+        for measured in cell.measured:
+            _check_measured(measured, written.runs, problems)
+
+
+def _check_measured(measured: MeasuredFields, runs: Mapping[str, RunFields], problems: Problems) -> None:
+    node = measured.node
+    if measured.run not in runs:
+        problems.add(node.child("run"), f"no such run under runs: {measured.run!r}")
+    if measured.canary and len(measured.canary) < len(fields(Canary)):
+        problems.add(node.child("canary"), f"expected {' and '.join(field.name for field in fields(Canary))}")
+    lists = {key: len(numbers) for key, numbers in measured.metrics.items() if isinstance(numbers, tuple)}
+    for key, length in lists.items():
+        first = next(iter(lists))
+        if length != lists[first]:
+            text = f"{length} numbers, but {first} has {lists[first]}; expected one for each request, or null"
+            problems.add(node.child("metrics").child(key), text)
+
+
+def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> SavedRun:
+    samples = _make_samples(measured)
+    summaries = {key: found for key, found in measured.metrics.items() if isinstance(found, Aggregate)}
+    record = CellRecord(
+        node_id=cell.node_id,
+        cell_key=make_key(cell.identity),
+        suite=cell.suite,
+        host=cell.host,
+        identity=cell.identity,
+        started_at=measured.measured_at,
+        samples=samples,
+        aggregates={**summarize(samples, cell.kind), **summaries},
+        total_tok_s=measured.total_tok_s,
+        server=describe_server(measured.engine_build),
+        model=None if measured.model is None else ModelFacts(**{"name": cell.model, **measured.model}),
+        canaries=(Canary(**measured.canary),) if measured.canary else (),
+    )
+    facts = RunFacts(uid=measured.run, suite=cell.suite, host=cell.host, **_plain(run))
+    return SavedRun(run=facts, record=record, saved_at=measured.saved_at, reason=measured.reason)
+
+
+def _make_samples(measured: MeasuredFields) -> tuple[Sample, ...]:
+    """What is known of each request: its numbers."""
+    lists = {key: found for key, found in measured.metrics.items() if isinstance(found, tuple)}
+    return tuple(
+        Sample(
+            phase="measure",
+            lane=0,
+            index=index,
+            started_at=measured.measured_at,
+            offset_ms=0.0,
+            clock=measured.clock,
+            **dict(zip(lists, numbers, strict=True)),
+        )
+        for index, numbers in enumerate(zip(*lists.values(), strict=True))
+    )
+
+
+def _plain(run: RunFields) -> dict[str, Any]:
+    return {field.name: getattr(run, field.name) for field in fields(run) if field.name != "node"}

@@ -1,0 +1,154 @@
+"""Room 5: BaselineFile -> text for git: always in the same order, a line for a thing, few digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pytest_boobench.aggregate import counted
+from pytest_boobench.baseline_file.fields import FORMAT, LISTED
+from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import CellRecord, RunFacts
+
+_HEAD = """\
+# A baseline of pytest-boobench. `boobench baseline export` writes it, and so does pytest with --boobench-baseline-file
+# and --boobench-save-baseline; a gate on it needs no database. Numbers stand in the order of the requests.
+"""
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*\Z")
+_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
+"""Not to be written without quotes, for other readers of YAML."""
+_HIDDEN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Characters that YAML files must not or should not hold as they are."""
+_RUN_FACTS = ("session", "started_at", "machine", "cpu", "workers", "git_commit", "git_dirty", "plugin_version")
+_TIMES = ("started_at", "measured_at", "saved_at")
+
+
+def write(path: Path, file: BaselineFile) -> None:
+    """Write the file in one step, so that nobody ever reads half of it; OSError where that can't be."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    draft.write_text(render(file), encoding="utf-8")
+    draft.replace(path)
+
+
+def render(file: BaselineFile) -> str:
+    """The file's text; the same measurements give the same text."""
+    runs = {saved.run.uid: saved.run for saved in file.runs}
+    lines = [f"boobench_baseline: {FORMAT}", f"name: {_flow(file.name)}", "runs:" if runs else "runs: {}"]
+    for uid in sorted(runs, key=lambda uid: (runs[uid].started_at, uid)):
+        lines.append(f"  {_flow(uid)}:")
+        lines += (f"    {line}" for line in _fields(_describe_run(runs[uid])))
+    lines.append("cells:" if runs else "cells: []")
+    ordered = sorted(file.runs, key=_order)
+    for _, several in groupby(ordered, key=lambda saved: saved.record.cell_key):
+        lines += _render_cell(list(several))
+    return "\n".join((_HEAD.rstrip(), *lines, ""))
+
+
+def _order(saved: SavedRun) -> tuple[Any, ...]:
+    """By what people look for, then by all that makes cells two; the oldest measurement first."""
+    identity = saved.record.identity
+    names = ("suite", "host", "model", "kind", "prompt_tokens", "output_tokens", "concurrency")
+    sizes = (identity[name] or 0 for name in names)
+    return (*sizes, saved.record.cell_key, saved.record.started_at, saved.run.uid)
+
+
+def _describe_run(run: RunFacts) -> Mapping[str, Any]:
+    """Who measured, without names of users and jobs: those are nobody's business in git."""
+    return {name: getattr(run, name) for name in _RUN_FACTS}
+
+
+def _render_cell(several: list[SavedRun]) -> Iterator[str]:
+    newest = several[-1].record
+    yield from _item([*_fields({**newest.identity, "node_id": newest.node_id}), "measured:"])
+    for saved in several:
+        yield from (
+            f"  {line}" for line in _item([*_fields(_describe_measurement(saved)), *_render_metrics(saved.record)])
+        )
+
+
+def _describe_measurement(saved: SavedRun) -> Mapping[str, Any]:
+    record = saved.record
+    return {
+        "run": saved.run.uid,
+        "measured_at": record.started_at,
+        "saved_at": saved.saved_at,
+        "reason": saved.reason,
+        "engine_build": record.server.engine_build if record.server else None,
+        "model": _known(asdict(record.model)) if record.model else None,
+        "clock": record.clock,
+        "canary": {key: _Rate(rate) for key, rate in asdict(record.canary).items()} if record.canary else None,
+        "total_tok_s": None if record.total_tok_s is None else _Rate(record.total_tok_s),
+    }
+
+
+def _render_metrics(record: CellRecord) -> Iterator[str]:
+    """A list where requests have one number each, else a summary."""
+    yield "metrics:" if record.aggregates else "metrics: {}"
+    good = counted(record.samples)
+    for key, metric in METRICS.items():
+        aggregate = record.aggregates.get(key)
+        if aggregate is None:
+            continue
+        kind = _Milliseconds if metric.unit == "ms" else _Rate
+        if good and key in LISTED:
+            numbers = (getattr(sample, key) for sample in good)
+            yield f"  {key}: {_flow([None if number is None else kind(number) for number in numbers])}"
+        else:
+            summary = {field: kind(number) for field, number in _known(asdict(aggregate)).items() if field != "n"}
+            yield f"  {key}: {_flow({'n': aggregate.n, **summary})}"
+
+
+class _Rate(float):
+    """Five digits: less than any gate can see."""
+
+    def __str__(self) -> str:
+        return f"{float(self):.5g}"
+
+
+class _Milliseconds(float):
+    """To the microsecond, which is what kernels' clocks are good for."""
+
+    def __str__(self) -> str:
+        return f"{float(self):.3f}".rstrip("0").rstrip(".")
+
+
+def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: fact for key, fact in facts.items() if fact is not None}
+
+
+def _fields(values: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each, blanks left out."""
+    for key, value in values.items():
+        if value is not None and value != "":
+            yield f"{key}: {_time(value) if key in _TIMES else _flow(value)}"
+
+
+def _item(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as one item of a list."""
+    for number, line in enumerate(lines):
+        yield f"{'  ' if number else '- '}{line}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _flow(value: Any) -> str:
+    """YAML in the flow style, readable by every version of YAML."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(value[key])}' for key in value)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, _Rate | _Milliseconds):
+        return str(value)
+    if isinstance(value, str) and _PLAIN.match(value) and value.lower() not in _WORDS:
+        return value
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,74 @@
+"""Room 3: one block on two hosts in turns, so that what slows both is in both halves of every pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pytest_boobench import measure
+from pytest_boobench.blocks.block import look
+from pytest_boobench.blocks.requests import find_seeds, make_calls, make_load, own_traffic, read_answers, require_sense
+from pytest_boobench.blocks.warm import Block, Found, warm_up
+from pytest_boobench.errors import HostError
+from pytest_boobench.hosts.access import Grant
+from pytest_boobench.hosts.watching.interface import OwnMarks, Watcher
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import CellRecord
+from pytest_boobench.servers.interface import Call
+
+DUET_PAIRS = 20
+"""Pairs in a block of a duet."""
+
+
+async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRecord) -> CellRecord:
+    """The record with another block of pairs, or with as many as there were before something went wrong."""
+    found = Found(record)
+    try:
+        if block.number == 1:
+            other = Found(record)
+            await look(block, reference, other)
+            found.note(reference=other.record.server)
+        await look(block, grant, found)
+        await take_pairs(block, (grant, reference), found)
+    except HostError as trouble:
+        found.note(error=str(trouble))
+    return found.condense(block.cell)
+
+
+async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) -> None:
+    """One request down each lane of one host, then of the other; the order turns from pair to pair."""
+    cell, lanes = block.cell, block.cell.concurrency
+    sides = [await _Side.make(block, grant, found, reference=bool(side)) for side, grant in enumerate(grants)]
+    for side in sides:
+        await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
+    samples: tuple[list[Sample], list[Sample]] = ([], [])
+    for pair in range(DUET_PAIRS):
+        for which in (0, 1) if pair % 2 == 0 else (1, 0):
+            side, taken_before = sides[which], samples[which]
+            calls = side.calls[pair * lanes : (pair + 1) * lanes]
+            taken = await measure.take_samples(make_load(side.grant.server, cell, calls), lanes=lanes, count=lanes)
+            read = read_answers(side.grant.server, cell, taken, block=block.number, reference=bool(which))
+            numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
+            taken_before.extend(numbered)
+            found.add(numbered)
+            require_sense(numbered, taken, cell)
+        block.session.observe("measure", pair + 1, DUET_PAIRS)
+    traffic = [await side.watcher.end(own_traffic(taken)) for side, taken in zip(sides, samples, strict=True)]
+    found.note(traffic=next((seen for seen in traffic if seen.disturbed), traffic[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One host of a duet, warm, with the requests of a block."""
+
+    grant: Grant
+    calls: Sequence[Call]
+    seeds: frozenset[int]
+    watcher: Watcher
+
+    @classmethod
+    async def make(cls, block: Block, grant: Grant, found: Found, *, reference: bool) -> _Side:
+        """Warm the host up and make its requests: the same ones as for the other host."""
+        warmed = await warm_up(block, grant.server, found, reference=reference)
+        calls = await make_calls(grant.server, block.cell, block.series("duet"), DUET_PAIRS * block.cell.concurrency)
+        return cls(grant, calls, warmed | find_seeds(calls), grant.watcher(block.cell.model))

@@ -1,0 +1,83 @@
+"""Door 2: a stored measurement as the gate takes it: as a cell that was just measured, or as part of a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_boobench.facts import Canary, ClientFacts, ServerFacts
+from pytest_boobench.metrics import ClockKind
+from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRecord(CellRecord):
+    """A record whose samples are left in the store: what follows from them was stored beside them."""
+
+    measurement: Measurement
+
+    @property
+    def blocks(self) -> int:
+        """As it was stored."""
+        return self.measurement.blocks
+
+    @property
+    def clock(self) -> ClockKind | None:
+        """As it was stored."""
+        return self.measurement.clock
+
+    @property
+    def client_limit(self) -> str | None:
+        """Whatever spoiled the samples, others on the host left out."""
+        return None if self.measurement.spoiled == self.disturbed else self.measurement.spoiled
+
+    @property
+    def still_warming(self) -> str | None:
+        """Stands in ``client_limit``: the store keeps one text for both."""
+        return None
+
+
+def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
+    """The measurement as a cell that is to be judged; ``canaries`` as in a record."""
+    build = measurement.engine_build
+    return PastRecord(
+        measurement=measurement,
+        node_id=measurement.node_id,
+        cell_key=measurement.cell_key,
+        suite=measurement.run.suite,
+        host=measurement.run.host,
+        identity=measurement.identity,
+        started_at=measurement.started_at,
+        aggregates=measurement.aggregates,
+        server=ServerFacts(kind="", url="", engine_build=build) if build else None,
+        model=measurement.model,
+        traffic=measurement.traffic,
+        client=_client_of(measurement),
+        canaries=tuple(canaries),
+    )
+
+
+def make_baseline(name: str, cell_key: str, measurements: Sequence[Measurement]) -> Baseline:
+    """Measurements of one cell, oldest first, as the baseline that a later one is held against."""
+    runs = tuple(
+        BaselineRun(
+            run_uid=measurement.run.uid,
+            session=measurement.run.session,
+            measured_at=measurement.started_at,
+            saved_at=measurement.started_at,
+            aggregates=measurement.aggregates,
+            model=measurement.model,
+            engine_build=measurement.engine_build,
+            git_commit=measurement.run.git_commit,
+            client=_client_of(measurement),
+            clock=measurement.clock,
+            canary=measurement.canary,
+        )
+        for measurement in measurements
+    )
+    return Baseline(name=name, cell_key=cell_key, suite=measurements[0].run.suite, runs=runs)
+
+
+def _client_of(measurement: Measurement) -> ClientFacts:
+    run = measurement.run
+    return ClientFacts(machine=run.machine, cpu=run.cpu, workers=run.workers)

@@ -1,0 +1,39 @@
+"""Room 6: what is allowed, and how far the gate goes to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_boobench.metrics import Kind, metrics_of
+from pytest_boobench.suite.cell import Disturbed, Policy
+
+MAX_DROP = 0.10
+"""Allowed worsening where neither suite nor session says otherwise: the owner's rule."""
+IMPROVEMENT = 0.05
+"""Above this a better number is worth a word."""
+BLOCKS = 4
+"""Blocks of one cell at most, the first one included."""
+BLOCK_GAP_S = 60.0
+"""Between two blocks of a cell, so that they are two looks at the host: back to back they share its state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a session says of judging; a suite may say otherwise, but for ``max_drop`` and ``policy``."""
+
+    max_drop: float | None = None
+    """Allowed worsening of every gated metric, whatever the suites say."""
+    default_max_drop: float = MAX_DROP
+    """Allowed worsening where a suite does not say."""
+    disturbed: Disturbed = "inconclusive"
+    """What becomes of a cell that others disturbed, where its suite does not say."""
+    policy: Policy = "default"
+
+
+def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules) -> dict[str, float]:
+    """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind."""
+    asked = gate if gate is not None else {metric.key: None for metric in metrics_of(kind) if metric.gated}
+    if rules.max_drop is not None:
+        return dict.fromkeys(asked, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in asked.items()}

@@ -1,0 +1,162 @@
+"""Room 6: a cell against its baseline -> Verdicts, or the metrics that another block of samples could decide.
+
+pass          the median and the fastest tenth are both no worse than allowed
+regression    both are worse, by more than the noise, with samples that lie close together, in two blocks or more
+inconclusive  anything else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_boobench.gate.circumstances import (
+    describe_assumption,
+    describe_changes,
+    find_slow_machine,
+    keep_comparable,
+)
+from pytest_boobench.gate.comparison import Comparison, compare, to_change
+from pytest_boobench.gate.doubts import explain
+from pytest_boobench.gate.reference import consult, usable
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
+from pytest_boobench.suite.cell import Disturbed, Policy
+
+_NO_SPREAD: Mapping[str, float] = {}
+
+
+def judge(
+    record: CellRecord,
+    baseline: Baseline | None,
+    allowed: Mapping[str, float],
+    *,
+    disturbed: Disturbed = "inconclusive",
+    policy: Policy = "default",
+    spread: Mapping[str, float] = _NO_SPREAD,
+) -> tuple[Verdict, ...]:
+    """One verdict for each metric in ``allowed``, in its order, by the samples there are.
+
+    ``disturbed`` says whether a cell that others disturbed is judged all the same. ``literal``: where there is doubt,
+    the median alone decides; ``strict`` judges as the default does, and who asks for it fails what is inconclusive.
+    ``spread`` is metric -> noise between looks of the record's suite, from `measure_spread`.
+    """
+    case = _open(record, baseline, disturbed)
+    return tuple(_judge(case, key, _compare(case, key, allowed[key], spread), allowed[key], policy) for key in allowed)
+
+
+def find_doubts(
+    record: CellRecord,
+    baseline: Baseline | None,
+    allowed: Mapping[str, float],
+    *,
+    disturbed: Disturbed = "inconclusive",
+    policy: Policy = "default",
+    spread: Mapping[str, float] = _NO_SPREAD,
+) -> tuple[str, ...]:
+    """The metrics for which another block could change the verdict; parameters as in `judge`."""
+    case = _open(record, baseline, disturbed)
+    found = {key: _compare(case, key, allowed[key], spread) for key in allowed}
+    return tuple(key for key, what in found.items() if isinstance(what, Comparison) and _doubt(case, what, policy))
+
+
+@dataclass(frozen=True, slots=True)
+class _Obstacle:
+    """Why there is nothing to compare."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """A record, the runs it may be compared with, and what holds for all its metrics."""
+
+    record: CellRecord
+    baseline: Baseline | None
+    obstacle: _Obstacle | None
+    slow_machine: str = ""
+    changes: tuple[str, ...] = ()
+
+
+def _open(record: CellRecord, baseline: Baseline | None, disturbed: Disturbed) -> _Case:
+    spoiled = record.client_limit or record.still_warming or (record.disturbed if disturbed != "judge" else None)
+    if spoiled:
+        return _Case(record=record, baseline=baseline, obstacle=_Obstacle("inconclusive", spoiled))
+    if baseline is None:
+        return _Case(record=record, baseline=None, obstacle=_Obstacle("no baseline"))
+    kept, reason = keep_comparable(record, baseline)
+    return _Case(
+        record=record,
+        baseline=kept,
+        obstacle=_Obstacle("not comparable", reason) if reason else None,
+        slow_machine=find_slow_machine(record, kept.runs),
+        changes=tuple(describe_changes(record, kept.runs)),
+    )
+
+
+def _compare(case: _Case, key: str, allowed: float, spread: Mapping[str, float]) -> Comparison | _Obstacle:
+    now = case.record.aggregates.get(key)
+    if now is None:
+        return _Obstacle("inconclusive", "no sample gives this metric")
+    if case.obstacle is not None or case.baseline is None:
+        return case.obstacle or _Obstacle("no baseline")
+    if not usable(now.median):
+        return _Obstacle("inconclusive", "no ratio can be taken of its median")
+    was = consult(METRICS[key], case.baseline, spread.get(key, 0.0))
+    if was is None:
+        return _Obstacle("no baseline", "the stored baseline has no usable number for this metric")
+    return compare(METRICS[key], case.record.aggregates, was, allowed)
+
+
+def _doubt(case: _Case, comparison: Comparison, policy: Policy) -> str:
+    """Why a metric is neither within its limit nor a regression; empty where it is one of them."""
+    within = not comparison.slower and (policy == "literal" or not comparison.fast_slower)
+    name = case.baseline.name if case.baseline is not None else ""
+    return "" if within else explain(comparison, blocks=case.record.blocks, slow_machine=case.slow_machine, name=name)
+
+
+def _judge(case: _Case, key: str, found: Comparison | _Obstacle, allowed: float, policy: Policy) -> Verdict:
+    name = case.baseline.name if case.baseline is not None else None
+    if isinstance(found, _Obstacle):
+        return _refuse(case.record, key, found, allowed, name)
+    doubt = _doubt(case, found, policy)
+    outcome = _decide(found, doubt, policy)
+    return Verdict(
+        metric=key,
+        outcome=outcome,
+        now=found.now.median,
+        baseline=found.was.level,
+        change=found.change,
+        allowed=allowed,
+        baseline_name=name,
+        reason=doubt if outcome == "inconclusive" else "",
+        fast_change=found.fast_change,
+        noise=abs(to_change(-found.noise, found.metric)),
+        run_noise=found.run_noise,
+        sessions=found.was.looks,
+        samples=found.requests,
+        blocks=case.record.blocks,
+        proven=outcome == "pass" and found.proven,
+        note="; ".join([*case.changes, *describe_assumption(found.was)]),
+    )
+
+
+def _refuse(record: CellRecord, key: str, obstacle: _Obstacle, allowed: float, name: str | None) -> Verdict:
+    now = record.aggregates.get(key)
+    return Verdict(
+        metric=key,
+        outcome=obstacle.outcome,
+        now=now.median if now is not None else None,
+        allowed=allowed,
+        baseline_name=name,
+        reason=obstacle.reason,
+    )
+
+
+def _decide(comparison: Comparison, doubt: str, policy: Policy) -> Outcome:
+    if doubt and policy != "literal":
+        return "inconclusive"
+    if comparison.slower:
+        return "regression"
+    return "improvement" if comparison.improved else "pass"

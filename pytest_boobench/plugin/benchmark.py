@@ -1,0 +1,176 @@
+"""The bridge to pytest-benchmark: each cell in its table, JSON, storage, comparison and histogram.
+
+What it is handed are the end-to-end seconds of the cell's counted samples, one round each; the medians of all metrics
+are in ``extra_info``. Without pytest-xdist its fixture is given them, by its documented interface. In xdist's
+controller, where it has no fixture, its list of results is: the only place that knows how such a result is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_boobench.aggregate import counted
+from pytest_boobench.plugin.collect import cell_of
+from pytest_boobench.record import CellRecord
+
+_SESSION = "pytest-benchmark"
+"""The name of its session object: there once it is configured, unless it is missing, blocked or replaced."""
+
+
+def register(config: pytest.Config) -> None:
+    """Register the half that this process needs; each asks only later whether pytest-benchmark is there."""
+    parallel = config.getoption("dist", "no") != "no"
+    if hasattr(config, "workerinput"):
+        bridge: object = SkippedInWorker()
+    else:
+        bridge = ResultsInController(config) if parallel else RoundsInProcess()
+    config.pluginmanager.register(bridge, "boobench-benchmark")
+
+
+class PlaybackClock:
+    """A timer that shows the next of some durations between two looks at it, to the last bit."""
+
+    def __init__(self) -> None:
+        self._durations_s: Iterator[float] = iter(())
+        self._now_s = 0.0
+
+    def load(self, durations_s: list[float]) -> None:
+        """Take the durations that are to be shown."""
+        self._durations_s = iter(durations_s)
+
+    def step(self) -> None:
+        """Stand in for the work that took so long."""
+        self._now_s = next(self._durations_s, 0.0)
+
+    def e2e_s(self) -> float:
+        """The time; back to zero afterwards, so that a difference has no rounding error."""
+        now_s, self._now_s = self._now_s, 0.0
+        return now_s
+
+
+class RoundsInProcess:
+    """Gives cells the ``benchmark`` fixture and plays their samples to it, once they are judged."""
+
+    def __init__(self) -> None:
+        self._clock = PlaybackClock()
+        self._fixture: Any = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """``--benchmark-skip`` and ``--benchmark-only`` look for the fixture's name right after this."""
+        if not config.pluginmanager.hasplugin(_SESSION):
+            return
+        for item in items:
+            if cell_of(item) is not None:
+                item.add_marker(pytest.mark.benchmark(timer=self._clock.e2e_s))
+                names: list[str] = item.fixturenames  # type: ignore[attr-defined]  # one list for all cells of a model
+                if "benchmark" not in names:
+                    names.append("benchmark")  # last, so that a cell that can't be measured has none
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Keep the fixture of the cell that is about to be judged."""
+        if cell_of(item) is not None:
+            self._fixture = item.funcargs.get("benchmark")  # type: ignore[attr-defined]
+
+    def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
+        """Play the samples."""
+        rounds_s = read_rounds_s(record)
+        if self._fixture is None or record.error or not rounds_s:
+            return
+        fixture, self._fixture = self._fixture, None
+        for name, value in describe(record).items():
+            setattr(fixture, name, value)
+        self._clock.load(rounds_s)
+        fixture.pedantic(self._clock.step, rounds=len(rounds_s))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        """A fixture that nobody used would warn: so it is used to no effect where the cell is not judged yet."""
+        if self._fixture is not None:
+            self._fixture.disabled = True
+            self._fixture.pedantic(self._clock.step)
+            self._fixture = None
+
+
+class SkippedInWorker:
+    """A worker's cells have no fixture, or pytest-benchmark would warn of xdist: so they are skipped for it."""
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """``--benchmark-skip``, in its words."""
+        if config.getoption("benchmark_skip", default=False):
+            for item in items:
+                if cell_of(item) is not None:
+                    item.add_marker(pytest.mark.skip(reason="Skipping benchmark (--benchmark-skip active)."))
+
+
+class ResultsInController:
+    """Adds cells to pytest-benchmark's results, where they are saved and shown from."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        disabled = config.getoption("benchmark_disable", default=False)
+        self._wanted = not disabled or config.getoption("benchmark_enable")
+        self._trouble = ""
+
+    def pytest_boobench_cell_finished(self, config: pytest.Config, record: CellRecord) -> None:
+        """Add the cell; a pytest-benchmark that is built otherwise costs its output, not the session."""
+        session: Any = config.pluginmanager.get_plugin(_SESSION)
+        rounds_s = read_rounds_s(record)
+        if session is None or not self._wanted or record.error or not rounds_s:
+            return
+        try:
+            session.benchmarks.append(make_result(record, rounds_s))
+        except (ImportError, AttributeError, TypeError) as error:
+            self._trouble = f"boobench: cells are missing in the output of pytest-benchmark: {error}"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what is missing."""
+        if self._trouble:
+            terminalreporter.write_line(self._trouble, yellow=True)
+
+
+def make_result(record: CellRecord, rounds_s: list[float]) -> Any:
+    """A result as pytest-benchmark's own fixture would have made it."""
+    from pytest_benchmark.stats import Metadata
+
+    name = record.node_id.rpartition("::")[2]
+    fixture = SimpleNamespace(
+        name=name,
+        fullname=record.node_id,
+        param=name.partition("[")[2].removesuffix("]"),
+        has_error=False,
+        cprofile_stats=None,
+        **describe(record),
+    )
+    result: Any = Metadata(fixture, iterations=1, options={"timer": PlaybackClock.e2e_s})  # type: ignore[no-untyped-call]
+    for round_s in rounds_s:
+        result.update(round_s)
+    return result
+
+
+def read_rounds_s(record: CellRecord) -> list[float]:
+    """The end-to-end seconds of the counted samples, in their order."""
+    return [sample.e2e_ms / 1000 for sample in counted(record.samples) if sample.e2e_ms is not None]
+
+
+def describe(record: CellRecord) -> Mapping[str, Any]:
+    """What pytest-benchmark is told of a cell: its group, its parameters, and what else was found."""
+    axes = {name: value for name, value in record.identity.items() if not isinstance(value, dict)}
+    sampling = {f"sampling.{name}": value for name, value in record.identity["sampling"].items()}
+    medians = {key: aggregate.median for key, aggregate in record.aggregates.items()}
+    server = record.server
+    return {
+        "group": f"{record.host} {record.identity['model']}",
+        "params": {**axes, **sampling},
+        "extra_info": {
+            **medians,
+            "total_tok_s": record.total_tok_s,
+            "failed": len(record.failed),
+            "server": server.kind if server else None,
+            "engine_build": server.engine_build if server else None,
+        },
+    }

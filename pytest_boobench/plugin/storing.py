@@ -1,0 +1,139 @@
+"""The session's way into the store. What the store does not take goes to the spool, and in at the end if it can."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_boobench.errors import BoobenchError, StoreError
+from pytest_boobench.plugin.baseline_file import SharedBaseline
+from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.spool import Spool, take_in_waiting
+from pytest_boobench.record import Baseline, CellRecord, RunFacts, RunStatus, Verdict
+
+if TYPE_CHECKING:
+    from pytest_boobench.store import BaselineSave, Store
+    from pytest_boobench.store.entry import Entry
+
+
+class Storing:
+    """Everything that the session enters. No error of the store ends it: cells are costly."""
+
+    def __init__(self, rootdir: Path, settings: Settings, session_uid: str) -> None:
+        self._rootdir = rootdir
+        self._settings = settings
+        self._spool = Spool(rootdir, session_uid)
+        self._file = SharedBaseline(settings.baseline_file, settings) if settings.baseline_file else None
+        self._file_trouble = ""
+        self._store: Store | None = None
+        self._run_ids: dict[str, int] = {}
+        self._cell_ids: dict[str, int] = {}
+        """Node id -> the measurement as the store knows it; none of those in the spool."""
+        self.notes: list[str] = []
+        """What to say of earlier sessions' cells."""
+
+    @property
+    def store(self) -> Store | None:
+        """The store, where it was opened."""
+        return self._store
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the store or the baseline file lacks something that it should have."""
+        return self._spool.is_waiting or bool(self._file_trouble)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What happened to them meanwhile, and where the cells are; empty while all went well."""
+        return list(filter(None, (self._spool.trouble and self._spool.describe(), self._file_trouble)))
+
+    def open(self) -> Store:
+        """The store, opened on first use; UsageError where it can't be, before anything is measured."""
+        from pytest_boobench.store import Store, default_url
+
+        if self._store is None:
+            try:
+                self._store = Store.open(self._settings.store_url or default_url(self._rootdir))
+            except BoobenchError as error:
+                raise pytest.UsageError(str(error)) from error
+            self.notes += take_in_waiting(self._store, self._rootdir)
+            if self._file is not None:
+                self._file.load()
+        return self._store
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Cell key -> the named baseline, from the file where the session has one."""
+        store = self.open()
+        if self._file is not None:
+            return self._file.baselines()
+        return store.baselines(self._settings.baseline, hosts=self._settings.only_hosts or None)
+
+    def record(self, run: RunFacts, record: CellRecord, *, extends: bool) -> None:
+        """Enter a first block as a new measurement, any further one with it."""
+        cell_id = self._cell_ids.pop(record.node_id, None)
+        try:
+            store = self.open()
+            if extends and cell_id is not None:
+                store.extend(cell_id, record)
+            else:
+                cell_id = store.record(self._run_id(store, run), record)
+        except StoreError as error:
+            self._keep(error, run, record)
+        else:
+            self._cell_ids[record.node_id] = cell_id
+
+    def judge(
+        self, run: RunFacts, record: CellRecord, verdicts: tuple[Verdict, ...], save_as: BaselineSave | None
+    ) -> bool:
+        """Enter the verdicts on a cell and, where asked, make it a baseline; gives back whether it became one."""
+        if self._file is not None and save_as is not None:
+            self._file.save(run, record)
+        cell_id = self._cell_ids.pop(record.node_id, None)
+        if cell_id is None:  # its record is in the spool
+            self._keep(StoreError(self._spool.trouble), run, record, verdicts, save_as)
+            return False
+        try:
+            self.open().record_verdicts(cell_id, verdicts, save_as=save_as)
+        except StoreError as error:
+            self._keep(error, run, record, verdicts, save_as)
+            return False
+        return save_as is not None
+
+    def finish(self, runs: Iterable[RunFacts], status: RunStatus) -> None:
+        """Enter how the runs ended, and whatever waits in the spool; close the store and write the baseline file."""
+        for run in runs:
+            try:
+                store = self.open()
+                store.finish_run(self._run_id(store, run), status)
+            except StoreError as error:
+                self._spool.keep(self._entry(run, status=status), error)
+        if self._store is not None:
+            self._spool.empty_into(self._store)
+            self._store.close()
+        if self._file is not None:
+            self._file_trouble = self._file.write()
+
+    def _run_id(self, store: Store, run: RunFacts) -> int:
+        """As the store knows the run, which is entered with its first cell."""
+        if run.uid not in self._run_ids:
+            self._run_ids[run.uid] = store.start_run(run)
+        return self._run_ids[run.uid]
+
+    def _keep(
+        self,
+        error: StoreError,
+        run: RunFacts,
+        record: CellRecord,
+        verdicts: tuple[Verdict, ...] = (),
+        save_as: BaselineSave | None = None,
+    ) -> None:
+        self._spool.keep(self._entry(run, record=record, verdicts=verdicts, save_as=save_as), error)
+
+    def _entry(self, run: RunFacts, **found: Any) -> Entry:
+        from pytest_boobench.store.entry import Entry
+
+        return Entry(store=self.open().address, run=run, at=time.time(), **found)

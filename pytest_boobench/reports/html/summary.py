@@ -1,0 +1,90 @@
+"""Room 7: the top of the page: the finding in one line, how many cells are what, and what to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_boobench.reports.html.courses import Course
+from pytest_boobench.reports.html.states import STATES, State
+from pytest_boobench.reports.html.text import show_time
+from pytest_boobench.units import count
+
+UNFOLDED = 8
+"""So many cells of a finding are listed at once; the others are behind a fold."""
+_BAD = {
+    "regression": "regressed",
+    "not measured": "could not be measured",
+    "failed requests": "had failed requests",
+}
+_NAMED = 4
+"""So many names stand in a line before the others are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """All cells that are the same thing; ``cells`` are (place, course, what is said of it)."""
+
+    state: State
+    cells: Sequence[tuple[int, Course, Sequence[str]]]
+
+
+def headline(courses: Sequence[Course]) -> str:
+    """The finding in one line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
+    if not courses:
+        return "Nothing measured yet"
+    counts = Counter(course.state.word for course in courses)
+    cells = count(len(courses), "cell")
+    bad = [(counts[word], text) for word, text in _BAD.items() if counts[word]]
+    if bad:
+        (first, text), *others = bad
+        return ", ".join([f"{first} of {cells} {text}", *(f"{many} {text}" for many, text in others)])
+    judged = counts["pass"] + counts["improvement"]
+    if not judged:
+        return f"{cells} measured, none judged"
+    left = f", {len(courses) - judged} not judged" if judged < len(courses) else ""
+    return f"None of {cells} regressed{left}"
+
+
+def count_states(courses: Iterable[Course]) -> list[tuple[int, State, int]]:
+    """(rank, state, how many cells) for each state that there is, in order of rank."""
+    counts = Counter(course.state.word for course in courses)
+    return [(rank, state, counts[word]) for rank, (word, state) in enumerate(STATES.items()) if counts[word]]
+
+
+def list_findings(courses: Sequence[Course], said: Sequence[Sequence[str]]) -> list[Finding]:
+    """The cells that something is to be said of, by state; ``said`` has the sentences of each course."""
+    cells = list(zip(range(len(courses)), courses, said, strict=True))
+    of_state = [
+        Finding(state, [cell for cell in cells if cell[1].state is state]) for state in STATES.values() if state.advice
+    ]
+    return [finding for finding in of_state if finding.cells]
+
+
+def describe_scope(courses: Sequence[Course]) -> Iterator[tuple[str, str]]:
+    """(what, values) of what the newest measurements were made on: suites, hosts, engines, commits, times."""
+    newest = [course.newest for course in courses]
+    if not newest:
+        return
+    yield "suites", _name_some(one.run.suite for one in newest)
+    yield "hosts", _name_some(one.run.host for one in newest)
+    yield "engines", _name_some(one.engine_build for one in newest)
+    yield "commits", _name_some(one.run.git_commit and one.run.git_commit[:10] for one in newest)
+    first, last = min(one.started_at for one in newest), max(one.started_at for one in newest)
+    same_day = show_time(first)[:10] == show_time(last)[:10]
+    until = show_time(last)[11:] if same_day else show_time(last)
+    yield "measured", show_time(last) if show_time(first) == show_time(last) else f"{show_time(first)[:16]} to {until}"
+
+
+def find_job_url(courses: Iterable[Course]) -> str | None:
+    """The address of the newest CI job, where it is one for a browser."""
+    newest = max((course.newest for course in courses), key=lambda one: one.started_at, default=None)
+    url = newest.run.ci.get("url") if newest is not None else None
+    return url if url is not None and url.startswith(("https://", "http://")) else None
+
+
+def _name_some(names: Iterable[str | None]) -> str:
+    known = sorted({name for name in names if name})
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"{', '.join(known[:_NAMED])}{more}"

@@ -1,0 +1,195 @@
+"""The summary in Markdown: for GitHub's step summary and for comments on merge requests."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.reports.escaping import escape, flatten
+from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.session import (
+    STANDINGS,
+    Session,
+    Standing,
+    count_standings,
+    decisive,
+    name_cell,
+    stand,
+)
+from pytest_boobench.units import BLANK, change, count, number
+
+COMMENT_BYTES = 65_536
+"""Most that a comment on GitHub takes: so many characters, and so many bytes always fit in them."""
+STEP_SUMMARY_BYTES = 1_048_576
+"""Most that the summary of a step on GitHub takes; of a longer one it shows nothing."""
+LEAST_BYTES = 4_096
+"""Less room than this is none: verdict line, head and foot must have a place."""
+LONG = 10
+"""A table of more cells is folded."""
+_MOST_LINES = 8
+"""Of one cell's reasons."""
+
+_WORDS: dict[Standing, str] = {
+    "regression": "regressed",
+    "failed": "failed",
+    "error": "could not be measured",
+    "in doubt": "left in doubt",
+    "not comparable": "not comparable",
+    "inconclusive": "inconclusive",
+    "no baseline": "without a baseline",
+    "xfailed": "expected to fail",
+    "improvement": "improved",
+    "pass": "passed",
+}
+_NAMED: tuple[Standing, ...] = (
+    "regression",
+    "failed",
+    "error",
+    "in doubt",
+    "not comparable",
+    "inconclusive",
+    "improvement",
+)
+"""Cells that are named above the table, with their sentences."""
+_RED: tuple[Standing, ...] = ("regression", "failed", "error", "in doubt")
+
+
+def render(session: Session, *, max_bytes: int = COMMENT_BYTES) -> str:
+    """Verdict line, the cells that ask for attention with their sentences, and all cells in a table.
+
+    Never longer than ``max_bytes`` of UTF-8, at least `LEAST_BYTES`: what asks least is left out, and counted.
+    """
+    rows = sorted(session.rows, key=lambda row: STANDINGS.index(stand(row)))
+    head = [f"## boobench: {describe(session)}", ""]
+    foot = ["", _describe_setting(session)]
+    room = max_bytes - _size([*head, *foot])
+    findings = _fit(list(_render_findings(session, rows)), room // 2, "- … and {} more lines\n")
+    sections = _fit(list(_render_sections(session)), room // 4, "… and {} more lines")
+    table = _render_table(rows, room - _size([*findings, *sections])) if rows else []
+    return "\n".join([*head, *findings, *table, *sections, *foot]) + "\n"
+
+
+def describe(session: Session) -> str:
+    """The verdict line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
+    standings = count_standings(session.rows)
+    lost = sum(cell.outcome == "failed" for cell in session.unmeasured)
+    red = {_WORDS[standing]: standings[standing] for standing in _RED} | {"lost": lost}
+    others = {_WORDS[standing]: standings[standing] for standing in STANDINGS if standing not in _RED}
+    counts = red | others | {"skipped": len(session.unmeasured) - lost}
+    total = count(sum(counts.values()), "cell")
+    parts = [f"{number} {word}" for word, number in counts.items() if number]
+    if any(red.values()):
+        number, _, word = parts[0].partition(" ")
+        return ", ".join([f"{number} of {total} {word}", *parts[1:]])
+    if len(parts) <= 1:
+        return f"{total} {parts[0].partition(' ')[2]}" if parts else "no cell ran"
+    none = ", none regressed" if standings["pass"] or standings["improvement"] else ""
+    return f"{total}{none}: {', '.join(parts)}"
+
+
+def _render_findings(session: Session, rows: Sequence[Row]) -> Iterator[str]:
+    for standing in _NAMED:
+        if of_standing := [row for row in rows if stand(row) == standing]:
+            yield from (f"**{_WORDS[standing].capitalize()}**", "")
+            for row in of_standing:
+                yield f"- <code>{escape(row.record.host)} {escape(name_cell(row))}</code> ({escape(row.record.suite)})"
+                yield from (f"  - {escape(reason)}" for reason in _explain(row, session))
+            yield ""
+    if lost := [cell for cell in session.unmeasured if cell.outcome == "failed"]:
+        yield from ("**Lost**", "")
+        yield from (f"- <code>{escape(cell.node_id)}</code>: {escape(cell.reason)}" for cell in lost)
+        yield ""
+
+
+def _explain(row: Row, session: Session) -> list[str]:
+    """What the failed item says of itself, else the sentences that its standing rests on."""
+    if text := session.failures.get(row.record.node_id, row.record.error):
+        return [line for line in map(_tidy, text.splitlines()) if line][:_MOST_LINES]
+    judged = sorted(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome))
+    standing = stand(row)
+    return [sentence(verdict) for verdict in judged if standing in ("regression", verdict.outcome)]
+
+
+def _render_table(rows: Sequence[Row], room: int) -> list[str]:
+    columns = [column for column in _COLUMNS if any(map(column[1], rows))]
+    titles = ["host", "suite", "cell", *(title for title, _ in columns), "change", "verdict"]
+    rulers = ["---", "---", "---", *("---:" for _ in columns), "---:", "---"]
+    top, bottom = [_join(titles), _join(rulers)], []
+    if len(rows) > LONG:
+        top = ["<details>", f"<summary>All {count(len(rows), 'cell')}</summary>", "", *top]
+        bottom = ["", "</details>"]
+    lines = [_join(_render_row(row, [value(row) for _, value in columns])) for row in rows]
+    fitting = _fit(lines, room - _size([*top, *bottom]), "\n{} more cells are left out: too much for this place")
+    return [*top, *fitting, *bottom]
+
+
+def _render_row(row: Row, values: Sequence[float | None]) -> list[str]:
+    standing, verdict = stand(row), decisive(row)
+    word: str = standing
+    if verdict is not None and standing in ("regression", "improvement"):
+        word = f"{standing} {METRICS[verdict.metric].title}"
+    shown = f"**{word}**" if standing in _RED else f"{word}, saved" if row.saved else word
+    names = [escape(row.record.host), escape(row.record.suite), f"<code>{escape(name_cell(row))}</code>"]
+    return [*names, *map(number, values), change(verdict.change) if verdict else BLANK, shown]
+
+
+def _median_of(key: str) -> tuple[str, Callable[[Row], float | None]]:
+    def value(row: Row) -> float | None:
+        aggregate = row.record.aggregates.get(key)
+        return aggregate.median if aggregate else None
+
+    return f"{METRICS[key].title} {METRICS[key].unit}", value
+
+
+_COLUMNS = (
+    *map(_median_of, ("ttft_ms", "prefill_tok_s", "decode_tok_s", "embed_tok_s")),
+    ("all lanes tok/s", lambda row: row.record.total_tok_s),
+)
+"""Head and number of each column; shown where any cell has a number."""
+
+
+def _render_sections(session: Session) -> Iterator[str]:
+    """What others want to say; two spaces at its end keep a line a line."""
+    for title, text in session.sections:
+        yield from ("", f"**{escape(title)}**", "")
+        yield from (f"{escape(line)}  " if line else "" for line in map(_tidy, text.splitlines()))
+
+
+def _tidy(line: str) -> str:
+    """A line without what can't be seen at its ends: an empty one, or one set in, would be markup."""
+    return flatten(line).strip()
+
+
+def _describe_setting(session: Session) -> str:
+    """On what the verdicts rest: baseline or the host of a duet, commit, engines."""
+    names = {verdict.baseline_name: None for row in session.rows for verdict in row.verdicts if verdict.baseline_name}
+    parts = [escape(name if name.startswith("duet ") else f"baseline {name}") for name in names or [session.baseline]]
+    if session.runs and (commit := session.runs[-1].git_commit):
+        parts.append(f"commit {escape(commit[:10])}{' with changes' * bool(session.runs[-1].git_dirty)}")
+    servers = {row.record.host: row.record.server for row in session.rows if row.record.server is not None}
+    parts += [
+        f"{escape(host)}: {escape(' '.join(filter(None, (server.kind, server.engine_build))))}"
+        for host, server in servers.items()
+    ]
+    return " · ".join(parts)
+
+
+def _join(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _size(lines: Sequence[str]) -> int:
+    """Bytes of the lines with their ends."""
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def _fit(lines: Sequence[str], room: int, more: str) -> list[str]:
+    """As many of the lines as there are bytes for, and how many there are besides."""
+    if _size(lines) <= room:
+        return list(lines)
+    ends = accumulate(_size([line]) for line in lines)
+    fitting = bisect_right(list(ends), room - _size([more.format(len(lines))]))
+    return [*lines[:fitting], more.format(sum(map(bool, lines[fitting:])))]

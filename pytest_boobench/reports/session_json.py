@@ -1,0 +1,76 @@
+"""The session as one JSON document, for scripts. ``schema`` goes up when a field changes its meaning or goes away."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Verdict, to_plain
+from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.session import Session, count_standings, stand
+
+SCHEMA = 1
+_DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled")
+"""Facts of a record that follow from its samples, and are in the document without them."""
+
+
+def render(session: Session, *, samples: bool = False) -> str:
+    """The document's text, ASCII; ``samples`` adds the raw samples, which are nearly all of its size then."""
+    document = {
+        "schema": SCHEMA,
+        "plugin_version": session.plugin_version,
+        "session": session.uid,
+        "finished_at": session.finished_at,
+        "exit_status": session.exit_status,
+        "baseline": session.baseline,
+        "counts": count_standings(session.rows),
+        "metrics": {key: _describe_metric(key) for key in METRICS},
+        "runs": [asdict(run) for run in session.runs],
+        "cells": [_describe_cell(row, session, samples=samples) for row in session.rows],
+        "unmeasured": [asdict(cell) for cell in session.unmeasured],
+        "sections": [{"title": title, "text": text} for title, text in session.sections],
+    }
+    return json.dumps(_without_nan(document), allow_nan=False, indent=1) + "\n"
+
+
+def _describe_metric(key: str) -> dict[str, Any]:
+    metric = METRICS[key]
+    return {name: getattr(metric, name) for name in ("title", "unit", "better", "definition")}
+
+
+def _describe_cell(row: Row, session: Session, *, samples: bool) -> dict[str, Any]:
+    record = row.record
+    plain = to_plain(record)
+    taken = plain.pop("samples")
+    return {
+        "node_id": record.node_id,
+        "standing": stand(row),
+        "outcome": row.outcome,
+        "saved": row.saved,
+        "failure": session.failures.get(record.node_id),
+        "verdicts": [_describe_verdict(verdict) for verdict in row.verdicts],
+        **plain,
+        **{name: getattr(record, name) for name in _DERIVED},
+        "failed": len(record.failed),
+        **({"samples": taken} if samples else {}),
+    }
+
+
+def _describe_verdict(verdict: Verdict) -> dict[str, Any]:
+    return {**asdict(verdict), "sentence": sentence(verdict)}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has neither NaN nor infinity, and a server's own numbers may be either: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(each) for each in value]
+    return value

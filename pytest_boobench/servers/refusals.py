@@ -1,0 +1,90 @@
+"""What a host did instead of answering a control request, in words that say what would be right."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+import httpx
+
+from pytest_boobench.servers.answers import body_error_text
+
+_HUNG_UP = "it hung up without an answer; should the url begin with https://, is the port right?"
+_NO_HTTP = "its answer is not HTTP; is the port right?"
+_OTHER_NAME = "its certificate is for another name; write the url with that name"
+_WRONG_NAME = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_SILENCES: tuple[tuple[type[httpx.RequestError], type, str], ...] = (
+    (httpx.ConnectTimeout, ssl.SSLError, "it took the connection and spoke no TLS; should the url begin with http://?"),
+    (
+        httpx.ConnectTimeout,
+        object,
+        "no connection in time; is it switched on and on this network, is a firewall in between?",
+    ),
+    (
+        httpx.TimeoutException,
+        object,
+        "it took the connection and gave no answer in time; is it a web server, and does it still work?",
+    ),
+    (
+        httpx.RequestError,
+        ssl.SSLCertVerificationError,
+        "its certificate is not trusted ({reason}); name its CA's file as verify in the hosts file",
+    ),
+    (httpx.RequestError, ssl.SSLError, "TLS failed ({reason}); should the url begin with http://?"),
+    (httpx.RequestError, socket.gaierror, "its name has no address; check the url in the hosts file"),
+    (httpx.RequestError, ConnectionRefusedError, "connection refused; is the server running, and at this port?"),
+    (httpx.ConnectError, OSError, "{reason}; is it switched on and on this network?"),
+    (httpx.RequestError, object, _HUNG_UP),
+)
+"""httpx's error, the system's behind it, and what they mean; the first row that fits."""
+
+
+def explain_silence(error: httpx.RequestError) -> str:
+    """Why nothing that could be read came back."""
+    cause = _find_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_NAME:
+        return _OTHER_NAME
+    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+        return _NO_HTTP
+    rows = (text for kind, behind, text in _SILENCES if isinstance(error, kind) and isinstance(cause, behind))
+    return next(rows).format(reason=_read_reason(cause))
+
+
+def _read_reason(cause: OSError | None) -> str:
+    """The system's own words."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, ssl.SSLError):
+        return (cause.reason or str(cause)).lower().replace("_", " ")
+    return os.strerror(cause.errno).lower() if cause is not None and cause.errno else str(cause)
+
+
+def _find_cause(error: BaseException) -> OSError | None:
+    """The system's own error behind httpx's, of the first address where it tried several."""
+    found = None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        found = cause if isinstance(cause, OSError) else found
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def explain_answer(response: httpx.Response, url: str) -> str:
+    """What is wrong with an answer of the server at ``url`` that should have been a 200 with JSON."""
+    status = response.status_code
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        if "authorization" in response.request.headers:
+            return f"{status}: the host wants another key; see api_key in the hosts file"
+        return f"{status}: the host wants a key; name the variable that holds it as api_key in the hosts file"
+    if response.has_redirect_location:
+        to = response.headers["location"].partition("?")[0]
+        return f"{status}: it sends us on to {to}; the url must answer itself, without a login before it"
+    if "html" in response.headers.get("content-type", ""):
+        return f"{status}: the answer is a web page; is {url} an LLM server?"
+    if status == httpx.codes.OK:
+        return f"the answer is not JSON; is {url} an LLM server?"
+    return f"{status}: {body_error_text(response.content)}"

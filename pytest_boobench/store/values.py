@@ -1,0 +1,118 @@
+"""Room 5: rows -> the house's values. What a newer version stored besides is left out."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, and_, select
+
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import Canary, ForeignRequest, ModelFacts, Traffic
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import RunFacts, Verdict
+from pytest_boobench.store.tables import aggregates, hosts, runs, samples, suites, verdicts
+
+T = TypeVar("T")
+_IDS_AT_ONCE = 10_000
+"""SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535."""
+
+_AGGREGATE_FIELDS = tuple(field.name for field in fields(Aggregate))
+_VERDICT_FIELDS = tuple(field.name for field in fields(Verdict))
+_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+_KNOWN: Mapping[type, frozenset[str]] = {
+    kind: frozenset(field.name for field in fields(kind)) for kind in (ModelFacts, ForeignRequest)
+}
+_RUN_FIELDS = tuple(field.name for field in fields(RunFacts) if field.name not in ("suite", "host"))
+
+RUN_COLUMNS = (
+    suites.c.name.label("suite"),
+    hosts.c.name.label("host"),
+    *(runs.c[name].label(f"run_{name}") for name in _RUN_FIELDS),
+)
+"""What `read_run` needs of a row, from runs joined with suites and hosts."""
+
+
+def execute_for(connection: Connection, query: Select[Any], column: Any, ids: Collection[int]) -> Iterator[Any]:
+    """The query's rows whose ``column`` is one of the ids, in as few statements as databases allow."""
+    listed = list(ids)
+    for start in range(0, len(listed), _IDS_AT_ONCE):
+        yield from connection.execute(query.where(column.in_(listed[start : start + _IDS_AT_ONCE]))).all()
+
+
+def load_aggregates(
+    connection: Connection, cell_ids: Collection[int], metrics: Collection[str] = (), *, judged: bool = False
+) -> dict[int, dict[str, Aggregate]]:
+    """Measurement -> metric -> Aggregate; of all metrics where none is named, or only of those that were judged."""
+    query = select(aggregates.c.cell_id, aggregates.c.metric, *(aggregates.c[name] for name in _AGGREGATE_FIELDS))
+    if metrics:
+        query = query.where(aggregates.c.metric.in_(metrics))
+    if judged:
+        same = (verdicts.c.cell_id == aggregates.c.cell_id, verdicts.c.metric == aggregates.c.metric)
+        query = query.join(verdicts, and_(*same))
+    found: dict[int, dict[str, Aggregate]] = defaultdict(dict)
+    for row in execute_for(connection, query, aggregates.c.cell_id, cell_ids):
+        found[row[0]][row[1]] = Aggregate(**dict(zip(_AGGREGATE_FIELDS, row[2:], strict=True)))
+    return found
+
+
+def load_verdicts(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Verdict, ...]]:
+    """Measurement -> its verdicts, in the order they were judged."""
+    query = select(verdicts.c.cell_id, *(verdicts.c[name] for name in _VERDICT_FIELDS)).order_by(verdicts.c.id)
+    found: dict[int, list[Verdict]] = defaultdict(list)
+    for row in execute_for(connection, query, verdicts.c.cell_id, cell_ids):
+        found[row[0]].append(Verdict(**dict(zip(_VERDICT_FIELDS, row[1:], strict=True))))
+    return {cell_id: tuple(several) for cell_id, several in found.items()}
+
+
+def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Sample, ...]]:
+    """Measurement -> its samples, warm-up and failed ones too, in the order they were stored."""
+    query = select(samples.c.cell_id, *(samples.c[name] for name in _SAMPLE_FIELDS)).order_by(samples.c.id)
+    found: dict[int, list[Sample]] = defaultdict(list)
+    for row in execute_for(connection, query, samples.c.cell_id, cell_ids):
+        facts = dict(zip(_SAMPLE_FIELDS, row[1:], strict=True))
+        facts["started_at"] = facts["started_at"].timestamp()
+        facts["chunk_ms"] = tuple(at for at in facts["chunk_ms"] if at is not None)
+        found[row[0]].append(Sample(**facts))
+    return {cell_id: tuple(several) for cell_id, several in found.items()}
+
+
+def read_run(row: Any) -> RunFacts:
+    """The run of a row that has `RUN_COLUMNS`."""
+    facts = {name: getattr(row, f"run_{name}") for name in _RUN_FIELDS}
+    return RunFacts(**{**facts, "suite": row.suite, "host": row.host, "started_at": row.run_started_at.timestamp()})
+
+
+def read_canary(stored: Sequence[Mapping[str, float]]) -> Canary | None:
+    """What the machine was like while a measurement was taken: the median over its blocks."""
+    if not stored:
+        return None
+    names = [field.name for field in fields(Canary)]
+    return Canary(**{name: statistics.median(canary[name] for canary in stored) for name in names})
+
+
+def read_model(stored: Mapping[str, Any] | None) -> ModelFacts | None:
+    """The model's facts; blank where nothing is stored."""
+    return None if stored is None else _make(ModelFacts, stored)
+
+
+def read_traffic(row: Any) -> Traffic | None:
+    """What else a measurement's host did; None where nobody watched."""
+    if row.model_swaps is None:
+        return None
+    return Traffic(
+        in_flight_at_start=row.in_flight_at_start,
+        concurrent_foreign_requests=row.concurrent_foreign_requests,
+        foreign_tokens=row.foreign_tokens,
+        model_swaps=row.model_swaps,
+        server_restarts=row.server_restarts,
+        requests=tuple(_make(ForeignRequest, request) for request in row.foreign_requests),
+        notes=tuple(row.traffic_notes),
+    )
+
+
+def _make(kind: type[T], stored: Mapping[str, Any]) -> T:
+    return kind(**{key: value for key, value in stored.items() if key in _KNOWN[kind]})

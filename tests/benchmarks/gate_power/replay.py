@@ -1,0 +1,141 @@
+"""Recordings of the real embedded server, played to the gate as if they were measured now.
+
+A recording is one look at the machine: blocks of each cell, taken one after the other for some minutes. A baseline has
+one run, a block, of each of some recordings; the blocks of another one are judged by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_boobench import gate
+from pytest_boobench.facts import Canary
+from pytest_boobench.record import Baseline
+from tests.benchmarks.gate_power.campaign import DROPS, GATE, Tally
+from tests.benchmarks.gate_power.cells import make_baseline, make_run, play, pool
+from tests.benchmarks.gate_power.others import RULES
+
+FOLDER = Path(__file__).parent.parent / "recordings"
+METRICS = ("decode_tok_s", "prefill_tok_s")
+
+Key = tuple[str, str, str]
+"""Host, cell, metric: one gated number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Ten samples of one number, when they were taken, and what the machine was like right before."""
+
+    at_s: float
+    values: tuple[float, ...]
+    canary: Canary
+
+
+Recording = Mapping[Key, Sequence[Block]]
+
+
+def read(name: str) -> Recording:
+    """A recording by its name, each number's blocks in the order they were taken."""
+    found: dict[Key, list[Block]] = defaultdict(list)
+    for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        block = json.loads(line)
+        for metric in METRICS:
+            key = (block["host"], block["cell"], metric)
+            found[key].append(Block(block["at"], tuple(block[metric]), Canary(**block["canary"])))
+    return found
+
+
+def list_names() -> list[str]:
+    """The recordings there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Which recordings make the baselines, which one is judged by them, and how."""
+
+    baseline: tuple[str, ...]
+    now: str
+    canary: bool = True
+    """Whether the gate is told of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One number of one scene: its baseline, and the blocks of an unchanged server after it."""
+
+    key: Key
+    baseline: Baseline
+    runs: Sequence[Sequence[float]]
+    blocks: Sequence[Block]
+    spread: Mapping[str, float]
+
+
+APART = 2
+"""Rounds from one block of a cell to its next: they are half a minute long."""
+_STARTS = 7
+"""Of how many rounds of a recording baselines are made, about."""
+
+
+def list_cases(scene: Scene) -> Iterator[Case]:
+    """Rounds of the baseline's recordings against every four blocks, a minute apart, of the judged one."""
+    then, now = [read(name) for name in scene.baseline], read(scene.now)
+    rounds = min(min(map(len, recording.values())) for recording in [*then, now])
+    firsts = range(min(map(len, now.values())) - APART * (gate.BLOCKS - 1))
+    for start in range(0, rounds, max(1, rounds // _STARTS)):
+        baselines = {key: _make_baseline(scene, then, key, start) for key in now}
+        spreads = {metric: _measure_spread(baselines, metric) for metric in METRICS}
+        for first in firsts:
+            judged = range(first, first + APART * gate.BLOCKS, APART)
+            if scene.now in scene.baseline and start in judged:
+                continue
+            for key, blocks in now.items():
+                runs = [recording[key][start].values for recording in then]
+                yield Case(key, baselines[key], runs, [blocks[number] for number in judged], spreads[key[2]])
+
+
+def _make_baseline(scene: Scene, recordings: Sequence[Recording], key: Key, round_number: int) -> Baseline:
+    taken = [recording[key][round_number] for recording in recordings]
+    return make_baseline(
+        make_run(block.at_s, name, block.values, block.canary)
+        for name, block in zip(scene.baseline, taken, strict=True)
+    )
+
+
+def _measure_spread(baselines: Mapping[Key, Baseline], metric: str) -> Mapping[str, float]:
+    """Each number is played as if it were the same metric: only the spread has to know which it is."""
+    return gate.measure_spread(baseline for key, baseline in baselines.items() if key[2] == metric).get("suite", {})
+
+
+Count = dict[tuple[str, str, float], Tally]
+"""(kind of cell, rule, drop) -> verdicts."""
+
+
+ALL = "all"
+
+
+def count_scene(scene: Scene, counts: Count) -> None:
+    """Add a scene's verdicts, under their kind of cell and under ``ALL``."""
+    for case in list_cases(scene):
+        pooled = pool([block.values for block in case.blocks])
+        canaries = [block.canary for block in case.blocks] if scene.canary else ()
+        for drop in DROPS:
+            played = play(pooled, case.baseline, case.spread, drop=drop, canaries=canaries)
+            for kind in (ALL, describe_kind(case.key)):
+                tally = counts.setdefault((kind, GATE, drop), Tally())
+                tally.add(played.outcome, proven=played.proven, samples=played.samples)
+            slowed = [[value * (1 - drop) for value in block.values] for block in case.blocks]
+            for name, rule in RULES.items():
+                if (red := rule(case.runs, slowed)) is not None:
+                    counts.setdefault((ALL, name, drop), Tally()).add("regression" if red else "pass")
+
+
+def describe_kind(key: Key) -> str:
+    """What sort of cell it is: how the requests are, on how many threads the server runs on two cores."""
+    host, cell, _ = key
+    requests = "4 lanes" if cell.endswith("-c4") else "short requests" if cell.endswith("tg8-c1") else "one lane"
+    return f"{requests}, {'2 threads' if host == 'two-threads' else '1 thread'}"

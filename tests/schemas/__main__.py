@@ -1,0 +1,5 @@
+"""``python -m tests.schemas``."""
+
+from tests.schemas import main
+
+main()

@@ -1,0 +1,164 @@
+"""Room 2: leave to use a host: one at a time, over processes and names; what is started ends, also after trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from pytest_boobench.errors import HostError
+from pytest_boobench.facts import Sighting
+from pytest_boobench.hosts import access
+from pytest_boobench.hosts.access import Hosts
+from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings
+from pytest_boobench.hosts.embedded import start as embedded_start
+from pytest_boobench.hosts.inventory import Host, Inventory, load
+from pytest_boobench.hosts.quiet import Look, Manners, require_quiet
+from pytest_boobench.servers.clients import Clients
+from tests.fault_server import closed_port
+
+
+@pytest.fixture(autouse=True)
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of this test's locks."""
+    monkeypatch.setattr(access, "_find_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def inventory(llama: EmbeddedServer) -> Inventory:
+    """Two names of one server, and the built-in host."""
+    port = llama.url.rpartition(":")[2]
+    names = {
+        "rack": Host(name="rack", base_url=llama.url),
+        "alias": Host(name="alias", base_url=f"http://localhost:{port}"),
+        "dead": Host(name="dead", server="llama-server", base_url=f"http://127.0.0.1:{closed_port()}"),
+    }
+    return Inventory({**names, **load(None, env={}).hosts}, None)
+
+
+def at_once() -> Manners:
+    return Manners(quiet_s=0.0)
+
+
+def test_a_grant_is_given_back_once(inventory: Inventory, locks: Path) -> None:
+    lock = FileLock(locks / inventory.get("rack").lock_name)
+
+    async def use() -> None:
+        async with Hosts(inventory, "run-1", at_once()) as hosts:
+            first = await hosts.grant("rack", "bench")
+            assert (first.host, first.purpose, first.takeover, first.local) == ("rack", "bench", False, True)
+            second = await hosts.grant("alias", "bench")
+            for _ in range(2):
+                first.release()
+            with pytest.raises(TimeoutError):
+                lock.acquire(timeout=0)
+            second.release()
+            lock.acquire(timeout=0)
+
+    asyncio.run(use())
+
+
+def test_another_process_is_waited_for_whatever_it_calls_the_host(inventory: Inventory, locks: Path) -> None:
+    """The kernel gives the lock back when that process is killed."""
+    path = locks / inventory.get("rack").lock_name
+    code = (
+        f"import filelock, time\nlock = filelock.FileLock({str(path)!r})\n"
+        "lock.acquire()\nprint(flush=True)\ntime.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+
+    async def wait() -> None:
+        async with Hosts(inventory, "run-1", at_once()) as hosts:
+            waiting = asyncio.create_task(hosts.grant("alias", "bench"))
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            other.kill()
+            (await waiting).release()
+
+    asyncio.run(wait())
+    other.communicate()
+
+
+def test_a_dead_host_is_refused_and_others_may_try(inventory: Inventory, locks: Path) -> None:
+    async def use() -> None:
+        async with Hosts(inventory, "run-1") as hosts:
+            for _ in range(2):
+                with pytest.raises(HostError, match=r"^dead: no answer from http://.*; is the server running\?$"):
+                    await hosts.grant("dead", "bench")
+        FileLock(locks / inventory.get("dead").lock_name).acquire(timeout=0)
+
+    asyncio.run(use())
+
+
+def test_an_embedded_server_that_died_is_started_anew(inventory: Inventory) -> None:
+    async def use() -> None:
+        async with Hosts(inventory, "run-1") as hosts:
+            urls = []
+            for _ in range(2):
+                grant = await hosts.grant("embedded", "bench")
+                urls.append(grant.server.url)
+                kill(hosts)
+                grant.release()
+            assert urls[0] != urls[1]
+
+    asyncio.run(use())
+
+
+def kill(hosts: Hosts) -> None:
+    process = hosts._connections["embedded"].process
+    assert process is not None
+    process.stop()
+
+
+def test_what_was_started_ends_where_connecting_fails(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[EmbeddedServer] = []
+
+    def remember(settings: EmbeddedSettings) -> EmbeddedServer:
+        started.append(embedded_start(settings))
+        return started[-1]
+
+    def refuse(host: Host, clients: Clients) -> None:
+        raise HostError(f"{host.name}: not today")
+
+    monkeypatch.setattr("pytest_boobench.hosts.embedded.start", remember)
+
+    async def use() -> None:
+        async with Hosts(inventory, "run-1", make=refuse) as hosts:
+            for name in ("embedded", "rack"):
+                with pytest.raises(HostError, match="not today"):
+                    await hosts.grant(name, "bench")
+
+    asyncio.run(use())
+    assert [server.alive() for server in started] == [False]
+
+
+def test_a_host_must_be_quiet_before_the_first_cell_that_is_let_in(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal does not count as one. Later on, requests of ours that broke off may take a moment to end."""
+    asked: list[tuple[float, float]] = []
+
+    async def remember(host: str, look: Look, manners: Manners, *, quiet_s: float, grace_s: float) -> Sighting:
+        asked.append((quiet_s, grace_s))
+        if len(asked) == 1:
+            raise HostError(f"{host}: busy")
+        return await require_quiet(host, look, manners, quiet_s=quiet_s, grace_s=grace_s)
+
+    monkeypatch.setattr(access, "require_quiet", remember)
+
+    async def use() -> None:
+        async with Hosts(inventory, "run-1", Manners(quiet_s=0.3)) as hosts:
+            with pytest.raises(HostError, match="rack: busy"):
+                await hosts.grant("rack", "bench")
+            for _ in range(2):
+                (await hosts.grant("rack", "bench")).release()
+
+    asyncio.run(use())
+    assert asked == [(0.3, 0.0), (0.3, 0.0), (0.0, 2.0)]

@@ -1,0 +1,107 @@
+"""Blocks on a real server: how much warm-up, when a block is measured again, what the canary is for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from pytest_boobench.blocks.warm import Session
+from pytest_boobench.hosts.access import Grant, Hosts
+from pytest_boobench.hosts.canary import listen
+from pytest_boobench.hosts.embedded import EmbeddedServer
+from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import CellRecord
+from pytest_boobench.suite.cell import Plan
+from pytest_boobench.walk import extend_cell, run_cell
+from tests.making import make_cell
+
+T = TypeVar("T")
+CELL = make_cell(host="llama", model="tiny-chat", prompt_tokens=16, output_tokens=4, concurrency=2)
+SESSION = Session(run_uid="blocks")
+
+
+@pytest.fixture
+def measured(llama: EmbeddedServer) -> Callable[..., CellRecord]:
+    """Measures the cell with a plan of its own, on the tests' server; further blocks where asked."""
+
+    def run(*more: str, **plan: object) -> CellRecord:
+        host = Host(name="llama", server="llama-server", base_url=llama.url, shared=False)
+
+        async def measure() -> CellRecord:
+            cell = replace(CELL, plan=Plan(**{"samples": 4, **plan}))  # type: ignore[arg-type]
+            async with Hosts(Inventory({"llama": host}, display=None), "blocks") as hosts:
+                grant: Grant = await hosts.grant("llama", "bench")
+                record = await run_cell(cell, grant, SESSION, node_id="x")
+                for why in more:
+                    record = await extend_cell(cell, grant, SESSION, record, why)
+                grant.release()
+            return record
+
+        return asyncio.run(measure())
+
+    return run
+
+
+def warm_up_of(record: CellRecord) -> list[Sample]:
+    return [sample for sample in record.samples if sample.phase == "warmup"]
+
+
+def test_warm_up_is_as_long_as_the_suite_says(measured: Callable[..., CellRecord]) -> None:
+    assert len(warm_up_of(measured(warmup=3, warmup_max=3))) == 6
+    assert warm_up_of(measured(warmup=0)) == []
+
+
+def test_warm_up_goes_on_while_requests_become_faster(
+    measured: Callable[..., CellRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_boobench.blocks.warm.is_settled", lambda rounds: len(rounds) == 4)
+    record = measured(warmup=2, warmup_max=9)
+    assert [sample.index for sample in warm_up_of(record)] == list(range(8))
+    monkeypatch.setattr("pytest_boobench.blocks.warm.is_settled", lambda rounds: False)
+    assert len(warm_up_of(measured(warmup=2, warmup_max=3))) == 6
+
+
+def test_warm_up_by_time_has_as_many_requests_as_fit(measured: Callable[..., CellRecord]) -> None:
+    shorter, longer = (len(warm_up_of(measured(warmup=1, warmup_s=time_s))) for time_s in (0.01, 0.5))
+    assert 2 <= shorter < longer
+
+
+def test_a_block_that_was_still_warming_up_is_measured_once_more(
+    measured: Callable[..., CellRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_boobench.blocks.block.find_trend", lambda samples: "still warming up")
+    record = measured(warmup=1)
+    assert record.attempts == 2
+    assert record.measured == 4
+    assert len([sample for sample in record.samples if sample.phase == "measure"]) == 8
+
+
+def test_further_blocks_add_to_the_record(measured: Callable[..., CellRecord]) -> None:
+    record = measured("decode in doubt", "still in doubt", warmup=1)
+    assert record.blocks == 3
+    assert record.measured == 12
+    assert record.extended == "block 2: decode in doubt; block 3: still in doubt"
+    assert record.aggregates["e2e_ms"].n == 12
+    assert len(record.canaries) == 3
+    assert {sample.block for sample in warm_up_of(record)} == {1, 2, 3}
+
+
+def test_the_canary_tells_rates_of_this_machine() -> None:
+    canary = listen(takes_s=0.01)
+    assert canary.copy_mb_s > 0
+    assert canary.hash_mb_s > 0
+
+
+def test_the_output_canary_knows_what_the_model_says(
+    measured: Callable[..., CellRecord],
+) -> None:
+    said = measured(warmup=1, output_canary=True)
+    assert re.fullmatch("[0-9a-f]{16}", said.text_digest or "")
+    assert measured(warmup=1, output_canary=True).text_digest == said.text_digest
+    assert measured(warmup=1).text_digest is None

@@ -1,0 +1,381 @@
+"""``boobench init``: what it finds out, what it writes, and that the house can read it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from pytest_boobench.cli import boobench, main
+from pytest_boobench.cli.first_suite import texts
+from pytest_boobench.cli.first_suite.discovery import Chosen, Discovery
+from pytest_boobench.cli.first_suite.probe import Speed
+from pytest_boobench.cli.first_suite.sizes import choose_sizes
+from pytest_boobench.facts import ModelFacts
+from pytest_boobench.hosts.embedded import EmbeddedServer
+from pytest_boobench.hosts.inventory import Host
+from tests import kinds_stand_in as kinds
+from tests.fault_server import FaultServer, Peer, closed_port
+from tests.kinds_stand_in import KindServer, StandIn
+from tests.llama_swap_stand_in import LlamaSwapStandIn
+from tests.stand_in import KEY, openai_server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the command stands in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(boobench, ["init", *args], standalone_mode=False)
+
+
+def read_suite(name: str) -> dict[str, Any]:
+    written: dict[str, Any] = yaml.safe_load(Path("suites", f"{name}.boobench.yaml").read_text(encoding="utf-8"))
+    return written
+
+
+def comment_on(file: str, start: str) -> str:
+    """What stands behind a line of a written file."""
+    line = next(line for line in Path(file).read_text().splitlines() if line.strip().startswith(start))
+    return line.partition("# ")[2]
+
+
+def test_a_llama_server(folder: Path, llama: EmbeddedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", llama.url]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"local: llama-server b0-unknown at {llama.url}, 2 models",
+        "wrote pytest.ini",
+        "wrote boobench.hosts.yaml",
+        "wrote suites/embedding.boobench.yaml",
+        "wrote suites/chat.boobench.yaml",
+        "next:",
+        "  boobench check                                      what the suites come to",
+        "  pytest --boobench suites/ --boobench-save-baseline  measure, and keep the speed as the baseline",
+        "  pytest --boobench suites/                           after a change: red where it became slower",
+    ]
+    hosts = yaml.safe_load(Path("boobench.hosts.yaml").read_text())
+    assert hosts == {"hosts": {"local": {"server": "llama-server", "url": llama.url}}}
+    embedding, chat = read_suite("embedding"), read_suite("chat")
+    assert (embedding["models"], embedding["kind"]) == (["tiny-embed"], "embedding")
+    assert (chat["models"], chat["kind"]) == (["tiny-chat"], "chat")
+    assert chat["grid"] == {"prompt_tokens": [512, 2048], "output_tokens": [128], "concurrency": [1, 4]}
+    assert comment_on("suites/chat.boobench.yaml", "prompt_tokens") == "4096 tokens of context have room for them"
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "suites/chat.boobench.yaml: chat: 4 cells",
+        "suites/embedding.boobench.yaml: embedding: 4 cells",
+    ]
+
+
+def test_what_it_writes_is_measured(folder: Path, llama: EmbeddedServer) -> None:
+    """From the URL to a stored baseline by the printed commands alone, but for the grid, made smaller for the test."""
+    assert run(llama.url).return_value == 0
+    for name in ("embedding", "chat"):
+        path = Path("suites", f"{name}.boobench.yaml")
+        written = read_suite(name)
+        written["grid"] = {axis: values[:1] for axis, values in written["grid"].items()}
+        del written["overrides"]
+        path.write_text(yaml.safe_dump({**written, "samples": 2}), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--boobench", "suites/", "--boobench-save-baseline", "-q"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert " failed" not in done.stdout
+    assert (folder / ".boobench" / "store.db").is_file()
+
+
+def test_nothing_is_overwritten_by_accident(
+    folder: Path, llama: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("boobench.hosts.yaml").write_text("hosts: {}\n")
+    assert main(["init", llama.url]) == 2
+    assert (
+        "Error: boobench.hosts.yaml is there already; --force overwrites, --dry-run shows what to add by hand"
+        in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in folder.iterdir()) == ["boobench.hosts.yaml"]
+    assert main(["init", llama.url, "--force"]) == 0
+    assert main(["init", llama.url]) == 2
+    assert "suites/embedding.boobench.yaml, suites/chat.boobench.yaml are there already; " in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(folder: Path, llama: EmbeddedServer) -> None:
+    result = run(llama.url, "--dry-run")
+    assert result.return_value == 0
+    heads = [line for line in result.output.splitlines() if line.startswith("--- ")]
+    assert heads == [
+        "--- pytest.ini",
+        "--- boobench.hosts.yaml",
+        "--- suites/embedding.boobench.yaml",
+        "--- suites/chat.boobench.yaml",
+    ]
+    assert not list(folder.iterdir())
+
+
+def test_a_project_that_has_a_configuration(folder: Path, llama: EmbeddedServer) -> None:
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\nboobench_hosts = 'my.yaml'\n")
+    assert "pytest.ini" not in run(llama.url, "--dry-run").output
+    assert run(llama.url, "--name", "rack-1").return_value == 0
+    assert list(yaml.safe_load((folder / "my.yaml").read_text())["hosts"]) == ["rack-1"]
+    assert read_suite("chat")["hosts"] == ["rack-1"]
+
+
+def test_one_slot_is_one_lane(folder: Path) -> None:
+    model = make_model(slots=1)
+    written = yaml.safe_load(texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model))
+    assert written["grid"]["concurrency"] == [1]
+    assert "overrides" not in written
+
+
+def test_sizes_by_speed(folder: Path, llama: EmbeddedServer) -> None:
+    assert run(llama.url, "--measure").return_value == 0
+    output = read_suite("chat")["grid"]["output_tokens"][0]
+    assert output <= 1024
+    said = comment_on("suites/chat.boobench.yaml", "output_tokens")
+    assert said == "leave room for prompts in 4096 tokens of context" or "tok/s that were seen" in said
+
+
+def test_only_loaded_models_are_measured(folder: Path) -> None:
+    with KindServer(kinds.Ollama(("good", "embedder"), ("good",))) as server:
+        result = run(server.url, "--measure")
+        looked = run(server.url, "--dry-run")
+    assert "  local: not measured: embedder is not loaded" in result.output.splitlines()
+    assert read_suite("chat")["grid"]["output_tokens"] == [128]  # 31 tokens in 50 ms, hence 124 in 200
+    assert comment_on("suites/chat.boobench.yaml", "output_tokens").endswith("tok/s that were seen")
+    embeds = [seen for seen in server.seen if seen.target == "/api/embed"]
+    assert not embeds
+    assert looked.return_value == 0
+
+
+def test_looking_loads_nothing(folder: Path) -> None:
+    kinds_of_server: list[StandIn] = [
+        kinds.Ollama(("good", "embedder")),
+        kinds.LmStudio(("good", "embedder")),
+        kinds.Router(("good", "my-embedder")),
+    ]
+    for stand_in in kinds_of_server:
+        with KindServer(stand_in) as server:
+            result = run(server.url, "--measure", "--force")
+        assert result.return_value == 0
+        assert not stand_in.loaded
+        assert result.output.count("not measured: ") == 2
+        assert comment_on("suites/chat.boobench.yaml", "- ") == "was not loaded when this was written"
+
+
+def test_a_server_that_tells_nothing(folder: Path) -> None:
+    with openai_server() as server:
+        result = run(server.url, "--measure")
+    assert "  local: not measured: good may not be loaded, which the server does not tell" in result.output.splitlines()
+    assert {seen.method for seen in server.seen} == {"GET"}
+    assert yaml.safe_load(Path("boobench.hosts.yaml").read_text())["hosts"]["local"]["shared"] is False
+    suite = read_suite("chat")
+    assert suite["models"] == ["good"]
+    assert suite["max_failed"] == 2
+    assert "# - flaky" in Path("suites/chat.boobench.yaml").read_text().splitlines()
+    where = comment_on("suites/chat.boobench.yaml", "prompt_tokens")
+    assert where == "the server does not tell its context: 2176 tokens must fit"
+
+
+def test_llama_swap(folder: Path, llama: EmbeddedServer) -> None:
+    upstreams = {"org/Qwen3:Q4_K_M": llama.url, "bge-m3": llama.url, "bge-reranker-v2": llama.url}
+    with LlamaSwapStandIn(upstreams) as swap:
+        swap.set_state("bge-m3", "ready")
+        result = run(swap.url, "--name", "rack-1")
+        assert not swap.loads
+    assert result.return_value == 0
+    assert result.output.splitlines()[:2] == [
+        f"rack-1: llama-swap b0-unknown + llama-swap 250 0bdb3720 at {swap.url}, 3 models",
+        "  left out: 'bge-reranker-v2', which neither chats nor embeds, or cannot be in a test's name",
+    ]
+    assert read_suite("embedding")["models"] == ["bge-m3"]
+    assert read_suite("chat")["models"] == ["org/Qwen3:Q4_K_M"]
+    assert main(["check"]) == 0
+
+
+def test_a_busy_host_is_not_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = kinds.fixed([{"id": 0, "is_processing": True, "id_task": 7}])
+    pages = kinds.Router.pages
+    monkeypatch.setattr(kinds.Router, "pages", lambda stand_in: {**pages(stand_in), "/slots": slots})
+    with KindServer(kinds.Router(("one",), ("one",))) as server:
+        result = run(server.url, "--measure")
+    assert result.return_value == 0
+    assert "  local: not measured: others use it now: " in result.output
+    assert not [seen for seen in server.seen if "completions" in seen.target]
+
+
+def test_a_key(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LLM_KEY", KEY)
+    with locked_server() as server:
+        assert main(["init", server.url]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("local: GET /v1/models: 401: the host wants a key; ")
+        assert error.endswith("; boobench init --api-key-env NAME does so\n")
+        assert main(["init", server.url, "--api-key-env", "LLM_KEY"]) == 0
+    written = Path("boobench.hosts.yaml").read_text()
+    assert yaml.safe_load(written)["hosts"]["local"]["api_key"] == "${LLM_KEY}"
+    assert KEY not in written + "".join(capsys.readouterr())
+
+
+@contextmanager
+def locked_server() -> Iterator[FaultServer]:
+    async def list_models(peer: Peer) -> None:
+        if peer.request.headers.get("authorization") == f"Bearer {KEY}":
+            await peer.answer("200 OK", {"data": [{"id": "good"}]})
+        else:
+            await peer.answer("401 Unauthorized", {"error": {"message": "no"}})
+
+    async def refuse(peer: Peer) -> None:
+        await peer.answer("404 Not Found", {})
+
+    with FaultServer({"models": list_models, **dict.fromkeys(("props", "version", ""), refuse)}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (
+            ["http://me:geheim@127.0.0.1:1"],
+            "local.url: a url must not carry a user or a password; write api_key: ${NAME}",
+        ),
+        (["127.0.0.1:8080"], "local.url: expected a url such as http://10.0.0.5:9292, got '127.0.0.1:8080'"),
+        (["http://[::1"], "local.url: expected a url such as http://10.0.0.5:9292, got 'http://[::1'"),
+        (["http://127.0.0.1:1", "--name", "a[b]"], "a[b]: the name 'a[b]' holds '[', which a node id cannot carry"),
+        (
+            ["http://127.0.0.1:1", "--name", "embedded"],
+            "embedded.url: the embedded server is started by us, on this machine; leave it out",
+        ),
+    ],
+)
+def test_wrong_use(folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], text: str) -> None:
+    assert main(["init", *args]) == 2
+    error = capsys.readouterr().err
+    assert f"Error: {text}\n" in error
+    assert "geheim" not in error
+
+
+def test_a_server_out_of_reach(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    assert main(["init", url]) == 1
+    assert capsys.readouterr().err.startswith(f"local: no answer from {url}: ")
+    assert not list(folder.iterdir())
+
+
+def test_a_server_without_a_model_for_us(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with KindServer(kinds.Vllm(("whisper-large", "a[b]"))) as server:
+        assert main(["init", server.url]) == 1
+    assert capsys.readouterr().err == "local: no model there that chats or embeds; it lists whisper-large, a[b]\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://localhost:8080", "local"),
+        ("http://[::1]:8080", "local"),
+        ("http://10.0.0.5:9292", "10.0.0.5"),
+        ("http://[fe80::1]:9292", "fe80--1"),
+        ("https://gpu-box.lan/llm", "gpu-box"),
+        ("http://embedded.lan", "embedded-host"),
+    ],
+)
+def test_names_of_hosts(url: str, name: str) -> None:
+    from pytest_boobench.cli.init import name_host
+
+    assert name_host(url) == name
+
+
+MODEL = Chosen(name="qwen", kind="chat", told=False, ready=True, facts=ModelFacts(name="qwen"))
+
+
+def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any = "chat", **facts: Any) -> Chosen:
+    found = Speed(prompt_tok_s=speed[0], decode_tok_s=speed[1]) if speed else None
+    return replace(MODEL, kind=kind, speed=found, facts=ModelFacts(name="qwen", **facts))
+
+
+@pytest.mark.parametrize(
+    ("model", "prompts", "output", "lanes"),
+    [
+        (make_model(), (512, 2048), 128, (1, 4)),
+        (make_model(n_ctx=2048), (512,), 128, (1, 4)),
+        (make_model(n_ctx=512), (256,), 128, (1, 4)),
+        (make_model(n_ctx=8192, n_ctx_train=1024), (512,), 128, (1, 4)),
+        (make_model(n_ctx=16), (8,), 4, (1, 4)),
+        (make_model(n_ctx=1), (1,), 1, (1, 4)),
+        (make_model(n_ctx=32_768, slots=1), (512, 2048), 128, (1,)),
+        (make_model(slots=2), (512, 2048), 128, (1, 2)),
+        (make_model((3_000.0, 40.0), n_ctx=8192), (512, 2048), 32, (1, 4)),
+        (make_model((20_000.0, 900.0), n_ctx=32_768), (2048, 8192), 256, (1, 4)),
+        (make_model((None, None)), (512, 2048), 128, (1, 4)),
+        (make_model((100.0, 3.0)), (32, 128), 32, (1, 4)),
+        (make_model(kind="embedding"), (128, 512), None, (1, 4)),
+        (make_model((8_000.0, None), kind="embedding"), (512,), None, (1, 4)),
+        (make_model(kind="embedding", n_ctx=8192, n_ctx_train=256), (128,), None, (1, 4)),
+    ],
+)
+def test_sizes(model: Chosen, prompts: tuple[int, ...], output: int | None, lanes: tuple[int, ...]) -> None:
+    sizes = choose_sizes(model)
+    assert (sizes.prompt_tokens, sizes.output_tokens, sizes.concurrency) == (prompts, output, lanes)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("qwen3-8b", "qwen3-8b"),
+        ("org/Qwen3:Q4_K_M", "org/Qwen3:Q4_K_M"),
+        ("yes", '"yes"'),
+        ("NULL", '"NULL"'),
+        ("4o-mini", '"4o-mini"'),
+        ("0o17", '"0o17"'),
+        ('a "b": #c', '"a \\"b\\": #c"'),
+        ("größe", '"größe"'),
+    ],
+)
+def test_quoting(name: str, written: str) -> None:
+    assert texts.quote(name) == written
+    assert yaml.safe_load(written) == name
+
+
+def make_discovery(url: str, **changed: Any) -> Discovery:
+    facts: dict[str, Any] = {
+        "host": Host(name="rack-1", base_url=url),
+        "kind": "ollama",
+        "version": None,
+        "models": ("qwen",),
+        "unusable": (),
+        "chosen": (MODEL,),
+        "fixed_length": False,
+        "sees_others": False,
+    }
+    return Discovery(**{**facts, **changed})
+
+
+def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    from pytest_boobench.cli.init import say_what_next
+
+    found = make_discovery("http://10.0.0.5:11434")
+    text = texts.write_hosts("rack-1", "http://10.0.0.5:11434", None, found)
+    assert "--boobench-takeover" in text
+    assert yaml.safe_load(text) == {"hosts": {"rack-1": {"server": "ollama", "url": "http://10.0.0.5:11434"}}}
+    assert "    # shared: false" in text
+    say_what_next(found)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "ollama cannot tell whether others use it: say shared: false in the hosts file if nobody does"
+    )
+
+
+def test_many_other_models_are_not_all_listed() -> None:
+    model = replace(MODEL, ready=None, others=tuple(f"model-{number}" for number in range(30)))
+    lines = texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model).splitlines()
+    assert "# - model-19" in lines
+    assert "# - model-20" not in lines
+    assert "# … and 10 more: boobench hosts rack-1" in lines
