@@ -12,7 +12,7 @@ import yaml
 from pytest_boobench.documents.core import CoreLoader
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.tree import MAX_DEPTH, MAX_VALUES, Tree, line_of
+from pytest_boobench.documents.tree import MAX_DEPTH, MAX_VALUES, TOO_DEEP, Tree, line_of
 
 MAX_BYTES = 1_000_000
 
@@ -77,7 +77,7 @@ def _survey(text: str, problems: Problems) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                problems.stop(line, f"lists and mappings more than {MAX_DEPTH} deep")
+                problems.stop(line, TOO_DEEP)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.DocumentStartEvent):
@@ -92,6 +92,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> NoRe
     start = lines[line - 1] if line <= len(lines) else ""
     if "\t" in start[: len(start) - len(start.lstrip())]:
         problems.stop(line, "a tab stands where YAML wants spaces; indent with spaces")
+    if "nesting depth" in (error.problem or ""):  # libyaml stops by itself, sooner or later than we do
+        problems.stop(line, TOO_DEEP)
     said = ", ".join(part for part in (error.context, error.problem) if part)
     problems.stop(line, f"not YAML: {said}")
 

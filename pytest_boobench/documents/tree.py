@@ -11,6 +11,7 @@ from pytest_boobench.documents.node import Node, join_path
 from pytest_boobench.documents.problems import Problems
 
 MAX_DEPTH = 64
+TOO_DEEP = f"lists and mappings more than {MAX_DEPTH} deep"
 """Lists and mappings inside each other."""
 MAX_VALUES = 100_000
 """Values in one file once its aliases are followed."""
@@ -91,7 +92,7 @@ class Tree:
         if self._values > self._max_values:
             self._problems.stop(line, f"more than {self._max_values:,} values once aliases are followed")
         if depth > MAX_DEPTH:
-            self._problems.stop(line, f"lists and mappings more than {MAX_DEPTH} deep")
+            self._problems.stop(line, TOO_DEEP)
 
     def _refuse(self, path: str, line: int, text: str) -> None:
         self._problems.add(Node(None, line, path), text)
