@@ -12,6 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from pytest_boobench.errors import MissingExtra, StoreError
 from pytest_boobench.store.schema import prepare_schema, read_revision
+from pytest_boobench.store.tables import prepare_for_postgresql
 from pytest_boobench.store.transactions import outside, reading, take_over_begin
 from pytest_boobench.store.trouble import ELSEWHERE, explained, sqlite_error_name
 
@@ -132,6 +133,7 @@ def _make_engine(url: URL) -> Engine:
 
 def _make_postgresql_engine(url: URL) -> Engine:
     """With a look whether the server is still there before each transaction: cells may be minutes apart."""
+    prepare_for_postgresql()
     mine = {key: value for key, value in _CONNECT_ARGS.items() if key not in url.query}
     try:
         return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=mine)

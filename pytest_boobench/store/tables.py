@@ -217,15 +217,21 @@ baselines = Table(
 
 _in_force = text("replaced_at IS NULL")
 # of what is in force only: neither the number of runs nor of replaced baselines slows the look-up down
-Index(
+in_force_index = Index(
     "uq_bench_baselines_in_force",
     baselines.c.name,
     baselines.c.cell_key,
     baselines.c.cell_id,
     unique=True,
     sqlite_where=_in_force,
-    postgresql_where=_in_force,
 )
+
+
+def prepare_for_postgresql() -> None:
+    """Say of the index what only PostgreSQL needs to hear: SQLAlchemy loads a database's dialect when it is named."""
+    in_force_index.dialect_kwargs["postgresql_where"] = _in_force
+
+
 
 verdicts = Table(
     "bench_verdicts",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pytest_boobench.blocks.warm import Session
 from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.embedded import EmbeddedSettings
@@ -49,7 +50,7 @@ def make_cell(host: str, shape: tuple[int, int, int]) -> Cell:
         sampling={"temperature": 0.0, "seed": 42},
         request={},
         cache="cold",
-        plan=Plan(warmup=2, samples=10),
+        plan=Plan(warmup=2, warmup_max=2, samples=10),
         id=f"pp{prompt}-tg{output}-c{lanes}",
         line=1,
     )
@@ -81,8 +82,8 @@ async def record_round(number: int) -> Sequence[str]:
             for shape in shapes:
                 cell = make_cell(name, shape)
                 grant = await hosts.grant(name, "bench")
-                canary = asdict(listen())
-                record = await run_cell(cell, grant, node_id=cell.id, run_uid=f"recordings-{number}")
+                canary = asdict(listen(takes_s=0.25))
+                record = await run_cell(cell, grant, Session(run_uid=f"recordings-{number}"), node_id=cell.id)
                 grant.release()
                 if record.error:
                     raise RuntimeError(record.error)
