@@ -232,7 +232,6 @@ def prepare_for_postgresql() -> None:
     in_force_index.dialect_kwargs["postgresql_where"] = _in_force
 
 
-
 verdicts = Table(
     "bench_verdicts",
     metadata,
