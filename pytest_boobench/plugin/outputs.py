@@ -12,9 +12,7 @@ import pytest
 
 from pytest_boobench.errors import StoreError
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.page import render_page, require_page
 from pytest_boobench.plugin.recorder import Recorder
-from pytest_boobench.reports import markdown, openmetrics, session_json
 from pytest_boobench.reports.session import Session, Unmeasured
 from pytest_boobench.usual import find_version
 
@@ -37,6 +35,8 @@ class Files:
         offered = os.environ.get("GITHUB_STEP_SUMMARY") if config.getini("boobench_step_summary") else None
         report = _typed(config, "report")
         if report:
+            from pytest_boobench.plugin.page import require_page
+
             require_page()
         return cls(
             report=report,
@@ -107,10 +107,16 @@ class Outputs:
         if files.report:
             self._write_page(files.report)
         if files.summary:
+            from pytest_boobench.reports import markdown
+
             self._write(files.summary, markdown.render(found))
         if files.metrics:
+            from pytest_boobench.reports import openmetrics
+
             self._write(files.metrics, openmetrics.render(found.rows))
         if files.json:
+            from pytest_boobench.reports import session_json
+
             self._write(files.json, session_json.render(found, samples=files.json_samples))
         if self._troubles and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -136,6 +142,8 @@ class Outputs:
         )
 
     def _write_page(self, path: Path) -> None:
+        from pytest_boobench.plugin.page import render_page
+
         try:
             self._write(path, render_page(self._recorder))
         except StoreError as error:
@@ -151,6 +159,8 @@ class Outputs:
 
     def _append(self, path: Path, found: Session) -> None:
         """To what other tools have written in the same step; nobody asked us to, so trouble is only told."""
+        from pytest_boobench.reports import markdown
+
         try:
             before = path.stat().st_size if path.exists() else 0
             room = markdown.STEP_SUMMARY_BYTES - before - 1

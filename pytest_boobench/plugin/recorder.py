@@ -37,8 +37,8 @@ class Recorder:
         self._runs: dict[tuple[str, str], RunFacts] = {}
         self._rows: dict[str, Row] = {}
         self._storing = Storing(config.rootpath, settings, session_uid)
-        self._baselines_now: Mapping[str, Baseline] = {}
-        """As they are at the end of the session, with what it saved."""
+        self._baselines: Mapping[str, Baseline] = {}
+        """As they were when they were last asked for."""
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -74,8 +74,9 @@ class Recorder:
         return self._storing.open()
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """The named baseline of every cell that has one."""
-        return self._storing.baselines()
+        """The named baseline of every cell that has one, asked of the store."""
+        self._baselines = self._storing.baselines()
+        return self._baselines
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A store that can't be opened ends the session before the first request, not after the last."""
@@ -155,9 +156,9 @@ class Recorder:
         """Close the runs and tell JUnit about them, while its file is not written yet."""
         for facts in self._runs.values():
             self._tell_junit(facts)
-        if any(row.verdicts for row in self._rows.values()):
+        if self._settings.save_baseline is not None and any(row.verdicts for row in self._rows.values()):
             with contextlib.suppress(BoobenchError):  # they are for advice only
-                self._baselines_now = self.baselines()
+                self.baselines()
         interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         self._storing.finish(self._runs.values(), "interrupted" if interrupted else "finished")
         if self._storing.is_behind and exitstatus == pytest.ExitCode.OK:
@@ -189,7 +190,7 @@ class Recorder:
             baseline=self._settings.baseline,
             store=store.address,
             saving=self._settings.save_baseline is not None,
-            baselines=self._baselines_now,
+            baselines=self._baselines,
         )
         terminalreporter.section("boobench")
         for line in lines:
