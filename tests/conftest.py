@@ -22,6 +22,7 @@ from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
 from pytest_boobench.servers import answers
+from pytest_boobench.store import Store
 
 CHECKOUT = Path(__file__).parent.parent
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
@@ -114,3 +115,12 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     monkeypatch.setattr(answers, "BLUR_MS", float("inf"))
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
     return BenchFolder(pytester, llama.url)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The store of an empty project that the command stands in."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    monkeypatch.chdir(tmp_path)
+    with Store.open(str(tmp_path / ".boobench" / "store.db")) as opened:
+        yield opened

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,6 @@ from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.making import make_cell, make_model, make_record
 from tests.stored import ELSEWHERE, FOUR, ONE, add_session, make_samples, name_uid
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The store of an empty project that the command stands in."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    monkeypatch.chdir(tmp_path)
-    with Store.open(str(tmp_path / ".boobench" / "store.db")) as opened:
-        yield opened
 
 
 def run(*args: str) -> Result:

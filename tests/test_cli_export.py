@@ -8,7 +8,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,6 @@ from pytest_boobench.record import Measurement, RunFacts, Verdict
 from pytest_boobench.store import Store
 from tests.making import make_cell, make_sample
 from tests.stored import ELSEWHERE, FOUR, ONE, add_session, make_samples, name_uid
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The store of an empty project that the command stands in."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    monkeypatch.chdir(tmp_path)
-    with Store.open(str(tmp_path / ".boobench" / "store.db")) as opened:
-        yield opened
 
 
 def run(*args: str) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.making import make_sample
 from tests.stored import ELSEWHERE, FOUR, ONE, add_session
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The store of an empty project that the command stands in."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    monkeypatch.chdir(tmp_path)
-    with Store.open(str(tmp_path / ".boobench" / "store.db")) as opened:
-        yield opened
 
 
 def run(*args: str) -> Result:

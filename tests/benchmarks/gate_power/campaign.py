@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pytest_boobench import gate
 from pytest_boobench.record import Baseline
+from pytest_boobench.suite.cell import BLOCKS
 from tests.benchmarks.gate_power.cells import make_baseline, make_run, play, pool
 from tests.benchmarks.gate_power.hosts import Host, take_session
 from tests.benchmarks.gate_power.others import RULES
@@ -83,7 +84,7 @@ def simulate_suite(host: Host, sessions: int, chance: random.Random) -> Iterator
     for _ in range(CELLS):
         runs = [take_session(host, chance, 1)[0] for _ in range(sessions)]
         saved = (make_run(number * HOUR_S, str(number), run) for number, run in enumerate(runs))
-        yield Simulated(runs, take_session(host, chance, gate.BLOCKS), make_baseline(saved))
+        yield Simulated(runs, take_session(host, chance, BLOCKS), make_baseline(saved))
 
 
 def count_suites(host: Host, sessions: int, *, suites: int, powered: int, seed: int) -> Counts:

@@ -10,13 +10,14 @@ from pytest_boobench.aggregate import Aggregate, percentile
 from pytest_boobench.facts import Canary
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Outcome
+from pytest_boobench.suite.cell import BLOCKS
 from tests.benchmarks.gate_power.hosts import BLOCK
 
 METRIC = "decode_tok_s"
 ALLOWED = {METRIC: gate.MAX_DROP}
 _MARKS = tuple(
     (Sample(phase="measure", lane=0, index=0, block=block, started_at=0.0, offset_ms=0.0),)
-    for block in range(1, gate.BLOCKS + 1)
+    for block in range(1, BLOCKS + 1)
 )
 """What tells a record how many blocks it has."""
 

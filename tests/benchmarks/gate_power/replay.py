@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_boobench import gate
 from pytest_boobench.facts import Canary
 from pytest_boobench.record import Baseline
+from pytest_boobench.suite.cell import BLOCKS
 from tests.benchmarks.gate_power.campaign import DROPS, GATE, Tally
 from tests.benchmarks.gate_power.cells import make_baseline, make_run, play, pool
 from tests.benchmarks.gate_power.others import RULES
@@ -85,12 +86,12 @@ def list_cases(scene: Scene) -> Iterator[Case]:
     """Rounds of the baseline's recordings against every four blocks, a minute apart, of the judged one."""
     then, now = [read(name) for name in scene.baseline], read(scene.now)
     rounds = min(min(map(len, recording.values())) for recording in [*then, now])
-    firsts = range(min(map(len, now.values())) - APART * (gate.BLOCKS - 1))
+    firsts = range(min(map(len, now.values())) - APART * (BLOCKS - 1))
     for start in range(0, rounds, max(1, rounds // _STARTS)):
         baselines = {key: _make_baseline(scene, then, key, start) for key in now}
         spreads = {metric: _measure_spread(baselines, metric) for metric in METRICS}
         for first in firsts:
-            judged = range(first, first + APART * gate.BLOCKS, APART)
+            judged = range(first, first + APART * BLOCKS, APART)
             if scene.now in scene.baseline and start in judged:
                 continue
             for key, blocks in now.items():
