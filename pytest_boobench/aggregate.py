@@ -63,6 +63,12 @@ def condense(values: Iterable[float]) -> Aggregate | None:
     )
 
 
+def median_of(aggregates: Mapping[str, Aggregate], metric: str) -> float | None:
+    """A metric's median; None where no sample gave it."""
+    condensed = aggregates.get(metric)
+    return condensed.median if condensed else None
+
+
 def measured(samples: Iterable[Sample]) -> list[Sample]:
     """The samples that count, failed ones included: those of each block's last measuring."""
     found = [sample for sample in samples if sample.phase == "measure" and not sample.reference]

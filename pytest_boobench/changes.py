@@ -57,16 +57,18 @@ class Change:
         return self.last > self.index
 
 
-def find_changes(values: Sequence[float], worth: float = WORTH) -> tuple[Change, ...]:
+def find_changes(values: Sequence[float | None], worth: float = WORTH) -> tuple[Change, ...]:
     """The changes of at least ``worth`` (a ratio) in a course, oldest first.
 
-    ``values`` are one cell's medians of one metric, oldest first. What is not finite and above zero is passed over,
-    indexes are those of ``values`` all the same. The same values give the same changes: nothing is left to chance.
+    ``values`` are one cell's medians of one metric, oldest first. Blanks and what is not finite and above zero are
+    passed over, indexes are those of ``values`` all the same. The same values give the same changes: nothing is left to
+    chance.
     """
-    places = [place for place, value in enumerate(values) if math.isfinite(value) and value > 0][-NEWEST:]
+    known = [(place, value) for place, value in enumerate(values) if value and math.isfinite(value) and value > 0]
+    places = [place for place, _ in known[-NEWEST:]]
     if len(places) < 2 * _LEVEL_MIN:
         return ()
-    logs = [math.log(values[place]) for place in places]
+    logs = [math.log(value) for _, value in known[-NEWEST:]]
     noise = _measure_noise(logs)
     pieces = _cut(_Fits(_pull_back(logs, noise)), noise)
     return tuple(_name_changes(pieces, places, math.log1p(worth), noise))

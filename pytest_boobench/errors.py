@@ -10,6 +10,11 @@ class BoobenchError(Exception):
     """Trouble that a user can act on; ``str(error)`` is the whole message and never needs a traceback."""
 
 
+def explain_os_error(error: OSError) -> str:
+    """Why the system refused, in its own words and lower case: ``no such file or directory``."""
+    return (error.strerror or type(error).__name__).lower()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing that is wrong in a file; ``line`` counts from 1, ``field`` is empty for the file itself."""

@@ -44,6 +44,11 @@ class RunFacts:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the hook `pytest_boobench_run_metadata` says of it, plain JSON."""
 
+    @property
+    def client(self) -> ClientFacts:
+        """Who measured."""
+        return ClientFacts(machine=self.machine, cpu=self.cpu, workers=self.workers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecord:
@@ -101,7 +106,8 @@ class CellRecord:
     @property
     def still_warming(self) -> str | None:
         """That the newest block still became faster and faster; None where it did not."""
-        return find_trend([sample for sample in measured(self.samples) if sample.block == self.blocks])
+        newest = self.blocks
+        return find_trend([sample for sample in measured(self.samples) if sample.block == newest])
 
     @property
     def blocks(self) -> int:
@@ -142,6 +148,10 @@ class CellRecord:
     def disturbed(self) -> str | None:
         """Who disturbed the last measuring, in words; None where nobody did or nobody can tell."""
         return f"disturbed: {self.traffic}" if self.traffic is not None and self.traffic.disturbed else None
+
+
+APART_S = 1800.0
+"""Sessions closer than this share the state of the host: they are one look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

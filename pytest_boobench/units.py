@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 
 BLANK = "–"
 """What stands where there is no number."""
@@ -60,8 +61,15 @@ def size(size_bytes: int) -> str:
     return quantity(value, "GB")
 
 
-def parse_percent(text: str) -> float:
-    """``"10%"`` -> 0.1; raises ValueError with what would be right."""
+def moment(at: float) -> str:
+    """Seconds since 1970 as ``2026-11-24 09:12``, UTC."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"
+
+
+def parse_percent(text: str, *, bare: bool = False) -> float:
+    """``"10%"`` -> 0.1, and ``"10"`` where a number alone may stand; raises ValueError with what would be right."""
+    if bare and not text.rstrip().endswith("%"):
+        text = f"{text}%"
     match = _PERCENT.match(text)
     if not match:
         raise ValueError(f"expected a percentage such as 10%, got {text!r}")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_boobench.facts import ClientFacts, ServerFacts
+from pytest_boobench.facts import ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Measurement, RunFacts
 
@@ -91,7 +91,7 @@ def _make_run(saved: SavedRun) -> BaselineRun:
         model=record.model,
         engine_build=record.server.engine_build if record.server else None,
         git_commit=run.git_commit,
-        client=ClientFacts(machine=run.machine, cpu=run.cpu, workers=run.workers),
+        client=run.client,
         clock=record.clock,
         canary=record.canary,
     )

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.changes import Change, find_changes
 from pytest_boobench.cli.cells import name_cell
-from pytest_boobench.cli.tables import render_table
 from pytest_boobench.metrics import METRICS, Metric, metrics_of
 from pytest_boobench.record import Measurement
-from pytest_boobench.units import BLANK, change, count, number, quantity
+from pytest_boobench.reports.tables import render_table
+from pytest_boobench.units import BLANK, change, count, moment, number, quantity
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -50,12 +51,10 @@ def follow(measurements: Sequence[Measurement], metric: str | None) -> Course:
     points: list[Point] = []
     before: float | None = None
     for measurement in measurements:
-        condensed = measurement.aggregates.get(key)
-        median = condensed.median if condensed else None
+        median = median_of(measurement.aggregates, key)
         points.append(Point(measurement=measurement, median=median, change=_divide(median, before)))
         before = before if median is None else median
-    values = [math.nan if point.median is None else point.median for point in points]
-    return Course(metric=METRICS[key], points=tuple(points), changes=find_changes(values))
+    return Course(metric=METRICS[key], points=tuple(points), changes=find_changes([point.median for point in points]))
 
 
 def render_course(course: Course) -> Iterator[str]:
@@ -143,7 +142,7 @@ def _describe_point(course: Course, point: Point, mark: str) -> tuple[str, ...]:
     baselines = ", ".join(measurement.baselines)
     remarks = (mark, baselines and f"baseline {baselines}", measurement.error or measurement.spoiled or "")
     return (
-        f"{datetime.fromtimestamp(measurement.started_at, UTC):%Y-%m-%d %H:%M}",
+        moment(measurement.started_at),
         measurement.run.session[:8],
         (measurement.run.git_commit or BLANK)[:10] + ("*" if measurement.run.git_dirty else ""),
         measurement.engine_build or BLANK,

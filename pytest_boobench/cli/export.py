@@ -14,6 +14,7 @@ from pytest_boobench.cli.exports.write import write_csv, write_jsonl
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.selecting import selection_options
 from pytest_boobench.cli.stored import open_store, store_option
+from pytest_boobench.errors import explain_os_error
 from pytest_boobench.store import Selection, Store
 from pytest_boobench.units import count
 
@@ -57,7 +58,7 @@ def command(selection: Selection, form: Format, samples: bool, output: str, stor
         except BrokenPipeError:
             raise  # whoever read it has enough
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
+            reason = explain_os_error(error)
             raise click.UsageError(f"--output: cannot write {output}: {reason}") from error
     if output != "-":
         click.echo(f"wrote {output}: {count(written, 'row')}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from pytest_boobench.cli.courses import follow, render_course, render_overview, to_plain
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.selecting import selection_options
 from pytest_boobench.cli.stored import open_store, store_option
@@ -48,7 +48,7 @@ def command(*, selection: Selection, metric: str | None, verbose: bool, as_json:
             of_cell[measurement.cell_key].append(measurement)
     courses = [follow(several, metric) for several in of_cell.values()]
     if as_json:
-        click.echo(json.dumps({"cells": [to_plain(course) for course in courses]}, indent=2, ensure_ascii=False))
+        click.echo(to_json({"cells": [to_plain(course) for course in courses]}))
     elif not courses:
         click.echo(f"{store.address}: nothing of that was measured")
     elif verbose or len(courses) == 1:

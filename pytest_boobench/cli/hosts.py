@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import find_project, hosts_option, read_inventory
 from pytest_boobench.cli.survey import HostReport, survey
 from pytest_boobench.errors import HostError
@@ -49,7 +49,7 @@ def _choose(inventory: Inventory, names: Sequence[str]) -> list[Host]:
 
 def _render_json(reports: Sequence[HostReport]) -> str:
     plain = [{**asdict(report), "models": dict(report.models)} for report in reports]
-    return json.dumps({"hosts": plain}, indent=2, ensure_ascii=False)
+    return to_json({"hosts": plain})
 
 
 def _render(reports: Sequence[HostReport]) -> Iterator[str]:

@@ -16,10 +16,10 @@ from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.stored import baseline_option, find_baseline, open_store, store_option
-from pytest_boobench.cli.tables import render_table
 from pytest_boobench.cli.values import read_percent
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, Measurement
+from pytest_boobench.reports.tables import render_table
 from pytest_boobench.store import Selection
 from pytest_boobench.units import count, percent
 

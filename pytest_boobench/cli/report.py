@@ -13,6 +13,7 @@ from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.selecting import measurement_options
 from pytest_boobench.cli.stored import open_store, store_option
+from pytest_boobench.errors import explain_os_error
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports import html
 from pytest_boobench.store import Selection, Store
@@ -49,7 +50,7 @@ def command(selection: Selection, output: Path, store_url: str | None) -> int:
     try:
         output.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = explain_os_error(error)
         raise click.UsageError(f"--output: cannot write {output}: {reason}") from error
     click.echo(f"wrote {output}")
     return 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from pytest_boobench import baseline_file, suite
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.hosts import inventory
 
 SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baseline_file.schema}
@@ -22,5 +21,5 @@ SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baselin
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def command(what: str) -> int:
     """Print the JSON Schema of suite files, of the hosts file, or of a baseline file."""
-    click.echo(json.dumps(SCHEMAS[what](), indent=2, ensure_ascii=False))
+    click.echo(to_json(SCHEMAS[what]()))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from pytest_boobench.store import Store
 from pytest_boobench.store.open import FOLDER, describe, parse_url, upgrade_schema
 from pytest_boobench.store.schema import NEWEST
 from pytest_boobench.store.spool import find_waiting, read, take_in
-from pytest_boobench.units import count, size
+from pytest_boobench.units import count, moment, size
 
 
 @click.group()
@@ -110,7 +109,7 @@ def prune(before: float, dry_run: bool, store_url: str | None) -> int:
     with open_store(find_project(Path.cwd()), store_url) as store:
         pruned = store.prune(before, dry=dry_run)
     old = f"{count(pruned.samples, 'sample')} of {count(pruned.measurements, 'measurement')}"
-    since = f"{datetime.fromtimestamp(before, UTC):%Y-%m-%d %H:%M} UTC"
+    since = f"{moment(before)} UTC"
     if dry_run:
         click.echo(f"{store.address}: {size(pruned.bytes_before)}; would drop {old} before {since}")
     else:

@@ -33,6 +33,6 @@ def read_percent(context: click.Context, option: click.Parameter, text: str | No
     if text is None:
         return None
     try:
-        return parse_percent(text if text.rstrip().endswith("%") else f"{text}%")
+        return parse_percent(text, bare=True)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None

@@ -13,6 +13,7 @@ from pytest_boobench.documents.core import CoreLoader
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
 from pytest_boobench.documents.tree import MAX_DEPTH, MAX_VALUES, TOO_DEEP, Tree, line_of
+from pytest_boobench.errors import explain_os_error
 
 MAX_BYTES = 1_000_000
 
@@ -50,7 +51,7 @@ def _read_bytes(path: Path, problems: Problems, most: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        problems.stop(1, f"cannot be read: {(error.strerror or type(error).__name__).lower()}")
+        problems.stop(1, f"cannot be read: {explain_os_error(error)}")
     if len(content) > most:
         problems.stop(1, f"the file is larger than {most:,} bytes; split it up")
     return content

@@ -20,13 +20,11 @@ All but the duet is judged from aggregates: a verdict can be recomputed from the
 from pytest_boobench.gate.duet import find_duet_doubts, judge_duet
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import level, measure_spread
-from pytest_boobench.gate.rules import BLOCK_GAP_S, BLOCKS, MAX_DROP, Rules, limits
+from pytest_boobench.gate.rules import MAX_DROP, Rules, limits
 from pytest_boobench.gate.sessions import looks
 from pytest_boobench.gate.verdicts import find_doubts, judge
 
 __all__ = [
-    "BLOCKS",
-    "BLOCK_GAP_S",
     "MAX_DROP",
     "Rules",
     "find_doubts",

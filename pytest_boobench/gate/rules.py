@@ -12,10 +12,6 @@ MAX_DROP = 0.10
 """Allowed worsening where neither suite nor session says otherwise: the owner's rule."""
 IMPROVEMENT = 0.05
 """Above this a better number is worth a word."""
-BLOCKS = 4
-"""Blocks of one cell at most, the first one included."""
-BLOCK_GAP_S = 60.0
-"""Between two blocks of a cell, so that they are two looks at the host: back to back they share its state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

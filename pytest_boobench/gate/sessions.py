@@ -8,10 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pytest_boobench.record import Baseline, BaselineRun
-
-APART_S = 1800.0
-"""Sessions closer than this share the state of the host: they are one look at it."""
+from pytest_boobench.record import APART_S, Baseline, BaselineRun
 
 Look = tuple[BaselineRun, ...]
 

@@ -231,7 +231,7 @@ def _percent(name: str, text: str | None) -> float | None:
     if not text:
         return None
     try:
-        return parse_percent(text if text.rstrip().endswith("%") else f"{text}%")
+        return parse_percent(text, bare=True)
     except ValueError as error:
         raise pytest.UsageError(f"{name}: {error}") from error
 

@@ -184,9 +184,10 @@ class HostScheduler:
     def _feed(self, node: Worker) -> None:
         items: list[int] = []
         while len(self._sent[node]) + len(items) < AHEAD:
-            if not self._unsent_of(node) and (last := self._last_to_repeat([*self._sent[node], *items], node)):
-                self._closing[node] = last[0]
-                items.append(last[0])
+            queued = [*self._sent[node], *items]
+            if queued and not self._unsent_of(node) and self._may_come_again(queued[-1], node):
+                self._closing[node] = queued[-1]
+                items.append(queued[-1])
                 break
             if not self._unsent_of(node) and not self._take_batch(node):
                 break
@@ -196,11 +197,9 @@ class HostScheduler:
         if len(self._sent[node]) < AHEAD and not self._free:
             node.shutdown()
 
-    def _last_to_repeat(self, sent: Sequence[int], node: Worker) -> Sequence[int]:
-        """The last item of a batch where it may yet be put off."""
-        if not sent or node in self._closing or self._collection is None:
-            return ()
-        return sent[-1:] if self._repeats(self._collection[sent[-1]]) else ()
+    def _may_come_again(self, item: int, node: Worker) -> bool:
+        """Whether the last item of a batch may yet be put off."""
+        return node not in self._closing and self._collection is not None and self._repeats(self._collection[item])
 
     def _unsent_of(self, node: Worker) -> deque[int]:
         batch = self._held.get(node)

@@ -8,6 +8,7 @@
 - ``markdown``    the summary for step summaries and merge requests, with ``escaping``
 - ``openmetrics`` the numbers for GitLab's metrics report
 - ``session_json``   all of the session as one JSON document
+- ``tables``      columns of plain text; ``plain`` is data that is JSON by the standard
 - ``rows``        one finished cell, as the reports are handed it
 - ``session``     all cells of a session, and what became of each in a word
 """

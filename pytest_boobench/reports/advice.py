@@ -10,6 +10,7 @@ from pytest_boobench.gate import measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord
 from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.session import name_cell
 from pytest_boobench.units import count, percent
 
 SHORT_PROMPT_MS = 100
@@ -88,4 +89,4 @@ def advise_power(weak: Sequence[Weakness], *, baseline: str, judged: int) -> Ite
 
 
 def _name(row: Row) -> str:
-    return f"{row.record.host} {row.record.node_id.rpartition('::')[2]}"
+    return f"{row.record.host} {name_cell(row)}"

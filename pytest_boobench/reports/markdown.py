@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.reports.escaping import escape, flatten
 from pytest_boobench.reports.rows import Row
@@ -137,11 +138,7 @@ def _render_row(row: Row, values: Sequence[float | None]) -> list[str]:
 
 
 def _median_of(key: str) -> tuple[str, Callable[[Row], float | None]]:
-    def value(row: Row) -> float | None:
-        aggregate = row.record.aggregates.get(key)
-        return aggregate.median if aggregate else None
-
-    return f"{METRICS[key].title} {METRICS[key].unit}", value
+    return f"{METRICS[key].title} {METRICS[key].unit}", lambda row: median_of(row.record.aggregates, key)
 
 
 _COLUMNS = (

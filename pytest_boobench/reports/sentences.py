@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pytest_boobench.aggregate import describe_failures
 from pytest_boobench.gate import looks
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
-from pytest_boobench.units import count, number, percent, quantity
+from pytest_boobench.units import count, moment, number, percent, quantity
 
 
 def sentence(verdict: Verdict) -> str:
@@ -93,7 +92,7 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
 def provenance(baseline: Baseline) -> str:
     """Where a baseline comes from: when measured, at which commit, on which engine build, in how many sessions."""
     newest = baseline.runs[-1]
-    parts = [f"measured {datetime.fromtimestamp(newest.measured_at, UTC):%Y-%m-%d %H:%M} UTC"]
+    parts = [f"measured {moment(newest.measured_at)} UTC"]
     if newest.git_commit:
         parts.append(f"commit {newest.git_commit[:10]}")
     if newest.engine_build:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Verdict, to_plain
+from pytest_boobench.reports.plain import without_nan
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.session import Session, count_standings, stand
@@ -35,7 +34,7 @@ def render(session: Session, *, samples: bool = False) -> str:
         "unmeasured": [asdict(cell) for cell in session.unmeasured],
         "sections": [{"title": title, "text": text} for title, text in session.sections],
     }
-    return json.dumps(_without_nan(document), allow_nan=False, indent=1) + "\n"
+    return json.dumps(without_nan(document), allow_nan=False, indent=1) + "\n"
 
 
 def _describe_metric(key: str) -> dict[str, Any]:
@@ -63,14 +62,3 @@ def _describe_cell(row: Row, session: Session, *, samples: bool) -> dict[str, An
 
 def _describe_verdict(verdict: Verdict) -> dict[str, Any]:
     return {**asdict(verdict), "sentence": sentence(verdict)}
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has neither NaN nor infinity, and a server's own numbers may be either: null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
-    return value

@@ -1,4 +1,4 @@
-"""Door 2: tables in plain text."""
+"""Room 7: tables in plain text."""
 
 from __future__ import annotations
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
 from pytest_boobench.reports.advice import advise_lengths, advise_power, find_weak
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.session import STANDINGS, name_cell
+from pytest_boobench.reports.tables import render_table
 from pytest_boobench.units import BLANK, change, count, number
 
 Colour = Literal["red", "green", "yellow", ""]
@@ -36,11 +39,7 @@ class Column:
 def _median_of(key: str, verbosity: int = 0) -> Column:
     metric = METRICS[key]
 
-    def value(row: Row) -> float | None:
-        aggregate = row.record.aggregates.get(key)
-        return aggregate.median if aggregate else None
-
-    return Column(f"{metric.title} {metric.unit}", value, verbosity)
+    return Column(f"{metric.title} {metric.unit}", lambda row: median_of(row.record.aggregates, key), verbosity)
 
 
 def _foreign(head: str, fact: str) -> Column:
@@ -85,22 +84,12 @@ def _render_suite(suite: str, rows: Sequence[Row], verbosity: int) -> Iterator[L
     columns = [column for column in _COLUMNS if column.verbosity <= verbosity and any(map(column.value, rows))]
     head = [suite, *(column.head for column in columns), "change", "verdict"]
     body = [[_name(row), *(number(column.value(row)) for column in columns), *_judgement(row)] for row in rows]
-    widths = [max(len(line[place]) for line in [head, *body]) for place in range(len(head))]
-    yield Line("  " + _align(head, widths))
-    for row, texts in zip(rows, body, strict=True):
-        yield Line("  " + _align(texts, widths), _colour(row))
+    top, *lines = render_table(head, body, left=(0, len(head) - 1))
+    yield Line(f"  {top}")
+    for row, line in zip(rows, lines, strict=True):
+        yield Line(f"  {line}", _colour(row))
         if verbosity > 0:
             yield from (Line(f"      {sentence(verdict)}") for verdict in row.verdicts)
-
-
-def _align(texts: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and verdicts to the left, numbers to the right."""
-    last = len(texts) - 1
-    padded = [
-        text.ljust(width) if column in {0, last} else text.rjust(width)
-        for column, (text, width) in enumerate(zip(texts, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
 
 
 def _describe_server(rows: Iterable[Row]) -> str:
@@ -113,25 +102,21 @@ def _describe_server(rows: Iterable[Row]) -> str:
 
 
 def _name(row: Row) -> str:
-    """``model[pp64-tg32-c1]``: host and suite stand above."""
-    return f"  {row.record.node_id.rpartition('::')[2]}"
+    """Set in: host and suite stand above."""
+    return f"  {name_cell(row)}"
 
 
 def _judgement(row: Row) -> tuple[str, str]:
     """(change of the metric that the verdict is about, verdict)."""
     if row.outcome == "error" or not row.verdicts:
         return BLANK, row.outcome
-    decisive = min(row.verdicts, key=lambda verdict: _RANK.index(verdict.outcome))
+    decisive = min(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome))
     word: str = decisive.outcome
     if decisive.outcome in {"regression", "improvement"}:
         word = f"{word} {METRICS[decisive.metric].title}"
     if row.outcome == "failed" and decisive.outcome != "regression":
         word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
     return change(decisive.change), f"{word}, saved" if row.saved else word
-
-
-_RANK = ("regression", "not comparable", "inconclusive", "no baseline", "improvement", "pass")
-"""Which of a cell's verdicts its line shows: the one that asks most of the reader."""
 
 
 def _colour(row: Row) -> Colour:
@@ -167,9 +152,7 @@ def render_closing(
         yield Line(f"{count(in_doubt, 'cell')} left in doubt: the session ended before another block", "yellow")
     for row in rows:
         reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
-        yield from (
-            Line(f"not judged: {row.record.host} {_name(row).strip()}: {reason}", "yellow") for reason in reasons
-        )
+        yield from (Line(f"not judged: {row.record.host} {name_cell(row)}: {reason}", "yellow") for reason in reasons)
     for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
         yield Line(
             f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, and_, cast, exists, func, select
 
 from pytest_boobench.facts import ModelFacts
+from pytest_boobench.record import APART_S
 from pytest_boobench.store.tables import cells, verdicts
 from pytest_boobench.store.values import execute_for, read_model
 
 MOST = 10
 """Of one cell."""
-APART_S = 1800.0
 _LOOKED_AT = 30
 """Newest measurements of a cell on one engine build that are looked at: the cost must not grow with the runs."""
 

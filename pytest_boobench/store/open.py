@@ -10,7 +10,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pytest_boobench.errors import MissingExtra, StoreError
+from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error
 from pytest_boobench.store.schema import prepare_schema, read_revision
 from pytest_boobench.store.tables import prepare_for_postgresql
 from pytest_boobench.store.transactions import outside, reading, take_over_begin
@@ -111,7 +111,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         elif not path.exists():
             raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = explain_os_error(error)
         raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
 
 

@@ -6,16 +6,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_boobench import gate
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.cli.cells import find_allowed, name_cell
-from pytest_boobench.cli.tables import render_table
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Measurement
+from pytest_boobench.reports.tables import render_table
 from pytest_boobench.store import Saved, Selection, Store
-from pytest_boobench.units import BLANK, count, number, percent, quantity
+from pytest_boobench.units import BLANK, count, moment, number, percent, quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +92,12 @@ def render(foundation: Foundation) -> Iterator[str]:
     head = ("measured (UTC)", "session", "commit", "build", *(metric.title for metric in metrics), "saved (UTC)", "")
     rows = [
         (
-            _time(one.started_at),
+            moment(one.started_at),
             one.run.session[:8],
             (one.run.git_commit or BLANK)[:10],
             one.engine_build or BLANK,
-            *(number(_median(one, metric.key)) for metric in metrics),
-            _time(save.saved_at),
+            *(number(median_of(one.aggregates, metric.key)) for metric in metrics),
+            moment(save.saved_at),
             save.reason,
         )
         for one, save in zip(foundation.measurements, foundation.saves, strict=True)
@@ -143,14 +143,5 @@ def _describe_proof(proof: Proof) -> str:
     return f"{metric.title} {quantity(proof.level, metric.unit)}: {proves}{remedy}"
 
 
-def _median(measurement: Measurement, metric: str) -> float | None:
-    condensed = measurement.aggregates.get(metric)
-    return condensed.median if condensed else None
-
-
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.stored import open_store, store_option
-from pytest_boobench.cli.tables import render_table
+from pytest_boobench.reports.tables import render_table
+from pytest_boobench.units import moment
 
 
 @click.command(
@@ -29,7 +29,7 @@ def list_(as_json: bool, store_url: str | None) -> int:
     with open_store(find_project(Path.cwd()), store_url) as store:
         names = store.baseline_names()
     if as_json:
-        click.echo(json.dumps({"baselines": [asdict(name) for name in names]}, indent=2, ensure_ascii=False))
+        click.echo(to_json({"baselines": [asdict(name) for name in names]}))
     elif not names:
         click.echo(f"{store.address}: no baseline; store one with pytest --boobench --boobench-save-baseline")
     else:
@@ -39,7 +39,7 @@ def list_(as_json: bool, store_url: str | None) -> int:
                 str(name.cells),
                 str(name.runs),
                 str(name.replaced),
-                f"{datetime.fromtimestamp(name.saved_at, UTC):%Y-%m-%d %H:%M}",
+                moment(name.saved_at),
             )
             for name in names
         ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from pytest_boobench.cli.baseline.foundation import find_foundations, render, to_plain
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.plain import to_json
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.selecting import cell_options
 from pytest_boobench.cli.stored import baseline_option, find_baseline, open_store, store_option
@@ -36,7 +36,7 @@ def show(*, selection: Selection, baseline: str | None, as_json: bool, store_url
         raise click.UsageError(f"nothing of that is in force as baseline {name}; see boobench baseline list")
     if as_json:
         plain = {"baseline": name, "cells": [to_plain(each) for each in found]}
-        click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+        click.echo(to_json(plain))
     else:
         click.echo("\n\n".join("\n".join(render(each)) for each in found))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_boobench.facts import Canary, ClientFacts, ServerFacts
+from pytest_boobench.facts import Canary, ServerFacts
 from pytest_boobench.metrics import ClockKind
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Measurement
 
@@ -52,7 +52,7 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
         server=ServerFacts(kind="", url="", engine_build=build) if build else None,
         model=measurement.model,
         traffic=measurement.traffic,
-        client=_client_of(measurement),
+        client=measurement.run.client,
         canaries=tuple(canaries),
     )
 
@@ -69,15 +69,10 @@ def make_baseline(name: str, cell_key: str, measurements: Sequence[Measurement])
             model=measurement.model,
             engine_build=measurement.engine_build,
             git_commit=measurement.run.git_commit,
-            client=_client_of(measurement),
+            client=measurement.run.client,
             clock=measurement.clock,
             canary=measurement.canary,
         )
         for measurement in measurements
     )
     return Baseline(name=name, cell_key=cell_key, suite=measurements[0].run.suite, runs=runs)
-
-
-def _client_of(measurement: Measurement) -> ClientFacts:
-    run = measurement.run
-    return ClientFacts(machine=run.machine, cpu=run.cpu, workers=run.workers)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_boobench.cli.cells import name_cell
 from pytest_boobench.cli.comparison.pairs import RANK, Comparison, Pair
 from pytest_boobench.cli.comparison.sides import Side
-from pytest_boobench.cli.tables import render_table
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Verdict
 from pytest_boobench.reports.sentences import sentence
-from pytest_boobench.units import change, count, number
+from pytest_boobench.reports.tables import render_table
+from pytest_boobench.units import change, count, moment, number
 
 _HEAD = ("suite", "cell", "metric", "unit", "A", "B", "change", "verdict")
 
@@ -51,7 +50,7 @@ def _describe_side(side: Side) -> str:
     commits = sorted({run.git_commit[:10] for run in runs.values() if run.git_commit})
     parts = (
         side.label,
-        f"{datetime.fromtimestamp(newest.started_at, UTC):%Y-%m-%d %H:%M} UTC",
+        f"{moment(newest.started_at)} UTC",
         count(len({run.session for run in runs.values()}), "session"),
         f"engine {', '.join(builds)}" if builds else "",
         f"commit {', '.join(commits)}" if commits and side.kind != "commit" else "",

@@ -11,7 +11,7 @@ import platformdirs
 from pytest_boobench.cli.diagnosis.finding import Finding
 from pytest_boobench.cli.project import Project, show_path
 from pytest_boobench.cli.stored import find_store_file, find_store_url
-from pytest_boobench.errors import BoobenchError, HostError
+from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.store import Store
 from pytest_boobench.store.open import FOLDER
@@ -79,7 +79,7 @@ def _look_at_folder(topic: str, folder: Path, text: str) -> Finding:
         with tempfile.TemporaryFile(dir=nearest):
             return Finding("ok", topic, text)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = explain_os_error(error)
         return Finding("fail", topic, f"{text}; {nearest} cannot be written ({reason})", "let this user write there")
 
 

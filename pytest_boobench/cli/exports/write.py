@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from pytest_boobench.cli.plain import to_json, without_nan
+from pytest_boobench.cli.plain import to_json
+from pytest_boobench.reports.plain import without_nan
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], file: IO[str]) -> int:

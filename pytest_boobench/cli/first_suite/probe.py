@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from pytest_boobench import measure
-from pytest_boobench.aggregate import Aggregate, summarize
+from pytest_boobench.aggregate import median_of, summarize
 from pytest_boobench.blocks.requests import make_calls, make_load, read_answers, require_sense
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.watching.choose import choose
@@ -43,8 +43,8 @@ async def probe(server: Server, host: str, model: str, kind: Kind, n_ctx: int | 
     require_sense(samples, taken, cell)
     found = summarize(samples, kind)
     return Speed(
-        prompt_tok_s=_middle(found.get("embed_tok_s" if kind == "embedding" else "prefill_tok_s")),
-        decode_tok_s=_middle(found.get("decode_tok_s")),
+        prompt_tok_s=median_of(found, "embed_tok_s" if kind == "embedding" else "prefill_tok_s"),
+        decode_tok_s=median_of(found, "decode_tok_s"),
     )
 
 
@@ -67,7 +67,3 @@ def _make_cell(host: str, model: str, kind: Kind, n_ctx: int | None) -> Cell:
         id="probe",
         line=1,
     )
-
-
-def _middle(aggregate: Aggregate | None) -> float | None:
-    return aggregate.median if aggregate else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.changes import Change, find_changes
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.courses import ALL_LANES, Course
@@ -77,8 +78,7 @@ def plot_runs(course: Course, runs: Pool, texts: Pool) -> dict[str, Any]:
 
 def find_course_changes(course: Course, key: str) -> tuple[Change, ...]:
     """Where the course of a metric's medians changed; places are those of the measurements."""
-    medians = [_value_of(measurement, key) for measurement in course.measurements]
-    return find_changes([math.nan if median is None else median for median in medians])
+    return find_changes([_value_of(measurement, key) for measurement in course.measurements])
 
 
 def shorten(value: float | None, digits: int = 4) -> Number:
@@ -103,8 +103,7 @@ def _describe_run(measurement: Measurement, texts: Pool) -> Mapping[str, Any]:
 def _value_of(measurement: Measurement, key: str) -> float | None:
     if key == ALL_LANES:
         return measurement.total_tok_s
-    aggregate = measurement.aggregates.get(key)
-    return aggregate.median if aggregate else None
+    return median_of(measurement.aggregates, key)
 
 
 def _verdict_of(measurement: Measurement, key: str) -> Verdict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.courses import ALL_LANES, Course, title_of
@@ -48,8 +49,7 @@ def list_rows(courses: Sequence[Course], columns: Sequence[str]) -> list[Row]:
 def _enter(newest: Measurement, key: str) -> Entry:
     if key == ALL_LANES:
         return Entry(number(newest.total_tok_s))
-    aggregate = newest.aggregates.get(key)
-    text = number(aggregate.median if aggregate else None)
+    text = number(median_of(newest.aggregates, key))
     verdict = next((verdict for verdict in newest.verdicts if verdict.metric == key), None)
     if verdict is None or verdict.change is None:
         return Entry(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
+
+from pytest_boobench.units import moment
 
 LONGEST = 1000
 """Characters of one text at most; an error text may hold a server's whole log."""
@@ -33,4 +34,4 @@ def to_script_json(plain: Mapping[str, Any]) -> str:
 
 def show_time(at: float) -> str:
     """Seconds since 1970 as ``2026-11-24 09:12 UTC``."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{moment(at)} UTC"
