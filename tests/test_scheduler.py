@@ -20,7 +20,7 @@ from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.plugin import pytest_xdist_auto_num_workers
 from pytest_boobench.plugin.auto import count_workers
 from pytest_boobench.plugin.batches import plan
-from pytest_boobench.plugin.order import Place, know_nothing, order, read_node_id
+from pytest_boobench.plugin.order import Place, find_choices, know_nothing, order, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
 from tests.conftest import LIGHT, BenchFolder
@@ -62,6 +62,11 @@ def embedding(host: str, model: str) -> Place:
 )
 def test_order(places: Sequence[Place], loaded: Mapping[str, Collection[str]], expected: list[int]) -> None:
     assert order(places, loaded) == expected
+
+
+def test_only_hosts_with_a_choice_are_asked() -> None:
+    places = [chat("a", "m"), chat("a", "n"), chat("b", "m"), chat("b", "m"), embedding("c", "m")]
+    assert find_choices(places) == {"a"}
 
 
 @pytest.mark.parametrize(

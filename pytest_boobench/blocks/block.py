@@ -23,7 +23,7 @@ from pytest_boobench.record import CellRecord
 
 ATTEMPTS = 2
 """A block that others disturbed, or that was still warming up, is measured once more."""
-CANARY_S = (0.1, 0.5)
+CANARY_S = (0.02, 0.5)
 """How long to listen to the canary before a first block, and before one that is to settle a doubt."""
 
 

@@ -20,7 +20,7 @@ from pytest_boobench import suite
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.order import Loaded, Ready, know_nothing, locate, order
+from pytest_boobench.plugin.order import Loaded, Ready, find_choices, know_nothing, locate, order
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Collection:
         """Models that are loaded already come first: asked only now, when it is known which cells will run."""
         if session.config.option.collectonly:
             return
-        hosts = {cell.host for item in session.items if (cell := cell_of(item)) is not None}
-        if hosts:
+        cells = (cell for item in session.items if (cell := cell_of(item)) is not None)
+        if hosts := find_choices(map(locate, cells)):
             put_in_order(session.items, self._ready(hosts))
 
 

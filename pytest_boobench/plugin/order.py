@@ -63,5 +63,12 @@ def order(places: Sequence[Place], loaded: Loaded) -> list[int]:
     return sorted(range(len(places)), key=rank)
 
 
+def find_choices(places: Iterable[Place]) -> set[str]:
+    """The hosts whose order depends on what they have loaded: those of which more than one model is used."""
+    used = {(place.host, place.model) for place in places}
+    hosts = [host for host, _ in used]
+    return {host for host in hosts if hosts.count(host) > 1}
+
+
 def _ranks(keys: Iterable[Hashable]) -> dict[Hashable, int]:
     return {key: rank for rank, key in enumerate(dict.fromkeys(keys))}

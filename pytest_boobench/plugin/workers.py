@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from xdist.dsession import get_default_max_worker_restart  # type: ignore[import-untyped]
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import Inventory
@@ -65,6 +64,8 @@ class Workers:
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> HostScheduler | None:
         """One host, one worker, whatever ``--dist`` says; None leaves the modes that spread nothing to xdist."""
+        from xdist.dsession import get_default_max_worker_restart  # type: ignore[import-untyped]
+
         dist: str = config.getoption("dist")
         if dist not in _SCHEDULED:
             return None
