@@ -156,25 +156,55 @@ def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
 
 
 def find_trend(samples: Iterable[Sample]) -> str | None:
-    """That requests became faster and faster, in words; None where they did not.
+    """That requests became faster and faster, in words; None where they did not."""
+    times = _times(samples)
+    faster = _find_fall([times[index] for index in sorted(times)])
+    return faster and _describe_trend(faster, "than its first")
 
-    Two keys, so that noise alone does not turn them: Mann's test of trend on the end-to-end times in the order of
-    sending (Mann 1945, Kendall 1975; normal approximation with correction for continuity), and the medians of the
-    first and the last third.
+
+def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
+    """That one host of a duet became faster and faster, also beside the other, in words; None where neither did.
+
+    ``samples`` are those of one block, of both hosts. What makes both faster is in both halves of a pair, and says
+    nothing.
     """
-    ordered = sorted((sample for sample in samples if sample.ok and sample.e2e_ms), key=lambda sample: sample.index)
-    times = [sample.e2e_ms or 0.0 for sample in ordered]
-    n = len(times)
+    own = measured(samples)
+    attempts = {sample.attempt for sample in own}
+    ours = _times(own)
+    theirs = _times(s for s in samples if s.reference and s.phase == "measure" and s.attempt in attempts)
+    pairs = [(ours[index], theirs[index]) for index in sorted(ours.keys() & theirs.keys())]
+    if _find_fall([our for our, _ in pairs]) and (faster := _find_fall([our / their for our, their in pairs])):
+        return _describe_trend(faster, "than its first, beside those of the reference")
+    if _find_fall([their for _, their in pairs]) and (faster := _find_fall([their / our for our, their in pairs])):
+        return _describe_trend(faster, "than its first on the reference, beside ours")
+    return None
+
+
+def _times(samples: Iterable[Sample]) -> dict[int, float]:
+    return {sample.index: sample.e2e_ms for sample in samples if sample.ok and sample.e2e_ms}
+
+
+def _describe_trend(faster: str, than: str) -> str:
+    return (
+        f"still warming up: the last requests of the block were {faster} faster {than}; "
+        "more warm-up, with warmup or warmup_time"
+    )
+
+
+def _find_fall(values: Sequence[float]) -> str | None:
+    """By how much values fell, None where they did not.
+
+    Two keys, so that noise alone does not turn them: Mann's test of trend on the values in their order (Mann 1945,
+    Kendall 1975; normal approximation with correction for continuity), and the medians of the first and the last third.
+    """
+    n = len(values)
     if n < _TREND_MIN:
         return None
     third = n // 3
-    faster = 1 - statistics.median(times[-third:]) / statistics.median(times[:third])
-    if faster <= TREND_FASTER:
+    fell = 1 - statistics.median(values[-third:]) / statistics.median(values[:third])
+    if fell <= TREND_FASTER:
         return None
-    falls = sum((earlier > later) - (earlier < later) for earlier, later in combinations(times, 2))
+    falls = sum((earlier > later) - (earlier < later) for earlier, later in combinations(values, 2))
     if (falls - 1) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) <= TREND_Z:
         return None
-    return (
-        f"still warming up: the last requests of the block were {percent(faster)} faster than its first; "
-        "more warm-up, with warmup or warmup_time"
-    )
+    return percent(fell)

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pytest_boobench.aggregate import Aggregate, counted, find_client_limit, find_trend, measured
+from pytest_boobench.aggregate import (
+    Aggregate,
+    counted,
+    find_client_limit,
+    find_trend,
+    find_trend_of_pairs,
+    measured,
+)
 from pytest_boobench.facts import Canary, ClientFacts, ForeignRequest, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.suite.cell import Cell
@@ -106,8 +113,8 @@ class CellRecord:
     @property
     def still_warming(self) -> str | None:
         """That the newest block still became faster and faster; None where it did not."""
-        newest = self.blocks
-        return find_trend([sample for sample in measured(self.samples) if sample.block == newest])
+        newest = [sample for sample in self.samples if sample.block == self.blocks]
+        return find_trend(measured(newest)) if self.reference_host is None else find_trend_of_pairs(newest)
 
     @property
     def blocks(self) -> int:

@@ -18,6 +18,7 @@ import pytest_boobench.plugin.recorder
 import pytest_boobench.plugin.workers
 import pytest_boobench.store
 import pytest_boobench.walk  # noqa: F401
+from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
@@ -57,14 +58,19 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
 
 
 PATIENT = """
+from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.servers import answers
 
+aggregate.TREND_FASTER = 1.0
 answers.BLUR_MS = float("inf")
 block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
 """
-"""A plugin for sessions apart: tests run on busy machines, where a late client and a slow machine are the truth."""
+"""A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
+faster while we measure are the truth."""
+UNUSED = ("hypothesispytest", "pytest_cov")
+"""Plugins that sessions apart have no use for: a third of what it takes to start one is their imports."""
 
 
 class BenchFolder:
@@ -104,14 +110,19 @@ class BenchFolder:
 
     def run_apart(self, *args: str) -> pytest.RunResult:
         """The same in a process of its own, as xdist and everything about process ends needs it."""
+        return self.pytester.runpytest_subprocess(*self.prepare_apart(), *args)
+
+    def prepare_apart(self) -> list[str]:
+        """The arguments that every session apart has; this folder must be on its import path."""
         (self.path / "patient.py").write_text(PATIENT)
-        return self.pytester.runpytest_subprocess("--boobench", "-p", "patient", *args)
+        return ["--boobench", "-p", "patient", *(part for name in UNUSED for part in ("-p", f"no:{name}"))]
 
 
 @pytest.fixture
 def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> BenchFolder:
-    """An empty bench folder whose host ``llama`` is the tests' server; a late client, or a machine that is busy now and
-    was not before, is not held against its cells."""
+    """An empty bench folder whose host ``llama`` is the tests' server; a late client, or a machine that was busy before
+    or is now, is not held against its cells."""
+    monkeypatch.setattr(aggregate, "TREND_FASTER", 1.0)
     monkeypatch.setattr(answers, "BLUR_MS", float("inf"))
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
     return BenchFolder(pytester, llama.url)

@@ -74,6 +74,8 @@ class Ollama(StandIn):
     """Ollama: ``good`` answers, ``thinker`` thinks first, ``broken`` ends in an error, ``embedder`` only embeds."""
 
     version = "0.31.1"
+    eval_ms = 50
+    """What it says that each of its answers took, whatever it took."""
 
     def pages(self) -> Mapping[str, Page]:
         return {
@@ -133,7 +135,7 @@ class Ollama(StandIn):
             "prompt_eval_count": prompt,
             "prompt_eval_duration": 20_000_000,
             "eval_count": count,
-            "eval_duration": 50_000_000,
+            "eval_duration": self.eval_ms * 1_000_000,
         }
         last = {**line("", "content"), "done": True, "done_reason": "length", **numbers}
         if not fields.get("stream"):

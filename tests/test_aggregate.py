@@ -4,6 +4,7 @@ import math
 import random
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from pytest_boobench.aggregate import (
     describe_failures,
     find_client_limit,
     find_trend,
+    find_trend_of_pairs,
     is_settled,
     percentile,
     summarize,
@@ -158,6 +160,31 @@ def test_a_block_that_became_faster_and_faster_was_too_early(times_ms: list[floa
             r"more warm-up, with warmup or warmup_time",
             found,
         )
+
+
+_RISING = [100.0, 100.0, 101.0, 103.0, 106.0, 112.0, 120.0, 130.0, 140.0, 150.0]
+_LEVEL = [100.0, 101.0, 99.0, 100.0, 101.0, 99.0, 100.0, 101.0, 99.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "beside"),
+    [
+        (_RISING[::-1], _LEVEL, "than its first, beside those of the reference"),
+        (_LEVEL, _RISING[::-1], "than its first on the reference, beside ours"),
+        (_RISING[::-1], _RISING[::-1], None),  # the machine became faster, and both with it
+        (_RISING, _LEVEL, None),  # slower is no warming
+        (_LEVEL, _LEVEL, None),
+    ],
+)
+def test_in_a_duet_only_what_one_host_does_beside_the_other_is_a_trend(
+    ours: list[float], theirs: list[float], beside: str | None
+) -> None:
+    pairs = [*_round(*ours), *(replace(sample, reference=True) for sample in _round(*theirs))]
+    stale = [replace(sample, attempt=0) for sample in _round(*_RISING)]
+    found = find_trend_of_pairs([*stale, *pairs])
+    assert (found or "").partition(" faster ")[2] == (
+        f"{beside}; more warm-up, with warmup or warmup_time" if beside else ""
+    )
 
 
 def test_noise_alone_is_seldom_a_trend() -> None:

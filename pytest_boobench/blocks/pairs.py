@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_boobench import measure
-from pytest_boobench.blocks.block import look
+from pytest_boobench.aggregate import find_trend_of_pairs
+from pytest_boobench.blocks.block import ATTEMPTS, look
 from pytest_boobench.blocks.requests import find_seeds, make_calls, make_load, own_traffic, read_answers, require_sense
 from pytest_boobench.blocks.warm import Block, Found, warm_up
 from pytest_boobench.errors import HostError
@@ -36,39 +37,52 @@ async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRe
 
 
 async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) -> None:
+    """Warm both hosts up and take pairs, once more where others disturbed them or one was still warming up."""
+    warmed = [await warm_up(block, grant.server, found, reference=bool(which)) for which, grant in enumerate(grants)]
+    for attempt in range(1, ATTEMPTS + 1):
+        sides = [await _Side.make(block, grant, attempt, seeds) for grant, seeds in zip(grants, warmed, strict=True)]
+        for side in sides:
+            await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
+        await _take_in_turns(block, attempt, sides, found)
+        traffic = [await side.watcher.end(own_traffic(side.samples)) for side in sides]
+        found.note(traffic=next((seen for seen in traffic if seen.disturbed), traffic[0]))
+        if not any(seen.disturbed for seen in traffic) and not find_trend_of_pairs(
+            [sample for side in sides for sample in side.samples]
+        ):
+            return
+
+
+async def _take_in_turns(block: Block, attempt: int, sides: Sequence[_Side], found: Found) -> None:
     """One request down each lane of one host, then of the other; the order turns from pair to pair."""
     cell, lanes = block.cell, block.cell.concurrency
-    sides = [await _Side.make(block, grant, found, reference=bool(side)) for side, grant in enumerate(grants)]
-    for side in sides:
-        await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
-    samples: tuple[list[Sample], list[Sample]] = ([], [])
     for pair in range(DUET_PAIRS):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            side, taken_before = sides[which], samples[which]
-            calls = side.calls[pair * lanes : (pair + 1) * lanes]
-            taken = await measure.take_samples(make_load(side.grant.server, cell, calls), lanes=lanes, count=lanes)
-            read = read_answers(side.grant.server, cell, taken, block=block.number, reference=bool(which))
+            side = sides[which]
+            load = make_load(side.grant.server, cell, side.calls[pair * lanes : (pair + 1) * lanes])
+            taken = await measure.take_samples(load, lanes=lanes, count=lanes)
+            read = read_answers(
+                side.grant.server, cell, taken, block=block.number, attempt=attempt, reference=bool(which)
+            )
             numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
-            taken_before.extend(numbered)
+            side.samples.extend(numbered)
             found.add(numbered)
             require_sense(numbered, taken, cell)
         block.session.observe("measure", pair + 1, DUET_PAIRS)
-    traffic = [await side.watcher.end(own_traffic(taken)) for side, taken in zip(sides, samples, strict=True)]
-    found.note(traffic=next((seen for seen in traffic if seen.disturbed), traffic[0]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One host of a duet, warm, with the requests of a block."""
+    """One host of a duet, with the requests of an attempt and the samples that come of them."""
 
     grant: Grant
     calls: Sequence[Call]
     seeds: frozenset[int]
     watcher: Watcher
+    samples: list[Sample] = field(default_factory=list)
 
     @classmethod
-    async def make(cls, block: Block, grant: Grant, found: Found, *, reference: bool) -> _Side:
-        """Warm the host up and make its requests: the same ones as for the other host."""
-        warmed = await warm_up(block, grant.server, found, reference=reference)
-        calls = await make_calls(grant.server, block.cell, block.series("duet"), DUET_PAIRS * block.cell.concurrency)
+    async def make(cls, block: Block, grant: Grant, attempt: int, warmed: frozenset[int]) -> _Side:
+        """Make its requests: the same ones as for the other host. ``warmed`` are the seeds of its warm-up."""
+        series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
+        calls = await make_calls(grant.server, block.cell, series, count)
         return cls(grant, calls, warmed | find_seeds(calls), grant.watcher(block.cell.model))
