@@ -19,4 +19,5 @@ def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[st
     ``max_drop`` is allowed of all of them instead.
     """
     judged = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
-    return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop))
+    lanes = measurement.identity["concurrency"]
+    return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)

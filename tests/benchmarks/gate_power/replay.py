@@ -22,7 +22,12 @@ from tests.benchmarks.gate_power.others import RULES
 
 FOLDER = Path(__file__).parent.parent / "recordings"
 METRICS = ("decode_tok_s", "prefill_tok_s")
+"""What is gated where the suite says nothing."""
+WHOLE = "e2e_ms"
+"""Beside them for cells of several lanes, counted apart; played as requests a second, so that less is worse."""
 
+LANES = "-c4"
+"""How the names of cells with several lanes end."""
 Key = tuple[str, str, str]
 """Host, cell, metric: one gated number."""
 
@@ -44,9 +49,11 @@ def read(name: str) -> Recording:
     found: dict[Key, list[Block]] = defaultdict(list)
     for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         block = json.loads(line)
+        at_s, canary, name = block["at"], Canary(**block["canary"]), (block["host"], block["cell"])
         for metric in METRICS:
-            key = (block["host"], block["cell"], metric)
-            found[key].append(Block(block["at"], tuple(block[metric]), Canary(**block["canary"])))
+            found[*name, metric].append(Block(at_s, tuple(block[metric]), canary))
+        if block["cell"].endswith(LANES):
+            found[*name, WHOLE].append(Block(at_s, tuple(1000.0 / value for value in block[WHOLE]), canary))
     return found
 
 
@@ -89,7 +96,7 @@ def list_cases(scene: Scene) -> Iterator[Case]:
     firsts = range(min(map(len, now.values())) - APART * (BLOCKS - 1))
     for start in range(0, rounds, max(1, rounds // _STARTS)):
         baselines = {key: _make_baseline(scene, then, key, start) for key in now}
-        spreads = {metric: _measure_spread(baselines, metric) for metric in METRICS}
+        spreads = {metric: _measure_spread(baselines, metric) for metric in (*METRICS, WHOLE)}
         for first in firsts:
             judged = range(first, first + APART * BLOCKS, APART)
             if scene.now in scene.baseline and start in judged:
@@ -120,23 +127,28 @@ ALL = "all"
 
 
 def count_scene(scene: Scene, counts: Count) -> None:
-    """Add a scene's verdicts, under their kind of cell and under ``ALL``."""
+    """Add a scene's verdicts, under their kind of cell and, but for those by ``WHOLE``, under ``ALL``."""
     for case in list_cases(scene):
         pooled = pool([block.values for block in case.blocks])
         canaries = [block.canary for block in case.blocks] if scene.canary else ()
         for drop in DROPS:
             played = play(pooled, case.baseline, case.spread, drop=drop, canaries=canaries)
-            for kind in (ALL, describe_kind(case.key)):
+            for kind in _find_kinds(case.key):
                 tally = counts.setdefault((kind, GATE, drop), Tally())
                 tally.add(played.outcome, proven=played.proven, samples=played.samples)
             slowed = [[value * (1 - drop) for value in block.values] for block in case.blocks]
             for name, rule in RULES.items():
-                if (red := rule(case.runs, slowed)) is not None:
+                if case.key[2] != WHOLE and (red := rule(case.runs, slowed)) is not None:
                     counts.setdefault((ALL, name, drop), Tally()).add("regression" if red else "pass")
 
 
 def describe_kind(key: Key) -> str:
     """What sort of cell it is: how the requests are, on how many threads the server runs on two cores."""
-    host, cell, _ = key
-    requests = "4 lanes" if cell.endswith("-c4") else "short requests" if cell.endswith("tg8-c1") else "one lane"
-    return f"{requests}, {'2 threads' if host == 'two-threads' else '1 thread'}"
+    host, cell, metric = key
+    requests = "4 lanes" if cell.endswith(LANES) else "short requests" if cell.endswith("tg8-c1") else "one lane"
+    judged = f"{requests} by {WHOLE}" if metric == WHOLE else requests
+    return f"{judged}, {'2 threads' if host == 'two-threads' else '1 thread'}"
+
+
+def _find_kinds(key: Key) -> Sequence[str]:
+    return (describe_kind(key),) if key[2] == WHOLE else (ALL, describe_kind(key))
