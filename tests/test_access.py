@@ -20,6 +20,7 @@ from pytest_boobench.hosts.inventory import Host, Inventory, load
 from pytest_boobench.hosts.quiet import Look, Manners, require_quiet
 from pytest_boobench.servers.clients import Clients
 from tests.fault_server import closed_port
+from tests.stand_in import openai_server
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,29 @@ def test_another_process_is_waited_for_whatever_it_calls_the_host(inventory: Inv
 
     asyncio.run(wait())
     other.communicate()
+
+
+def test_two_duets_with_crossed_hosts_take_turns(llama: EmbeddedServer) -> None:
+    """Each asks for its host first and for its reference then."""
+
+    async def use(host: str, reference: str) -> None:
+        async with Hosts(pairs, f"run-{host}", at_once(), reference=reference) as hosts:
+            for _ in range(5):
+                one = await hosts.grant(host, "bench")
+                await asyncio.sleep(0)
+                other = await hosts.grant(reference, "bench")
+                other.release()
+                one.release()
+                await asyncio.sleep(0.06)  # longer than the other waits between two tries
+
+    async def both() -> None:
+        async with asyncio.timeout(60.0):
+            await asyncio.gather(use("a", "b"), use("b", "a"))
+
+    with openai_server() as other:
+        one = Host(name="a", server="llama-server", base_url=llama.url, shared=False)
+        pairs = Inventory({"a": one, "b": Host(name="b", server="openai", base_url=other.url, shared=False)}, None)
+        asyncio.run(both())
 
 
 def test_a_dead_host_is_refused_and_others_may_try(inventory: Inventory, locks: Path) -> None:

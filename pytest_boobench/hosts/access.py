@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,16 +26,17 @@ _ENDING_S = 2.0
 
 @dataclass(slots=True)
 class Hold:
-    """A hold on a lock of this process, given back once; two hosts of one process may share the lock."""
+    """A hold on locks of this process, given back once; two hosts of one process may share a lock."""
 
-    lock: FileLock
+    locks: Sequence[FileLock]
     held: bool = True
 
     def release(self) -> None:
         """Give it back; a second time does nothing."""
         if self.held:
             self.held = False
-            self.lock.release()
+            for lock in self.locks:
+                lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,24 @@ class Grant:
 
 
 class Hosts:
-    """The hosts of one measuring process: connects on first use, starts the embedded ones, ends what it started."""
+    """The hosts of one measuring process: connects on first use, starts the embedded ones, ends what it started.
+
+    ``reference`` is the host of a duet that is used beside each of the others.
+    """
 
     def __init__(
-        self, inventory: Inventory, run_uid: str, manners: Manners | None = None, make: MakeServer = make_none
+        self,
+        inventory: Inventory,
+        run_uid: str,
+        manners: Manners | None = None,
+        make: MakeServer = make_none,
+        reference: str | None = None,
     ) -> None:
         self._inventory = inventory
         self._run_uid = run_uid
         self._manners = manners or Manners()
         self._make = make
+        self._reference = inventory.get(reference) if reference is not None else None
         self._connections: dict[str, Connection] = {}
         self._locks: dict[str, FileLock] = {}
 
@@ -84,7 +94,7 @@ class Hosts:
         host = self._inventory.get(name)
         hold = await self._hold(host)
         try:
-            connection = await self._connect(host, hold.lock)
+            connection = await self._connect(host, self._locks[host.exclusive])
             if not await connection.server.alive():
                 raise HostError(f"{name}: no answer from {connection.server.url}; is the server running?")
             takeover = await self._require_quiet(host, connection)
@@ -101,12 +111,18 @@ class Hosts:
             await connection.close()
 
     async def _hold(self, host: Host) -> Hold:
-        """One lock for each server, so that the two hosts of a duet may be one machine's embedded ones."""
-        if host.exclusive not in self._locks:
-            self._locks[host.exclusive] = FileLock(_find_folder() / host.lock_name)
-        lock = self._locks[host.exclusive]
-        await _acquire(lock)
-        return Hold(lock)
+        """One lock for each server, so that the two hosts of a duet may be one machine's embedded ones.
+
+        Both are locked with either, always in one order: two duets with crossed hosts would wait for each other.
+        """
+        wanted = {one.exclusive: one for one in (host, self._reference or host)}
+        locks: list[FileLock] = []
+        for exclusive in sorted(wanted):
+            if exclusive not in self._locks:
+                self._locks[exclusive] = FileLock(_find_folder() / wanted[exclusive].lock_name)
+            await _acquire(self._locks[exclusive])
+            locks.append(self._locks[exclusive])
+        return Hold(locks)
 
     async def _connect(self, host: Host, lock: FileLock) -> Connection:
         known = self._connections.get(host.name)

@@ -134,7 +134,7 @@ class Bench:
         if self._hosts is None:
             asked = self._settings
             manners = Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover)
-            self._hosts = Hosts(self._inventory, self._run_uid, manners, self._make_server)
+            self._hosts = Hosts(self._inventory, self._run_uid, manners, self._make_server, asked.duet)
         return self._run(self._hosts.grant(host, purpose))
 
     def _make_server(self, host: Host, clients: Clients) -> Server | None:
