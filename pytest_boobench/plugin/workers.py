@@ -92,15 +92,28 @@ class Workers:
             return None
         return "duet" if self._settings.duet else self._inventory.get(host).exclusive
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """In the modes that spread nothing, hosts are leased as soon as it is known which of them have cells."""
+        if self._scheduler is None:
+            places = (read_node_id(node_id, self._settings.patterns) for node_id in ids)
+            self._lease(
+                {place.host for place in places if place is not None and self._server_of(place.host) is not None}
+            )
+
     def _begin(self, hosts: Collection[str]) -> Loaded:
-        """Lease the hosts that have cells, and ask what they have loaded; a host leased by others ends the session."""
+        """Lease the hosts that have cells, and ask what they have loaded."""
+        self._lease(hosts)
+        return self._ready(hosts)
+
+    def _lease(self, hosts: Collection[str]) -> None:
+        """A host that is leased by others ends the session."""
         try:
-            if self._leases is not None:
-                for host in {*hosts, *filter(None, (self._settings.duet,))}:
+            if self._leases is not None and hosts:
+                for host in sorted({*hosts, *filter(None, (self._settings.duet,))}):
                     self._leases.take(host)
         except HostError as error:
             raise pytest.UsageError(str(error)) from error
-        return self._ready(hosts)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, error: object | None) -> None:
