@@ -253,6 +253,7 @@ class Measurement:
     load_ms: float | None = None
     clock: ClockKind | None = None
     canary: Canary | None = None
+    text_digest: str | None = None
     traffic: Traffic | None = None
     reference_host: str | None = None
     spoiled: str | None = None

@@ -127,6 +127,14 @@ def test_the_text(path: Path) -> None:
     assert yaml.safe_load(WHOLE)["cells"][0]["measured"][0]["metrics"]["ttfo_ms"] == [None, 21, 21]
 
 
+def test_what_the_model_said_comes_back(path: Path) -> None:
+    saved = make_saved(text_digest="0f3a5b7c9d1e2f40")
+    baseline_file.write(path, BaselineFile(name="main", runs=(saved,)))
+    found = read(path, path.read_text())
+    assert found.runs[0].record.text_digest == "0f3a5b7c9d1e2f40"
+    assert [run.text_digest for run in found.baselines()[saved.record.cell_key].runs] == ["0f3a5b7c9d1e2f40"]
+
+
 def test_all_that_the_gate_uses_comes_back(path: Path) -> None:
     saved = make_saved(canaries=CANARY)
     found = read(path, WHOLE)
@@ -333,7 +341,7 @@ def test_the_schema_knows_every_field() -> None:
     whole = yaml.safe_load(WHOLE)
     assert whole.keys() == schema["properties"].keys()
     assert whole["cells"][0].keys() == cell["properties"].keys()
-    assert whole["cells"][0]["measured"][0].keys() == measured["properties"].keys()
+    assert {*whole["cells"][0]["measured"][0], "text_digest"} == measured["properties"].keys()
     assert {"decode_tok_s", "itl_ms"} <= measured["properties"]["metrics"]["properties"].keys()
     assert measured["properties"]["metrics"]["properties"]["itl_ms"]["required"][:2] == ["max", "mean"]
     assert cell["properties"]["sampling"]["type"] == "object"

@@ -53,6 +53,7 @@ class MeasuredFields(Row):
     model: Annotated[Mapping[str, Any] | None, Entry(Keyed(_MODEL), "The model file.")] = None
     clock: Annotated[ClockKind | None, Entry(choice(*get_args(ClockKind)), "Where times were taken.")] = None
     canary: Annotated[Mapping[str, Any] | None, Entry(Keyed(_CANARY), "How fast this machine was.")] = None
+    text_digest: Annotated[str | None, Entry(text(), "Fingerprint of what the model says.")] = None
     total_tok_s: Annotated[float | None, Entry(finite(), "All lanes together.")] = None
     metrics: Annotated[
         Mapping[str, Numbers | Aggregate],

@@ -86,6 +86,7 @@ def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> S
         server=describe_server(measured.engine_build),
         model=None if measured.model is None else ModelFacts(**{"name": cell.model, **measured.model}),
         canaries=(Canary(**measured.canary),) if measured.canary else (),
+        text_digest=measured.text_digest,
     )
     facts = RunFacts(uid=measured.run, suite=cell.suite, host=cell.host, **_plain(run))
     return SavedRun(run=facts, record=record, saved_at=measured.saved_at, reason=measured.reason)

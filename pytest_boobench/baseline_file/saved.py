@@ -67,6 +67,7 @@ def save_measurement(measurement: Measurement, samples: Sequence[Sample], *, sav
         server=describe_server(measurement.engine_build),
         model=measurement.model,
         canaries=(measurement.canary,) if measurement.canary else (),
+        text_digest=measurement.text_digest,
     )
     return SavedRun(run=measurement.run, record=record, saved_at=saved_at, reason=reason)
 
@@ -94,4 +95,5 @@ def _make_run(saved: SavedRun) -> BaselineRun:
         client=run.client,
         clock=record.clock,
         canary=record.canary,
+        text_digest=record.text_digest,
     )

@@ -37,6 +37,7 @@ _AS_STORED = (
     "stalls",
     "load_ms",
     "clock",
+    "text_digest",
     "reference_host",
     "spoiled",
     "error",

@@ -54,6 +54,7 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
         traffic=measurement.traffic,
         client=measurement.run.client,
         canaries=tuple(canaries),
+        text_digest=measurement.text_digest,
     )
 
 
@@ -72,6 +73,7 @@ def make_baseline(name: str, cell_key: str, measurements: Sequence[Measurement])
             client=measurement.run.client,
             clock=measurement.clock,
             canary=measurement.canary,
+            text_digest=measurement.text_digest,
         )
         for measurement in measurements
     )
