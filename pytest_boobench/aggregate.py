@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -155,10 +155,14 @@ def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
     return newest >= before * (1 - TREND_FASTER)
 
 
-def find_trend(samples: Iterable[Sample]) -> str | None:
-    """That requests became faster and faster, in words; None where they did not."""
-    times = _times(samples)
-    faster = _find_fall([times[index] for index in sorted(times)])
+def find_trend(samples: Sequence[Sample]) -> str | None:
+    """That requests became faster and faster, in words; None where they did not.
+
+    With several lanes rounds are compared, and the last one is left out: it ends beside fewer and fewer others.
+    """
+    rounds = _times_of_rounds(samples)
+    times = [rounds[number] for number in sorted(rounds)]
+    faster = _find_fall(times[:-1] if _count_lanes(samples) > 1 else times)
     return faster and _describe_trend(faster, "than its first")
 
 
@@ -170,9 +174,9 @@ def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
     """
     own = measured(samples)
     attempts = {sample.attempt for sample in own}
-    ours = _times(own)
-    theirs = _times(s for s in samples if s.reference and s.phase == "measure" and s.attempt in attempts)
-    pairs = [(ours[index], theirs[index]) for index in sorted(ours.keys() & theirs.keys())]
+    reference = [s for s in samples if s.reference and s.phase == "measure" and s.attempt in attempts]
+    ours, theirs = _times_of_rounds(own), _times_of_rounds(reference)
+    pairs = [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
     if _find_fall([our for our, _ in pairs]) and (faster := _find_fall([our / their for our, their in pairs])):
         return _describe_trend(faster, "than its first, beside those of the reference")
     if _find_fall([their for _, their in pairs]) and (faster := _find_fall([their / our for our, their in pairs])):
@@ -180,8 +184,17 @@ def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
     return None
 
 
-def _times(samples: Iterable[Sample]) -> dict[int, float]:
-    return {sample.index: sample.e2e_ms for sample in samples if sample.ok and sample.e2e_ms}
+def _times_of_rounds(samples: Sequence[Sample]) -> dict[int, float]:
+    """Number of a round -> the median of its end-to-end times; a round is one request down each lane."""
+    lanes, times = _count_lanes(samples), defaultdict[int, list[float]](list)
+    for sample in samples:
+        if sample.ok and sample.e2e_ms:
+            times[sample.index // lanes].append(sample.e2e_ms)
+    return {number: statistics.median(found) for number, found in times.items()}
+
+
+def _count_lanes(samples: Iterable[Sample]) -> int:
+    return max((sample.lane for sample in samples), default=0) + 1
 
 
 def _describe_trend(faster: str, than: str) -> str:

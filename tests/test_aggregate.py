@@ -162,6 +162,19 @@ def test_a_block_that_became_faster_and_faster_was_too_early(times_ms: list[floa
         )
 
 
+def test_with_lanes_rounds_are_compared_and_the_lonely_last_one_is_not() -> None:
+    def block(*rounds_ms: float) -> list[Sample]:
+        return [
+            make_sample(index=4 * number + lane, lane=lane, e2e_ms=round_ms + lane)
+            for number, round_ms in enumerate(rounds_ms)
+            for lane in range(4)
+        ]
+
+    assert find_trend(block(100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 50.0)) is None
+    assert find_trend(block(150.0, 140.0, 130.0, 120.0, 110.0, 105.0)) is None  # five rounds are too few
+    assert find_trend(block(150.0, 140.0, 130.0, 120.0, 110.0, 105.0, 100.0)) is not None
+
+
 _RISING = [100.0, 100.0, 101.0, 103.0, 106.0, 112.0, 120.0, 130.0, 140.0, 150.0]
 _LEVEL = [100.0, 101.0, 99.0, 100.0, 101.0, 99.0, 100.0, 101.0, 99.0, 100.0]
 
