@@ -425,6 +425,22 @@ def test_help_names_every_verb() -> None:
         assert all("Examples:" in (leaf.epilog or "") for leaf in leaves), f"{verb}: help without an example"
 
 
+@pytest.mark.parametrize("verb", ["", "baseline", "store"])
+def test_every_verbs_first_sentence_fits_into_80_columns(verb: str) -> None:
+    output = CliRunner().invoke(boobench, [*filter(None, [verb]), "--help"], terminal_width=80).output
+    _, _, listed = output.partition("\nCommands:\n")
+    lines = listed.partition("\n\n")[0].splitlines()
+    group = boobench.get_command(click.Context(boobench), verb) if verb else boobench
+    assert isinstance(group, click.Group)
+    assert {line.split()[0] for line in lines} == set(group.list_commands(click.Context(group)))
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_the_verbs_with_verbs_of_their_own_are_known() -> None:
+    commands = {verb: boobench.get_command(click.Context(boobench), verb) for verb in VERBS}
+    assert [verb for verb, command in commands.items() if isinstance(command, click.Group)] == ["baseline", "store"]
+
+
 def test_nobody_reads_the_output(project: Path) -> None:
     command = f"{sys.executable} -m pytest_boobench.cli schema"
     script = f"set -o pipefail; {command} | head -c 1 > /dev/null"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner, Result
@@ -31,6 +31,8 @@ from pytest_boobench.reports.html.states import STATES, find_state
 from pytest_boobench.reports.html.table import Entry, list_columns, list_rows
 from pytest_boobench.reports.html.text import LONGEST, clean, to_script_json
 from pytest_boobench.reports.html.turns import tell_turn
+from pytest_boobench.reports.html.unmeasured import fill_gaps
+from pytest_boobench.reports.session import Unmeasured
 from pytest_boobench.store import BaselineSave, Store
 from pytest_boobench.suite.cell import Cell
 from tests.conftest import BenchFolder
@@ -95,10 +97,11 @@ def test_every_outcome_is_a_state_and_every_sign_is_its_own_but_for_the_failures
         "inconclusive",
         "no baseline",
         "not judged",
+        "skipped",
         "improvement",
         "pass",
     ]
-    assert [state.sign for state in STATES.values()] == ["▼", "✕", "✕", "≠", "◆", "○", "–", "▲", "●"]
+    assert [state.sign for state in STATES.values()] == ["▼", "✕", "✕", "≠", "◆", "○", "–", "⊘", "▲", "●"]
     assert [word for word, state in STATES.items() if not state.advice] == ["pass"]
 
 
@@ -140,7 +143,7 @@ def test_findings_come_by_state_and_leave_out_what_passed() -> None:
         ("no baseline", [2]),
     ]
     counted = [(rank, state.word, many) for rank, state, many in summary.count_states(courses)]
-    assert counted == [(0, "regression", 1), (1, "not measured", 1), (5, "no baseline", 1), (8, "pass", 1)]
+    assert counted == [(0, "regression", 1), (1, "not measured", 1), (5, "no baseline", 1), (9, "pass", 1)]
 
 
 def test_the_scope_names_some_and_counts_the_others() -> None:
@@ -403,6 +406,10 @@ def names_and_cells(groups: Sequence[Mapping[str, Any]], courses: Sequence[Cours
     return [(group["name"], show(group[key])) for group in groups]
 
 
+def by_place(courses: Sequence[Course]) -> Mapping[int, Course]:
+    return dict(enumerate(courses))
+
+
 def host_and_lanes(course: Course) -> str:
     return f"{course.newest.run.host} {course.newest.identity['concurrency']}"
 
@@ -410,7 +417,7 @@ def host_and_lanes(course: Course) -> str:
 def test_hosts_side_by_side_are_the_same_cell_elsewhere() -> None:
     cells = [*list_cells(["s"], ["a", "b"], ["m"], [64], [1, 16]), make_cell(suite="s", host="c", model="alone")]
     courses = follow(make_measurement(cell) for cell in cells)
-    assert names_and_cells(group_hosts(courses), courses, "cells") == [
+    assert names_and_cells(group_hosts(by_place(courses)), courses, "cells") == [
         ("s: m[pp64-tg128-c1]", ["a 1", "b 1"]),
         ("s: m[pp64-tg128-c16]", ["a 16", "b 16"]),
     ]
@@ -419,11 +426,11 @@ def test_hosts_side_by_side_are_the_same_cell_elsewhere() -> None:
 def test_lanes_make_a_curve_for_each_host_that_has_several() -> None:
     cells = list(list_cells(["s"], ["b", "a"], ["mc-c4"], [64], [16, 1, 4]))
     courses = follow(make_measurement(cell) for cell in [*cells, make_cell(suite="s", host="c", model="mc-c4")])
-    assert names_and_cells(group_lanes(courses), courses, "lines") == [
+    assert names_and_cells(group_lanes(by_place(courses)), courses, "lines") == [
         ("s: mc-c4[pp64-tg128]", [["a 1", "a 4", "a 16"], ["b 1", "b 4", "b 16"]])
     ]
     embeddings = [make_cell(id=f"pp64-c{lanes}", concurrency=lanes, kind="embedding") for lanes in (1, 4)]
-    assert group_lanes(follow(map(make_measurement, embeddings)))[0]["name"] == "smoke: qwen[pp64]"
+    assert group_lanes(by_place(follow(map(make_measurement, embeddings))))[0]["name"] == "smoke: qwen[pp64]"
 
 
 # --- the table
@@ -439,6 +446,77 @@ def test_the_table_has_a_column_for_each_number_there_is() -> None:
     assert {entry.text for entry in second.entries} == {"–"}
     passed = course_of(make_measurement(CELL, verdicts=(judge_as("pass", change=0.01),)))
     assert list_rows([passed], columns)[0].entries[0] == Entry("50.0", "+1.0 %", "plain")
+
+
+# --- cells without a measurement
+
+
+def miss(
+    outcome: Literal["failed", "skipped"], name: str = "x[pp64-c1]", file: str = "a.boobench.yaml", reason: str = "why"
+) -> Unmeasured:
+    return Unmeasured(node_id=f"{file}::rack-7::{name}", outcome=outcome, reason=reason)
+
+
+LOST, SKIPPED = miss("failed", reason="worker 'gw0' crashed"), miss("skipped", reason="in use")
+
+
+@pytest.mark.parametrize(
+    ("found", "unmeasured", "line"),
+    [
+        ([], [SKIPPED], "1 cell skipped"),
+        ([], [LOST], "1 of 1 cell could not be measured"),
+        ([GREEN, GREEN], [SKIPPED], "None of 3 cells regressed, 1 skipped"),
+        ([GREEN, NEW], [SKIPPED, SKIPPED], "None of 4 cells regressed, 1 not judged, 2 skipped"),
+        ([NEW], [SKIPPED], "1 cell measured, none judged, 1 skipped"),
+        ([RED], [LOST, SKIPPED], "1 of 3 cells regressed, 1 could not be measured"),
+    ],
+)
+def test_the_headline_counts_every_cell(
+    found: Sequence[Mapping[str, Any]], unmeasured: Sequence[Unmeasured], line: str
+) -> None:
+    assert summary.headline(fill_gaps(measured_as(*found), unmeasured)) == line
+
+
+def test_gaps_stand_among_the_cells_of_their_state() -> None:
+    courses = follow(one for course in measured_as(GREEN, NOT_MEASURED, RED) for one in course.measurements)
+    cells = fill_gaps(courses, [SKIPPED, LOST])
+    assert [(cell.state.word, isinstance(cell, Course)) for cell in cells] == [
+        ("regression", True),
+        ("not measured", True),
+        ("not measured", False),
+        ("skipped", False),
+        ("pass", True),
+    ]
+
+
+def test_a_gap_is_of_the_suite_that_other_cells_of_its_file_are_of() -> None:
+    measured = make_measurement(make_cell(suite="nightly"), node_id="suites/n.boobench.yaml::rack-1::m[c1]")
+    neighbour = miss("skipped", "Qwen/Qwen3:Q4[pp64-c1]", "suites/n.boobench.yaml")
+    other, _, mate = fill_gaps([course_of(measured)], [neighbour, miss("failed", file="b/o.boobench.yml")])
+    assert (other.suite, other.host, other.model, other.name) == ("o.boobench.yml", "rack-7", "x", "x[pp64-c1]")
+    assert (mate.suite, mate.host, mate.model) == ("nightly", "rack-7", "Qwen/Qwen3:Q4")
+
+
+def test_the_page_has_a_row_for_every_cell() -> None:
+    text = render([make_measurement(CELL, **RED)], unmeasured=[LOST, miss("skipped", reason="")])
+    (_, lost, skipped) = data_of(text)["cells"]
+    texts = data_of(text)["texts"]
+    assert [list(STATES)[cell["state"]] for cell in (lost, skipped)] == ["not measured", "skipped"]
+    assert (lost["said"], skipped["said"]) == (["worker 'gw0' crashed"], [])
+    assert {texts[what]: texts[value] for what, value in lost["facts"]} == {
+        "outcome": "failed",
+        "test": "a.boobench.yaml::rack-7::x[pp64-c1]",
+    }
+    assert text.count('<tr id="c') == 3
+    assert '<td class="reason" colspan="5">worker &#39;gw0&#39; crashed</td>' in text
+    assert '<td class="reason" colspan="5"></td>' in text, "its columns are there all the same"
+
+
+def test_a_page_of_nothing_but_skips_says_why() -> None:
+    text = render([], unmeasured=[SKIPPED])
+    assert "<h1>1 cell skipped</h1>" in text
+    assert '<td class="reason" colspan="1">in use</td>' in text
+    assert "No measurements" not in text
 
 
 # --- the whole page
@@ -594,7 +672,8 @@ def make_hostile(text: str) -> list[Measurement]:
 
 
 def hostile_history(text: str) -> html.History:
-    history = gather(make_hostile(text), store=text)
+    unmeasured = [Unmeasured(node_id=f"{text}::{text}::{text}[c]", outcome="skipped", reason=text)]
+    history = gather(make_hostile(text), store=text, unmeasured=unmeasured)
     failed = make_sample(failure="status", failure_text=text)
     return replace(history, samples={id_: (*samples, failed) for id_, samples in history.samples.items()})
 
@@ -773,6 +852,34 @@ def test_a_session_leaves_its_page(bench: BenchFolder) -> None:
     (cell,) = data_of((bench.path / "out" / "now.html").read_text(encoding="utf-8"))["cells"]
     assert len(cell["points"]["after"]) == 2
     assert set(cell["samples"]["decode_tok_s"]) == {"now", "was"}
+
+
+def test_a_session_shows_the_cells_that_it_did_not_come_to_measure(bench: BenchFolder) -> None:
+    bench.write_suite(
+        grid={"prompt_tokens": [16, 32, 64], "output_tokens": [4]},
+        overrides=[{"where": {"prompt_tokens": 16}, "marks": [{"skip": "not on this host"}]}],
+    )
+    bench.pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def boobench_host_access(boobench_cell, boobench_host_access):
+            if boobench_cell.id.startswith("pp32"):
+                pytest.fail("the fan is broken", pytrace=False)
+            return boobench_host_access
+        """
+    )
+    bench.run("--boobench-report", "now.html").assert_outcomes(passed=1, skipped=1, errors=1)
+    text = (bench.path / "now.html").read_text(encoding="utf-8")
+    assert "<h1>1 of 3 cells could not be measured</h1>" in text
+    data = data_of(text)
+    assert {cell["said"][0]: list(STATES)[cell["state"]] for cell in data["cells"]} == {
+        "the fan is broken": "not measured",
+        "no baseline": "no baseline",
+        "not on this host": "skipped",
+    }
+    assert {data["texts"][cell["suite"]] for cell in data["cells"]} == {"smoke"}
 
 
 def test_a_session_without_cells_leaves_an_empty_page(bench: BenchFolder) -> None:

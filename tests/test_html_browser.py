@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_boobench.reports import html
+from pytest_boobench.reports.session import Unmeasured
 from tests.chromium import Browser, Page, find_chromium, run_chromium
 from tests.histories import (
     CELL,
@@ -19,6 +20,7 @@ from tests.histories import (
     judge_as,
     make_aggregate,
     make_measurement,
+    make_run,
     make_team,
     render,
     render_large,
@@ -137,6 +139,39 @@ def test_little_to_show(tab: Page, folder: Path, name: str, runs: int, headline:
     assert tab.complaints() == []
 
 
+def test_cells_without_a_measurement_are_rows_like_the_others(tab: Page, folder: Path) -> None:
+    gaps = [
+        Unmeasured(node_id=f"suites/chat.boobench.yaml::rack-7::{name}", outcome=outcome, reason=reason)
+        for name, outcome, reason in (
+            ("lost[pp64-c1]", "failed", f"worker 'gw0' crashed {'and said so ' * 20}"),
+            ("asleep[pp64-c1]", "skipped", "not on this host"),
+        )
+    ]
+    page = keep(folder, "gaps", render(make_team(runs=12), unmeasured=gaps))
+    tab.emulate(width=390, height=844)
+    tab.open(page)
+    assert tab.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), "it overflows"
+    tab.emulate()
+    tab.open(page, "#state=skipped")
+    assert text_of(tab, "output") == "1 of 20 cells"
+    assert shown_rows(tab) == ["asleep[pp64-c1] rack-7 · chat.boobench.yaml"]
+    assert tab.run("document.querySelector('#lanes .note').checkVisibility()"), "it has no curve"
+    tab.click("tr:not([hidden]) .opener")
+    assert text_of(tab, ".detail-row:not([hidden]) .said") == "not on this host"
+    assert "suites/chat.boobench.yaml::rack-7::asleep[pp64-c1]" in text_of(tab, ".detail-row:not([hidden]) .facts")
+    tab.shoot(folder / "gaps.png", whole=True)
+    tab.click("#filter button[type=reset]")
+    tab.until("document.querySelector('output').textContent === '20 cells'")
+    assert not tab.run("document.querySelector('#lanes .note').checkVisibility()")
+    tab.click("th[data-sort='decode_tok_s'] .sorter")
+    assert [row.split("[")[0] for row in shown_rows(tab)].index("lost") >= 17, "cells without a number come last"
+    edges = tab.run(
+        "['.reason', 'td.course'].map(one => document.querySelector(`#table ${one}`).getBoundingClientRect().right)"
+    )
+    assert edges[0] == edges[1], "a reason ends where the columns do"
+    assert tab.complaints() == []
+
+
 def test_500_cells_are_there_at_once(tab: Page, folder: Path) -> None:
     tab.open(keep(folder, "large", render_large()))
     assert text_of(tab, "output") == "500 cells"
@@ -145,6 +180,19 @@ def test_500_cells_are_there_at_once(tab: Page, folder: Path) -> None:
     assert text_of(tab, "output") == "50 of 500 cells"
     tab.shoot(folder / "large-filtered.png")
     assert tab.complaints() == []
+
+
+def test_runs_of_one_day_are_told_apart_by_the_hour(tab: Page, folder: Path) -> None:
+    started = 1_795_500_000.0
+    runs = [
+        make_measurement(CELL, number, started_at=started + 3600 * number, run=make_run(CELL, 0, started_at=started))
+        for number in range(3)
+    ]
+    tab.open(keep(folder, "one-day", render(runs)))
+    tab.click(".opener")
+    tab.until("document.querySelector('.plot svg .points path')")
+    assert text_of(tab, ".plot svg").count("2026-11-24") == 0
+    assert "06:00" in text_of(tab, ".plot svg")
 
 
 BRIGHTNESS = """
@@ -186,9 +234,20 @@ def test_every_text_stands_out(tab: Page, team: Path, state: str) -> None:
     tab.open(team)
     tab.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
     tab.until("document.querySelectorAll('.numbers table').length")
+    assert count_of(tab, "th:empty") == 0, "a column that a screen reader cannot name"
     seen, poor = tab.run(BRIGHTNESS)
     assert seen > 500
     assert poor == []
+
+
+def test_numbers_that_are_unfolded_scroll_by_themselves(tab: Page, team: Path) -> None:
+    tab.open(team)
+    tab.run("document.querySelectorAll('.numbers').forEach(fold => fold.open = true)")
+    tab.until("document.querySelectorAll('.numbers table').length >= 9")
+    wide, room = tab.run(
+        "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('[aria-label=\"Table of the cells\"]'))"
+    )
+    assert wide == room, "the table of all cells became wider than the page"
 
 
 def test_dark_is_dark_and_print_is_light(tab: Page, team: Path) -> None:
@@ -579,7 +638,7 @@ def test_behind_each_chart_there_is_a_table(tab: Page, team: Path) -> None:
         "[...document.querySelectorAll('#d0 .near figure:last-child .numbers tr')].map(row => "
         "[...row.children].map(one => one.textContent))"
     )
-    assert split[0] == ["", "connect ms", "queue ms", "prompt ms", "rest ms", "TTFT ms"]
+    assert split[0] == ["measurement", "connect ms", "queue ms", "prompt ms", "rest ms", "TTFT ms"]
     assert [row[0] for row in split[1:]] == ["newest", "baseline"]
 
 

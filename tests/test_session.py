@@ -32,9 +32,9 @@ LITERAL = {"policy": "literal", "max_samples": 10}
 """Two blocks of five, and then the point decides: requests this short have a verdict all the same."""
 
 
-def scale_baselines(bench: BenchFolder, factor: float, metric: str = "decode_tok_s") -> None:
+def scale_baselines(bench: BenchFolder, factor: float, metric: str = "decode_tok_s", store: Path | None = None) -> None:
     """As if the stored baseline had been so much faster."""
-    with closing(sqlite3.connect(bench.path / ".boobench" / "store.db")) as connection:
+    with closing(sqlite3.connect(store or bench.path / ".boobench" / "store.db")) as connection:
         statistics = ("mean", "median", "min", "max", "p10", "p25", "p50", "p75", "p90", "p95", "p99")
         changes = ", ".join(f'"{name}" = "{name}" * {factor}' for name in statistics)
         changed = connection.execute(f"update bench_aggregates set {changes} where metric = ?", (metric,)).rowcount
@@ -138,6 +138,7 @@ def test_a_regression_is_red_with_numbers_and_no_traceback(bench: BenchFolder) -
     result.assert_outcomes(failed=2)
     out = result.stdout.str()
     assert "Traceback" not in out
+    assert "--full-trace" not in out
     assert ".py:" not in out
     result.stdout.re_match_lines(
         [

@@ -36,10 +36,10 @@ LAST = 30
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def command(*, selection: Selection, metric: str | None, verbose: bool, as_json: bool, store_url: str | None) -> int:
-    """Show how cells fared: median by median, with builds, commits, verdicts, and where the course changed.
+    """Show how cells fared, and where their course changed.
 
-    One cell is shown measurement by measurement, several with a line each. A change is reported where the whole course
-    shows one; it never fails anything.
+    Median by median, with builds, commits and verdicts. One cell is shown measurement by measurement, several with a
+    line each. A change is reported where the whole course shows one; it never fails anything.
     """
     wanted = replace(selection, last=selection.last or LAST)
     with open_store(find_project(Path.cwd()), store_url) as store:

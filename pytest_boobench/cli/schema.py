@@ -20,6 +20,6 @@ SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baselin
 )
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def command(what: str) -> int:
-    """Print the JSON Schema of suite files, of the hosts file, or of a baseline file."""
+    """Print the JSON Schema of suite, hosts or baseline files."""
     click.echo(to_json(SCHEMAS[what]()))
     return 0

@@ -31,7 +31,7 @@ def command() -> None:
 )
 @store_option
 def upgrade(store_url: str | None) -> int:
-    """Bring the store's schema up to date with this pytest-boobench; its data stay.
+    """Bring the store's schema up to date; its data stay.
 
     A store in a file is upgraded by itself. One that a team shares is only upgraded here: colleagues whose
     pytest-boobench is older cannot use it any more.
@@ -53,10 +53,10 @@ def upgrade(store_url: str | None) -> int:
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @store_option
 def import_(files: Sequence[Path], store_url: str | None) -> int:
-    """Take in what sessions measured while the store could not be reached: runs, cells, verdicts, baselines.
+    """Take in what sessions measured without reaching the store.
 
-    Sessions keep that in files called spool-….jsonl. What is in the store already is not doubled; a file is removed
-    when all of it is in. Exit code 1 where one is not.
+    Runs, cells, verdicts and baselines: sessions keep them in files called spool-….jsonl. What is in the store already
+    is not doubled; a file is removed when all of it is in. Exit code 1 where one is not.
     """
     project = find_project(Path.cwd())
     waiting = list(files) or find_waiting(project.root / FOLDER)

@@ -160,7 +160,7 @@ def build_function(cells: list[Cell], fixtures: tuple[str, ...]) -> Callable[...
         boobench_cell: Cell,
         boobench_record: CellRecord,
     ) -> None:
-        __tracebackhide__ = True
+        # Not hidden: pytest 9 tells where every frame of a failure is hidden.
         from pytest_boobench.plugin.bench import Bench
 
         Bench.of(request.config).judge(request.node, boobench_cell, boobench_record)

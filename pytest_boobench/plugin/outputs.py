@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -105,7 +106,7 @@ class Outputs:
             return
         found = self._gather(int(session.exitstatus))
         if files.report:
-            self._write_page(files.report)
+            self._write_page(files.report, found.unmeasured)
         if files.summary:
             from pytest_boobench.reports import markdown
 
@@ -141,11 +142,11 @@ class Outputs:
             plugin_version=find_version(),
         )
 
-    def _write_page(self, path: Path) -> None:
+    def _write_page(self, path: Path, unmeasured: Sequence[Unmeasured]) -> None:
         from pytest_boobench.plugin.page import render_page
 
         try:
-            self._write(path, render_page(self._recorder))
+            self._write(path, render_page(self._recorder, unmeasured))
         except StoreError as error:
             self._troubles.append(f"cannot write {path}: {error}")
 

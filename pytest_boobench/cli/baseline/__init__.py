@@ -19,7 +19,7 @@ from pytest_boobench.cli.baseline.showing import show
 
 @click.group()
 def command() -> None:
-    """Look at baselines, set and clear them, and carry them in a file for git."""
+    """Look at baselines, set and clear them, carry them in git."""
 
 
 for verb in (list_, show, set_, clear, export, import_):

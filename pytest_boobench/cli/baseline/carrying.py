@@ -66,9 +66,10 @@ def export(*, file: Path, selection: Selection, baseline: str | None, store_url:
 @click.option("--add", is_flag=True, help="Beside what is in force, instead of in its place.")
 @store_option
 def import_(file: Path, baseline: str | None, add: bool, store_url: str | None) -> int:
-    """Put the baseline of FILE in force in the store, which is made where there is none.
+    """Put the baseline of FILE in force in the store.
 
-    For the cells of the file only; what is replaced stays in the store. A second time changes nothing.
+    The store is made where there is none. For the cells of the file only; what is replaced stays in the store. A second
+    time changes nothing.
     """
     found = baseline_file.read(file, show_path(file))
     named = replace(found, name=baseline or found.name)

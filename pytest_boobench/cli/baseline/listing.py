@@ -25,7 +25,10 @@ from pytest_boobench.units import moment
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def list_(as_json: bool, store_url: str | None) -> int:
-    """List the names of baselines, with how many cells and measurements are in force under each."""
+    """List the names of baselines, and what is in force under each.
+
+    How many cells it is, and how many measurements of them.
+    """
     with open_store(find_project(Path.cwd()), store_url) as store:
         names = store.baseline_names()
     if as_json:

@@ -35,9 +35,10 @@ from pytest_boobench.units import count
 def set_(
     *, selection: Selection, baseline: str | None, reason: str, add: bool, spoiled: bool, store_url: str | None
 ) -> int:
-    """Make stored measurements the baseline of their cells: the newest of each cell that is chosen, also a slower one.
+    """Make stored measurements the baseline of their cells.
 
-    What is replaced stays in the store. Exit code 1 where something chosen cannot become a baseline.
+    It is the newest of each cell that is chosen, also a slower one. What is replaced stays in the store. Exit code 1
+    where something chosen cannot become a baseline.
     """
     if not (selection.runs or selection.sessions or selection.commits or selection.since):
         raise click.UsageError("say which with --session, --run, --commit or --since; boobench history shows them")

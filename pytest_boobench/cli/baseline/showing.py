@@ -27,7 +27,10 @@ from pytest_boobench.store import Selection
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def show(*, selection: Selection, baseline: str | None, as_json: bool, store_url: str | None) -> int:
-    """Show what a baseline rests on: each cell's runs and sessions, its level, and the smallest drop it can prove."""
+    """Show what a baseline rests on, cell by cell.
+
+    Runs and sessions, the level, and the smallest drop that it can prove.
+    """
     project = find_project(Path.cwd())
     name = find_baseline(project, baseline)
     with open_store(project, store_url) as store:

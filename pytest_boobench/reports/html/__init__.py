@@ -2,6 +2,7 @@
 
 - ``history``   what a page is made from, and how it is asked for
 - ``courses``   stored measurements -> each cell's course, the cells that ask most of the reader first
+- ``unmeasured``   cells without a measurement
 - ``states``    what became of a cell, in one word, and what to do about it
 - ``summary``   the finding, the counts, and what to look at
 - ``table``     the table of all cells

@@ -36,6 +36,16 @@ class Course:
         return self.newest.node_id.rpartition("::")[2]
 
     @property
+    def suite(self) -> str:
+        """The suite that it is of."""
+        return self.newest.run.suite
+
+    @property
+    def host(self) -> str:
+        """The host that it runs on."""
+        return self.newest.run.host
+
+    @property
     def model(self) -> str:
         """Its name on the host."""
         return str(self.newest.identity["model"])
@@ -104,8 +114,8 @@ def _cut(measurements: list[Measurement], session: str | None) -> list[Measureme
 
 def _order(course: Course) -> tuple[Any, ...]:
     """By state, the largest worsening first, then by suite, host, model and size."""
-    decisive, newest = course.decisive, course.newest
+    decisive = course.decisive
     change = decisive.change if decisive is not None and decisive.change is not None else 0.0
     better = METRICS[decisive.metric].better if decisive is not None else "higher"
     worst_first = (change if better == "higher" else -change) if course.state.tone == "bad" else 0.0
-    return RANKS[course.state.word], worst_first, newest.run.suite, newest.run.host, *course.size
+    return RANKS[course.state.word], worst_first, course.suite, course.host, *course.size

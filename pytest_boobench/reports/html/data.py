@@ -15,17 +15,21 @@ from pytest_boobench.reports.html.details import compare_samples, explain, list_
 from pytest_boobench.reports.html.groups import group_hosts, group_lanes
 from pytest_boobench.reports.html.points import Pool, plot_metric, plot_runs
 from pytest_boobench.reports.html.states import RANKS, STATES
+from pytest_boobench.reports.html.unmeasured import Gap, encode_gap
 
 
-def encode(courses: Sequence[Course], samples: Mapping[int, Sequence[Sample]]) -> dict[str, Any]:
-    """The page's data, its cells in the order of ``courses``."""
+def encode(cells: Sequence[Course | Gap], samples: Mapping[int, Sequence[Sample]]) -> dict[str, Any]:
+    """The page's data, its cells in the order that they are given in."""
     runs, texts = Pool(), Pool()
-    cells = [_encode_cell(course, samples, runs, texts) for course in courses]
-    keys = dict.fromkeys(key for course in courses for key in course.charted)
+    courses = {place: cell for place, cell in enumerate(cells) if isinstance(cell, Course)}
+    keys = dict.fromkeys(key for course in courses.values() for key in course.charted)
     return {
         "metrics": {key: _describe_metric(key) for key in keys},
         "states": [{"word": state.word, "sign": state.sign, "tone": state.tone} for state in STATES.values()],
-        "cells": cells,
+        "cells": [
+            _encode_course(cell, samples, runs, texts) if isinstance(cell, Course) else encode_gap(cell, texts)
+            for cell in cells
+        ],
         "hosts": group_hosts(courses),
         "lanes": group_lanes(courses),
         "runs": runs.entries,
@@ -33,12 +37,12 @@ def encode(courses: Sequence[Course], samples: Mapping[int, Sequence[Sample]]) -
     }
 
 
-def _encode_cell(course: Course, samples: Mapping[int, Sequence[Sample]], runs: Pool, texts: Pool) -> dict[str, Any]:
+def _encode_course(course: Course, samples: Mapping[int, Sequence[Sample]], runs: Pool, texts: Pool) -> dict[str, Any]:
     newest = course.newest
     return {
         "name": texts.place(course.name),
-        "suite": texts.place(newest.run.suite),
-        "host": texts.place(newest.run.host),
+        "suite": texts.place(course.suite),
+        "host": texts.place(course.host),
         "model": texts.place(course.model),
         "state": RANKS[course.state.word],
         "lanes": newest.identity["concurrency"],

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.html.courses import follow
+from pytest_boobench.reports.session import Unmeasured
 
 RUNS = 50
 """Measurements of a cell that are shown where nobody says otherwise."""
@@ -24,6 +25,8 @@ class History:
     """By the measurement's id: of each cell's newest, and of its baseline's newest."""
     store: str = ""
     """Where the measurements are from, fit for people to read: no password in it."""
+    unmeasured: Sequence[Unmeasured] = ()
+    """Cells of the session without a measurement: the store knows nothing of them."""
     session: str | None = None
     """The pytest session that the page is about; None for whatever is the newest of each cell."""
 

@@ -14,6 +14,7 @@ from pytest_boobench.reports.html.courses import follow
 from pytest_boobench.reports.html.data import encode
 from pytest_boobench.reports.html.history import History
 from pytest_boobench.reports.html.text import clean, show_time, to_script_json
+from pytest_boobench.reports.html.unmeasured import fill_gaps
 from pytest_boobench.usual import find_version
 
 if TYPE_CHECKING:
@@ -33,21 +34,22 @@ def render(history: History, made_at: float) -> str:
     """The page; ``made_at`` is seconds since 1970. MissingExtra without jinja2."""
     require_template_engine()
     courses = follow(history.measurements, history.session)
-    data = encode(courses, history.samples)
+    cells = fill_gaps(courses, history.unmeasured)
+    data = encode(cells, history.samples)
     columns = table.list_columns(courses)
     style, script = _read("style.css"), _read_script()
     return (
         _open_templates()
         .get_template("page.html")
         .render(
-            headline=summary.headline(courses),
-            states=summary.count_states(courses),
-            findings=summary.list_findings(courses, [cell["said"] for cell in data["cells"]]),
+            headline=summary.headline(cells),
+            states=summary.count_states(cells),
+            findings=summary.list_findings(cells, [cell["said"] for cell in data["cells"]]),
             unfolded=summary.UNFOLDED,
             scope=list(summary.describe_scope(courses)),
             job_url=summary.find_job_url(courses),
             heads=table.list_heads(columns),
-            rows=table.list_rows(courses, columns),
+            rows=table.list_rows(cells, columns),
             has_hosts=bool(data["hosts"]),
             has_lanes=bool(data["lanes"]),
             store=history.store,

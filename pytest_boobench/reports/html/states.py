@@ -41,7 +41,7 @@ STATES: Mapping[str, State] = {
             "✕",
             "bad",
             "Nothing was judged here: the host is out of reach, refuses, or does something else than the cell asks "
-            "for. Mend the host, then run the cell again.",
+            "for, or a fixture failed. Mend that, then run the cell again.",
         ),
         State(
             "failed requests",
@@ -71,6 +71,7 @@ STATES: Mapping[str, State] = {
             _SAVE,
         ),
         State("not judged", "–", "plain", "Measured, and no metric of it is gated."),
+        State("skipped", "⊘", "plain", "Nothing was measured: a mark, a fixture or a hook skipped it."),
         State(
             "improvement",
             "▲",

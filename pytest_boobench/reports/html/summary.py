@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_boobench.reports.html.courses import Course
 from pytest_boobench.reports.html.states import STATES, State
 from pytest_boobench.reports.html.text import show_time
+from pytest_boobench.reports.html.unmeasured import Gap
 from pytest_boobench.units import count
 
 UNFOLDED = 8
@@ -24,40 +25,42 @@ _NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """All cells that are the same thing; ``cells`` are (place, course, what is said of it)."""
+    """All cells that are the same thing; ``cells`` are (place, cell, what is said of it)."""
 
     state: State
-    cells: Sequence[tuple[int, Course, Sequence[str]]]
+    cells: Sequence[tuple[int, Course | Gap, Sequence[str]]]
 
 
-def headline(courses: Sequence[Course]) -> str:
+def headline(cells: Sequence[Course | Gap]) -> str:
     """The finding in one line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
-    if not courses:
+    if not cells:
         return "Nothing measured yet"
-    counts = Counter(course.state.word for course in courses)
-    cells = count(len(courses), "cell")
+    counts = Counter(cell.state.word for cell in cells)
     bad = [(counts[word], text) for word, text in _BAD.items() if counts[word]]
     if bad:
         (first, text), *others = bad
-        return ", ".join([f"{first} of {cells} {text}", *(f"{many} {text}" for many, text in others)])
-    judged = counts["pass"] + counts["improvement"]
+        return _list_counts([f"{first} of {count(len(cells), 'cell')} {text}"], others)
+    judged, skipped = counts["pass"] + counts["improvement"], counts["skipped"]
+    measured = len(cells) - skipped
+    if not measured:
+        return f"{count(skipped, 'cell')} skipped"
     if not judged:
-        return f"{cells} measured, none judged"
-    left = f", {len(courses) - judged} not judged" if judged < len(courses) else ""
-    return f"None of {cells} regressed{left}"
+        return _list_counts([f"{count(measured, 'cell')} measured", "none judged"], [(skipped, "skipped")])
+    left = [(measured - judged, "not judged"), (skipped, "skipped")]
+    return _list_counts([f"None of {count(len(cells), 'cell')} regressed"], left)
 
 
-def count_states(courses: Iterable[Course]) -> list[tuple[int, State, int]]:
+def count_states(cells: Iterable[Course | Gap]) -> list[tuple[int, State, int]]:
     """(rank, state, how many cells) for each state that there is, in order of rank."""
-    counts = Counter(course.state.word for course in courses)
+    counts = Counter(cell.state.word for cell in cells)
     return [(rank, state, counts[word]) for rank, (word, state) in enumerate(STATES.items()) if counts[word]]
 
 
-def list_findings(courses: Sequence[Course], said: Sequence[Sequence[str]]) -> list[Finding]:
-    """The cells that something is to be said of, by state; ``said`` has the sentences of each course."""
-    cells = list(zip(range(len(courses)), courses, said, strict=True))
+def list_findings(cells: Sequence[Course | Gap], said: Sequence[Sequence[str]]) -> list[Finding]:
+    """The cells that something is to be said of, by state; ``said`` has the sentences of each."""
+    told = list(zip(range(len(cells)), cells, said, strict=True))
     of_state = [
-        Finding(state, [cell for cell in cells if cell[1].state is state]) for state in STATES.values() if state.advice
+        Finding(state, [cell for cell in told if cell[1].state is state]) for state in STATES.values() if state.advice
     ]
     return [finding for finding in of_state if finding.cells]
 
@@ -82,6 +85,10 @@ def find_job_url(courses: Iterable[Course]) -> str | None:
     newest = max((course.newest for course in courses), key=lambda one: one.started_at, default=None)
     url = newest.run.ci.get("url") if newest is not None else None
     return url if url is not None and url.startswith(("https://", "http://")) else None
+
+
+def _list_counts(said: Sequence[str], counts: Iterable[tuple[int, str]]) -> str:
+    return ", ".join([*said, *(f"{many} {text}" for many, text in counts if many)])
 
 
 def _name_some(names: Iterable[str | None]) -> str:

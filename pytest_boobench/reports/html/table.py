@@ -10,6 +10,7 @@ from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.courses import ALL_LANES, Course, title_of
 from pytest_boobench.reports.html.states import STATES, Tone
+from pytest_boobench.reports.html.unmeasured import Gap
 from pytest_boobench.units import change, number
 
 
@@ -24,10 +25,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A cell's line."""
+    """A cell's line; without a measurement it has a reason in place of its numbers."""
 
-    course: Course
-    entries: tuple[Entry, ...]
+    cell: Course | Gap
+    entries: tuple[Entry, ...] = ()
+    reason: str | None = None
 
 
 def list_columns(courses: Sequence[Course]) -> tuple[str, ...]:
@@ -41,9 +43,14 @@ def list_heads(columns: Sequence[str]) -> list[tuple[str, str, str]]:
     return [(key, *title_of(key)) for key in columns]
 
 
-def list_rows(courses: Sequence[Course], columns: Sequence[str]) -> list[Row]:
-    """A row for each course, with an entry for each column."""
-    return [Row(course, tuple(_enter(course.newest, key) for key in columns)) for course in courses]
+def list_rows(cells: Sequence[Course | Gap], columns: Sequence[str]) -> list[Row]:
+    """A row for each cell, with an entry for each column."""
+    return [
+        Row(cell, tuple(_enter(cell.newest, key) for key in columns))
+        if isinstance(cell, Course)
+        else Row(cell, reason=cell.cell.reason)
+        for cell in cells
+    ]
 
 
 def _enter(newest: Measurement, key: str) -> Entry:

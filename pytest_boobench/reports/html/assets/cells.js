@@ -9,7 +9,7 @@ function prepareRow(cell) {
   const opener = button("", () => toggleCell(cell), { class: "opener", ...states });
   opener.append(...head.childNodes);
   head.replaceChildren(opener);
-  row.querySelector("td.course").append(sparkline(cell));
+  row.querySelector("td.course")?.append(sparkline(cell)); // where nothing was measured, the reason is in its place
 }
 
 function sparkline(cell) {
@@ -33,7 +33,7 @@ function toggleCell(cell, open = !isOpen(cell)) {
   const row = rowOf(cell.place);
   const old = document.getElementById(`d${cell.place}`);
   row.querySelector(".opener").setAttribute("aria-expanded", String(open));
-  if (open && !old) row.after(detailRow(cell, row.children.length));
+  if (open && !old) row.after(detailRow(cell, document.querySelectorAll("#table thead th").length));
   else if (old) old.hidden = !open;
 }
 

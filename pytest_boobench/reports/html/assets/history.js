@@ -61,16 +61,18 @@ function drawHistory(plot, points, view, cell, key) {
     }));
 }
 
-// Dates below, as many as there is room for, and a tick wherever the commit changes.
+// Dates below, or hours where all is of one day, as many as there is room for; a tick wherever the commit changes.
 function drawRunAxis(shown, x, step) {
   const bottom = HISTORY.height - HISTORY.bottom;
+  const days = new Set(shown.map((point) => time(point.at).slice(0, 10)));
+  const label = (point) => (days.size > 1 ? time(point.at).slice(0, 10) : time(point.at).slice(11));
   const every = Math.ceil(86 / step);
   const hasRoom = (index) => index === 0 || index * step + 60 < shown.length * step;
   const dates = shown.filter((_, index) => index % every === 0 && hasRoom(index));
   const commits = shown.filter((point, index) => index > 0 && point.commit !== shown[index - 1].commit);
   return shape("g", { class: "axis" },
     ...dates.map((point) =>
-      shape("text", { x: Math.max(x(point.place) - 14, HISTORY.left), y: bottom + 30 }, time(point.at).slice(0, 10))),
+      shape("text", { x: Math.max(x(point.place) - 14, HISTORY.left), y: bottom + 30 }, label(point))),
     ...commits.map((point) =>
       shape("path", { class: "commit", d: `M${x(point.place) - step / 2},${bottom + 3}v9` })));
 }

@@ -11,8 +11,12 @@ function compareLanes(section, isShown) {
     whenSeen(card, () => card.append(...lanesCharts(name, cells)));
     return { card, cells: cells.flat() };
   });
-  section.replaceChildren(...groups.map(({ card }) => card));
-  return () => groups.forEach(({ card, cells }) => { card.hidden = !cells.some(isShown); });
+  const none = element("p", { class: "note" }, "No cell is like that.");
+  section.replaceChildren(...groups.map(({ card }) => card), none);
+  return () => {
+    groups.forEach(({ card, cells }) => { card.hidden = !cells.some(isShown); });
+    none.hidden = groups.some(({ card }) => !card.hidden);
+  };
 }
 
 function lanesCharts(name, lines) {

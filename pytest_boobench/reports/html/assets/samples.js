@@ -11,7 +11,7 @@ function sampleCharts(cell) {
       draw: (x, y) => [drawSamples(name, sides[name], x, y)],
     }));
     return stripFigure(`${title}, ${unit}`, extent(values, 0.05), lanes,
-      foldedTable(`Numbers of ${title}`, ["", "values", "p10", "p25", "median", "p75", "p90"],
+      foldedTable(`Numbers of ${title}`, ["measurement", "values", "p10", "p25", "median", "p75", "p90"],
         () => shown.map(([name, label]) => [label, ...listBox(sides[name].box)])));
   });
 }

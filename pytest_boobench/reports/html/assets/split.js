@@ -21,7 +21,7 @@ function splitChart(cell) {
   }));
   return stripFigure("Where the TTFT goes, ms (medians)", [0, widest || 1], lanes,
     element("ul", { class: "legend" }, ...PARTS.map(([name, is]) => element("li", { title: is }, partKey(name), name))),
-    foldedTable("Numbers of the TTFT", ["", ...PARTS.map(([name]) => `${name} ms`), "TTFT ms"],
+    foldedTable("Numbers of the TTFT", ["measurement", ...PARTS.map(([name]) => `${name} ms`), "TTFT ms"],
       () => bars.map(({ label, parts, ttft }) => [label, ...parts.map(number), number(ttft)])));
 }
 
