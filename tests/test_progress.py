@@ -22,7 +22,7 @@ from pytest_boobench.measure import Load, take_samples, warm_up
 from pytest_boobench.plugin.live import JsonLines, PlainLines, describe
 from pytest_boobench.plugin.progress import Progress, Teller
 from pytest_boobench.suite.cell import Plan
-from tests.conftest import PATIENT, BenchFolder
+from tests.conftest import BenchFolder
 from tests.making import make_cell
 from tests.test_measure import Script
 from tests.test_session import properties, query
@@ -195,7 +195,7 @@ HOOK = """
 """
 
 
-@pytest.mark.parametrize(("args", "workers"), [((), {"main"}), (("-n", "2"), {"gw0", "gw1"})])
+@pytest.mark.parametrize(("args", "workers"), [((), {"main"}), (("-n", "1"), {"gw0"})])
 def test_progress_reaches_the_file_and_the_hook(bench: BenchFolder, args: tuple[str, ...], workers: set[str]) -> None:
     bench.write_suite(samples=3)
     bench.pytester.makeconftest(HOOK)
@@ -324,8 +324,7 @@ def run_on_terminal(bench: BenchFolder, *args: str) -> Screen:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(bench.path)
-        (bench.path / "patient.py").write_text(PATIENT)
-        command = [sys.executable, "-m", "pytest", "--boobench", "-p", "patient", "-p", "no:cacheprovider", *args]
+        command = [sys.executable, "-m", "pytest", *bench.prepare_apart(), "-p", "no:cacheprovider", *args]
         os.execve(command[0], command, {**os.environ, "PYTHONPATH": str(bench.path), "TERM": "xterm", "COLUMNS": "100"})
     said = bytearray()
     with suppress(OSError):  # the end of a terminal is an error
@@ -339,7 +338,7 @@ def run_on_terminal(bench: BenchFolder, *args: str) -> Screen:
     return screen
 
 
-@pytest.mark.parametrize("args", [(), ("-v",), ("-n", "2"), ("-n", "2", "-v")])
+@pytest.mark.parametrize("args", [(), ("-v",), ("-n", "1"), ("-n", "1", "-v")])
 def test_a_terminal_has_one_line_that_is_gone_at_the_end(bench: BenchFolder, args: tuple[str, ...]) -> None:
     bench.write_suite()
     screen = run_on_terminal(bench, *args)
