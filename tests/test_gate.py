@@ -575,10 +575,9 @@ def test_limits() -> None:
     some = gate.Rules(default_max_drop=0.2)
     assert gate.limits("chat", None, gate.Rules()) == {"decode_tok_s": 0.1, "prefill_tok_s": 0.1}
     assert gate.limits("embedding", None, some, lanes=4) == {"embed_tok_s": 0.2}
-    both = {"decode_tok_s": 0.2, "prefill_tok_s": 0.2}
-    assert gate.limits("chat", None, some, lanes=4) == {**both, "e2e_ms": 0.25}
-    assert gate.limits("chat", None, gate.Rules(max_drop=0.2), lanes=4) == {**both, "e2e_ms": 0.25}
-    assert gate.limits("chat", None, gate.Rules(max_drop=1.0), lanes=4) == dict.fromkeys(both, 1.0)
+    assert gate.limits("chat", None, some, lanes=4) == {"decode_tok_s": 0.2, "e2e_ms": 0.25}
+    assert gate.limits("completion", None, gate.Rules(max_drop=0.2), lanes=2) == {"decode_tok_s": 0.2, "e2e_ms": 0.25}
+    assert gate.limits("chat", None, gate.Rules(max_drop=1.0), lanes=4) == {"decode_tok_s": 1.0}
     assert gate.limits("chat", {"decode_tok_s": None}, some, lanes=4) == {"decode_tok_s": 0.2}
     assert gate.limits("chat", {"ttft_ms": 0.5, "decode_tok_s": None}, some) == {"ttft_ms": 0.5, "decode_tok_s": 0.2}
     assert gate.limits("chat", {"ttft_ms": 0.5}, gate.Rules(max_drop=0.05)) == {"ttft_ms": 0.05}

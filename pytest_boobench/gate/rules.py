@@ -13,8 +13,7 @@ MAX_DROP = 0.10
 IMPROVEMENT = 0.05
 """Above this a better number is worth a word."""
 
-WHOLE = "e2e_ms"
-"""What a request takes in all."""
+PREFILL, WHOLE = "prefill_tok_s", "e2e_ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +32,14 @@ class Rules:
 def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1) -> dict[str, float]:
     """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
-    Where the suite does not say and several ``lanes`` run, the end-to-end time is judged beside the throughputs: how
-    long a prompt waits for those of other lanes, and beside how many it decodes, is chance in each of them, and not in
-    their sum. It may rise by what is the same as a drop of the tokens per second.
+    Where the suite does not say and several ``lanes`` run, the end-to-end time takes the place of the prefill: how long
+    a prompt waits for those of other lanes is chance, and makes up for how few others it then decodes beside. It may
+    rise by what is the same as a drop of the tokens per second.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
         found = {metric.key: allowed for metric in metrics_of(kind) if metric.gated}
-        if lanes > 1 and kind != "embedding" and allowed < 1:
+        if lanes > 1 and found.pop(PREFILL, None) is not None and allowed < 1:
             found[WHOLE] = 1 / (1 - allowed) - 1
         return found
     if rules.max_drop is not None:
