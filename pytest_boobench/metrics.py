@@ -140,7 +140,7 @@ class Metric:
     kinds: tuple[Kind, ...] = ("chat", "completion")
     """For which kinds of cell it exists."""
     gated: bool = False
-    """Whether the gate judges it where a suite does not say."""
+    """Whether the gate judges it where a suite does not say and one lane runs."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
         """This metric's finite values in a sample: one, none, or as many as it has gaps."""
@@ -178,3 +178,13 @@ METRICS: Mapping[str, Metric] = {
 def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     """The metrics that exist for a kind of cell, in table order."""
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
+
+
+def gated_metrics(kind: Kind, lanes: int) -> tuple[str, ...]:
+    """Keys of the metrics that are judged where a suite does not say.
+
+    With several lanes the end-to-end time takes the place of the prefill: how long a prompt waits for those of other
+    lanes is chance, and makes up for how few others it then decodes beside.
+    """
+    keys = [metric.key for metric in metrics_of(kind) if metric.gated]
+    return tuple("e2e_ms" if key == "prefill_tok_s" and lanes > 1 else key for key in keys)

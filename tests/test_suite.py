@@ -255,12 +255,16 @@ overrides:
         hour = Timeouts(stall_s=5, request_s=3600)
         assert {id: cell.plan for id, cell in cells.items()} == {
             "pp64-tg32-c1": Plan(timeouts=stall),
-            "pp64-tg32-c4": Plan(samples=40, gate={"decode_tok_s": 0.2, "prefill_tok_s": None}, timeouts=stall),
+            "pp64-tg32-c4": Plan(samples=40, gate={"decode_tok_s": 0.2, "e2e_ms": None}, timeouts=stall),
             "pp512-tg32-c1": Plan(
                 warmup=3, max_failed=1, gate={"decode_tok_s": None, "prefill_tok_s": 0.05}, timeouts=hour
             ),
             "pp512-tg32-c4": Plan(
-                warmup=3, samples=40, max_failed=1, gate={"decode_tok_s": 0.2, "prefill_tok_s": 0.05}, timeouts=hour
+                warmup=3,
+                samples=40,
+                max_failed=1,
+                gate={"decode_tok_s": 0.2, "e2e_ms": None, "prefill_tok_s": 0.05},
+                timeouts=hour,
             ),
         }
         assert [[mark.name for mark in cell.marks] for cell in cells.values()] == [
@@ -276,6 +280,11 @@ sampling: {{temperature: [0.0, 0.7], top_k: 40}}
 overrides: {{where: {{temperature: 0, top_k: 40}}, samples: 3}}
 """
         assert [cell.plan.samples for cell in load(tmp_path, content).cells[:2]] == [3, 10]
+
+    @pytest.mark.parametrize(("lanes", "samples"), [(1, 10), (2, 10), (3, 12), (4, 12), (10, 10), (64, 64)])
+    def test_samples_left_out_are_as_many_for_each_lane(self, tmp_path: Path, lanes: int, samples: int) -> None:
+        content = CHAT.replace("concurrency: [1, 4]", f"concurrency: {lanes}")
+        assert {cell.plan.samples for cell in load(tmp_path, content).cells} == {samples}
 
 
 BAD_FIELDS = [
@@ -553,7 +562,8 @@ def test_ten_thousand_cells_share_what_they_can(tmp_path: Path) -> None:
     content = CHAT.replace("[64, 512]", str(list(range(1, 101)))).replace("[1, 4]", str(list(range(1, 101))))
     cells = load(tmp_path, content).cells
     assert len(cells) == len({cell.id for cell in cells}) == len({cell.key for cell in cells}) == 10_000
-    assert len({id(cell.plan) for cell in cells}) == len({id(cell.sampling) for cell in cells}) == 1
+    assert len({id(cell.sampling) for cell in cells}) == 1
+    assert len({id(cell.plan) for cell in cells}) == 100  # one for each number of lanes
 
 
 def test_a_cell_can_travel_to_another_process(tmp_path: Path) -> None:
@@ -645,7 +655,7 @@ class TestSchema:
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per block, over all lanes.",
+            "description": "Measured requests per block, over all lanes; left out: the next multiple of the concurrency.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_boobench.metrics import Kind, metrics_of
+from pytest_boobench.metrics import METRICS, Kind, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
 
 MAX_DROP = 0.10
 """Allowed worsening where neither suite nor session says otherwise: the owner's rule."""
 IMPROVEMENT = 0.05
 """Above this a better number is worth a word."""
-
-PREFILL, WHOLE = "prefill_tok_s", "e2e_ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +30,16 @@ class Rules:
 def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1) -> dict[str, float]:
     """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
-    Where the suite does not say and several ``lanes`` run, the end-to-end time takes the place of the prefill: how long
-    a prompt waits for those of other lanes is chance, and makes up for how few others it then decodes beside. It may
-    rise by what is the same as a drop of the tokens per second.
+    A time that is judged though the suite does not say so may rise by what a drop of the rate comes to.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
-        found = {metric.key: allowed for metric in metrics_of(kind) if metric.gated}
-        if lanes > 1 and found.pop(PREFILL, None) is not None and allowed < 1:
-            found[WHOLE] = 1 / (1 - allowed) - 1
+        found: dict[str, float] = {}
+        for key in gated_metrics(kind, lanes):
+            if METRICS[key].better == "higher":
+                found[key] = allowed
+            elif allowed < 1:
+                found[key] = 1 / (1 - allowed) - 1
         return found
     if rules.max_drop is not None:
         return dict.fromkeys(gate, rules.max_drop)

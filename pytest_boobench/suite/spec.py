@@ -115,7 +115,12 @@ class PlanFields(Row):
         float | None, Entry(duration(), "Warm up for at least so long, however many requests that takes; as 10s.")
     ] = None
     samples: Annotated[
-        int | None, Entry(whole(1), "Measured requests per block, over all lanes.", default=Plan().samples)
+        int | None,
+        Entry(
+            whole(1),
+            "Measured requests per block, over all lanes; left out: the next multiple of the concurrency.",
+            default=Plan().samples,
+        ),
     ] = None
     max_samples: Annotated[
         int | None, Entry(whole(1), "Most measured requests, of all blocks; left out: four blocks.")

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems, suggest
 from pytest_boobench.documents.scalars import Single, percentage
-from pytest_boobench.metrics import METRICS, Kind, Metric, metrics_of
+from pytest_boobench.metrics import METRICS, Kind, Metric, gated_metrics
 
 Thresholds = dict[str, float | None]
 """Metric key -> allowed worsening as a ratio; None where the session's default holds."""
@@ -40,9 +40,9 @@ class ThresholdsShape:
         return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def default_thresholds(kind: Kind) -> Thresholds:
+def default_thresholds(kind: Kind, lanes: int) -> Thresholds:
     """What is judged where a suite has no gate."""
-    return {metric.key: None for metric in metrics_of(kind) if metric.gated}
+    return dict.fromkeys(gated_metrics(kind, lanes))
 
 
 def _limit(metric: Metric) -> tuple[str, Single[float]]:

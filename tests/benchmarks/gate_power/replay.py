@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pytest_boobench import gate
 from pytest_boobench.facts import Canary
+from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
 from pytest_boobench.suite.cell import BLOCKS
 from tests.benchmarks.gate_power.campaign import DROPS, GATE, Tally
@@ -21,13 +22,6 @@ from tests.benchmarks.gate_power.cells import make_baseline, make_run, play, poo
 from tests.benchmarks.gate_power.others import RULES
 
 FOLDER = Path(__file__).parent.parent / "recordings"
-METRICS = ("decode_tok_s", "prefill_tok_s")
-"""What is gated where the suite says nothing."""
-WHOLE = "e2e_ms"
-"""Beside them for cells of several lanes, counted apart; played as requests a second, so that less is worse."""
-
-LANES = "-c4"
-"""How the names of cells with several lanes end."""
 Key = tuple[str, str, str]
 """Host, cell, metric: one gated number."""
 
@@ -45,15 +39,17 @@ Recording = Mapping[Key, Sequence[Block]]
 
 
 def read(name: str) -> Recording:
-    """A recording by its name, each number's blocks in the order they were taken."""
+    """A recording by its name: the blocks of each number that is gated where a suite names no gate, in the order they
+    were taken. Times are read as requests a second, so that less is worse."""
     found: dict[Key, list[Block]] = defaultdict(list)
     for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         block = json.loads(line)
-        at_s, canary, name = block["at"], Canary(**block["canary"]), (block["host"], block["cell"])
-        for metric in METRICS:
-            found[*name, metric].append(Block(at_s, tuple(block[metric]), canary))
-        if block["cell"].endswith(LANES):
-            found[*name, WHOLE].append(Block(at_s, tuple(1000.0 / value for value in block[WHOLE]), canary))
+        host, cell = block["host"], block["cell"]
+        for metric in gate.limits("chat", None, gate.Rules(), lanes=count_lanes(cell)):
+            values = (
+                block[metric] if METRICS[metric].better == "higher" else [1000.0 / value for value in block[metric]]
+            )
+            found[host, cell, metric].append(Block(block["at"], tuple(values), Canary(**block["canary"])))
     return found
 
 
@@ -96,7 +92,7 @@ def list_cases(scene: Scene) -> Iterator[Case]:
     firsts = range(min(map(len, now.values())) - APART * (BLOCKS - 1))
     for start in range(0, rounds, max(1, rounds // _STARTS)):
         baselines = {key: _make_baseline(scene, then, key, start) for key in now}
-        spreads = {metric: _measure_spread(baselines, metric) for metric in (*METRICS, WHOLE)}
+        spreads = {metric: _measure_spread(baselines, metric) for metric in {metric for _, _, metric in now}}
         for first in firsts:
             judged = range(first, first + APART * BLOCKS, APART)
             if scene.now in scene.baseline and start in judged:
@@ -127,28 +123,29 @@ ALL = "all"
 
 
 def count_scene(scene: Scene, counts: Count) -> None:
-    """Add a scene's verdicts, under their kind of cell and, but for those by ``WHOLE``, under ``ALL``."""
+    """Add a scene's verdicts, under their kind of cell and under ``ALL``."""
     for case in list_cases(scene):
         pooled = pool([block.values for block in case.blocks])
         canaries = [block.canary for block in case.blocks] if scene.canary else ()
         for drop in DROPS:
             played = play(pooled, case.baseline, case.spread, drop=drop, canaries=canaries)
-            for kind in _find_kinds(case.key):
+            for kind in (ALL, describe_kind(case.key)):
                 tally = counts.setdefault((kind, GATE, drop), Tally())
                 tally.add(played.outcome, proven=played.proven, samples=played.samples)
             slowed = [[value * (1 - drop) for value in block.values] for block in case.blocks]
             for name, rule in RULES.items():
-                if case.key[2] != WHOLE and (red := rule(case.runs, slowed)) is not None:
+                if (red := rule(case.runs, slowed)) is not None:
                     counts.setdefault((ALL, name, drop), Tally()).add("regression" if red else "pass")
 
 
 def describe_kind(key: Key) -> str:
     """What sort of cell it is: how the requests are, on how many threads the server runs on two cores."""
-    host, cell, metric = key
-    requests = "4 lanes" if cell.endswith(LANES) else "short requests" if cell.endswith("tg8-c1") else "one lane"
-    judged = f"{requests} by {WHOLE}" if metric == WHOLE else requests
-    return f"{judged}, {'2 threads' if host == 'two-threads' else '1 thread'}"
+    host, cell, _ = key
+    lanes = count_lanes(cell)
+    requests = f"{lanes} lanes" if lanes > 1 else "short requests" if cell.endswith("tg8-c1") else "one lane"
+    return f"{requests}, {'2 threads' if host == 'two-threads' else '1 thread'}"
 
 
-def _find_kinds(key: Key) -> Sequence[str]:
-    return (describe_kind(key),) if key[2] == WHOLE else (ALL, describe_kind(key))
+def count_lanes(cell: str) -> int:
+    """By its name, as in ``pp256-tg72-c4``."""
+    return int(cell.rpartition("-c")[2])
