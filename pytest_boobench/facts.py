@@ -148,9 +148,11 @@ class OwnTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """How fast the client's machine was, for servers that run on it: megabytes a second."""
+    """What the client's machine was like before a block, for servers that run on it; rates in megabytes a second."""
 
     copy_mb_s: float
     """Copying memory, far more than a cache holds."""
     hash_mb_s: float
     """Hashing (SHA-256) one megabyte again and again."""
+    busy_share: float | None = None
+    """Share of its processors' time that other programs took, 0 to 1; blank where the system does not tell."""

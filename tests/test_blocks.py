@@ -6,11 +6,14 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
 from pytest_boobench.blocks.warm import Session
+from pytest_boobench.hosts import canary
 from pytest_boobench.hosts.access import Grant, Hosts
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.embedded import EmbeddedServer
@@ -93,9 +96,52 @@ def test_further_blocks_add_to_the_record(measured: Callable[..., CellRecord]) -
 
 
 def test_the_canary_tells_rates_of_this_machine() -> None:
-    canary = listen(takes_s=0.01)
-    assert canary.copy_mb_s > 0
-    assert canary.hash_mb_s > 0
+    heard = listen(takes_s=0.01)
+    assert heard.copy_mb_s > 0
+    assert heard.hash_mb_s > 0
+    assert heard.busy_share is None or 0 <= heard.busy_share <= 1
+
+
+PROC_STAT = """\
+cpu  {user} 5 100 9000 7 3 2 {steal} 40 0
+cpu0 1 2 3 4 5 6 7 8 9 10
+cpu1 1 2 3 4 5 6 7 8 9 10
+intr 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "steal", "ours_s", "share"),
+    [
+        pytest.param(0, 0, 0.0, 0.0, id="idle"),
+        pytest.param(100, 0, 1.0, 0.0, id="only we"),
+        pytest.param(200, 0, 1.0, 0.5, id="somebody has the other processor"),
+        pytest.param(100, 100, 1.0, 0.5, id="the hypervisor has it"),
+        pytest.param(99, 0, 1.0, 0.0, id="rounded down by the system"),
+        pytest.param(900, 0, 0.0, 1.0, id="rounded up"),
+    ],
+)
+def test_what_others_take_of_the_processors(
+    user: int, steal: int, ours_s: float, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processors, in one second, by ticks of a hundredth."""
+    stat, clock = tmp_path / "stat", iter((10.0, 11.0))
+    monkeypatch.setattr(canary, "_STAT", stat)
+    monkeypatch.setattr(canary.os, "sysconf", lambda name: 100)
+    spent = iter((5.0, 5.0 + ours_s))
+    monkeypatch.setattr(
+        canary, "time", SimpleNamespace(monotonic=lambda: next(clock), process_time=lambda: next(spent))
+    )
+    looks = []
+    for more_user, more_steal in ((0, 0), (user, steal)):
+        stat.write_text(PROC_STAT.format(user=1000 + more_user, steal=20 + more_steal))
+        looks.append(canary._look_at_processors())
+    assert canary._find_busy_share(*looks) == pytest.approx(share)
+
+
+def test_where_the_system_does_not_tell_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "_STAT", tmp_path / "none")
+    assert listen(takes_s=0.01).busy_share is None
 
 
 def test_the_output_canary_knows_what_the_model_says(

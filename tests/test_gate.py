@@ -520,6 +520,31 @@ def test_a_slow_machine_takes_a_regression_away(heard: Sequence[float], outcome:
     assert judge_one(passing, baseline).outcome == "pass"
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "outcome"),
+    [
+        (0.0, (0.02, 0.09), "regression"),
+        (0.0, (0.02, 0.66), "inconclusive"),
+        (0.3, (0.35, 0.35), "regression"),  # as busy as ever
+        (0.0, (None, 0.5), "inconclusive"),
+        (0.0, (None, None), "regression"),
+        (None, (0.6, 0.6), "regression"),  # nobody knows how busy it was
+    ],
+)
+def test_a_machine_that_others_keep_busy_takes_it_away_too(
+    then: float | None, now: Sequence[float | None], outcome: str
+) -> None:
+    was = Canary(copy_mb_s=10_000.0, hash_mb_s=2000.0, busy_share=then)
+    baseline = sessions_of(100.0, 100.0, 100.0, canary=was)
+    record = record_of(spread_around(80.0), canaries=tuple(replace(was, busy_share=share) for share in now))
+    verdict = judge_one(record, baseline)
+    assert verdict.outcome == outcome
+    if now == (0.02, 0.66):
+        assert verdict.reason == (
+            "20 % below baseline main, but other programs take 34 % of this machine's processors (then 0 %)"
+        )
+
+
 def test_a_slow_processor_too() -> None:
     baseline = sessions_of(100.0, 100.0, 100.0, canary=Canary(copy_mb_s=10_000.0, hash_mb_s=2500.0))
     verdict = judge_one(record_of(spread_around(80.0), canaries=canaries(10_000.0)), baseline)

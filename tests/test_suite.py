@@ -655,7 +655,7 @@ class TestSchema:
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per block, over all lanes; left out: the next multiple of the concurrency.",
+            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)

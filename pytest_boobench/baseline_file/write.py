@@ -84,7 +84,7 @@ def _describe_measurement(saved: SavedRun) -> Mapping[str, Any]:
         "engine_build": record.server.engine_build if record.server else None,
         "model": _known(asdict(record.model)) if record.model else None,
         "clock": record.clock,
-        "canary": {key: _Rate(rate) for key, rate in asdict(record.canary).items()} if record.canary else None,
+        "canary": {k: _Rate(value) for k, value in _known(asdict(record.canary)).items()} if record.canary else None,
         "text_digest": record.text_digest,
         "total_tok_s": None if record.total_tok_s is None else _Rate(record.total_tok_s),
     }

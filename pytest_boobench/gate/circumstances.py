@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 CANARY = 0.95
 """A machine that does what its canary does at less than this share of the baseline's speed explains a slower server."""
+BUSIER = 0.10
+"""So does one of whose processors other programs take this much more."""
 _SPEEDS: Mapping[str, Callable[[Canary], float]] = {
     "copies memory": lambda canary: canary.copy_mb_s,
     "hashes": lambda canary: canary.hash_mb_s,
@@ -69,16 +71,24 @@ def describe_assumption(was: Reference) -> list[str]:
 
 
 def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> str:
-    """That this machine itself is slower than when the baseline was measured, with numbers: the median over the blocks
-    against that over the runs. Empty where it is not, or where the host is another machine."""
+    """That this machine itself is slower, or busier, than when the baseline was measured, with numbers: the median over
+    the blocks against that over the runs. Empty where it is not, or where the host is another machine."""
     known = [run.canary for run in runs if run.canary is not None]
     if not record.canaries or not known:
         return ""
+    busy, before = _find_busy_share(record.canaries), _find_busy_share(known)
+    if busy is not None and before is not None and busy > before + BUSIER:
+        return f"other programs take {percent(busy)} of this machine's processors (then {percent(before)})"
     for word, read in _SPEEDS.items():
         now, was = statistics.median(map(read, record.canaries)), statistics.median(map(read, known))
         if now < CANARY * was:
             return f"this machine {word} {percent(1 - now / was)} slower than then ({now:.0f} MB/s, was {was:.0f})"
     return ""
+
+
+def _find_busy_share(canaries: Iterable[Canary]) -> float | None:
+    shares = [canary.busy_share for canary in canaries if canary.busy_share is not None]
+    return statistics.median(shares) if shares else None
 
 
 def _newest(runs: Sequence[BaselineRun], read: Callable[[BaselineRun], T | None]) -> T | None:

@@ -1,15 +1,19 @@
-"""How fast this machine is right now: the canary of hosts that run on it.
+"""Room 2: what this machine is like right now: the canary of hosts that run on it.
 
 An unchanged server on this machine decodes slower in another hour, mostly since others use the memory that they share
-with it, which no guest can see. Copying memory follows that, hashing follows the clock of the processor.
+with it, which no guest can see. Copying memory follows that, hashing follows the clock of the processor. Both are short
+enough to be let through at once where other programs keep the processors busy, so these are counted as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_boobench.facts import Canary
 
@@ -17,6 +21,8 @@ _COPY_BYTES = 32 * 2**20
 """Far more than a cache holds."""
 _HASH_BYTES = 2**20
 _TAKES_S = 0.25
+_STAT = Path("/proc/stat")
+"""Where Linux counts what its processors do, proc(5)."""
 
 
 def listen(*, takes_s: float = _TAKES_S) -> Canary:
@@ -28,10 +34,41 @@ def listen(*, takes_s: float = _TAKES_S) -> Canary:
     def copy() -> None:
         target[:] = source
 
-    return Canary(
-        copy_mb_s=_rate(copy, _COPY_BYTES, takes_s),
-        hash_mb_s=_rate(lambda: hashlib.sha256(block).digest(), _HASH_BYTES, takes_s),
-    )
+    began = _look_at_processors()
+    copy_mb_s = _rate(copy, _COPY_BYTES, takes_s)
+    hash_mb_s = _rate(lambda: hashlib.sha256(block).digest(), _HASH_BYTES, takes_s)
+    return Canary(copy_mb_s=copy_mb_s, hash_mb_s=hash_mb_s, busy_share=_find_busy_share(began, _look_at_processors()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Processors:
+    """Seconds since each began, in its own way."""
+
+    at: float
+    busy: float
+    """Of all processors together, what a hypervisor took included."""
+    ours: float
+    """Of this process."""
+    count: int
+
+
+def _look_at_processors() -> _Processors | None:
+    """None where the system does not tell."""
+    try:
+        lines = [line.split() for line in _STAT.read_text().splitlines() if line.startswith("cpu")]
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, lines[0][1:9])
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return _Processors(time.monotonic(), busy, time.process_time(), len(lines) - 1)
+
+
+def _find_busy_share(began: _Processors | None, ended: _Processors | None) -> float | None:
+    """What others took of all processors between two looks; the system counts in hundredths of a second."""
+    if began is None or ended is None or ended.at <= began.at:
+        return None
+    others_s = (ended.busy - began.busy) - (ended.ours - began.ours)
+    return min(1.0, max(0.0, others_s / ((ended.at - began.at) * ended.count)))
 
 
 def _rate(work: Callable[[], object], size: int, takes_s: float) -> float:

@@ -86,12 +86,13 @@ def read_run(row: Any) -> RunFacts:
     return RunFacts(**{**facts, "suite": row.suite, "host": row.host, "started_at": row.run_started_at.timestamp()})
 
 
-def read_canary(stored: Sequence[Mapping[str, float]]) -> Canary | None:
+def read_canary(stored: Sequence[Mapping[str, float | None]]) -> Canary | None:
     """What the machine was like while a measurement was taken: the median over its blocks."""
     if not stored:
         return None
     names = [field.name for field in fields(Canary)]
-    return Canary(**{name: statistics.median(canary[name] for canary in stored) for name in names})
+    known = {name: [value for canary in stored if (value := canary.get(name)) is not None] for name in names}
+    return Canary(**{name: statistics.median(values) for name, values in known.items() if values})
 
 
 def read_model(stored: Mapping[str, Any] | None) -> ModelFacts | None:

@@ -118,7 +118,7 @@ class PlanFields(Row):
         int | None,
         Entry(
             whole(1),
-            "Measured requests per block, over all lanes; left out: the next multiple of the concurrency.",
+            "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
             default=Plan().samples,
         ),
     ] = None

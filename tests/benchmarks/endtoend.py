@@ -42,6 +42,8 @@ while os.getppid() == parent:
     time.sleep(0.01 * (1 - share))
 """
 HOGS = 2
+DUET = ("--boobench-duet", "old", "-k", "c1]")
+"""With one lane only: under hogs a pair of four takes seconds."""
 
 
 @contextmanager
@@ -127,9 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 count("two hogs, unchanged", 5, bench.run)
         if "duet" in wanted:
             with hogs(HOGS):
-                count("two hogs, duet with an equal twin", 5, lambda: bench.run("--boobench-duet", "old"))
+                count("two hogs, duet with an equal twin", 5, lambda: bench.run(*DUET))
                 with brake(judged, 0.25):
-                    count("two hogs, duet, slowed by 25 %", 5, lambda: bench.run("--boobench-duet", "old"))
+                    count("two hogs, duet, slowed by 25 %", 5, lambda: bench.run(*DUET))
 
 
 if __name__ == "__main__":

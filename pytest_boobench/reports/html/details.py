@@ -14,7 +14,7 @@ from pytest_boobench.reports.html.states import RANKS
 from pytest_boobench.reports.html.text import clean, show_time
 from pytest_boobench.reports.html.turns import tell_turn
 from pytest_boobench.reports.sentences import sentence
-from pytest_boobench.units import count, number, quantity
+from pytest_boobench.units import count, number, percent, quantity
 
 MOST_DOTS = 24
 """Samples of one strip that are drawn; of more, every so many-th in the order of size."""
@@ -103,7 +103,8 @@ def _describe_host(newest: Measurement) -> Iterator[tuple[str, str]]:
     yield "commit", f"{run.git_commit}{' and changes' if run.git_dirty else ''}" if run.git_commit else ""
     yield "measured from", ", ".join(part for part in (run.machine, run.cpu) if part)
     if canary is not None:
-        yield "canary", f"copies {number(canary.copy_mb_s)} MB/s, hashes {number(canary.hash_mb_s)} MB/s"
+        busy = "" if canary.busy_share is None else f", others took {percent(canary.busy_share)} of its processors"
+        yield "canary", f"copies {number(canary.copy_mb_s)} MB/s, hashes {number(canary.hash_mb_s)} MB/s{busy}"
     yield "CI job", " ".join(str(part) for part in map(run.ci.get, ("system", "job", "run", "ref")) if part)
 
 
