@@ -163,7 +163,7 @@ def find_trend(samples: Sequence[Sample]) -> str | None:
     rounds = _times_of_rounds(samples)
     times = [rounds[number] for number in sorted(rounds)]
     faster = _find_fall(times[:-1] if _count_lanes(samples) > 1 else times)
-    return faster and _describe_trend(faster, "than its first")
+    return _describe_trend(faster, "than its first") if faster else None
 
 
 def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
@@ -197,15 +197,15 @@ def _count_lanes(samples: Iterable[Sample]) -> int:
     return max((sample.lane for sample in samples), default=0) + 1
 
 
-def _describe_trend(faster: str, than: str) -> str:
+def _describe_trend(faster: float, than: str) -> str:
     return (
-        f"still warming up: the last requests of the block were {faster} faster {than}; "
+        f"still warming up: the last requests of the block were {percent(faster)} faster {than}; "
         "more warm-up, with warmup or warmup_time"
     )
 
 
-def _find_fall(values: Sequence[float]) -> str | None:
-    """By how much values fell, None where they did not.
+def _find_fall(values: Sequence[float]) -> float | None:
+    """By how much values fell, as a share; None where they did not.
 
     Two keys, so that noise alone does not turn them: Mann's test of trend on the values in their order (Mann 1945,
     Kendall 1975; normal approximation with correction for continuity), and the medians of the first and the last third.
@@ -220,4 +220,4 @@ def _find_fall(values: Sequence[float]) -> str | None:
     falls = sum((earlier > later) - (earlier < later) for earlier, later in combinations(values, 2))
     if (falls - 1) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) <= TREND_Z:
         return None
-    return percent(fell)
+    return fell

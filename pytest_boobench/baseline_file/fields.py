@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, get_args
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.baseline_file.shapes import Body, MetricShape, Numbers, Several, SummaryShape, finite, moment
 from pytest_boobench.documents.scalars import Shape, choice, flag, number, text, whole
 from pytest_boobench.documents.tables import Entry, Keyed, Named, Row, Table
-from pytest_boobench.facts import ModelFacts
+from pytest_boobench.facts import Canary, ModelFacts
 from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
 from pytest_boobench.suite.cell import Cache
 
@@ -21,9 +21,9 @@ _TEXTS = ("name", "path", "quantisation")
 _MODEL: Mapping[str, Shape[Any]] = {
     fact.name: text() if fact.name in _TEXTS else whole(0) for fact in fields(ModelFacts)
 }
-RATES: Mapping[str, Shape[Any]] = {"copy_mb_s": number(0), "hash_mb_s": number(0)}
+_CANARY: Mapping[str, Shape[Any]] = {fact.name: number(0) for fact in fields(Canary)}
+RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
 """What no canary lacks."""
-_CANARY: Mapping[str, Shape[Any]] = {**RATES, "busy_share": number(0)}
 LISTED = METRICS.keys() & {fact.name for fact in fields(Sample)}
 """Metrics that are a number of each request; the others follow from what is not in the file."""
 _METRICS: Mapping[str, Shape[Any]] = {key: MetricShape() if key in LISTED else SummaryShape() for key in METRICS}

@@ -60,7 +60,7 @@ def _check_measured(measured: MeasuredFields, runs: Mapping[str, RunFields], pro
     node = measured.node
     if measured.run not in runs:
         problems.add(node.child("run"), f"no such run under runs: {measured.run!r}")
-    if measured.canary and not measured.canary.keys() >= RATES.keys():
+    if measured.canary and not measured.canary.keys() >= set(RATES):
         problems.add(node.child("canary"), f"expected {' and '.join(RATES)}")
     lists = {key: len(numbers) for key, numbers in measured.metrics.items() if isinstance(numbers, tuple)}
     for key, length in lists.items():

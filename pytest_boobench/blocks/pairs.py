@@ -45,10 +45,10 @@ async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) ->
             await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
         await _take_in_turns(block, attempt, sides, found)
         traffic = [await side.watcher.end(own_traffic(side.samples)) for side in sides]
-        found.note(traffic=next((seen for seen in traffic if seen.disturbed), traffic[0]))
-        if not any(seen.disturbed for seen in traffic) and not find_trend_of_pairs(
-            [sample for side in sides for sample in side.samples]
-        ):
+        worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
+        found.note(traffic=worst)
+        samples = [sample for side in sides for sample in side.samples]
+        if not worst.disturbed and not find_trend_of_pairs(samples):
             return
 
 

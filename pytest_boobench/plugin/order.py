@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -65,9 +66,8 @@ def order(places: Sequence[Place], loaded: Loaded) -> list[int]:
 
 def find_choices(places: Iterable[Place]) -> set[str]:
     """The hosts whose order depends on what they have loaded: those of which more than one model is used."""
-    used = {(place.host, place.model) for place in places}
-    hosts = [host for host, _ in used]
-    return {host for host in hosts if hosts.count(host) > 1}
+    models = Counter(host for host, _ in {(place.host, place.model) for place in places})
+    return {host for host, count in models.items() if count > 1}
 
 
 def _ranks(keys: Iterable[Hashable]) -> dict[Hashable, int]:

@@ -64,11 +64,11 @@ class Workers:
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> HostScheduler | None:
         """One host, one worker, whatever ``--dist`` says; None leaves the modes that spread nothing to xdist."""
-        from xdist.dsession import get_default_max_worker_restart  # type: ignore[import-untyped]
-
         dist: str = config.getoption("dist")
         if dist not in _SCHEDULED:
             return None
+        from xdist.dsession import get_default_max_worker_restart  # type: ignore[import-untyped]
+
         patterns = self._settings.patterns
         limit: int | None = get_default_max_worker_restart(config)
         self._scheduler = HostScheduler(
