@@ -151,7 +151,7 @@ class Canary:
     """What the client's machine was like before a block, for servers that run on it; rates in megabytes a second."""
 
     copy_mb_s: float
-    """Copying memory, far more than a cache holds."""
+    """Copying into fresh memory, far more than a cache holds."""
     hash_mb_s: float
     """Hashing (SHA-256) one megabyte again and again."""
     busy_share: float | None = None

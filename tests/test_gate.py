@@ -158,9 +158,9 @@ MIXED = [*spread_around(70.0, count=16), *spread_around(98.0, count=4)]
             "quieter host, longer outputs, or --boobench-duet",
         ),
         (
-            spread_around(60.0),
+            spread_around(85.0),
             sessions_of(100.0, 100.0, width=0.2),
-            "40 % below baseline main, but the baseline's samples scatter by 22.2 %, over 15 %; "
+            "15 % below baseline main, but the baseline's samples scatter by 22.2 %, over 15 %; "
             "more sessions with --boobench-save-baseline=add, or --boobench-duet",
         ),
         (
@@ -199,6 +199,38 @@ def test_what_is_not_believed_says_why(values: Sequence[float], baseline: Baseli
     assert verdict.outcome == "inconclusive"
     assert verdict.reason == reason
     assert doubts(record, baseline)
+
+
+@pytest.mark.parametrize(
+    ("now", "baseline", "hope"),
+    [
+        (85.0, sessions_of(100.0, width=0.2), True),
+        (45.0, sessions_of(100.0, width=0.2), False),
+        (45.0, sessions_of(100.0, 100.0, 100.0, width=0.2), True),
+    ],
+)
+def test_no_block_is_spent_on_what_none_can_settle(now: float, baseline: Baseline, hope: bool) -> None:
+    """Far below a baseline whose own samples scatter too much it stays undecided, however many there are."""
+    record = record_of(spread_around(now, width=0.02), blocks=1)
+    assert judge_one(record, baseline).outcome == "inconclusive"
+    assert doubts(record, baseline) is hope
+
+
+def test_no_block_is_spent_on_a_cell_that_is_red() -> None:
+    metrics = {"decode_tok_s": 0.1, "prefill_tok_s": 0.1}
+    wide = aggregate_of(*spread_around(60.0, width=0.3))
+    run = replace(run_of(spread_around(100.0), 0.0), aggregates=dict.fromkeys(metrics, aggregate_of(100.0, 100.0)))
+    baseline = replace(QUIET, runs=tuple(replace(run, measured_at=number * HOUR_S) for number in range(3)))
+    for decode, blocks, doubtful in [
+        (60.0, 1, ("decode_tok_s", "prefill_tok_s")),
+        (60.0, 2, ()),
+        (100.0, 2, ("prefill_tok_s",)),
+    ]:
+        record = record_of([1.0], blocks=blocks)
+        record = replace(
+            record, aggregates={"decode_tok_s": aggregate_of(*spread_around(decode)), "prefill_tok_s": wide}
+        )
+        assert gate.find_doubts(record, baseline, metrics) == doubtful
 
 
 def test_latencies_are_mirrored() -> None:

@@ -20,7 +20,7 @@ from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.plugin import pytest_xdist_auto_num_workers
 from pytest_boobench.plugin.auto import count_workers
 from pytest_boobench.plugin.batches import plan
-from pytest_boobench.plugin.order import Place, find_choices, know_nothing, order, read_node_id
+from pytest_boobench.plugin.order import Place, find_choices, order, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
 from tests.conftest import LIGHT, BenchFolder
@@ -187,20 +187,20 @@ PYTHON = ["t/test_a.py::TestA::test_1", "t/test_a.py::TestA::test_2", "t/test_a.
     ],
 )
 def test_batches(node_ids: Sequence[str], dist: str, batches: list[list[int]]) -> None:
-    assert plan(node_ids, dist, server_of=server_of, patterns=PATTERNS, ready=know_nothing) == batches
+    assert plan(node_ids, dist, server_of=server_of, patterns=PATTERNS, begin=lambda _: {}) == batches
 
 
 def test_batches_ask_once_what_is_loaded() -> None:
-    asked: list[Collection[str]] = []
+    asked: list[set[str]] = []
 
-    def ready(hosts: Collection[str]) -> Mapping[str, Collection[str]]:
-        asked.append(hosts)
+    def begin(places: Collection[Place]) -> Mapping[str, Collection[str]]:
+        asked.append({place.host for place in places})
         return {"b": ["n"]}
 
     node_ids = cells("b", 1) + cells("b", 1, model="n") + cells("a", 1)
-    assert plan([*PYTHON, *node_ids], "load", server_of=server_of, patterns=PATTERNS, ready=ready)[:2] == [[5, 4], [6]]
+    assert plan([*PYTHON, *node_ids], "load", server_of=server_of, patterns=PATTERNS, begin=begin)[:2] == [[5, 4], [6]]
     assert asked == [{"a", "b"}]
-    plan(PYTHON, "load", server_of=server_of, patterns=PATTERNS, ready=ready)
+    plan(PYTHON, "load", server_of=server_of, patterns=PATTERNS, begin=begin)
     assert len(asked) == 1
 
 

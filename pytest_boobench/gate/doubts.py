@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pytest_boobench.gate.comparison import FEWEST_REQUESTS, SCATTER, Comparison, to_change
-from pytest_boobench.gate.reference import scatter
+from pytest_boobench.gate.comparison import FEWEST_REQUESTS, Comparison, to_change
+from pytest_boobench.gate.reference import SCATTER, scatter
 from pytest_boobench.units import count, percent
 
 CALMER = "quieter host, longer outputs, or --boobench-duet"

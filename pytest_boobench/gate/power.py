@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_boobench.gate.comparison import (
-    SCATTER,
     Z_BELIEVED,
     estimate_deviation,
     find_limit,
@@ -35,7 +34,7 @@ def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mappi
     was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
     if was is None:
         return None
-    if _is_too_scattered(was):
+    if was.proves_nothing:
         return math.inf
     return max(allowed, abs(to_change(-_noise(was), METRICS[metric])))
 
@@ -46,16 +45,12 @@ def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str,
     if was is None:
         return ""
     limit = -find_limit(METRICS[metric], allowed)
-    if _is_too_scattered(was):
+    if was.proves_nothing:
         missing = count(ENOUGH_LOOKS - was.known_looks, "more session")
         return f"samples scatter by {percent(math.expm1(was.scatter))}: {missing} {_HOW}, {_CALMER}"
     if _noise(was) <= limit:
         return ""
     return _advise_sessions(was, limit) or _advise_samples(was, limit) or _advise_otherwise(was)
-
-
-def _is_too_scattered(was: Reference) -> bool:
-    return was.assumed and was.scatter >= SCATTER
 
 
 def _noise(was: Reference) -> float:

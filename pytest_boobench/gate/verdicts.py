@@ -54,10 +54,17 @@ def find_doubts(
     policy: Policy = "default",
     spread: Mapping[str, float] = _NO_SPREAD,
 ) -> tuple[str, ...]:
-    """The metrics for which another block could change the verdict; parameters as in `judge`."""
+    """The metrics for which another block could change what becomes of the cell; parameters as in `judge`.
+
+    None where one is a regression: the cell is red, whatever the others are.
+    """
     case = _open(record, baseline, disturbed)
-    found = {key: _compare(case, key, allowed[key], spread) for key in allowed}
-    return tuple(key for key, what in found.items() if isinstance(what, Comparison) and _doubt(case, what, policy))
+    compared = {key: _compare(case, key, allowed[key], spread) for key in allowed}
+    found = {key: what for key, what in compared.items() if isinstance(what, Comparison)}
+    doubtful = [key for key, what in found.items() if _doubt(case, what, policy)]
+    if any(what.slower and key not in doubtful for key, what in found.items()):
+        return ()
+    return tuple(key for key in doubtful if policy == "literal" or not found[key].hopeless)
 
 
 @dataclass(frozen=True, slots=True)

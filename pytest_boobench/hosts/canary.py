@@ -1,8 +1,9 @@
 """Room 2: what this machine is like right now: the canary of hosts that run on it.
 
 An unchanged server on this machine decodes slower in another hour, mostly since others use the memory that they share
-with it, which no guest can see. Copying memory follows that, hashing follows the clock of the processor. Both are short
-enough to be let through at once where other programs keep the processors busy, so these are counted as well.
+with it, which no guest can see. Copying into fresh memory follows that, hashing follows the clock of the processor.
+Both are short enough to be let through at once where other programs keep the processors busy, so these are counted as
+well.
 """
 
 from __future__ import annotations
@@ -28,14 +29,9 @@ _STAT = Path("/proc/stat")
 def listen(*, takes_s: float = _TAKES_S) -> Canary:
     """Copy memory and hash for ``takes_s`` seconds each, in this thread; medians over the repetitions."""
     source = bytes(_COPY_BYTES)
-    target = bytearray(_COPY_BYTES)
     block = source[:_HASH_BYTES]
-
-    def copy() -> None:
-        target[:] = source
-
     began = _look_at_processors()
-    copy_mb_s = _rate(copy, _COPY_BYTES, takes_s)
+    copy_mb_s = _rate(lambda: bytearray(source), _COPY_BYTES, takes_s)
     hash_mb_s = _rate(lambda: hashlib.sha256(block).digest(), _HASH_BYTES, takes_s)
     return Canary(copy_mb_s=copy_mb_s, hash_mb_s=hash_mb_s, busy_share=_find_busy_share(began, _look_at_processors()))
 

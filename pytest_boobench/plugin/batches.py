@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from pytest_boobench.plugin.order import Place, Ready, order, read_node_id
+from pytest_boobench.plugin.order import Loaded, Place, order, read_node_id
 
 Batch = Sequence[int]
 """Indices of items that run one after the other, in this order, never two at once."""
@@ -17,12 +17,13 @@ def plan(
     *,
     server_of: Callable[[str], str | None],
     patterns: Sequence[str],
-    ready: Ready,
+    begin: Callable[[Collection[Place]], Loaded],
 ) -> list[Batch]:
     """The batches, in the order to begin them: servers with the most cells first, then everybody else's items.
 
     ``server_of`` tells what of a host no two cells may use at once, None for a host that is none. Other items are
-    grouped as xdist's mode ``dist`` would do it. ``ready`` is asked once, for the hosts that have cells.
+    grouped as xdist's mode ``dist`` would do it. ``begin`` is called once, with the places of all cells where there are
+    any, and says what their hosts have loaded.
     """
     servers: dict[str, list[int]] = defaultdict(list)
     others: dict[str, list[int]] = defaultdict(list)
@@ -34,7 +35,7 @@ def plan(
             servers[server].append(index)
         else:
             others[_scope(node_id, index, dist)].append(index)
-    loaded = ready({place.host for place in places.values()}) if places else {}
+    loaded = begin(places.values()) if places else {}
     ordered = [
         [batch[position] for position in order([places[index] for index in batch], loaded)]
         for batch in servers.values()

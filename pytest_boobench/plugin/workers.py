@@ -13,7 +13,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.batches import plan
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.order import Loaded, Ready, know_nothing, read_node_id
+from pytest_boobench.plugin.order import Loaded, Place, Ready, find_choices, know_nothing, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.record import baseline_to_plain
 
@@ -74,7 +74,7 @@ class Workers:
         self._scheduler = HostScheduler(
             config,
             workers=self._recorder.workers,
-            plan=partial(plan, dist=dist, server_of=self._server_of, patterns=patterns, ready=self._begin),
+            plan=partial(plan, dist=dist, server_of=self._server_of, patterns=patterns, begin=self._begin),
             repeats=lambda node_id: read_node_id(node_id, patterns) is not None,
             replaces_crashed=lambda: limit is None or self._crashes <= limit,
         )
@@ -101,10 +101,11 @@ class Workers:
                 {place.host for place in places if place is not None and self._server_of(place.host) is not None}
             )
 
-    def _begin(self, hosts: Collection[str]) -> Loaded:
-        """Lease the hosts that have cells, and ask what they have loaded."""
-        self._lease(hosts)
-        return self._ready(hosts)
+    def _begin(self, places: Collection[Place]) -> Loaded:
+        """Lease the hosts that have cells; ask what they have loaded where the order depends on it."""
+        self._lease({place.host for place in places})
+        choices = find_choices(places)
+        return self._ready(choices) if choices else {}
 
     def _lease(self, hosts: Collection[str]) -> None:
         """A host that is leased by others ends the session."""
