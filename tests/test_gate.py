@@ -585,6 +585,20 @@ def test_a_slow_processor_too() -> None:
     )
 
 
+@pytest.mark.parametrize(("now", "outcome"), [(66.0, "inconclusive"), (64.0, "regression")])
+def test_a_slightly_slower_machine_does_not_explain_half_the_speed(now: float, outcome: str) -> None:
+    """Copying at 94 % explains 65 % of the speed, the seventh power."""
+    (canary,) = canaries(10_000.0)
+    record = record_of(spread_around(now), canaries=canaries(9400.0))
+    assert judge_one(record, sessions_of(100.0, 100.0, 100.0, canary=canary)).outcome == outcome
+
+
+def test_what_explains_most_is_told() -> None:
+    baseline = sessions_of(100.0, 100.0, 100.0, canary=Canary(copy_mb_s=10_000.0, hash_mb_s=2500.0))
+    verdict = judge_one(record_of(spread_around(60.0), canaries=canaries(9400.0)), baseline)
+    assert verdict.reason.endswith("but this machine hashes 20 % slower than then (2000 MB/s, was 2500)")
+
+
 def test_a_canary_without_another_says_nothing() -> None:
     record = record_of(spread_around(80.0), canaries=canaries(1.0))
     assert judge_one(record, QUIET).outcome == "regression"

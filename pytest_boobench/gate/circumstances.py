@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pytest_boobench.facts import Canary
@@ -16,12 +17,25 @@ T = TypeVar("T")
 
 CANARY = 0.95
 """A machine that does what its canary does at less than this share of the baseline's speed explains a slower server."""
+EXPLAINED = 7.0
+"""But not a server that lost more than so many times as much, in logarithms: unchanged ones have lost 6.6 times what
+the canary did."""
 BUSIER = 0.10
-"""So does one of whose processors other programs take this much more."""
+"""A machine of whose processors other programs take this much more explains whatever a server loses."""
 _SPEEDS: Mapping[str, Callable[[Canary], float]] = {
     "copies memory": lambda canary: canary.copy_mb_s,
     "hashes": lambda canary: canary.hash_mb_s,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SlowMachine:
+    """That this machine itself is slower, or busier, than when the baseline was measured."""
+
+    words: str
+    """With numbers, for a sentence that goes on."""
+    explains: float = math.inf
+    """The greatest loss of a server that comes from it, as a logarithm."""
 
 
 def keep_comparable(record: CellRecord, baseline: Baseline) -> tuple[Baseline, str]:
@@ -70,20 +84,27 @@ def describe_assumption(was: Reference) -> list[str]:
     return [f"noise assumed: {was.known_looks} of {ENOUGH_LOOKS} sessions"] if was.assumed else []
 
 
-def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> str:
-    """That this machine itself is slower, or busier, than when the baseline was measured, with numbers: the median over
-    the blocks against that over the runs. Empty where it is not, or where the host is another machine."""
+def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
+    """What this machine's canary says: the median over the blocks against that over the runs. None where it is as fast
+    and as free as then, or where the host is another machine."""
     known = [run.canary for run in runs if run.canary is not None]
     if not record.canaries or not known:
-        return ""
+        return None
     busy, before = _find_busy_share(record.canaries), _find_busy_share(known)
     if busy is not None and before is not None and busy > before + BUSIER:
-        return f"other programs take {percent(busy)} of this machine's processors (then {percent(before)})"
-    for word, read in _SPEEDS.items():
-        now, was = statistics.median(map(read, record.canaries)), statistics.median(map(read, known))
-        if now < CANARY * was:
-            return f"this machine {word} {percent(1 - now / was)} slower than then ({now:.0f} MB/s, was {was:.0f})"
-    return ""
+        return SlowMachine(f"other programs take {percent(busy)} of this machine's processors (then {percent(before)})")
+    found = [_compare_speeds(word, record.canaries, known) for word in _SPEEDS]
+    return max(filter(None, found), key=lambda slow: slow.explains, default=None)
+
+
+def _compare_speeds(word: str, canaries: Iterable[Canary], known: Iterable[Canary]) -> SlowMachine | None:
+    now, was = (statistics.median(map(_SPEEDS[word], some)) for some in (canaries, known))
+    if now >= CANARY * was:
+        return None
+    return SlowMachine(
+        f"this machine {word} {percent(1 - now / was)} slower than then ({now:.0f} MB/s, was {was:.0f})",
+        explains=EXPLAINED * math.log(was / now),
+    )
 
 
 def _find_busy_share(canaries: Iterable[Canary]) -> float | None:

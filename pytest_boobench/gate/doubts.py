@@ -15,7 +15,7 @@ MORE_SESSIONS = "more sessions with --boobench-save-baseline=add, or --boobench-
 def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str) -> str:
     """Why a metric of which one key or both are worse than allowed is no regression; empty where it is one.
 
-    ``slow_machine`` says that the canary explains it, ``name`` is the baseline's.
+    ``slow_machine`` says that the canary explains it, empty where it does not; ``name`` is the baseline's.
     """
     doubt = _find_disagreement(comparison) or slow_machine or _find_poor_samples(comparison)
     if doubt:

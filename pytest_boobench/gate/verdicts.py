@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_boobench.gate.circumstances import (
+    SlowMachine,
     describe_assumption,
     describe_changes,
     find_slow_machine,
@@ -82,7 +83,7 @@ class _Case:
     record: CellRecord
     baseline: Baseline | None
     obstacle: _Obstacle | None
-    slow_machine: str = ""
+    slow_machine: SlowMachine | None = None
     changes: tuple[str, ...] = ()
 
 
@@ -118,9 +119,11 @@ def _compare(case: _Case, key: str, allowed: float, spread: Mapping[str, float])
 
 def _doubt(case: _Case, comparison: Comparison, policy: Policy) -> str:
     """Why a metric is neither within its limit nor a regression; empty where it is one of them."""
-    within = not comparison.slower and (policy == "literal" or not comparison.fast_slower)
-    name = case.baseline.name if case.baseline is not None else ""
-    return "" if within else explain(comparison, blocks=case.record.blocks, slow_machine=case.slow_machine, name=name)
+    if not comparison.slower and (policy == "literal" or not comparison.fast_slower):
+        return ""
+    slow, name = case.slow_machine, case.baseline.name if case.baseline is not None else ""
+    excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
+    return explain(comparison, blocks=case.record.blocks, slow_machine=excuse, name=name)
 
 
 def _judge(case: _Case, key: str, found: Comparison | _Obstacle, allowed: float, policy: Policy) -> Verdict:
