@@ -48,13 +48,22 @@ def test_the_weakest_come_first_with_what_would_help(store: Store) -> None:
     assert row.endswith(first["remedy"])
 
 
-def test_samples_that_scatter_prove_nothing(store: Store) -> None:
+def test_samples_that_scatter_prove_only_large_drops(store: Store) -> None:
     scattered = [make_sample(index=index, decode_tok_s=10.0 * (1 + index), prefill_tok_s=100.0) for index in range(10)]
     add_session(store, "one", (ONE, 50.0), samples=scattered, save_as="main")
     cells = json.loads(run("--json").output)["cells"]
-    assert (cells[0]["metric"], cells[0]["provable"], cells[0]["enough"]) == ("decode_tok_s", None, False)
+    assert (cells[0]["metric"], cells[0]["enough"]) == ("decode_tok_s", False)
+    assert cells[0]["provable"] == pytest.approx(0.866, abs=0.001)
     (row,) = [line for line in run().output.splitlines() if "  decode  " in line]
-    assert "  none  samples scatter by " in row
+    assert "  86.6 %  samples scatter by " in row
+
+
+def test_times_that_reach_zero_prove_nothing(store: Store) -> None:
+    judged = (Verdict(metric="connect_ms", outcome="no baseline", allowed=0.5),)
+    connected = [make_sample(index=index, connect_ms=0.0 if index < 4 else 9.0) for index in range(10)]
+    add_session(store, "one", (ONE, 50.0), samples=connected, save_as="main", verdicts=judged)
+    assert json.loads(run("--json").output)["cells"][0]["provable"] is None
+    assert "  none  samples scatter by " in run().output.splitlines()[1]
 
 
 def test_a_metric_without_a_number(store: Store) -> None:

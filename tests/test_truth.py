@@ -108,6 +108,13 @@ def test_it_answers_what_other_tools_ask(url: str) -> None:
     assert whole["usage"] == {"prompt_tokens": 24, "completion_tokens": 3, "total_tokens": 27}
 
 
+def test_prompt_in_parts_counts_as_its_text(url: str) -> None:
+    parts = [{"type": "text", "text": PROMPT}, {"type": "image_url"}, {"type": "text", "text": "four"}]
+    asked = {"messages": [{"role": "system", "content": "one"}, {"role": "user", "content": parts}], "max_tokens": 3}
+    whole = get(f"{url}/v1/chat/completions", json.dumps(asked).encode())
+    assert whole["usage"] == {"prompt_tokens": 31, "completion_tokens": 3, "total_tokens": 34}
+
+
 @pytest.mark.parametrize("name", ["wire", "httpx", "sockets"])
 def test_every_client_sees_every_event(url: str, name: str) -> None:
     result = stage.run_client(name, Load([url], streams=3, rounds=2, body=body_of()))

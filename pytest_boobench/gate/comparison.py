@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.gate.reference import SCATTER, Reference, count_requests, fast_side, scatter, usable
+from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
 from pytest_boobench.gate.rules import IMPROVEMENT
 from pytest_boobench.metrics import Metric
 
@@ -15,6 +15,11 @@ Z_BELIEVED = 3.29
 """One-sided 99.95 % of the normal distribution: of 100 unchanged numbers in a session, one in 20 sessions has a red."""
 Z_PROVEN = 2.326
 """One-sided 99 %."""
+SCATTER = math.log(1.15)
+"""Samples that scatter more have no median to be believed: the upper quartile is 15 % above the lower one."""
+CLEAR = 0.5
+"""But where what was lost is so much larger that this share of it is more than the scatter: there the two hardly
+overlap."""
 SCATTER_RATIO = 1.25
 """Where the noise between looks is measured, samples may scatter by so much more than the baseline's own."""
 UNSTEADY = 0.4
@@ -61,19 +66,15 @@ class Comparison:
     @property
     def most_scatter(self) -> float:
         """How far the samples may lie apart: beyond 15 % only where the baseline's do so too and have shown a steady
-        median all the same, as those of several lanes do."""
-        return SCATTER if self.was.assumed else max(SCATTER, SCATTER_RATIO * self.was.scatter)
+        median all the same, as those of several lanes do, or where the change is clear."""
+        return max(SCATTER, CLEAR * abs(self.gain), 0.0 if self.was.assumed else SCATTER_RATIO * self.was.scatter)
 
     @property
     def clean(self) -> bool:
         """Whether samples lie close enough together to be believed: now, and where the noise is assumed then too."""
-        return scatter(self.now) < self.most_scatter and not self.was.proves_nothing
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether more samples would settle nothing: it is worse than allowed by more than the noise, against a
-        baseline that no regression can be believed from."""
-        return self.was.proves_nothing and self.gain < self.limit - self.noise
+        return scatter(self.now) < self.most_scatter and not (
+            self.was.assumed and self.was.scatter >= self.most_scatter
+        )
 
     @property
     def improved(self) -> bool:

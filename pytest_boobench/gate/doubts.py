@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pytest_boobench.gate.comparison import FEWEST_REQUESTS, Comparison, to_change
-from pytest_boobench.gate.reference import SCATTER, scatter
+from pytest_boobench.gate.reference import scatter
 from pytest_boobench.units import count, percent
 
 CALMER = "quieter host, longer outputs, or --boobench-duet"
@@ -48,10 +48,10 @@ def _find_poor_samples(comparison: Comparison) -> str:
         return f"{count(comparison.requests, 'sample')} are too few to judge; more samples or more blocks"
     if comparison.clean:
         return ""
-    now, was = scatter(comparison.now), comparison.was.scatter
-    if now < comparison.most_scatter:
-        return f"the baseline's samples scatter by {_width(was)}, over {_width(SCATTER)}; {MORE_SESSIONS}"
-    return f"the samples scatter by {_width(now)}, over {_width(comparison.most_scatter)}; {CALMER}"
+    now, was, most = scatter(comparison.now), comparison.was.scatter, comparison.most_scatter
+    if now < most:
+        return f"the baseline's samples scatter by {_width(was)}, over {_width(most)}; {MORE_SESSIONS}"
+    return f"the samples scatter by {_width(now)}, over {_width(most)}; {CALMER}"
 
 
 def _width(scatter_of_logs: float) -> str:

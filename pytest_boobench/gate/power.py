@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_boobench.gate.comparison import (
+    CLEAR,
+    SCATTER,
     Z_BELIEVED,
     estimate_deviation,
     find_limit,
@@ -28,15 +30,14 @@ _HOW = "with --boobench-save-baseline=add, half an hour apart"
 def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> float | None:
     """The smallest worsening, a ratio, that this baseline can prove with samples like its own; never below ``allowed``.
 
-    It is the noise floor of `judge`: a true worsening of just so much is found every other time. Infinite where too few
-    sessions, with samples that scatter too much, prove none; None where no run gives the metric.
+    It is the noise floor of `judge`: a true worsening of just so much is found every other time. Infinite where samples
+    scatter without end, as times do that reach zero; None where no run gives the metric.
     """
     was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
     if was is None:
         return None
-    if was.proves_nothing:
-        return math.inf
-    return max(allowed, abs(to_change(-_noise(was), METRICS[metric])))
+    loss = _least_loss(was)
+    return max(allowed, abs(to_change(-loss, METRICS[metric]))) if math.isfinite(loss) else math.inf
 
 
 def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> str:
@@ -45,12 +46,21 @@ def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str,
     if was is None:
         return ""
     limit = -find_limit(METRICS[metric], allowed)
-    if was.proves_nothing:
+    if _is_too_scattered(was):
         missing = count(ENOUGH_LOOKS - was.known_looks, "more session")
         return f"samples scatter by {percent(math.expm1(was.scatter))}: {missing} {_HOW}, {_CALMER}"
     if _noise(was) <= limit:
         return ""
     return _advise_sessions(was, limit) or _advise_samples(was, limit) or _advise_otherwise(was)
+
+
+def _is_too_scattered(was: Reference) -> bool:
+    return was.assumed and was.scatter >= SCATTER
+
+
+def _least_loss(was: Reference) -> float:
+    """Of a server whose samples scatter as the baseline's do, as a logarithm."""
+    return max(_noise(was), was.scatter / CLEAR) if _is_too_scattered(was) else _noise(was)
 
 
 def _noise(was: Reference) -> float:

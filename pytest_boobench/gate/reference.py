@@ -24,8 +24,6 @@ SUITE_WEIGHT = 4
 NOISIER = 3.0
 """A cell with more than so many times its suite's variance is another sort of cell: by luck it is one of fifty, with
 five looks."""
-SCATTER = math.log(1.15)
-"""Samples that scatter more have no median to be believed: the upper quartile is 15 % above the lower one."""
 _NOTHING = 1e-9
 """Milliseconds, or tokens a second."""
 
@@ -54,11 +52,6 @@ class Reference:
     def assumed(self) -> bool:
         """Whether there are too few looks to measure the noise."""
         return self.known_looks < ENOUGH_LOOKS
-
-    @property
-    def proves_nothing(self) -> bool:
-        """Whether its samples scatter too much, and too few looks say that their median is steady all the same."""
-        return self.assumed and self.scatter >= SCATTER
 
 
 def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Reference | None:

@@ -65,7 +65,7 @@ def find_doubts(
     doubtful = [key for key, what in found.items() if _doubt(case, what, policy)]
     if any(what.slower and key not in doubtful for key, what in found.items()):
         return ()
-    return tuple(key for key in doubtful if policy == "literal" or not found[key].hopeless)
+    return tuple(doubtful)
 
 
 @dataclass(frozen=True, slots=True)

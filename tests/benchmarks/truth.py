@@ -205,8 +205,10 @@ def _arrival_ns(ancillary: Ancillary, read_ns: int) -> int:
 
 
 def _count_prompt_tokens(body: Mapping[str, Any]) -> int:
-    """One per character, as the embedded host's models count."""
-    return sum(len(str(message.get("content"))) for message in body.get("messages", ()))
+    """One per character, as the embedded host's models count; a content in parts counts as their text."""
+    contents = [message.get("content") for message in body.get("messages", ())]
+    texts = ["".join(part.get("text", "") for part in one) if isinstance(one, list) else str(one) for one in contents]
+    return sum(map(len, texts))
 
 
 def _whole_answer(schedule: Schedule, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.benchmarks.gate_power.hosts import Host, take_session
 from tests.benchmarks.gate_power.others import RULES
 
 CELLS = 50
-DROPS = (0.0, 0.12, 0.15, 0.20, 0.30)
+DROPS = (0.0, 0.12, 0.15, 0.20, 0.30, 0.50)
 HOUR_S = 3600.0
 
 
