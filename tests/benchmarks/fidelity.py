@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pytest_boobench.servers.answers import BLUR_MS
 from tests.benchmarks import stage
 from tests.benchmarks.clients import CLIENTS, Load
-from tests.benchmarks.peers import NOT_RUN, PEERS, Job, run_peer
+from tests.benchmarks.peers import PEERS, Job, run_peer
 from tests.benchmarks.schedule import Schedule
 from tests.benchmarks.traces import Spread, round_to_two_digits, spread
 
@@ -123,9 +123,6 @@ def compare_peers(setting: Setting, names: Sequence[str]) -> Iterable[str]:
     """The same for other tools: their own reports beside the median of what the server did."""
     yield from _table_head(_PEER_HEAD)
     for name in names:
-        if name in NOT_RUN:
-            yield _line((name, f"not run: {NOT_RUN[name]}", "", "", ""))
-            continue
         with stage.truth_servers(1, setting.schedule) as urls, stage.hogs(_HOGS) if setting.busy else nullcontext():
             job = Job(urls[0], "truth", len(_PROMPT), setting.schedule.tokens, setting.streams, setting.rounds)
             try:
@@ -179,7 +176,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--streams", type=numbers, default=[1, 16, 64, 256, 1000])
     parser.add_argument("--gaps", type=lambda text: [float(part) for part in text.split(",")], default=[10.0, 1.0])
     parser.add_argument("--clients", type=lambda text: text.split(","), default=list(CLIENTS))
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=[], help=", ".join([*PEERS, *NOT_RUN]))
+    parser.add_argument("--peers", type=lambda text: text.split(","), default=[], help=", ".join(PEERS))
     parser.add_argument("--tokens", type=int, default=64, help="of each stream")
     parser.add_argument("--rounds", type=int, help="each number of streams so many times; else for 64 streams in all")
     parser.add_argument("--servers", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="truth servers")

@@ -20,11 +20,15 @@ from tests.benchmarks.traces import Trace
 CHECKOUT = Path(__file__).parents[2]
 REQUIREMENTS = {
     "aiohttp": "aiohttp>=3.11",
+    "aiperf": "aiperf==0.13.0",
+    "guidellm": "guidellm==0.8.1",
     "llama-benchy": "llama-benchy==0.4.0",
     "llm-grill": "llm-grill==0.1.4",
     "pytest-boobench": str(CHECKOUT),
 }
 """What runs in an environment of its own, and which version of it was looked at."""
+_LARGE = {"aiperf": "1.2 GB", "guidellm": "6 GB"}
+"""What the largest of them take on disk; guidellm brings torch with its CUDA."""
 _FINISHED = "installed"
 _HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 """Ends with its parent, however that ends."""
@@ -73,7 +77,8 @@ def provide_environment(name: str) -> Path:
     folder = user_cache_path("pytest-boobench") / "benchmarks" / name
     python = folder / "bin" / "python"
     if not (folder / _FINISHED).exists():
-        print(f"installing {REQUIREMENTS[name]} in {folder}", file=sys.stderr)
+        size = f" ({_LARGE[name]})" if name in _LARGE else ""
+        print(f"installing {REQUIREMENTS[name]} in {folder}{size}", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", REQUIREMENTS[name]], check=True)
         (folder / _FINISHED).touch()
