@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,9 @@ from typing import TypeVar
 
 import pytest
 
-from pytest_boobench.blocks.warm import Session
+from pytest_boobench.blocks import block
+from pytest_boobench.blocks.warm import Block, Session
+from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import canary
 from pytest_boobench.hosts.access import Grant, Hosts
 from pytest_boobench.hosts.canary import listen
@@ -142,6 +144,25 @@ def test_what_others_take_of_the_processors(
 def test_where_the_system_does_not_tell_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary, "_STAT", tmp_path / "none")
     assert listen(takes_s=0.01).busy_share is None
+
+
+@pytest.mark.parametrize(
+    ("number", "short_share", "listened_s"),
+    [(1, 0.0, [0.02]), (1, None, [0.02]), (1, 0.3, [0.02, 0.5]), (2, 0.0, [0.5])],
+)
+def test_where_others_seem_to_be_at_work_it_is_listened_longer(
+    number: int, short_share: float | None, listened_s: Sequence[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_s: list[float] = []
+
+    def listen(*, takes_s: float) -> Canary:
+        asked_s.append(takes_s)
+        return Canary(copy_mb_s=takes_s, hash_mb_s=1.0, busy_share=short_share)
+
+    monkeypatch.setattr(block, "listen", listen)
+    heard = block._hear_canary(Block(make_cell(), Session(run_uid="run"), number))
+    assert asked_s == listened_s
+    assert heard.copy_mb_s == listened_s[-1]
 
 
 def test_the_output_canary_knows_what_the_model_says(

@@ -81,6 +81,7 @@ def test_the_embedded_host_without_its_extra(project: Path, monkeypatch: pytest.
     assert result.output.splitlines() == [
         "embedded  embedded",
         "  the embedded host needs the extra 'embedded': pip install 'pytest-boobench[embedded]'",
+        "  it is there to try things without a server; other hosts do not need it",
     ]
     assert run("hosts", "embedded").return_value == 1
 

@@ -61,6 +61,8 @@ def _render(reports: Sequence[HostReport]) -> Iterator[str]:
 def _describe(report: HostReport) -> Iterator[str]:
     if not report.reachable:
         yield from (report.error or "").removeprefix(f"{report.name}: ").splitlines()
+        if report.kind == EMBEDDED:
+            yield "it is there to try things without a server; other hosts do not need it"
         return
     width = max((len(name) for name, _ in report.models), default=0)
     yield from (f"{name:<{width}}  {state}" for name, state in report.models)
