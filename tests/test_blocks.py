@@ -160,7 +160,7 @@ def test_where_others_seem_to_be_at_work_it_is_listened_longer(
         return Canary(copy_mb_s=takes_s, hash_mb_s=1.0, busy_share=short_share)
 
     monkeypatch.setattr(block, "listen", listen)
-    heard = block._hear_canary(Block(make_cell(), Session(run_uid="run"), number))
+    heard = block._listen_as_long_as_needed(Block(make_cell(), Session(run_uid="run"), number))
     assert asked_s == listened_s
     assert heard.copy_mb_s == listened_s[-1]
 

@@ -26,9 +26,9 @@ ATTEMPTS = 2
 """A block that others disturbed, or that was still warming up, is measured once more."""
 CANARY_S = (0.02, 0.5)
 """How long to listen to the canary before a first block, and before one that is to settle a doubt."""
-LOOK_LONGER = 0.05
-"""Where others seem to take more of the processors, a short look is repeated as a long one: in so short a time a burst
-looks like a habit, and what is counted in hundredths of a second is rough."""
+BUSY_SHARE = 0.05
+"""Where others seem to take more of the processors, the canary is listened to once more, for long: in a short time a
+burst looks like a habit, and what is counted in hundredths of a second is rough."""
 
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
@@ -36,6 +36,7 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
     found = Found(record)
     try:
         await look(block, grant, found)
+        hear_canary(block, grant, found)
         await take_block(block, grant, found)
     except HostError as trouble:
         found.note(error=str(trouble))
@@ -51,17 +52,20 @@ async def look(block: Block, grant: Grant, found: Found) -> None:
         found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
     if block.number == 1 and cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
+
+
+def hear_canary(block: Block, grant: Grant, found: Found) -> None:
+    """Note what this machine is like right before a block, where the host runs on it."""
     if grant.local:
-        found.note(canaries=(*found.record.canaries, _hear_canary(block)))
+        found.note(canaries=(*found.record.canaries, _listen_as_long_as_needed(block)))
 
 
-def _hear_canary(block: Block) -> Canary:
+def _listen_as_long_as_needed(block: Block) -> Canary:
     short_s, long_s = CANARY_S
-    if block.number == 1:
-        canary = listen(takes_s=short_s)
-        if (canary.busy_share or 0.0) <= LOOK_LONGER:
-            return canary
-    return listen(takes_s=long_s)
+    if block.number > 1:
+        return listen(takes_s=long_s)
+    canary = listen(takes_s=short_s)
+    return listen(takes_s=long_s) if (canary.busy_share or 0.0) > BUSY_SHARE else canary
 
 
 async def take_block(block: Block, grant: Grant, found: Found) -> None:

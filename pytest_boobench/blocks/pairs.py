@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import find_trend_of_pairs
-from pytest_boobench.blocks.block import ATTEMPTS, look
+from pytest_boobench.blocks.block import ATTEMPTS, hear_canary, look
 from pytest_boobench.blocks.requests import find_seeds, make_calls, make_load, own_traffic, read_answers, require_sense
 from pytest_boobench.blocks.warm import Block, Found, warm_up
 from pytest_boobench.errors import HostError
@@ -30,6 +30,7 @@ async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRe
             await look(block, reference, other)
             found.note(reference=other.record.server)
         await look(block, grant, found)
+        hear_canary(block, grant, found)
         await take_pairs(block, (grant, reference), found)
     except HostError as trouble:
         found.note(error=str(trouble))

@@ -72,9 +72,8 @@ class Comparison:
     @property
     def clean(self) -> bool:
         """Whether samples lie close enough together to be believed: now, and where the noise is assumed then too."""
-        return scatter(self.now) < self.most_scatter and not (
-            self.was.assumed and self.was.scatter >= self.most_scatter
-        )
+        widest = max(scatter(self.now), self.was.scatter) if self.was.assumed else scatter(self.now)
+        return widest < self.most_scatter
 
     @property
     def improved(self) -> bool:

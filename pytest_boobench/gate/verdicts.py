@@ -62,10 +62,9 @@ def find_doubts(
     case = _open(record, baseline, disturbed)
     compared = {key: _compare(case, key, allowed[key], spread) for key in allowed}
     found = {key: what for key, what in compared.items() if isinstance(what, Comparison)}
-    doubtful = [key for key, what in found.items() if _doubt(case, what, policy)]
-    if any(what.slower and key not in doubtful for key, what in found.items()):
-        return ()
-    return tuple(doubtful)
+    doubts = {key: _doubt(case, what, policy) for key, what in found.items()}
+    red = any(what.slower and not doubts[key] for key, what in found.items())
+    return () if red else tuple(key for key, doubt in doubts.items() if doubt)
 
 
 @dataclass(frozen=True, slots=True)

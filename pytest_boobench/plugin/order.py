@@ -13,7 +13,7 @@ from pytest_boobench.suite.cell import Cell
 Loaded = Mapping[str, Collection[str]]
 """Host -> the models that it has loaded."""
 Ready = Callable[[Collection[str]], Loaded]
-"""Names of hosts -> what they have loaded now. It loads none, and leaves out a host that cannot say."""
+"""Names of hosts, or of none, -> what they have loaded now. It loads none, and leaves out a host that cannot say."""
 
 
 @dataclass(frozen=True, slots=True)

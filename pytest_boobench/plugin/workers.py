@@ -104,8 +104,7 @@ class Workers:
     def _begin(self, places: Collection[Place]) -> Loaded:
         """Lease the hosts that have cells; ask what they have loaded where the order depends on it."""
         self._lease({place.host for place in places})
-        choices = find_choices(places)
-        return self._ready(choices) if choices else {}
+        return self._ready(find_choices(places))
 
     def _lease(self, hosts: Collection[str]) -> None:
         """A host that is leased by others ends the session."""
