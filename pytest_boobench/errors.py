@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_boobench.untrusted import clean_lines
+
 
 class BoobenchError(Exception):
-    """Trouble that a user can act on; ``str(error)`` is the whole message and never needs a traceback."""
+    """Trouble that a user can act on; ``str(error)`` is the whole message and never needs a traceback.
+
+    Words of a server may stand in it, so it never holds a key, nor a character that steers a terminal.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(clean_lines(text))
 
 
 def explain_os_error(error: OSError) -> str:

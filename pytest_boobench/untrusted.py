@@ -1,0 +1,263 @@
+"""Room 0: what comes from outside. JSON of any shape and text of any content become plain values, or a named Fault.
+
+Every text of a server passes `clean` before it is part of a message, a record or a report: it may hold a key that we
+sent, and characters that steer a terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+MAX_DEPTH = 64
+"""Levels of nesting that an answer may have. Real ones have eight; Python's own limit is near 1,000."""
+MAX_COUNT = 2**53
+"""No server counts as far; JSON numbers above are not exact."""
+LONGEST = 300
+"""Characters of a server's text in a message."""
+HIDDEN = "[secret]"
+"""What stands in the place of a secret."""
+_SHOWN = 60
+_LEAST_PART = 8
+"""A part of a secret of so many characters, at its begin or end, is hidden too."""
+_SEQUENCE = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])|\x9b[0-?]*[ -/]*[@-~]")
+"""A terminal's escape sequences: titles and links (OSC), colours and cursors (CSI), and those of two characters."""
+_BLANKS = re.compile(r"\s+")
+
+
+class Fault(ValueError):  # noqa: N818  # the answer's, not ours
+    """A part of an answer that is not what it should be; the text names the field, its value, and what was expected."""
+
+
+# --- secrets and control characters
+
+
+class _Secrets:
+    """All secrets that this process knows, each in the forms in which it may come back."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+
+    def learn(self, secret: str) -> None:
+        if not secret:
+            return
+        raw = secret.encode("utf-8", "replace")
+        forms = {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+        if len(secret) >= _LEAST_PART:
+            forms.add(base64.b64encode(raw).decode().rstrip("="))
+        self._forms |= forms
+
+    def hide(self, text: str) -> str:
+        for form in sorted(self._forms, key=len, reverse=True):
+            text = text.replace(form, HIDDEN) if len(form) < _LEAST_PART else _hide_parts(text, form)
+        return text
+
+
+def _hide_parts(text: str, secret: str) -> str:
+    """Without the secret, and without any begin or end of it that is long enough."""
+    head, tail = secret[:_LEAST_PART], secret[-_LEAST_PART:]
+    at = 0
+    while (found := text.find(head, at)) >= 0:
+        end = found + _LEAST_PART
+        while end < len(text) and end - found < len(secret) and text[end] == secret[end - found]:
+            end += 1
+        text = f"{text[:found]}{HIDDEN}{text[end:]}"
+        at = found + len(HIDDEN)
+    at = len(text)
+    while (found := text.rfind(tail, 0, at)) >= 0:
+        end, begin = found + _LEAST_PART, found
+        while begin > 0 and end - begin < len(secret) and text[begin - 1] == secret[-(end - begin) - 1]:
+            begin -= 1
+        text = f"{text[:begin]}{HIDDEN}{text[end:]}"
+        at = begin
+    return text
+
+
+_SECRETS = _Secrets()
+
+
+def learn_secret(secret: str) -> None:
+    """From now on `clean` hides this text: a key, a password, the value of a variable that a file names."""
+    _SECRETS.learn(secret)
+
+
+def hide_secrets(text: str) -> str:
+    """The text with each known secret hidden, and all else as it is."""
+    return _SECRETS.hide(text)
+
+
+def clean(text: str, limit: int = LONGEST) -> str:
+    """The text on one line, without secrets and without characters that cannot be seen, cut to ``limit``."""
+    flat = _BLANKS.sub(" ", _make_printable(text)).strip()
+    flat = _SECRETS.hide(flat)
+    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def clean_lines(text: str) -> str:
+    """As `clean`, with its lines kept and nothing cut."""
+    return _SECRETS.hide("\n".join(_make_printable(line) for line in text.split("\n")))
+
+
+def _make_printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " for char in _SEQUENCE.sub("", text))
+
+
+def clean_json(value: Any) -> Any:
+    """Plain data from `parse_json` with all its texts cleaned, names of fields too."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_json(item) for item in value]
+    return value
+
+
+# --- JSON
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; Fault where it is none, or is nested too deep to be an answer."""
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    if decoded.count("[") + decoded.count("{") > MAX_DEPTH and find_depth(decoded) > MAX_DEPTH:
+        raise Fault(f"is nested more than {MAX_DEPTH} levels deep")
+    try:
+        return json.loads(decoded)
+    except (ValueError, RecursionError):
+        raise Fault(f"is not JSON: {show(decoded)}") from None
+
+
+def find_depth(text: str) -> int:
+    """How deep a JSON text is nested at most; brackets in its strings do not count."""
+    depth = deepest = 0
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
+        first = token[0][0]
+        if first in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in "]}":
+            depth -= 1
+    return deepest
+
+
+def show(value: object) -> str:
+    """A value from outside as it may stand in a message: one line, short, as JSON where it is not a text of its own."""
+    if isinstance(value, str):
+        return clean(value, _SHOWN) or "an empty text"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and abs(value) > 10**_SHOWN:
+        return "a number of more than 60 digits"
+    return clean(str(value), _SHOWN)
+
+
+# --- fields of an object: None where the field is missing or null, Fault where it is something else
+
+
+def get_object(source: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
+    """The object under a key, empty where there is none."""
+    value = source.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Fault(_describe(where, key, value, "an object"))
+    return value
+
+
+def get_list(source: Mapping[str, Any], key: str, where: str = "") -> Sequence[Any]:
+    """The list under a key, empty where there is none."""
+    value = source.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise Fault(_describe(where, key, value, "a list"))
+    return value
+
+
+def get_text(source: Mapping[str, Any], key: str, where: str = "") -> str | None:
+    """The text under a key, as it came: whoever shows it cleans it."""
+    value = source.get(key)
+    if value is not None and not isinstance(value, str):
+        raise Fault(_describe(where, key, value, "a text"))
+    return value
+
+
+def get_count(source: Mapping[str, Any], key: str, where: str = "", *, least: int = 0) -> int | None:
+    """The whole number under a key, at least ``least``; 8.0 is 8."""
+    value = source.get(key)
+    if value is None:
+        return None
+    found = to_count(value)
+    if found is None or found < least:
+        raise Fault(_describe(where, key, value, f"a whole number from {least}"))
+    return found
+
+
+def get_number(source: Mapping[str, Any], key: str, where: str = "", *, above: float | None = None) -> float | None:
+    """The finite number under a key, above ``above`` where that is said."""
+    value = source.get(key)
+    if value is None:
+        return None
+    found = to_number(value)
+    if found is None or (above is not None and found <= above):
+        more = "" if above is None else f" above {above:g}"
+        raise Fault(_describe(where, key, value, f"a number{more}"))
+    return found
+
+
+def _describe(where: str, key: str, value: object, expected: str) -> str:
+    return f"{where}{'.' if where else ''}{key} is {show(value)}, expected {expected}"
+
+
+# --- single values: None where they are something else. For what is nice to know and spoils nothing when it is missing
+
+
+def to_object(value: object) -> Mapping[str, Any]:
+    """The object, or an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def to_objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects in a list; what is none of them is left out."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def to_texts(value: object) -> list[str]:
+    """The texts in a list, cleaned; what is none of them is left out."""
+    return [clean(item) for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
+
+
+def to_text(value: object) -> str | None:
+    """The text, cleaned; None where it is none or empty."""
+    return (clean(value) or None) if isinstance(value, str) else None
+
+
+def to_count(value: object) -> int | None:
+    """A whole number of any sign that JSON carries exactly."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        if not math.isfinite(value) or not value.is_integer():
+            return None
+        value = int(value)
+    return value if abs(value) <= MAX_COUNT else None
+
+
+def to_number(value: object) -> float | None:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and abs(value) > MAX_COUNT:
+        return None
+    return float(value) if math.isfinite(value) else None
