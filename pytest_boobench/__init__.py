@@ -4,6 +4,7 @@ The house, in the order the data walks; every import looks back along it:
 
 - ``untrusted``   JSON and text from outside: plain values or a named fault, never a key or a control character
 - ``errors``, ``units``, ``metrics``, ``facts``   the words: trouble, numbers as text, what is measured and on what
+- ``arrivals``    how the events of a stream arrive: tokens in each, bursts
 - ``usual``       names and limits that hold where a user says nothing
 - ``ci``          what a CI system says of its job
 - ``documents``   YAML text -> plain data that remembers its lines

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from pytest_boobench.metrics import Kind, Sample, metrics_of
@@ -116,22 +116,87 @@ def describe_failures(failed: Iterable[Sample]) -> str:
     return "; ".join(f"{count} × {kind}: {first[kind]}" for kind, count in counts.most_common())
 
 
-BLURRED_SHARE = 0.05
-"""Of a cell's token stamps, how many may be blurred by a late client before its times are not believed."""
+BOUND_SHARE = 0.5
+"""A metric that a late client may have moved by more than this share of what is allowed is blank: what it did was to
+the median of the requests at most as much, and mostly far less."""
+USUALLY_ALLOWED = 0.10
+"""Worsening of a metric that nobody says anything of."""
 
 
-def find_client_limit(samples: Iterable[Sample]) -> str | None:
-    """Why the client was the bottleneck of these samples, None where it was not."""
-    good = counted(samples)
-    chunks = sum(len(sample.chunk_ms) for sample in good)
-    blurred = sum(sample.blurred_chunks for sample in good)
-    if not chunks or blurred <= BLURRED_SHARE * chunks:
-        return None
-    lag_ms = max((sample.client_lag_ms for sample in good if sample.client_lag_ms is not None), default=None)
+def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, float | None]) -> dict[str, str]:
+    """Metric -> why these samples cannot carry it: too late a client, or what most of them say of themselves.
+
+    ``allowed`` is metric -> allowed worsening as a ratio, blank where nothing special is.
+    """
+    everything = list(samples)
+    good = [*counted(everything), *(s for s in everything if s.reference and s.phase == "measure" and s.ok)]
+    found = {}
+    for metric in metrics_of(kind):
+        having = [sample for sample in good if metric.values(sample)]
+        reasons = Counter(text for sample in good if (text := sample.blanks.get(metric.key)))
+        limit = BOUND_SHARE * (allowed.get(metric.key) or USUALLY_ALLOWED)
+        if having and (text := _find_lateness(having, metric.key, limit)):
+            found[metric.key] = text
+        elif not having and reasons:
+            found[metric.key] = reasons.most_common(1)[0][0]
+    return found
+
+
+def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
+    """That the client read too late for this metric, in words; empty where it did not."""
+    bound = statistics.median(sample.find_client_bound(metric) for sample in samples)
+    if bound <= limit:
+        return ""
+    lag_ms = max((sample.client_lag_ms for sample in samples if sample.client_lag_ms is not None), default=None)
     return (
-        f"the client was the bottleneck: {percent(blurred / chunks)} of the tokens were read late and at once "
-        f"(up to {quantity(lag_ms, 'ms')}); fewer lanes or a less busy client"
+        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may move this by {percent(bound)}, and "
+        f"{percent(limit)} are believed; fewer lanes or a less busy client"
     )
+
+
+CLIENT_LATE = "the client was the bottleneck"
+"""How such a reason begins."""
+
+
+def find_contradiction(samples: Iterable[Sample]) -> str | None:
+    """What the server says and the client's clock rules out, in the words of the first of these samples, where at least
+    half of them do; None where they do not."""
+    good = counted(samples)
+    found = [sample.contradiction for sample in good if sample.contradiction]
+    return found[0] if found and 2 * len(found) >= len(good) else None
+
+
+def find_rate_sources(samples: Iterable[Sample]) -> str | None:
+    """Whose clock the rates of these samples are by: ``server``, ``client`` or ``mixed``; None where there are none."""
+    sources = {sample.rate_source for sample in counted(samples) if sample.rate_source}
+    return None if not sources else sources.pop() if len(sources) == 1 else "mixed"
+
+
+def add_totals(samples: Sequence[Sample], kind: Kind) -> list[Sample]:
+    """The samples of one phase, each with the tokens per second of all lanes together while it ran.
+
+    A request makes its tokens evenly from its first token on, an embedding's are spread over all of it. Failed requests
+    make none.
+    """
+    good = sorted((s for s in samples if s.ok and s.e2e_ms), key=lambda sample: sample.offset_ms)
+    spans = [_find_span(sample, kind) for sample in good]
+    totals: dict[int, float] = {}
+    for sample in good:
+        begin, end = sample.offset_ms, sample.offset_ms + (sample.e2e_ms or 0.0)
+        tokens = 0.0
+        for from_ms, to_ms, made in spans:
+            if from_ms < end and to_ms > begin and to_ms > from_ms:
+                tokens += made * (min(end, to_ms) - max(begin, from_ms)) / (to_ms - from_ms)
+        if tokens:
+            totals[sample.index] = tokens / (end - begin) * 1000
+    return [replace(sample, lanes_tok_s=totals.get(sample.index)) if sample.ok else sample for sample in samples]
+
+
+def _find_span(sample: Sample, kind: Kind) -> tuple[float, float, int]:
+    """(from, to, tokens): when a request makes its tokens, milliseconds of its phase."""
+    first_ms = 0.0 if kind == "embedding" else sample.ttft_ms or sample.ttfo_ms or 0.0
+    tokens = (sample.prompt_tokens if kind == "embedding" else sample.output_tokens) or 0
+    return sample.offset_ms + first_ms, sample.offset_ms + (sample.e2e_ms or 0.0), tokens
 
 
 TREND_FASTER = 0.05

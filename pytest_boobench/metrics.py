@@ -6,11 +6,14 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
+
+from pytest_boobench.arrivals import find_token_gaps
 
 Phase = Literal["warmup", "measure"]
 Kind = Literal["chat", "completion", "embedding"]
+Length = Literal["exact", "natural"]
+"""Whether each answer has as many tokens as are asked for, or ends where the model ends it."""
 ClockKind = Literal["kernel", "user"]
 """Where a time stamp was taken: by the kernel when the bytes arrived, or in Python right after the read."""
 RateSource = Literal["server", "client"]
@@ -22,9 +25,9 @@ FailureKind = Literal[
     "truncated",  # the stream ended without its proper end
     "stalled",  # no byte for too long
     "timeout",  # the whole request took too long
-    "protocol",  # bytes that are not HTTP, SSE or JSON as they should be
+    "protocol",  # bytes that are not HTTP, SSE or JSON as they should be, and numbers that cannot be
     "prompt-length",  # the server counted another number of prompt tokens than the cell asks for
-    "output-length",  # fewer tokens came than were asked for
+    "output-length",  # another number of tokens came than was asked for
     "cached",  # a prompt token was reused although the cell says cache: cold
 ]
 
@@ -60,29 +63,41 @@ class Sample:
     headers_ms: float | None = None
     """Arrival of the end of the response's header."""
     ttft_ms: float | None = None
-    """Time to first token: arrival of the first non-empty content, reasoning, text or tool call."""
+    """Time to first token: arrival of the first non-empty content, reasoning, text or tool call. Blank where tokens
+    were generated before it and never streamed."""
     ttfo_ms: float | None = None
     """Time to first visible output: as ttft_ms, reasoning left out."""
     e2e_ms: float | None = None
     """Arrival of the end of the answer."""
     chunk_ms: tuple[float, ...] = ()
     """Arrival of each event that carried tokens, ascending."""
+    chunk_tokens: tuple[int, ...] = ()
+    """Tokens in each of these events, told by the server or estimated from their texts; empty: one in each."""
     prompt_tokens: int | None = None
     """Prompt tokens as the server counted them, cached ones included."""
     cached_tokens: int | None = None
     """Prompt tokens the server took from its cache."""
     output_tokens: int | None = None
-    """Generated tokens as the server counted them."""
+    """Generated tokens as the server counted them, those that it never streamed included."""
+    hidden_tokens: int = 0
+    """Generated tokens that were counted and never streamed, as hidden reasoning is."""
     prompt_ms: float | None = None
     """The server's own time for the prompt tokens it evaluated (llama.cpp ``timings.prompt_ms``)."""
     predicted_ms: float | None = None
     """The server's own time from the first to the last generated token (llama.cpp ``timings.predicted_ms``)."""
     timings: Mapping[str, Any] = field(default_factory=dict)
-    """The server's ``timings`` object as it came, its own rates among it."""
+    """The server's ``timings`` object as it came, its own rates among it; texts are cleaned."""
     decode_tok_s: float | None = None
     prefill_tok_s: float | None = None
     embed_tok_s: float | None = None
+    lanes_tok_s: float | None = None
+    """All lanes together while this request ran; blank where the cell has one lane."""
     rate_source: RateSource | None = None
+    contradiction: str | None = None
+    """What the server says and the client's own clock or count rules out, with both numbers; its timings are then not
+    used."""
+    blanks: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> why this request cannot carry it, for those that it would usually give."""
     finish_reason: str | None = None
     status: int | None = None
     """HTTP status of the answer."""
@@ -91,6 +106,10 @@ class Sample:
     """Longest time between the kernel's stamp on bytes and the moment Python read them; blank without kernel stamps."""
     blurred_chunks: int = 0
     """Entries of chunk_ms that have the stamp of a later one, since Python read both late and at once."""
+    first_late_ms: float = 0.0
+    """By how much earlier than its stamp the first token may have been there, since Python read late."""
+    last_late_ms: float = 0.0
+    """The same of the last token."""
     clock_step: bool = False
     """Whether the wall clock was set during the request; its times are then by the user clock."""
     failure: FailureKind | None = None
@@ -103,22 +122,34 @@ class Sample:
 
     @property
     def queue_ms(self) -> float | None:
-        """TTFT less the server's prompt time: queue, templating and transport together; blank where either is."""
-        if self.ttft_ms is None or self.prompt_ms is None:
+        """TTFT less the server's prompt time: queue, templating and transport together; blank where either is, and
+        where the two contradict each other."""
+        if self.ttft_ms is None or self.prompt_ms is None or self.contradiction is not None:
             return None
         return self.ttft_ms - self.prompt_ms
 
     @property
     def itl_ms(self) -> tuple[float, ...]:
-        """Inter-token latencies: the gaps between chunks, scaled to tokens where chunks carry several.
+        """Inter-token latencies: the gap before an event of k tokens, divided by k, k times.
 
-        Their mean is (last - first chunk) / (tokens - 1). Empty where there is one chunk only.
+        Empty where there is one event only, or where the stream cannot carry them.
         """
-        gaps = [later - earlier for earlier, later in pairwise(self.chunk_ms)]
-        if not gaps or not self.output_tokens or self.output_tokens < 2:
+        if "itl_ms" in self.blanks or (self.output_tokens or 0) < 2:
             return ()
-        tokens_per_gap = max(1.0, (self.output_tokens - 1) / len(gaps))
-        return tuple(gap / tokens_per_gap for gap in gaps)
+        return find_token_gaps(self.chunk_ms, self.chunk_tokens)
+
+    def find_client_bound(self, metric: str) -> float:
+        """By how much a late client may have moved this metric, as a share of its value."""
+        first, last = self.first_late_ms, self.last_late_ms
+        if metric in ("ttft_ms", "ttfo_ms", "queue_ms") or (metric == "prefill_tok_s" and self.rate_source == "client"):
+            whole = (self.queue_ms if metric == "queue_ms" else self.ttft_ms) or self.ttfo_ms
+            return first / whole if whole and whole > 0 else math.inf if first else 0.0
+        if metric == "decode_tok_s" and self.rate_source == "client":
+            span = self.chunk_ms[-1] - self.chunk_ms[0] if self.chunk_ms else 0.0
+            return (first + last) / span if span else 0.0
+        if metric == "itl_ms":
+            return self.blurred_chunks / len(self.chunk_ms) if self.chunk_ms else 0.0
+        return 0.0
 
     @property
     def stalls(self) -> int:
@@ -169,6 +200,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("e2e_ms", "e2e", "ms", "lower", "request sent to end of answer", kinds=_ALL),
         Metric("connect_ms", "connect", "ms", "lower", "opening the connection, TLS included", kinds=_ALL),
         Metric("headers_ms", "headers", "ms", "lower", "request sent to end of the response's header", kinds=_ALL),
+        Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
+               "tokens per second of all lanes together, while each request ran", kinds=_ALL),
     )
 }
 # fmt: on
@@ -180,11 +213,13 @@ def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
-def gated_metrics(kind: Kind, lanes: int) -> tuple[str, ...]:
+def gated_metrics(kind: Kind, lanes: int, length: Length = "exact") -> tuple[str, ...]:
     """Keys of the metrics that are judged where a suite does not say.
 
     With several lanes the end-to-end time takes the place of the prefill: how long a prompt waits for those of other
-    lanes is chance, and makes up for how few others it then decodes beside.
+    lanes is chance, and makes up for how few others it then decodes beside. Where answers end by themselves it would
+    follow their length, so that the rate of all lanes together takes its place.
     """
+    several = "e2e_ms" if length == "exact" else "lanes_tok_s"
     keys = [metric.key for metric in metrics_of(kind) if metric.gated]
-    return tuple("e2e_ms" if key == "prefill_tok_s" and lanes > 1 else key for key in keys)
+    return tuple(several if key == "prefill_tok_s" and lanes > 1 else key for key in keys)

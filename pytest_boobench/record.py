@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pytest_boobench.aggregate import (
+    CLIENT_LATE,
     Aggregate,
     counted,
-    find_client_limit,
+    find_contradiction,
+    find_rate_sources,
     find_trend,
     find_trend_of_pairs,
     measured,
@@ -91,14 +93,26 @@ class CellRecord:
     """The other host of a duet."""
     reference: ServerFacts | None = None
     """Its server."""
+    blanks: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> why it is blank, for those that such a cell would usually have."""
     worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""
 
     @property
     def client_limit(self) -> str | None:
-        """Why the client, and not the host, was the bottleneck; None where it was not."""
-        return find_client_limit(self.samples)
+        """Of which metrics the client, and not the host, was the bottleneck; None where it was of none."""
+        return next((reason for reason in self.blanks.values() if reason.startswith(CLIENT_LATE)), None)
+
+    @property
+    def contradiction(self) -> str | None:
+        """What the server says and the client's clock rules out in half of the samples; None where it does not."""
+        return find_contradiction(self.samples)
+
+    @property
+    def rates(self) -> str | None:
+        """Whose clock the rates are by: server, client or mixed; None where there are none."""
+        return find_rate_sources(self.samples)
 
     @property
     def clean(self) -> bool:
@@ -108,7 +122,7 @@ class CellRecord:
     @property
     def spoiled(self) -> str | None:
         """Why the samples don't speak of the host alone, in words; None where they do."""
-        return self.client_limit or self.still_warming or self.disturbed
+        return self.still_warming or self.disturbed
 
     @property
     def still_warming(self) -> str | None:
@@ -258,6 +272,10 @@ class Measurement:
     reference_host: str | None = None
     spoiled: str | None = None
     """Why the samples don't speak of the host alone; blank where they do."""
+    blanks: Mapping[str, str] = field(default_factory=dict)
+    """As in a record."""
+    rates: str | None = None
+    contradiction: str | None = None
     error: str | None = None
     baselines: tuple[str, ...] = ()
     """Names under which it is in force as a baseline."""
@@ -284,9 +302,7 @@ def to_plain(record: CellRecord) -> dict[str, Any]:
 def from_plain(plain: Mapping[str, Any]) -> CellRecord:
     """The inverse of `to_plain`, also after lists took the place of tuples."""
     fields = dict(plain)
-    fields["samples"] = tuple(
-        Sample(**{**sample, "chunk_ms": tuple(sample["chunk_ms"])}) for sample in plain["samples"]
-    )
+    fields["samples"] = tuple(map(_sample_from_plain, plain["samples"]))
     fields["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
     fields["server"] = ServerFacts(**plain["server"]) if plain["server"] else None
     fields["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
@@ -295,6 +311,11 @@ def from_plain(plain: Mapping[str, Any]) -> CellRecord:
     fields["canaries"] = tuple(Canary(**canary) for canary in plain["canaries"])
     fields["reference"] = ServerFacts(**plain["reference"]) if plain["reference"] else None
     return CellRecord(**fields)
+
+
+def _sample_from_plain(plain: Mapping[str, Any]) -> Sample:
+    lists = {key: tuple(plain[key]) for key in ("chunk_ms", "chunk_tokens") if key in plain}
+    return Sample(**{**plain, **lists})
 
 
 def _traffic_from_plain(plain: Mapping[str, Any]) -> Traffic:

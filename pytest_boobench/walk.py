@@ -50,7 +50,7 @@ async def run_duet(
 
     The second block needs no wait: what changes from minute to minute is in both halves of a pair.
     """
-    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency)
+    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     record = identify(
         cell,
         node_id,
@@ -91,7 +91,7 @@ def find_doubts(
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules) -> Mapping[str, float]:
     """What is judged. A metric that the suite does not name, and that such a server never gives, is left out."""
-    limits = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency)
+    limits = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & limits.keys():
         return limits

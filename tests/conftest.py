@@ -22,7 +22,7 @@ from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
-from pytest_boobench.servers import answers
+from pytest_boobench.servers import chunks
 from pytest_boobench.store import Store
 
 CHECKOUT = Path(__file__).parent.parent
@@ -61,10 +61,10 @@ PATIENT = """
 from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
-from pytest_boobench.servers import answers
+from pytest_boobench.servers import chunks
 
 aggregate.TREND_FASTER = 1.0
-answers.BLUR_MS = float("inf")
+chunks.BLUR_MS = float("inf")
 block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
 """
 """A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
@@ -123,7 +123,7 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     """An empty bench folder whose host ``llama`` is the tests' server; a late client, or a machine that was busy before
     or is now, is not held against its cells."""
     monkeypatch.setattr(aggregate, "TREND_FASTER", 1.0)
-    monkeypatch.setattr(answers, "BLUR_MS", float("inf"))
+    monkeypatch.setattr(chunks, "BLUR_MS", float("inf"))
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
     return BenchFolder(pytester, llama.url)
 

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_boobench.aggregate import (
+    add_totals,
     condense,
     describe_failures,
-    find_client_limit,
+    find_blanks,
+    find_contradiction,
+    find_rate_sources,
     find_trend,
     find_trend_of_pairs,
     is_settled,
@@ -91,25 +94,58 @@ def test_total_never_divides_by_nothing(samples: list) -> None:
 def test_inter_token_latencies_are_pooled_over_all_gaps() -> None:
     samples = [
         make_sample(chunk_ms=(10.0, 20.0, 30.0, 130.0), output_tokens=4),
-        make_sample(chunk_ms=(10.0, 30.0), output_tokens=5),
+        make_sample(chunk_ms=(10.0, 30.0), chunk_tokens=(1, 4), output_tokens=5),
         make_sample(chunk_ms=(10.0,), output_tokens=5),
         make_sample(chunk_ms=(10.0, 20.0), output_tokens=None),
     ]
-    assert [sample.itl_ms for sample in samples] == [(10.0, 10.0, 100.0), (5.0,), (), ()]
+    assert [sample.itl_ms for sample in samples] == [(10.0, 10.0, 100.0), (5.0,) * 4, (), ()]
     assert [sample.stalls for sample in samples] == [1, 0, 0, 0]
     found = summarize(samples, "chat")["itl_ms"]
-    assert (found.n, found.median, found.max) == (4, 10.0, 100.0)
+    assert (found.n, found.median, found.max) == (7, 5.0, 100.0)
 
 
 def test_a_client_that_reads_late_is_the_bottleneck() -> None:
-    clean = [make_sample(chunk_ms=(1.0, 2.0), client_lag_ms=0.1)] * 19
-    blurred = make_sample(chunk_ms=(1.0, 1.0), blurred_chunks=1, client_lag_ms=35.0)
-    assert find_client_limit([]) is None
-    assert find_client_limit([*clean, blurred]) is None
-    assert find_client_limit([blurred] * 2 + clean[:2]) == (
-        "the client was the bottleneck: 25 % of the tokens were read late and at once (up to 35.0 ms); "
-        "fewer lanes or a less busy client"
-    )
+    """Of the metrics that it may have moved by more than half of what is allowed, and of no other."""
+    facts = {"chunk_ms": (100.0, 300.0), "output_tokens": 2, "ttft_ms": 100.0, "rate_source": "client"}
+    clean = [make_sample(**facts, decode_tok_s=5.0, client_lag_ms=0.1)] * 19
+    late = make_sample(**facts, decode_tok_s=5.0, first_late_ms=7.0, client_lag_ms=35.0)
+    assert find_blanks([], "chat", {}) == {}
+    assert find_blanks([*clean, late], "chat", {}) == {}
+    assert find_blanks([late] * 3 + clean[:2], "chat", {}) == {
+        "ttft_ms": "the client was the bottleneck: it read up to 35.0 ms late, which may move this by 7 %, and 5 % are "
+        "believed; fewer lanes or a less busy client"
+    }
+    assert find_blanks([late] * 3, "chat", {"ttft_ms": 0.5}) == {}
+    assert set(find_blanks([late] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms", "decode_tok_s"}
+    by_the_server = replace(late, rate_source="server", prefill_tok_s=9.0)
+    assert set(find_blanks([by_the_server] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms"}
+
+
+def test_a_reason_of_the_samples_is_one_of_the_cell_where_no_sample_has_the_metric() -> None:
+    blank = make_sample(blanks={"decode_tok_s": "held back"})
+    assert find_blanks([blank, blank], "chat", {}) == {"decode_tok_s": "held back"}
+    assert find_blanks([blank, make_sample(decode_tok_s=5.0)], "chat", {}) == {}
+
+
+def test_half_of_the_samples_make_a_contradiction_of_the_cell() -> None:
+    lying, honest = make_sample(contradiction="says 9, was 1", rate_source="client"), make_sample(rate_source="server")
+    assert find_contradiction([lying, honest]) == "says 9, was 1"
+    assert find_contradiction([lying, honest, honest]) is None
+    assert find_rate_sources([lying, honest]) == "mixed"
+    assert find_rate_sources([lying]) == "client"
+    assert find_rate_sources([make_sample()]) is None
+
+
+def test_all_lanes_together_while_a_request_ran() -> None:
+    """Two lanes: each request makes 10 tokens in the second half of its 200 ms, the second one starts 100 ms later."""
+    facts = {"e2e_ms": 200.0, "ttft_ms": 100.0, "output_tokens": 10}
+    samples = [
+        make_sample(index=0, lane=0, offset_ms=0.0, **facts),
+        make_sample(index=1, lane=1, offset_ms=100.0, **facts),
+        make_sample(index=2, lane=0, offset_ms=100.0, e2e_ms=1.0, output_tokens=10**9, failure="output-length"),
+    ]
+    totals = [sample.lanes_tok_s for sample in add_totals(samples, "chat")]
+    assert totals == [pytest.approx(10 / 0.2), pytest.approx(20 / 0.2), None]
 
 
 def test_failures_by_kind() -> None:

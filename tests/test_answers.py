@@ -18,7 +18,7 @@ from tests.making import make_cell, make_sample
 TIMINGS = {
     "cache_n": 0,
     "prompt_n": 64,
-    "prompt_ms": 32.0,
+    "prompt_ms": 18.0,
     "predicted_n": 8,
     "predicted_ms": 70.0,
     "predicted_per_second": 100.0,
@@ -26,12 +26,17 @@ TIMINGS = {
 USAGE = {"prompt_tokens": 64, "completion_tokens": 8, "total_tokens": 72}
 ROLE = {"id": "x", "choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]}
 STOP = {"id": "x", "choices": [{"delta": {}, "finish_reason": "length"}]}
+EOS = {"id": "x", "choices": [{"delta": {}, "finish_reason": "stop"}]}
 LAST = {"id": "x", "choices": [], "usage": USAGE, "timings": TIMINGS}
 DONE = "[DONE]"
 
 
 def token(text: str, key: str = "content") -> dict[str, Any]:
     return {"id": "x", "choices": [{"delta": {key: text}, "finish_reason": None}]}
+
+
+WORDS = tuple(token(letter) for letter in "abcdefgh")
+"""Eight tokens."""
 
 
 def stream_of(*events: Any, failure: Failure | None = None, status: int = 200) -> Answer:
@@ -71,22 +76,23 @@ def read_one(answer: Answer, cell: Cell | None = None) -> Sample:
 
 
 def test_llama_server_chat() -> None:
-    sample = read_one(stream_of(ROLE, token("a"), token("b"), token("c"), STOP, LAST, DONE))
+    sample = read_one(stream_of(ROLE, *WORDS, STOP, LAST, DONE))
     assert sample.ok
-    assert (sample.ttft_ms, sample.ttfo_ms, sample.headers_ms, sample.e2e_ms) == (20.0, 20.0, 5.0, 70.0)
-    assert sample.chunk_ms == (20.0, 30.0, 40.0)
+    assert (sample.ttft_ms, sample.ttfo_ms, sample.headers_ms, sample.e2e_ms) == (20.0, 20.0, 5.0, 120.0)
+    assert sample.chunk_ms == (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
+    assert (sample.chunk_tokens, sample.blanks, sample.contradiction) == ((), {}, None)
     assert (sample.prompt_tokens, sample.cached_tokens, sample.output_tokens) == (64, 0, 8)
     assert sample.decode_tok_s == pytest.approx(7 / 0.070)
-    assert sample.prefill_tok_s == pytest.approx(64 / 0.032)
+    assert sample.prefill_tok_s == pytest.approx(64 / 0.018)
     assert sample.rate_source == "server"
-    assert sample.queue_ms == pytest.approx(20.0 - 32.0)
+    assert sample.queue_ms == pytest.approx(20.0 - 18.0)
     assert sample.timings == TIMINGS
     assert (sample.finish_reason, sample.status, sample.clock, sample.client_lag_ms) == ("length", 200, "kernel", 0.02)
 
 
 def test_reasoning_starts_ttft_and_content_ttfo() -> None:
     sample = read_one(
-        stream_of(ROLE, token("A", "reasoning_content"), token("B", "reasoning"), token("c"), STOP, LAST, DONE)
+        stream_of(ROLE, token("A", "reasoning_content"), token("B", "reasoning"), *WORDS[:6], STOP, LAST, DONE)
     )
     assert (sample.ttft_ms, sample.ttfo_ms) == (20.0, 40.0)
 
@@ -102,11 +108,11 @@ def test_reasoning_starts_ttft_and_content_ttfo() -> None:
     ids=["role", "empty", "loading", "progress"],
 )
 def test_what_is_no_first_token(first: dict[str, Any]) -> None:
-    assert read_one(stream_of(first, token("a"), STOP, LAST, DONE)).ttft_ms == 20.0
+    assert read_one(stream_of(first, *WORDS, STOP, LAST, DONE)).ttft_ms == 20.0
 
 
 def test_a_tool_call_is_a_first_token() -> None:
-    call = {"id": "x", "choices": [{"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}]}
+    call = {"id": "x", "choices": [{"delta": {"tool_calls": [{"index": 0, "name": "f"}]}, "finish_reason": None}]}
     assert read_one(stream_of(ROLE, call, STOP, LAST, DONE)).ttft_ms == 20.0
 
 
@@ -118,11 +124,11 @@ def test_completion_text() -> None:
         "choices": [{"text": "", "finish_reason": "length"}],
         "usage": {**USAGE, "prompt_tokens_details": {"cached_tokens": 0}},
     }
-    sample = read_one(stream_of(piece, piece, piece, end, DONE), cell)
+    sample = read_one(stream_of(*[piece] * 8, end, DONE), cell)
     assert sample.ok
     assert sample.cached_tokens == 0
     assert sample.rate_source == "client"
-    assert sample.decode_tok_s == pytest.approx(7 / 0.020)
+    assert sample.decode_tok_s == pytest.approx(7 / 0.070)
     assert sample.prefill_tok_s == pytest.approx(64 / 0.010)
 
 
@@ -158,7 +164,7 @@ GOOD = (ROLE, token("a"), STOP, LAST)
             "boom",
         ),
         (stream_of(ROLE, "{not json", DONE), "protocol", "an event is not JSON: {not json"),
-        (stream_of(ROLE, "[1]", DONE), "protocol", "an event is not a JSON object: [1]"),
+        (stream_of(ROLE, "[1]", DONE), "protocol", "an event is a list, expected a JSON object"),
         (stream_of(ROLE, '{"id": 1', '"b": 2}', DONE), "protocol", 'an event is not JSON: {"id": 1'),
         (stream_of(*GOOD, DONE, "{not json", failure=Failure("truncated", "cut")), "truncated", "cut"),
         (
@@ -181,24 +187,54 @@ GOOD = (ROLE, token("a"), STOP, LAST)
         ),
         (Answer(sent_at=0.0, sent_ns=0), "connect", "no answer"),
         (
-            stream_of(ROLE, token("a"), STOP, {**LAST, "timings": {**TIMINGS, "prompt_n": 65}}, DONE),
+            stream_of(ROLE, *WORDS, STOP, {**LAST, "timings": {**TIMINGS, "prompt_n": 65}, "usage": {}}, DONE),
             "prompt-length",
             "the server counted 65 tokens in a prompt of 64 tokens",
         ),
         (
             stream_of(ROLE, token("a"), STOP, DONE),
-            "prompt-length",
-            "the server counted nothing in a prompt of 64 tokens",
+            "protocol",
+            "the server sends no usage while it streams, though stream_options.include_usage asks for it, so that "
+            "nothing can be counted; update the server, or measure it through one that counts",
         ),
         (
-            stream_of(ROLE, token("a"), STOP, {**LAST, "timings": {**TIMINGS, "prompt_n": 4, "cache_n": 60}}, DONE),
+            stream_of(ROLE, *WORDS, STOP, {**LAST, "timings": {**TIMINGS, "prompt_n": 4, "cache_n": 60}}, DONE),
             "cached",
             "cache: cold, but the server took 60 prompt tokens from its cache",
         ),
         (
-            stream_of(ROLE, token("a"), STOP, {**LAST, "timings": {**TIMINGS, "predicted_n": 3}}, DONE),
+            stream_of(ROLE, *WORDS[:3], STOP, {**LAST, "timings": {**TIMINGS, "predicted_n": 3}, "usage": {}}, DONE),
             "output-length",
-            "3 of 8 tokens came (finish_reason length)",
+            "3 of 8 tokens came (finish_reason length); the context has no room for more: ask for fewer output_tokens, "
+            "or give the server more context",
+        ),
+        (
+            stream_of(ROLE, *WORDS[:3], EOS, {**LAST, "timings": {**TIMINGS, "predicted_n": 3}, "usage": {}}, DONE),
+            "output-length",
+            "3 of 8 tokens came (finish_reason stop): the model ended by itself; say length: natural in the suite, "
+            "which measures answers as long as they are, or ask for fewer output_tokens",
+        ),
+        (
+            stream_of(
+                ROLE, *WORDS * 2, STOP, {**LAST, "usage": {**USAGE, "completion_tokens": 16}, "timings": {}}, DONE
+            ),
+            "output-length",
+            "16 tokens came, 8 were asked for; this server does not keep to max_tokens",
+        ),
+        (
+            stream_of(ROLE, *WORDS * 2, STOP, LAST, DONE),
+            "output-length",
+            "16 pieces of text came, the server counts 8 tokens",
+        ),
+        (
+            stream_of(ROLE, *WORDS, STOP, LAST, DONE, {"error": {"message": "slot lost"}}),
+            "stream-error",
+            "slot lost",
+        ),
+        (
+            answer_of(b"<html><h1>Log in</h1>"),
+            "truncated",
+            "expected a stream of events, got no content type: <html><h1>Log in</h1>",
         ),
     ],
 )
@@ -235,10 +271,18 @@ def test_embedding() -> None:
     ("body", "kind", "text"),
     [
         (b"{}", "protocol", "not an embeddings answer: {}"),
-        (b"nonsense", "protocol", "not an embeddings answer: nonsense"),
+        (b"nonsense", "protocol", "is not JSON: nonsense"),
         (b'{"data": []}', "protocol", "the answer has no embedding"),
         (b'{"data": [{"embedding": []}]}', "protocol", "the answer has no embedding"),
-        (b'{"data": [{"embedding": [1]}]}', "prompt-length", "the server counted nothing in a prompt of 64 tokens"),
+        (
+            b'{"data": [{"embedding": [1]}]}',
+            "protocol",
+            "the answer has no usage, so that its tokens cannot be counted",
+        ),
+        (b'{"data": [{"embedding": [1]}], "usage": [1]}', "protocol", "usage is a list, expected an object"),
+        (b'{"data": [{"embedding": ["a"]}], "usage": {}}', "protocol", "data[0].embedding holds a, expected numbers"),
+        (b'{"data": [7]}', "protocol", "the answer has no embedding"),
+        (b"[" * 90_000, "protocol", "is nested more than 64 levels deep"),
     ],
 )
 def test_embedding_failures(body: bytes, kind: str, text: str) -> None:
@@ -264,3 +308,5 @@ def test_tokens_read_late_and_at_once_are_blurred() -> None:
     sample = read_one(answer_of(body, arrivals))
     assert sample.chunk_ms == (10.0, 10.0, 20.0, 20.0)
     assert sample.blurred_chunks == 1
+    # a may have been there as early as the request was sent; d came with what follows it, and was read in time
+    assert (sample.first_late_ms, sample.last_late_ms) == (10.0, 0.0)

@@ -91,7 +91,7 @@ def test_samples_are_there_when_asked_for() -> None:
     assert "samples" not in read(render(session))["cells"][0]
     (cell,) = read(render(session, samples=True))["cells"]
     assert cell["failed"] == 1
-    assert [list(sample) for sample in cell["samples"]] == [[field.name for field in fields(Sample)]] * 2
+    assert [list(sample) for sample in cell["samples"]] == [[*(field.name for field in fields(Sample)), "rates"]] * 2
     assert cell["samples"][0]["chunk_ms"] == [1.0, 2.5]
 
 

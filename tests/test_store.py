@@ -147,9 +147,16 @@ def test_every_fact_has_its_column(table: Any, names: set[str]) -> None:
 
 
 def schema_of(path: Path) -> dict[str, list[str]]:
-    """Name -> the lines of its SQL, in an order of their own: constraints may stand in any."""
+    """Name -> the parts of its SQL, in an order of their own: columns and constraints may stand in any."""
     found = rows(path, "SELECT name, sql FROM sqlite_master WHERE sql NOTNULL")
-    return {name: sorted(line.strip().rstrip(", ") for line in sql.splitlines()) for name, sql in found}
+    return {name: sorted(_parts(sql)) for name, sql in found}
+
+
+def _parts(sql: str) -> list[str]:
+    """A definition without its brackets, cut at the commas that stand in none."""
+    flat = " ".join(sql.replace('"', "").split())
+    head, _, body = flat.partition("(")
+    return [head.strip(), *(part.strip() for part in re.split(r",(?![^(]*\))", body.removesuffix(")")))]
 
 
 def test_a_new_store_is_what_all_revisions_make(path: Path, tmp_path: Path) -> None:
@@ -190,11 +197,11 @@ def test_every_enum_is_checked(store: Store, path: Path) -> None:
             change(path, f"UPDATE {table} SET {column} = 'other'")
 
 
-SECOND_REVISION = """
+NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 
 def upgrade():
@@ -204,41 +211,41 @@ def upgrade():
 
 
 @pytest.fixture
-def with_second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def with_next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def install() -> None:
         folder = tmp_path / "100% new" / "migrations"
         shutil.copytree(schema.MIGRATIONS, folder)
-        (folder / "versions" / "0002_second.py").write_text(SECOND_REVISION)
+        (folder / "versions" / "0003_third.py").write_text(NEXT_REVISION)
         monkeypatch.setattr(schema, "MIGRATIONS", folder)
-        monkeypatch.setattr(schema, "NEWEST", "0002")
+        monkeypatch.setattr(schema, "NEWEST", "0003")
 
     return install
 
 
 @pytest.mark.parametrize("create", [True, False])
 def test_an_old_schema_is_upgraded_with_its_data(
-    path: Path, with_second_revision: Callable[[], None], create: bool
+    path: Path, with_next_revision: Callable[[], None], create: bool
 ) -> None:
     with Store.open(str(path)) as store:
         save(store, store.start_run(run_facts()), cell())
         before = store.baselines("main")
-    with_second_revision()
+    with_next_revision()
     with Store.open(str(path), create=create) as store:
         assert store.baselines("main") == before
         store.record(store.start_run(run_facts("b")), cell())
     assert rows(path, "SELECT count(novelty), count(*) FROM bench_cells") == [(0, 2)]
     assert rows(path, "SELECT count(*) FROM bench_samples") == [(6,)]
-    assert rows(path, "SELECT version_num FROM bench_schema") == [("0002",)]
+    assert rows(path, "SELECT version_num FROM bench_schema") == [("0003",)]
 
 
-def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_second_revision: Callable[[], None]) -> None:
+def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_next_revision: Callable[[], None]) -> None:
     engine = open_engine(parse_url(str(path)), create=True)
-    with_second_revision()
+    with_next_revision()
     with reading(engine) as connection, pytest.raises(StoreError) as caught:
         schema.bring_to_newest(connection, "postgresql://rack/bench", create=True, upgrade_old=False)
     engine.dispose()
     assert str(caught.value) == (
-        "postgresql://rack/bench: its schema 0001 is older than the 0002 of this pytest-boobench, "
+        "postgresql://rack/bench: its schema 0002 is older than the 0003 of this pytest-boobench, "
         "upgrade it for the whole team with boobench store upgrade"
     )
 
@@ -248,20 +255,20 @@ def test_the_newest_revision_is_the_last_migration() -> None:
 
 
 def test_the_next_revision_can_be_generated(
-    path: Path, with_second_revision: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    path: Path, with_next_revision: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_second_revision()
+    with_next_revision()
     engine = open_engine(parse_url(str(path)), create=True)
     with migrating(engine) as connection:
         connection.exec_driver_sql("ALTER TABLE bench_cells DROP COLUMN total_tok_s")
-        command.revision(schema.configuration(connection), "what changes", rev_id="0003", autogenerate=True)
+        command.revision(schema.configuration(connection), "what changes", rev_id="0004", autogenerate=True)
     engine.dispose()
-    (file,) = schema.MIGRATIONS.glob("versions/0003*.py")
+    (file,) = schema.MIGRATIONS.glob("versions/0004*.py")
     text = file.read_text()
     assert text.startswith('"""Room 5: what changes.')
-    assert "revision = '0003'\ndown_revision = '0002'\n" in text
+    assert "revision = '0004'\ndown_revision = '0003'\n" in text
     assert "batch_op.add_column(sa.Column('total_tok_s', sa.Double(), nullable=True))" in text
-    monkeypatch.setattr(schema, "NEWEST", "0003")
+    monkeypatch.setattr(schema, "NEWEST", "0004")
     Store.open(str(path)).close()
     assert rows(path, "SELECT total_tok_s FROM bench_cells") == []
 
@@ -273,7 +280,7 @@ def test_a_newer_schema_is_refused(path: Path, create: bool) -> None:
     with pytest.raises(StoreError) as caught:
         Store.open(str(path), create=create)
     assert str(caught.value) == (
-        f"{path}: its schema 9999 is newer than the 0001 of this pytest-boobench, upgrade pytest-boobench {ELSEWHERE}"
+        f"{path}: its schema 9999 is newer than the 0002 of this pytest-boobench, upgrade pytest-boobench {ELSEWHERE}"
     )
     assert rows(path, "SELECT version_num FROM bench_schema") == [("9999",)]
 
@@ -631,7 +638,12 @@ def test_a_cell_is_stored_as_it_was(store: Store, path: Path) -> None:
     assert {name: found[name] for name in identity} == identity
     assert (found["total_tok_s"], found["worker"], found["engine_build"]) == (198.5, "main", "b1-abc")
     assert (found["model_facts"], found["started_at"]) == (asdict(MODEL), moment(record.started_at))
-    wanted = {**asdict(SAMPLE), "chunk_ms": list(SAMPLE.chunk_ms), "started_at": moment(SAMPLE.started_at)}
+    wanted = {
+        **asdict(SAMPLE),
+        "chunk_ms": list(SAMPLE.chunk_ms),
+        "chunk_tokens": [],
+        "started_at": moment(SAMPLE.started_at),
+    }
     assert {name: one[name] for name in wanted} == wanted
     assert one["queue_ms"] == SAMPLE.queue_ms == 5.0
     for metric, aggregate in aggregates.items():

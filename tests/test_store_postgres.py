@@ -22,7 +22,7 @@ from pytest_boobench.store.entry import Entry
 from pytest_boobench.store.open import parse_url, upgrade_schema
 from tests.databases import make_database, postgresql_url, run_as_admin
 from tests.making import make_cell
-from tests.test_store import SECOND_REVISION, cell, run_facts, sample, start_writer
+from tests.test_store import NEXT_REVISION, cell, run_facts, sample, start_writer
 from tests.test_store_history import PASS, T0, add, make, make_run
 
 ELSEWHERE = "or name another store with --boobench-store"
@@ -79,13 +79,13 @@ def test_a_new_store_is_what_all_revisions_make(url: str, store: Store) -> None:
         assert run_as_admin(question, url) == run_as_admin(question, migrated) != []
 
 
-def install_second_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def install_next_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = folder / "migrations"
     shutil.copytree(schema.MIGRATIONS, migrations)
-    revision = SECOND_REVISION.replace(', recreate="always"', "")
-    (migrations / "versions" / "0002_second.py").write_text(revision)
+    revision = NEXT_REVISION.replace(', recreate="always"', "")
+    (migrations / "versions" / "0003_third.py").write_text(revision)
     monkeypatch.setattr(schema, "MIGRATIONS", migrations)
-    monkeypatch.setattr(schema, "NEWEST", "0002")
+    monkeypatch.setattr(schema, "NEWEST", "0003")
 
 
 def test_an_old_schema_waits_for_somebody_who_upgrades_it_for_all(
@@ -94,14 +94,14 @@ def test_an_old_schema_waits_for_somebody_who_upgrades_it_for_all(
     with Store.open(url) as store:
         add(store, "a", make(), *PASS, save_as="main")
         before = store.baselines("main")
-    install_second_revision(tmp_path, monkeypatch)
+    install_next_revision(tmp_path, monkeypatch)
     for create in (True, False):
         assert refusal(url, create=create) == (
-            f"{address_of(url)}: its schema 0001 is older than the 0002 of this pytest-boobench, "
+            f"{address_of(url)}: its schema 0002 is older than the 0003 of this pytest-boobench, "
             "upgrade it for the whole team with boobench store upgrade"
         )
-    assert upgrade_schema(parse_url(url)) == "0001"
     assert upgrade_schema(parse_url(url)) == "0002"
+    assert upgrade_schema(parse_url(url)) == "0003"
     with Store.open(url) as store:
         assert store.baselines("main") == before
         add(store, "b", make())
@@ -112,7 +112,7 @@ def test_a_newer_schema_is_refused(url: str) -> None:
     run_as_admin("UPDATE bench_schema SET version_num = '9999'", url)
     for create in (True, False):
         assert refusal(url, create=create) == (
-            f"{address_of(url)}: its schema 9999 is newer than the 0001 of this pytest-boobench, "
+            f"{address_of(url)}: its schema 9999 is newer than the 0002 of this pytest-boobench, "
             f"upgrade pytest-boobench {ELSEWHERE}"
         )
 

@@ -38,7 +38,7 @@ grid:
 
 NO_EMBED = (
     "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
-    "e2e_ms, connect_ms, headers_ms"
+    "e2e_ms, connect_ms, headers_ms, lanes_tok_s"
 )
 EMBEDDING = """\
 suite: e
@@ -485,7 +485,8 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
             [
                 "8: grid.output_tokens: an embedding generates no tokens; leave it out",
                 "9: sampling: an embedding samples no tokens; leave it out",
-                "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms",
+                "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms, "
+                "lanes_tok_s",
             ],
         ),
         (
@@ -650,7 +651,7 @@ class TestSchema:
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
-            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides"),
+            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",

@@ -11,7 +11,7 @@ from pytest_boobench.baseline_file.shapes import Body, MetricShape, Numbers, Sev
 from pytest_boobench.documents.scalars import Shape, choice, flag, number, text, whole
 from pytest_boobench.documents.tables import Entry, Keyed, Named, Row, Table
 from pytest_boobench.facts import Canary, ModelFacts
-from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
+from pytest_boobench.metrics import METRICS, ClockKind, Kind, Length, Sample
 from pytest_boobench.suite.cell import Cache
 
 FORMAT = 1
@@ -77,6 +77,9 @@ class CellFields(Row):
     sampling: Annotated[Mapping[str, Any], Entry(Body(), "Sampling fields.")] = field(default_factory=dict)
     request: Annotated[Mapping[str, Any], Entry(Body(), "Further fields.")] = field(default_factory=dict)
     cache: Annotated[Cache, Entry(choice(*get_args(Cache)), "The prompt cache.", required=True)] = "cold"
+    length: Annotated[
+        Length, Entry(choice(*get_args(Length)), "Whether each answer has as many tokens.", default="exact")
+    ] = "exact"
     node_id: Annotated[str, Entry(text(), "What pytest calls it.", required=True)] = ""
     measured: Annotated[
         tuple[MeasuredFields, ...], Entry(Several(Table(MeasuredFields)), "Oldest first.", required=True)
@@ -85,7 +88,8 @@ class CellFields(Row):
     @property
     def identity(self) -> dict[str, Any]:
         """As `Cell.identity`."""
-        return {
+        natural = {} if self.length == "exact" else {"length": self.length}
+        return natural | {
             name: getattr(self, name)
             for name in (
                 "suite",

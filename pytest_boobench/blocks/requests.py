@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_boobench import measure
-from pytest_boobench.aggregate import describe_failures
+from pytest_boobench.aggregate import add_totals, describe_failures
 from pytest_boobench.documents.problems import suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic
@@ -67,7 +67,7 @@ def read_answers(
     reference: bool = False,
 ) -> list[Sample]:
     """The samples of a phase, read only now that it is over."""
-    return [
+    samples = [
         server.read(
             Sample(
                 phase=ticket.phase,
@@ -84,6 +84,7 @@ def read_answers(
         )
         for ticket, answer in result.answers
     ]
+    return add_totals(samples, cell.kind) if cell.concurrency > 1 else samples
 
 
 def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:

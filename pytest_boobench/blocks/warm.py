@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_boobench import measure
-from pytest_boobench.aggregate import is_settled, summarize, total_tok_s
+from pytest_boobench.aggregate import find_blanks, is_settled, summarize, total_tok_s
 from pytest_boobench.blocks.requests import find_seeds, make_calls, make_load, read_answers, require_sense
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.metrics import Sample
@@ -55,10 +55,12 @@ class Found:
         self.note(samples=(*self.record.samples, *samples))
 
     def condense(self, cell: Cell) -> CellRecord:
-        """The record with its aggregates."""
+        """The record with its aggregates, and with reasons in the place of those that the samples cannot carry."""
         samples, record = self.record.samples, self.record
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
-        return replace(record, aggregates=summarize(samples, cell.kind), total_tok_s=wall or record.total_tok_s)
+        blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
+        found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
+        return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:

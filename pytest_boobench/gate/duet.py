@@ -114,8 +114,9 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
     lanes = int(record.identity.get("concurrency") or 1)
     pairs = pair_up(record.samples, metric, lanes)
     name = f"duet with {record.reference_host}"
-    if pairs is None or record.spoiled:
-        reason = record.spoiled or "no pair of requests gives this metric"
+    obstacle = record.spoiled or record.blanks.get(metric.key)
+    if pairs is None or obstacle:
+        reason = obstacle or "no pair of requests gives this metric"
         return Verdict(metric=metric.key, outcome="inconclusive", allowed=allowed, baseline_name=name, reason=reason)
     outcome, limit = _decide(pairs, metric, allowed), find_limit(metric, allowed)
     return Verdict(

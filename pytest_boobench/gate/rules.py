@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_boobench.metrics import METRICS, Kind, gated_metrics
+from pytest_boobench.metrics import METRICS, Kind, Length, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
 
 MAX_DROP = 0.10
@@ -27,7 +27,14 @@ class Rules:
     policy: Policy = "default"
 
 
-def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1) -> dict[str, float]:
+def limits(
+    kind: Kind,
+    gate: Mapping[str, float | None] | None,
+    rules: Rules,
+    *,
+    lanes: int = 1,
+    length: Length = "exact",
+) -> dict[str, float]:
     """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
     A time that is judged though the suite does not say so may rise by what a drop of the rate comes to.
@@ -35,7 +42,7 @@ def limits(kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *,
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
         found: dict[str, float] = {}
-        for key in gated_metrics(kind, lanes):
+        for key in gated_metrics(kind, lanes, length):
             if METRICS[key].better == "higher":
                 found[key] = allowed
             elif allowed < 1:

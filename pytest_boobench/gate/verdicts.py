@@ -87,7 +87,7 @@ class _Case:
 
 
 def _open(record: CellRecord, baseline: Baseline | None, disturbed: Disturbed) -> _Case:
-    spoiled = record.client_limit or record.still_warming or (record.disturbed if disturbed != "judge" else None)
+    spoiled = record.still_warming or (record.disturbed if disturbed != "judge" else None)
     if spoiled:
         return _Case(record=record, baseline=baseline, obstacle=_Obstacle("inconclusive", spoiled))
     if baseline is None:
@@ -105,7 +105,7 @@ def _open(record: CellRecord, baseline: Baseline | None, disturbed: Disturbed) -
 def _compare(case: _Case, key: str, allowed: float, spread: Mapping[str, float]) -> Comparison | _Obstacle:
     now = case.record.aggregates.get(key)
     if now is None:
-        return _Obstacle("inconclusive", "no sample gives this metric")
+        return _Obstacle("inconclusive", case.record.blanks.get(key) or "no sample gives this metric")
     if case.obstacle is not None or case.baseline is None:
         return case.obstacle or _Obstacle("no baseline")
     if not usable(now.median):

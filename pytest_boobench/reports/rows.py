@@ -23,10 +23,12 @@ class Row:
 
 
 def is_savable(row: Row) -> bool:
-    """Whether a cell may become a baseline: measured alone and steadily, and not found slower than the one there is."""
+    """Whether a cell may become a baseline: measured alone and steadily, with a number that is judged, and not found
+    slower than the one there is."""
     return (
         row.outcome in ("passed", "skipped")
         and row.record.clean
         and row.record.reference_host is None
+        and any(verdict.now is not None for verdict in row.verdicts)
         and not any(verdict.outcome == "regression" for verdict in row.verdicts)
     )

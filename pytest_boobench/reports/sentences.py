@@ -8,6 +8,7 @@ from pytest_boobench.aggregate import describe_failures
 from pytest_boobench.gate import looks
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
+from pytest_boobench.reports.rows import Row
 from pytest_boobench.units import count, moment, number, percent, quantity
 
 
@@ -23,6 +24,16 @@ def sentence(verdict: Verdict) -> str:
         return f"{now}, {_distance(verdict.change)} {_reference(verdict)}{allowed}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
     return f"{now}, {verdict.outcome}{reason}"
+
+
+def explain_blanks(row: Row) -> list[str]:
+    """Why metrics are blank that such a cell would have, a line for each reason; those of verdicts are theirs."""
+    judged = {verdict.metric for verdict in row.verdicts}
+    reasons: dict[str, list[str]] = {}
+    for key, reason in row.record.blanks.items():
+        if key not in judged:
+            reasons.setdefault(reason, []).append(METRICS[key].title)
+    return [f"{', '.join(titles)} blank: {reason}" for reason, titles in reasons.items()]
 
 
 def _distance(change: float | None) -> str:

@@ -14,7 +14,7 @@ from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.session import Session, count_standings, stand
 
 SCHEMA = 1
-_DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled")
+_DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled", "rates", "contradiction")
 """Facts of a record that follow from its samples, and are in the document without them."""
 
 
@@ -56,7 +56,7 @@ def _describe_cell(row: Row, session: Session, *, samples: bool) -> dict[str, An
         **plain,
         **{name: getattr(record, name) for name in _DERIVED},
         "failed": len(record.failed),
-        **({"samples": taken} if samples else {}),
+        **({"samples": [{**sample, "rates": sample["rate_source"]} for sample in taken]} if samples else {}),
     }
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_boobench.aggregate import median_of
+from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
 from pytest_boobench.reports.advice import advise_lengths, advise_power, find_weak
 from pytest_boobench.reports.rows import Row
-from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.sentences import explain_blanks, sentence
 from pytest_boobench.reports.session import STANDINGS, name_cell
 from pytest_boobench.reports.tables import render_table
 from pytest_boobench.units import BLANK, change, count, number
@@ -51,11 +52,27 @@ def _foreign(head: str, fact: str) -> Column:
     return Column(head, value)
 
 
+def _first_seen(row: Row) -> float | None:
+    """TTFO, where there is no TTFT since reasoning came unseen before it."""
+    aggregates = row.record.aggregates
+    return None if "ttft_ms" in aggregates else median_of(aggregates, "ttfo_ms")
+
+
+def _natural_tokens(row: Row) -> float | None:
+    """Generated tokens, where each answer has its own number of them."""
+    if row.record.identity.get("length") != "natural":
+        return None
+    counts = [sample.output_tokens for sample in counted(row.record.samples) if sample.output_tokens is not None]
+    return statistics.median(counts) if counts else None
+
+
 _COLUMNS = (
+    Column("tokens", _natural_tokens),
     _median_of("connect_ms", verbosity=1),
     _median_of("queue_ms", verbosity=1),
     _median_of("prompt_ms", verbosity=1),
     _median_of("ttft_ms"),
+    Column("TTFO ms", _first_seen),
     _median_of("prefill_tok_s"),
     _median_of("decode_tok_s"),
     _median_of("embed_tok_s"),
@@ -90,6 +107,7 @@ def _render_suite(suite: str, rows: Sequence[Row], verbosity: int) -> Iterator[L
         yield Line(f"  {line}", _colour(row))
         if verbosity > 0:
             yield from (Line(f"      {sentence(verdict)}") for verdict in row.verdicts)
+            yield from (Line(f"      {text}") for text in explain_blanks(row))
 
 
 def _describe_server(rows: Iterable[Row]) -> str:
@@ -116,6 +134,8 @@ def _judgement(row: Row) -> tuple[str, str]:
         word = f"{word} {METRICS[decisive.metric].title}"
     if row.outcome == "failed" and decisive.outcome != "regression":
         word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
+    if row.record.contradiction:
+        word = f"{word}, rates: {row.record.rates}"
     return change(decisive.change), f"{word}, saved" if row.saved else word
 
 
@@ -153,6 +173,13 @@ def render_closing(
     for row in rows:
         reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
         yield from (Line(f"not judged: {row.record.host} {name_cell(row)}: {reason}", "yellow") for reason in reasons)
+    for row in rows:
+        if row.record.contradiction:
+            yield Line(
+                f"rates: {row.record.rates}: {row.record.host} {name_cell(row)}: {row.record.contradiction}; "
+                "the server's timings are not used",
+                "yellow",
+            )
     for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
         yield Line(
             f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "

@@ -1,33 +1,61 @@
-"""An answer from the wire -> one Sample: first token, tokens, the server's timings, rates, and what went wrong.
+"""An answer from the wire -> one Sample: first token, tokens, the server's claims, rates, and what went wrong.
 
-Reading happens after the phase, so nothing here is timed.
+Reading happens after the phase, so nothing here is timed, and never raises: an answer of any shape is a sample.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
+
 from pytest_boobench import wire
-from pytest_boobench.metrics import FailureKind, RateSource, Sample
+from pytest_boobench.metrics import Sample
+from pytest_boobench.servers.chunks import Chunks, Stream, body_error_text, join_text, list_chunks, read_stream
+from pytest_boobench.servers.claims import Claims, read_claims
 from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.witness import Rates, Seen, find_rates
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
 
-_OK = 200
-BLUR_MS = 1.0
-"""Tokens that Python had no later than this may share a stamp: they came together, or the error is no more."""
+__all__ = ["Tolerance", "body_error_text", "check", "find_slack", "read", "read_text"]
 
-Events = Callable[[wire.Exchange], Iterable[wire.Event]]
-"""An answer's body -> its events in order, each an OpenAI chunk as JSON or ``[DONE]``."""
+PROMPT_SLACK = 0.01
+"""How far a prompt may be off its length where the server cannot count a text before it is sent."""
+LEAST_SLACK = 2
+"""But so many tokens in any case: common words make one token more or less beside each other."""
+_TIMING_FIELDS = 64
+_MORE_EVENTS = 1.05
+_SPARE_EVENTS = 2
+"""Where reasoning ends or a tool call begins, a token may make two events."""
 
 
-def read(sample: Sample, answer: Answer, cell: Cell, events: Events = wire.events) -> Sample:
-    """The sample with all that the answer says, checked against what the cell asks for.
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What of a prompt may be otherwise than asked, where a server leaves no choice; tokens."""
 
-    ``events`` is for servers that stream in another way than server-sent events.
+    slack: int = 0
+    """By so many it may be longer or shorter."""
+    template: int = 0
+    """So many may come from the cache in a cold cell: those of the chat template, which every request begins with."""
+
+
+EXACT = Tolerance()
+
+
+def find_slack(prompt_tokens: int) -> int:
+    """By how many tokens a prompt may be off, where it cannot be made exact."""
+    return max(LEAST_SLACK, int(PROMPT_SLACK * prompt_tokens))
+
+
+def read(
+    sample: Sample, answer: Answer, cell: Cell, tolerance: Tolerance = EXACT, chunks: Chunks = list_chunks
+) -> Sample:
+    """The sample with all that the answer says, checked against what the cell asks for and what the client saw.
+
+    ``chunks`` is for servers that stream in another way than server-sent events.
     """
     exchange = answer.exchange
     if exchange is None:
@@ -42,224 +70,193 @@ def read(sample: Sample, answer: Answer, cell: Cell, events: Events = wire.event
         client_lag_ms=exchange.client_lag_ms,
         clock_step=exchange.clock_step,
     )
-    if answer.status != _OK:
-        return _failed(sample, wire.Failure("status", f"{answer.status}: {body_error_text(exchange.body)}"))
+    if answer.status != httpx.codes.OK:
+        return _failed(sample, wire.Failure("status", _explain_status(exchange)))
     if cell.kind == "embedding":
-        return _failed(sample, answer.failure) if answer.failure else check(add_embedding(sample, exchange.body), cell)
-    stream = read_stream(events(exchange))
-    sample = add_stream(sample, stream)
-    if answer.failure and not sample.failure:
-        return _failed(sample, answer.failure)
-    return check(sample, cell, done=stream.done)
+        if answer.failure:
+            return _failed(sample, answer.failure)
+        return check(_add_embedding(sample, exchange.body), cell, tolerance)
+    stream = read_stream(chunks(exchange), cell.output_tokens)
+    if answer.failure and not stream.failure:
+        stream.fail(answer.failure.kind, answer.failure.text)
+    sample = check(_add_stream(sample, stream, cell), cell, tolerance, done=stream.done)
+    return replace(sample, failure_text=_describe_body(exchange)) if _is_no_stream(sample, stream) else sample
 
 
 def _failed(sample: Sample, failure: wire.Failure) -> Sample:
-    return replace(sample, failure=failure.kind, failure_text=failure.text)
+    return replace(sample, failure=failure.kind, failure_text=clean(failure.text))
 
 
-@dataclass(slots=True)
-class Stream:
-    """What a stream said, gathered event by event."""
-
-    chunk_ms: list[float] = field(default_factory=list)
-    blurred: int = 0
-    ttfo_ms: float | None = None
-    finish_reason: str | None = None
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    timings: Mapping[str, Any] = field(default_factory=dict)
-    done: bool = False
-    failure: FailureKind | None = None
-    failure_text: str | None = None
-
-    def fail(self, kind: FailureKind, text: str) -> None:
-        """Keep the first failure: what follows it is only its echo."""
-        if self.failure is None:
-            self.failure, self.failure_text = kind, text
+def _explain_status(exchange: wire.Exchange) -> str:
+    """What a status other than 200 means, in words that say what would be right."""
+    status, said = exchange.status, body_error_text(exchange.body)
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return f"{status}: {said}; the host wants a key: see api_key in the hosts file"
+    if location := exchange.headers.get("location"):
+        to = location.partition("?")[0]
+        return f"{status}: it sends us on to {to}; the url in the hosts file must be the one that answers"
+    return f"{status}: {said}"
 
 
-def read_text(answer: Answer, events: Events = wire.events) -> str:
+def _is_no_stream(sample: Sample, stream: Stream) -> bool:
+    return sample.failure == "truncated" and stream.events == 0
+
+
+def _describe_body(exchange: wire.Exchange) -> str:
+    kind = exchange.headers.get("content-type", "").partition(";")[0] or "no content type"
+    words = show(exchange.body[:4096].decode("utf-8", "replace")) if exchange.body.strip() else "nothing"
+    return clean(f"expected a stream of events, got {kind}: {words}")
+
+
+def read_text(answer: Answer, chunks: Chunks = list_chunks) -> str:
     """All that the model said, reasoning first; empty where nothing can be read."""
-    reasoning, visible = [], []
-    for event in events(answer.exchange) if answer.exchange is not None else ():
-        with contextlib.suppress(ValueError, AttributeError):  # not JSON, or not of the usual shape: says nothing
-            for choice in (json.loads(event.data).get("choices") or [])[:1]:
-                delta = choice.get("delta") or {}
-                reasoning.append(delta.get("reasoning_content") or delta.get("reasoning") or "")
-                visible.append(delta.get("content") or choice.get("text") or "")
-    return "".join([*reasoning, *visible])
+    return join_text(chunks(answer.exchange)) if answer.exchange is not None else ""
 
 
-def read_stream(events: Iterable[wire.Event]) -> Stream:
-    """Events in order -> what they say. ``[DONE]`` ends it."""
-    stream = Stream()
-    told: list[wire.Event] = []
-    for event in events:
-        stream.done = event.data.strip() == "[DONE]"
-        if stream.done:
-            break
-        told.append(event)
-    for event, chunk in zip(told, load_all([event.data for event in told]), strict=True):
-        if isinstance(chunk, dict):
-            _read_chunk(stream, chunk, event)
-        elif isinstance(chunk, ValueError):
-            stream.fail("protocol", f"an event is not JSON: {_cut(event.data)}")
-        else:
-            stream.fail("protocol", f"an event is not a JSON object: {_cut(event.data)}")
-        if stream.failure:
-            break
-    return stream
-
-
-def load_all(texts: Sequence[str]) -> list[Any]:
-    """The JSON of each text, a ValueError in its place where it is none. All at once takes half the time."""
-    try:
-        values = json.loads(f"[{','.join(texts)}]")
-    except ValueError:
-        values = []
-    return values if len(values) == len(texts) else [_load(text) for text in texts]
-
-
-def _load(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        return error
-
-
-def _read_chunk(stream: Stream, chunk: Mapping[str, Any], event: wire.Event) -> None:
-    if chunk.get("error"):
-        stream.fail("stream-error", error_text(chunk))
-        return
-    if "id" not in chunk:
-        return  # a proxy's own words while it loads a model; real chunks always have one
-    stream.usage = chunk.get("usage") or stream.usage
-    stream.timings = chunk.get("timings") or stream.timings
-    for choice in (chunk.get("choices") or [])[:1]:
-        delta = choice.get("delta") or {}
-        visible = bool(delta.get("content") or choice.get("text") or delta.get("tool_calls"))
-        if visible or delta.get("reasoning_content") or delta.get("reasoning"):
-            # Late and together with the one before: the two share a stamp that is true of the second only.
-            stream.blurred += bool(
-                stream.chunk_ms and stream.chunk_ms[-1] == event.arrival_ms and event.lag_ms > BLUR_MS
-            )
-            stream.chunk_ms.append(event.arrival_ms)
-        if visible and stream.ttfo_ms is None:
-            stream.ttfo_ms = event.arrival_ms
-        stream.finish_reason = choice.get("finish_reason") or stream.finish_reason
-
-
-def error_text(body: Any) -> str:
-    """The words of an error body, whichever of the usual shapes it has."""
-    error = body.get("error", body) if isinstance(body, Mapping) else body
-    if isinstance(error, Mapping):
-        error = error.get("message") or json.dumps(dict(error), sort_keys=True)
-    return _cut(str(error))
-
-
-def body_error_text(content: bytes) -> str:
-    """The words of an error answer's body, JSON or not."""
-    try:
-        return error_text(json.loads(content))
-    except ValueError:
-        return _cut(content.decode("utf-8", "replace").strip()) or "no body"
-
-
-def _cut(text: str, limit: int = 300) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
-
-
-def add_stream(sample: Sample, stream: Stream) -> Sample:
-    """A sample with what its stream said. Counts come from ``timings`` first, ``usage`` second, never from chunks."""
-    timings, usage = stream.timings, stream.usage
-    prompt_n, cache_n = _count(timings, "prompt_n"), _count(timings, "cache_n")
-    from_timings = prompt_n + (cache_n or 0) if prompt_n is not None else None
-    details = usage.get("prompt_tokens_details") or {}
+def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
+    """A sample with what its stream said; failed where a number of it cannot be."""
     filled = replace(
         sample,
         ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
         ttfo_ms=stream.ttfo_ms,
         chunk_ms=tuple(stream.chunk_ms),
         blurred_chunks=stream.blurred,
-        prompt_tokens=from_timings if from_timings is not None else _count(usage, "prompt_tokens"),
-        cached_tokens=cache_n if cache_n is not None else _count(details, "cached_tokens"),
-        output_tokens=_first(_count(timings, "predicted_n"), _count(usage, "completion_tokens")),
-        prompt_ms=_number(timings, "prompt_ms"),
-        predicted_ms=_number(timings, "predicted_ms"),
-        timings=dict(timings),
+        first_late_ms=stream.first_late_ms,
+        last_late_ms=stream.last_late_ms,
+        timings=_keep_timings(stream.timings),
         finish_reason=stream.finish_reason,
         failure=stream.failure,
         failure_text=stream.failure_text,
     )
-    decode_tok_s, prefill_tok_s, source = _rates(filled, prompt_n)
-    return replace(filled, decode_tok_s=decode_tok_s, prefill_tok_s=prefill_tok_s, rate_source=source)
+    if stream.failure or not (stream.done and stream.finish_reason):
+        return filled
+    try:
+        claims = read_claims(stream.timings, stream.usage, asked=cell.output_tokens, prompt=cell.prompt_tokens)
+    except Fault as fault:
+        return _failed(filled, wire.Failure("protocol", str(fault)))
+    return _add_claims(filled, stream, claims, cell)
 
 
-def _rates(sample: Sample, prompt_n: int | None) -> tuple[float | None, float | None, RateSource | None]:
-    """(decode, prefill) in tokens per second, by one definition for all builds; blank where none can be had.
+def _add_claims(sample: Sample, stream: Stream, claims: Claims, cell: Cell) -> Sample:
+    told = replace(
+        sample,
+        prompt_tokens=claims.prompt_tokens,
+        cached_tokens=claims.cached_tokens,
+        output_tokens=claims.output_tokens,
+        prompt_ms=claims.prompt_ms,
+        predicted_ms=claims.predicted_ms,
+    )
+    if (tokens := claims.output_tokens or 0) and len(stream.chunk_ms) > _MORE_EVENTS * tokens + _SPARE_EVENTS:
+        text = f"{len(stream.chunk_ms)} pieces of text came, the server counts {tokens} tokens"
+        return _failed(told, wire.Failure("output-length", text))
+    rates = find_rates(
+        Seen(
+            chunk_ms=stream.chunk_ms,
+            sizes=stream.sizes,
+            counts=stream.counts,
+            headers_ms=sample.headers_ms or 0.0,
+            connect_ms=sample.connect_ms or 0.0,
+            e2e_ms=sample.e2e_ms or 0.0,
+            lanes=cell.concurrency,
+            reasoned=stream.reasoned,
+        ),
+        claims,
+    )
+    return _add_rates(told, rates)
 
-    decode = (predicted_n - 1) / predicted_ms: the first token belongs to the prompt. prefill = prompt_n / prompt_ms.
-    Without timings, from the client's clock: decode = (output tokens - 1) / (last token - first token), and prefill =
-    prompt tokens / TTFT, which holds queue and network too. One token or one chunk cannot give a rate.
-    """
-    tokens = sample.output_tokens
-    if sample.prompt_ms is not None and sample.predicted_ms is not None:
-        prefill = _divide(prompt_n, sample.prompt_ms) if prompt_n is not None and prompt_n > 1 else None
-        return _divide(tokens - 1 if tokens else None, sample.predicted_ms), prefill, "server"
-    if not sample.chunk_ms:
-        return None, None, None
-    span_ms = sample.chunk_ms[-1] - sample.chunk_ms[0]
-    return _divide(tokens - 1 if tokens else None, span_ms), _divide(sample.prompt_tokens, sample.ttft_ms), "client"
+
+def _add_rates(sample: Sample, rates: Rates) -> Sample:
+    return replace(
+        sample,
+        ttft_ms=rates.ttft_ms,
+        ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms,
+        decode_tok_s=rates.decode_tok_s,
+        prefill_tok_s=rates.prefill_tok_s,
+        rate_source=rates.source,
+        chunk_tokens=rates.chunk_tokens,
+        hidden_tokens=rates.hidden_tokens,
+        contradiction=rates.contradiction,
+        blanks=rates.blanks,
+    )
 
 
-def add_embedding(sample: Sample, content: bytes) -> Sample:
+def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
+    """The server's own numbers as they came, as far as a store can hold them."""
+    return {clean(key, 40): _keep_value(value) for key, value in list(timings.items())[:_TIMING_FIELDS]}
+
+
+def _keep_value(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    return value if to_number(value) is not None else show(value)
+
+
+def _add_embedding(sample: Sample, content: bytes) -> Sample:
     """A sample with what an embeddings answer said; tokens per second over the whole request."""
     try:
-        body = json.loads(content)
-        vectors = [entry["embedding"] for entry in body["data"]]
-    except (ValueError, KeyError, TypeError):
-        return replace(sample, failure="protocol", failure_text=f"not an embeddings answer: {body_error_text(content)}")
-    if not vectors or not vectors[0]:
-        return replace(sample, failure="protocol", failure_text="the answer has no embedding")
-    tokens = _count(body.get("usage") or {}, "prompt_tokens")
-    speed = _divide(tokens, sample.e2e_ms)
+        body = parse_json(content)
+        if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
+            raise Fault(f"not an embeddings answer: {body_error_text(content)}")
+        _check_vector(body["data"])
+        usage = get_object(body, "usage")
+        if not usage:
+            raise Fault("the answer has no usage, so that its tokens cannot be counted")
+        tokens = get_count(usage, "prompt_tokens", "usage")
+    except Fault as fault:
+        return _failed(sample, wire.Failure("protocol", str(fault)))
+    speed = tokens / sample.e2e_ms * 1000 if tokens and sample.e2e_ms else None
     return replace(sample, prompt_tokens=tokens, embed_tok_s=speed, rate_source="client" if speed else None)
 
 
-def check(sample: Sample, cell: Cell, *, done: bool = True) -> Sample:
+def _check_vector(data: Sequence[Any]) -> None:
+    """Fault where the first entry holds no embedding: numbers, or their bytes in base64."""
+    vector = data[0].get("embedding") if data and isinstance(data[0], Mapping) else None
+    if not vector:
+        raise Fault("the answer has no embedding")
+    if isinstance(vector, str):
+        return
+    if not isinstance(vector, list):
+        raise Fault(f"data[0].embedding is {show(vector)}, expected a list of numbers")
+    flat = vector[0] if isinstance(vector[0], list) else vector  # llama-server without pooling: one for each token
+    wrong = next((value for value in flat if to_number(value) is None), None)
+    if wrong is not None or not flat:
+        raise Fault(f"data[0].embedding holds {show(wrong)}, expected numbers")
+
+
+def check(sample: Sample, cell: Cell, tolerance: Tolerance = EXACT, *, done: bool = True) -> Sample:
     """The sample, failed where the server did not do what the cell asks for. The first finding stands."""
     if sample.failure:
         return sample
     if cell.kind != "embedding" and not (done and sample.finish_reason):
         missing = "no finish_reason" if done else "no [DONE]"
-        return replace(sample, failure="truncated", failure_text=f"the stream ended without its proper end: {missing}")
-    if sample.prompt_tokens != cell.prompt_tokens:
+        return _failed(sample, wire.Failure("truncated", f"the stream ended without its proper end: {missing}"))
+    slack = tolerance.slack
+    if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.prompt_tokens) > slack:
         counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
-        text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens"
-        return replace(sample, failure="prompt-length", failure_text=text)
-    if cell.cache == "cold" and sample.cached_tokens:
+        about = f" (within {slack})" if slack else ""
+        text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens{about}"
+        return _failed(sample, wire.Failure("prompt-length", text))
+    if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.template:
         text = f"cache: cold, but the server took {sample.cached_tokens} prompt tokens from its cache"
-        return replace(sample, failure="cached", failure_text=text)
-    if cell.output_tokens is not None and (sample.output_tokens or 0) < cell.output_tokens:
-        text = f"{sample.output_tokens or 0} of {cell.output_tokens} tokens came (finish_reason {sample.finish_reason})"
-        return replace(sample, failure="output-length", failure_text=text)
+        return _failed(sample, wire.Failure("cached", text))
+    if cell.output_tokens is not None and (text := _find_wrong_length(sample, cell, cell.output_tokens)):
+        return _failed(sample, wire.Failure("output-length", text))
     return sample
 
 
-def _divide(count: int | None, duration_ms: float | None) -> float | None:
-    """Per second; blank rather than zero or infinity."""
-    return count / duration_ms * 1000 if count and duration_ms and duration_ms > 0 else None
-
-
-def _count(source: Mapping[str, Any], key: str) -> int | None:
-    value = source.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _number(source: Mapping[str, Any], key: str) -> float | None:
-    value = source.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
+def _find_wrong_length(sample: Sample, cell: Cell, asked: int) -> str:
+    """What is wrong with the length of an answer, in words that say what would be right; empty where nothing is."""
+    came = sample.output_tokens or 0
+    if came > asked:
+        return f"{came} tokens came, {asked} were asked for; this server does not keep to max_tokens"
+    if came == 0:
+        return f"0 of {asked} tokens came (finish_reason {sample.finish_reason})"
+    if came == asked or cell.length == "natural":
+        return ""
+    told = f"{came} of {asked} tokens came (finish_reason {sample.finish_reason})"
+    if sample.finish_reason == "length":
+        return f"{told}; the context has no room for more: ask for fewer output_tokens, or give the server more context"
+    return (
+        f"{told}: the model ended by itself; say length: natural in the suite, which measures answers as long as they "
+        "are, or ask for fewer output_tokens"
+    )

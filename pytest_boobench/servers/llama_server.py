@@ -116,4 +116,5 @@ class LlamaServer(OpenAIServer):
         """Fixed length by ``ignore_eos``, the prompt cache as the cell wants it."""
         if cell.kind == "embedding":
             return {}
-        return {"cache_prompt": cell.cache == "warm", "ignore_eos": True}
+        exact = {"ignore_eos": True} if cell.length == "exact" else {}
+        return {"cache_prompt": cell.cache == "warm", **exact}

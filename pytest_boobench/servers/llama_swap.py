@@ -15,6 +15,7 @@ import httpx
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
+from pytest_boobench.servers import answers
 from pytest_boobench.servers.admission import Door
 from pytest_boobench.servers.answers import body_error_text
 from pytest_boobench.servers.clients import Answer, Clients
@@ -123,6 +124,10 @@ class LlamaSwap(LlamaServer):
             return await upstream.make_prompts(cell, nonces)
         self._foreign_engines.add(cell.model)
         return await OpenAIServer.make_prompts(self, cell, nonces)
+
+    def _find_slack(self, cell: Cell) -> int:
+        """As any server's, where the model's own is no llama-server."""
+        return answers.find_slack(cell.prompt_tokens) if cell.model in self._foreign_engines else 0
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         """llama-server's fields, where it is one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from pytest_boobench.errors import HostError, PromptError
@@ -14,10 +13,11 @@ from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Answer
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
-from pytest_boobench.servers.ollama_answers import read_events, translate_embedding
+from pytest_boobench.servers.ollama_answers import Asked, count_prompt, list_chunks, translate_embedding
 from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
 from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import to_count, to_object
 
 _PATHS: Mapping[Kind, str] = {"chat": "/api/chat", "completion": "/api/generate", "embedding": "/api/embed"}
 _SAMPLING = frozenset(
@@ -84,9 +84,27 @@ class Ollama(OpenAIServer):
         await self._ask("POST", _PATHS["completion"], {"model": model, "keep_alive": 0}, timeout_s=LOAD_TIMEOUT_S)
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """As any, against ``prompt_eval_count``."""
+        """As any, against ``prompt_eval_count``, where the context has room for them: Ollama cuts without a word."""
         require_known(cell, _SAMPLING, "Ollama")
-        return await super().make_prompts(cell, nonces)
+        await self._require_context(cell)
+        try:
+            return await super().make_prompts(cell, nonces)
+        except PromptError as error:
+            raise PromptError(f"{self.name}: {error}; {_CUT}") from error
+
+    async def _require_context(self, cell: Cell) -> None:
+        """HostError where the model's context is known to be too small for prompt and output."""
+        asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
+        loaded = next((entry for entry in await self._list("/api/ps") if entry.get("name") == cell.model), {})
+        context = asked or to_count(loaded.get("context_length"))
+        needed = cell.prompt_tokens + (cell.output_tokens or 0)
+        if context is not None and context < needed:
+            raise HostError(
+                f"{self.name}: {cell.model} has a context of {context} tokens (num_ctx), prompt and output need "
+                f"{needed}: Ollama would cut the prompt without a word; "
+                f"write request: {{options: {{num_ctx: {_round_up(needed)}}}}} in the suite, or set "
+                "OLLAMA_CONTEXT_LENGTH on the host"
+            )
 
     async def _count_by_usage(self, cell: Cell, text: str) -> int:
         if not text and cell.kind != "chat":
@@ -94,8 +112,8 @@ class Ollama(OpenAIServer):
         body = {**self._body(cell, Prompt(text=text), 1), "stream": False}
         path = _PATHS[cell.kind]
         answer = (await self._ask("POST", path, body, timeout_s=cell.plan.timeouts.request_s)).json()
-        counted = answer.get("prompt_eval_count")
-        if not isinstance(counted, int):
+        counted, _, _ = count_prompt(to_object(answer), None)
+        if counted is None:
             raise PromptError(
                 f"{self.name}: POST {path}: no prompt_eval_count in the answer, so no exact prompt can be made; "
                 "a newer Ollama is needed"
@@ -121,11 +139,14 @@ class Ollama(OpenAIServer):
         exchange = answer.exchange
         if cell.kind == "embedding" and exchange is not None:
             answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
-        return answers.read(sample, answer, cell, partial(read_events, cold=cell.cache == "cold"))
+        tolerance = self._find_tolerance(cell)
+        asked = Asked(cell.prompt_tokens, tolerance.slack, cold=cell.cache == "cold")
+        found = answers.read(sample, answer, cell, tolerance, lambda exchange: list_chunks(exchange, asked))
+        return _explain_cut(found, cell)
 
     def read_text(self, answer: Answer) -> str:
         """What the model said; empty where nothing can be read."""
-        return answers.read_text(answer, partial(read_events, cold=True))
+        return answers.read_text(answer, list_chunks)
 
     async def _show(self, model: str) -> dict[str, Any]:
         shown: dict[str, Any] = (await self._ask("POST", "/api/show", {"model": model})).json()
@@ -136,6 +157,26 @@ class Ollama(OpenAIServer):
         if not isinstance(listed, list):
             raise HostError(f"{self.name}: GET {path}: expected a list under 'models'; is this Ollama?")
         return [entry for entry in listed if "name" in entry]
+
+
+_CUT = (
+    "if the model can hold more, its context is too small and Ollama cuts the prompt: write "
+    "request: {options: {num_ctx: …}} in the suite, or set OLLAMA_CONTEXT_LENGTH on the host"
+)
+
+
+def _explain_cut(sample: Sample, cell: Cell) -> Sample:
+    """A prompt that was counted far too short may have been cut, or have come from the cache in part."""
+    counted = sample.prompt_tokens
+    if sample.failure != "prompt-length" or counted is None or counted >= cell.prompt_tokens:
+        return sample
+    text = f"{sample.failure_text}: the rest came from its cache, or was cut; {_CUT}"
+    return replace(sample, failure_text=text)
+
+
+def _round_up(tokens: int) -> int:
+    """The next multiple of 1024: contexts are such."""
+    return -(-tokens // 1024) * 1024
 
 
 def _find(entries: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class OpenAIServer:
         self.name = name
         self.url = url
         self._clients = clients
+        self._template_tokens: dict[tuple[str, Kind], int] = {}
+        """What the chat template alone counts, by model and kind: it comes from a cache that cannot be forbidden."""
 
     @property
     def clients(self) -> Clients:
@@ -103,8 +105,18 @@ class OpenAIServer:
             fresh = prompts.make_nonce(f"{nonces[0]}/trial", next(trial))
             return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :] if text else "")
 
-        fitted = await prompts.fit(count, cell.prompt_tokens, nonces[0])
+        fitted = await prompts.fit(count, cell.prompt_tokens, nonces[0], slack=self._find_slack(cell))
+        await self._learn_template(cell)
         return [Prompt(text=prompts.make_text(nonce, len(fitted) + len(nonce) - len(nonces[0]))) for nonce in nonces]
+
+    async def _learn_template(self, cell: Cell) -> None:
+        """Once for each model; a server that refuses an empty message says nothing."""
+        known = cell.model, cell.kind
+        if cell.kind != "chat" or known in self._template_tokens:
+            return
+        self._template_tokens[known] = 0
+        with contextlib.suppress(HostError):
+            self._template_tokens[known] = await self._count_by_usage(cell, "")
 
     async def _count_by_usage(self, cell: Cell, text: str) -> int:
         body = {**self._input(cell, Prompt(text=text)), "model": cell.model, **cell.request}
@@ -140,9 +152,18 @@ class OpenAIServer:
         """Send a measured request and bring the whole answer, unread."""
         return await self._clients.send(call.path, call.body, cell.plan.timeouts)
 
+    def _find_slack(self, cell: Cell) -> int:
+        """By how many tokens a prompt may be off: by none where it is counted before it is sent."""
+        return 0 if self.can.exact_tokens else answers.find_slack(cell.prompt_tokens)
+
+    def _find_tolerance(self, cell: Cell) -> answers.Tolerance:
+        """What of a prompt may be otherwise than asked, since this server leaves no choice."""
+        template = 0 if self.can.cache_control else self._template_tokens.get((cell.model, cell.kind), 0)
+        return answers.Tolerance(self._find_slack(cell), template)
+
     def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
         """The sample with all that the answer says, checked against what the cell asks for."""
-        return answers.read(sample, answer, cell)
+        return answers.read(sample, answer, cell, self._find_tolerance(cell))
 
     def read_text(self, answer: Answer) -> str:
         """What the model said; empty where nothing can be read."""

@@ -74,10 +74,11 @@ async def _count_template(count: Count, tokens: int) -> int:
     return counted
 
 
-async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None) -> str:
+async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None, slack: int = 0) -> str:
     """A text that the server counts as exactly ``tokens``, found by bracketing its length in characters.
 
-    ``guess`` is a length to try first. Raises PromptError where the template alone is too long or no length fits.
+    ``guess`` is a length to try first. Where no length fits, the nearest one within ``slack`` tokens does. Raises
+    PromptError where the template alone is too long or nothing fits.
     """
     low = low_count = high_count = 0
     high: int | None = None
@@ -103,6 +104,9 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
             # Interpolate inside the bracket, but keep off its ends so that it always shrinks.
             share = (tokens - low_count) / (high_count - low_count)
             length = min(max(low + round((high - low) * share), low + 1), high - 1)
+    near = [(abs(off), at) for off, at in ((low_count - tokens, low), (high_count - tokens, high)) if at]
+    if near and min(near)[0] <= slack:
+        return make_text(nonce, min(near)[1])
     raise PromptError(
         f"prompt_tokens: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
         f"try {low_count} or another length"

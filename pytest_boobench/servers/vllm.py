@@ -79,4 +79,8 @@ class Vllm(OpenAIServer):
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         """Fixed length."""
-        return {} if cell.kind == "embedding" else {"ignore_eos": True, "min_tokens": cell.output_tokens}
+        if cell.kind == "embedding" or cell.length == "natural":
+            return {}
+        if cell.request.get("ignore_eos") is False:
+            return {}
+        return {"ignore_eos": True, "min_tokens": cell.output_tokens}

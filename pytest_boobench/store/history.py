@@ -40,6 +40,8 @@ _AS_STORED = (
     "text_digest",
     "reference_host",
     "spoiled",
+    "rates",
+    "contradiction",
     "error",
 )
 
@@ -128,6 +130,8 @@ def _load_baseline_names(connection: Connection) -> Mapping[int, list[str]]:
 
 def _measurement(row: Any, run: RunFacts, **linked: Any) -> Measurement:
     identity = {"suite": run.suite, "host": run.host, **{name: getattr(row, name) for name in _IDENTITY}}
+    if row.length is not None:
+        identity["length"] = row.length
     return Measurement(
         run=run,
         identity=identity,
@@ -135,6 +139,7 @@ def _measurement(row: Any, run: RunFacts, **linked: Any) -> Measurement:
         model=read_model(row.model_facts),
         canary=read_canary(row.canaries),
         traffic=read_traffic(row),
+        blanks=row.blanks or {},
         **{name: getattr(row, name) for name in _AS_STORED},
         **linked,
     )

@@ -26,6 +26,8 @@ _SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
 _KNOWN: Mapping[type, frozenset[str]] = {
     kind: frozenset(field.name for field in fields(kind)) for kind in (ModelFacts, ForeignRequest)
 }
+_SINCE_0002: Mapping[str, Any] = {"hidden_tokens": 0, "blanks": {}, "first_late_ms": 0.0, "last_late_ms": 0.0}
+"""What samples of before have no value for."""
 _RUN_FIELDS = tuple(field.name for field in fields(RunFacts) if field.name not in ("suite", "host"))
 
 RUN_COLUMNS = (
@@ -76,7 +78,8 @@ def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int,
         facts = dict(zip(_SAMPLE_FIELDS, row[1:], strict=True))
         facts["started_at"] = facts["started_at"].timestamp()
         facts["chunk_ms"] = tuple(at for at in facts["chunk_ms"] if at is not None)
-        found[row[0]].append(Sample(**facts))
+        facts["chunk_tokens"] = tuple(facts["chunk_tokens"] or ())
+        found[row[0]].append(Sample(**{**facts, **{name: facts[name] or usual for name, usual in _SINCE_0002.items()}}))
     return {cell_id: tuple(several) for cell_id, several in found.items()}
 
 

@@ -19,7 +19,6 @@ SET_BY_US: Mapping[str, str] = {
     "max_completion_tokens": "it comes from grid.output_tokens",
     "n_predict": "it comes from grid.output_tokens",
     "min_tokens": "it comes from grid.output_tokens",
-    "ignore_eos": "it comes from grid.output_tokens",
     "n": "one answer is measured for each request",
     "n_cmpl": "one answer is measured for each request",
     "stream": "answers are streamed, or there is no time to first token",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_boobench.metrics import Kind
+from pytest_boobench.metrics import Kind, Length
 
 Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
@@ -82,7 +82,7 @@ class Cell:
     kind: Kind
     prompt_tokens: int
     output_tokens: int | None
-    """Blank for embeddings."""
+    """Blank for embeddings; the most of them where ``length`` is natural."""
     concurrency: int
     sampling: Mapping[str, Any]
     """Sent as written: only what the suite names, with the types it was written in."""
@@ -95,10 +95,15 @@ class Cell:
     line: int
     """Where in the file this cell's model or grid stands, from 1."""
     marks: tuple[Mark, ...] = ()
+    length: Length = "exact"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that makes two measurements comparable by name, as plain JSON."""
+        """All that makes two measurements comparable by name, as plain JSON.
+
+        The length is named where it is natural only: cells that were measured before it could be are what they were.
+        """
+        natural = {} if self.length == "exact" else {"length": self.length}
         return {
             "suite": self.suite,
             "host": self.host,
@@ -110,6 +115,7 @@ class Cell:
             "sampling": dict(self.sampling),
             "request": dict(self.request),
             "cache": self.cache,
+            **natural,
         }
 
     @property

@@ -30,6 +30,8 @@ def check_kind(written: SuiteFields, problems: Problems) -> None:
             problems.add(output, "an embedding generates no tokens; leave it out")
         if written.sampling:
             problems.add(written.node.child("sampling"), "an embedding samples no tokens; leave it out")
+        if written.length == "natural":
+            problems.add(written.node.child("length"), "an embedding generates no tokens; leave it out")
     elif written.grid.node.value is not None and not written.grid.output_tokens:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):

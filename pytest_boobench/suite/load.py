@@ -87,6 +87,7 @@ def _make_cells(written: SuiteFields) -> tuple[Cell, ...]:
                         sampling=point.sampling,
                         request=written.request,
                         cache=written.cache,
+                        length=written.length,
                         plan=treatment.plan,
                         id=point.id,
                         line=line,

@@ -10,7 +10,7 @@ from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
 from pytest_boobench.documents.scalars import Shape, Single, choice, duration, flag, number, text, whole
 from pytest_boobench.documents.tables import Entry, Keyed, OneOrMore, Row, Table
-from pytest_boobench.metrics import Kind
+from pytest_boobench.metrics import Kind, Length
 from pytest_boobench.suite.body import BodyShape
 from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Policy, Timeouts
 from pytest_boobench.suite.marks import MarkShape
@@ -202,6 +202,14 @@ class SuiteFields(PlanFields):
         Cache,
         Entry(choice("cold", "warm"), "cold: no cached prompt token may be reused; warm: it may.", default="cold"),
     ] = "cold"
+    length: Annotated[
+        Length,
+        Entry(
+            choice("exact", "natural"),
+            "exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are the most.",
+            default="exact",
+        ),
+    ] = "exact"
     usefixtures: Annotated[tuple[str, ...], Entry(OneOrMore(text()), "pytest fixtures that every cell uses.")] = ()
     overrides: Annotated[
         tuple[OverrideFields, ...],

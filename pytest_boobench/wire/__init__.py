@@ -20,9 +20,10 @@ is raised. asyncio only.
 from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
 from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
 from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
-from pytest_boobench.wire.sse import Message, SseDecoder
+from pytest_boobench.wire.sse import ERROR, Message, SseDecoder
 
 __all__ = [
+    "ERROR",
     "Arrival",
     "Event",
     "Exchange",

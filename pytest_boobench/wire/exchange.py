@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,12 @@ class Event(NamedTuple):
     """When the last byte of its data was there, from ``sent_ns``; not when the blank line after it was."""
     lag_ms: float = 0.0
     """How late Python had it: events that were read at once share the arrival of the last of them."""
+    earliest_ms: float = -math.inf
+    """When it may have been there at the earliest: by the read before, where more was read at once with it."""
+
+    def find_lateness_ms(self, patience_ms: float) -> float:
+        """By how much its stamp may be late: nothing where Python had it within ``patience_ms``."""
+        return self.arrival_ms - max(self.earliest_ms, 0.0) if self.lag_ms > patience_ms else 0.0
 
 
 def events(exchange: Exchange) -> list[Event]:
@@ -101,9 +108,18 @@ def events(exchange: Exchange) -> list[Event]:
         messages += decoder.close()
     arrivals = iter(exchange.arrivals)
     came, stamp_ns, lag_ns = Arrival(0, exchange.sent_ns)
+    before_ns = stamp_ns
     found = []
     for data, event, end in messages:
         while came < end:
+            before_ns = stamp_ns
             came, stamp_ns, lag_ns = next(arrivals)
-        found.append(Event(data, event, (stamp_ns - exchange.sent_ns) / 1e6, lag_ns / 1e6))
+        alone = came - end <= _LINE_ENDS
+        arrival_ms = (stamp_ns - exchange.sent_ns) / 1e6
+        earliest_ms = arrival_ms if alone else (before_ns - exchange.sent_ns) / 1e6
+        found.append(Event(data, event, arrival_ms, lag_ns / 1e6, earliest_ms))
     return found
+
+
+_LINE_ENDS = len("\r\n\r\n")
+"""Bytes after an event's data that bring nothing new."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
+ERROR = "error"
+"""The type of an event that says what went wrong."""
 
 
 class Message(NamedTuple):
@@ -73,5 +75,7 @@ class SseDecoder:
                 self._end = end
             elif content.startswith(b"event:"):
                 self._event = content[6:].removeprefix(b" ")
+            elif content.startswith(b"error:"):  # no field of the standard's: old llama-servers end so
+                messages.append(Message(content[6:].strip().decode("utf-8", "replace"), ERROR, end))
         self._offset, self._data = offset, data
         return messages

@@ -169,9 +169,9 @@ def find_limit(answers: Answers) -> str | None:
     heard = [answer for answer in answers if isinstance(answer, Heard) and answer.lags_ms]
     if not heard:
         return None
-    from pytest_boobench.aggregate import find_client_limit
+    from pytest_boobench.aggregate import find_blanks
     from pytest_boobench.metrics import Sample
-    from pytest_boobench.servers.answers import add_stream, read_stream
+    from pytest_boobench.servers.chunks import load_all, read_stream
     from pytest_boobench.wire import Event as WireEvent
 
     samples = []
@@ -180,9 +180,24 @@ def find_limit(answers: Answers) -> str | None:
             WireEvent(json.dumps(said), "message", (stamp_ns - one.began_ns) / 1e6, lag_ms)
             for (stamp_ns, said), lag_ms in zip(one.events, one.lags_ms, strict=True)
         ]
-        sample = Sample(phase="measure", lane=0, index=0, started_at=0, offset_ms=0, client_lag_ms=max(one.lags_ms))
-        samples.append(add_stream(sample, read_stream(events)))
-    return find_client_limit(samples)
+        stream = read_stream(zip(load_all([event.data for event in events]), events, strict=True))
+        samples.append(
+            Sample(
+                phase="measure",
+                lane=0,
+                index=0,
+                started_at=0,
+                offset_ms=0,
+                ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
+                chunk_ms=tuple(stream.chunk_ms),
+                blurred_chunks=stream.blurred,
+                first_late_ms=stream.first_late_ms,
+                last_late_ms=stream.last_late_ms,
+                client_lag_ms=max(one.lags_ms),
+            )
+        )
+    found = find_blanks(samples, "chat", {})
+    return found.get("itl_ms") or found.get("ttft_ms")
 
 
 def report(client: Client, load: Load) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
-from pytest_boobench.servers.answers import BLUR_MS
+from pytest_boobench.servers.chunks import BLUR_MS
 from tests.benchmarks import stage
 from tests.benchmarks.clients import CLIENTS, Load
 from tests.benchmarks.peers import PEERS, Job, run_peer

@@ -27,14 +27,19 @@ class PastRecord(CellRecord):
         return self.measurement.clock
 
     @property
-    def client_limit(self) -> str | None:
-        """Whatever spoiled the samples, others on the host left out."""
+    def still_warming(self) -> str | None:
+        """Whatever spoiled the samples, others on the host left out: the store keeps one text for all."""
         return None if self.measurement.spoiled == self.disturbed else self.measurement.spoiled
 
     @property
-    def still_warming(self) -> str | None:
-        """Stands in ``client_limit``: the store keeps one text for both."""
-        return None
+    def rates(self) -> str | None:
+        """As it was stored."""
+        return self.measurement.rates
+
+    @property
+    def contradiction(self) -> str | None:
+        """As it was stored."""
+        return self.measurement.contradiction
 
 
 def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
@@ -55,6 +60,7 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
         client=measurement.run.client,
         canaries=tuple(canaries),
         text_digest=measurement.text_digest,
+        blanks=measurement.blanks,
     )
 
 
