@@ -20,12 +20,15 @@ from pytest_boobench.servers.witness import Rates, Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
 
-__all__ = ["Tolerance", "body_error_text", "check", "find_slack", "read", "read_text"]
+__all__ = ["Tolerance", "body_error_text", "check", "find_most_bytes", "find_slack", "read", "read_text"]
 
 PROMPT_SLACK = 0.01
 """How far a prompt may be off its length where the server cannot count a text before it is sent."""
 LEAST_SLACK = 2
 """But so many tokens in any case: common words make one token more or less beside each other."""
+SPARE_BYTES = 1024 * 1024
+BYTES_PER_TOKEN = 16 * 1024
+"""Forty times what an event of a token has with its timings, and as much as one with many log-probabilities."""
 _TIMING_FIELDS = 64
 _MORE_EVENTS = 1.05
 _SPARE_EVENTS = 2
@@ -43,6 +46,11 @@ class Tolerance:
 
 
 EXACT = Tolerance()
+
+
+def find_most_bytes(output_tokens: int) -> int:
+    """How long a stream of so many tokens may be: what comes beyond is not waited for, and not read."""
+    return SPARE_BYTES + BYTES_PER_TOKEN * output_tokens
 
 
 def find_slack(prompt_tokens: int) -> int:
@@ -146,6 +154,8 @@ def _add_claims(sample: Sample, stream: Stream, claims: Claims, cell: Cell) -> S
         prompt_ms=claims.prompt_ms,
         predicted_ms=claims.predicted_ms,
     )
+    if cell.output_tokens is not None and (claims.output_tokens or 0) > cell.output_tokens:
+        return told  # which `check` refuses; a count without bound is not to be worked with
     if (tokens := claims.output_tokens or 0) and len(stream.chunk_ms) > _MORE_EVENTS * tokens + _SPARE_EVENTS:
         text = f"{len(stream.chunk_ms)} pieces of text came, the server counts {tokens} tokens"
         return _failed(told, wire.Failure("output-length", text))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,23 +67,19 @@ class Stream:
 
 def list_chunks(exchange: wire.Exchange) -> Iterator[Chunk]:
     """The server-sent events of an answer as OpenAI chunks."""
-    told = wire.events(exchange)
-    values = load_all([event.data for event in told])
-    for event, value in zip(told, values, strict=True):
+    for event in wire.events(exchange):
         if event.data.strip() == DONE:
             yield DONE, event
-        elif event.event == wire.ERROR:
+            continue
+        value = load(event.data)
+        if event.event == wire.ERROR:
             yield {"error": event.data if isinstance(value, Fault) else value}, event
         else:
             yield value, event
 
 
-def load_all(texts: Sequence[str]) -> list[Any]:
-    """The JSON of each text, a Fault in its place where it is none."""
-    return [_load(text) for text in texts]
-
-
-def _load(text: str) -> Any:
+def load(text: str) -> Any:
+    """The JSON of a text, or the Fault that it is instead."""
     try:
         return parse_json(text)
     except Fault as fault:

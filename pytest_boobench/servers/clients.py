@@ -46,11 +46,13 @@ class Clients:
     control: httpx.AsyncClient
     stream: wire.StreamClient
 
-    async def send(self, path: str, body: Mapping[str, Any], timeouts: Timeouts) -> Answer:
-        """Send a measured request and bring the whole answer; never raises for what the host does."""
+    async def send(
+        self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
+    ) -> Answer:
+        """Send a measured request and bring the answer, up to ``max_bytes``; never raises for what the host does."""
         asked_at, asked_ns = time.time(), time.monotonic_ns()
         try:
-            exchange = await self.stream.post(path, body, timeouts)
+            exchange = await self.stream.post(path, body, timeouts, max_bytes)
         except wire.NoAnswer as error:
             return Answer(sent_at=asked_at, sent_ns=asked_ns, failure=error.failure)
         return Answer(

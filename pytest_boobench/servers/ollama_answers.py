@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_boobench import wire
-from pytest_boobench.servers.chunks import DONE, Chunk, load_all
+from pytest_boobench.servers.chunks import DONE, Chunk, load
 from pytest_boobench.servers.ndjson import read_lines
 from pytest_boobench.untrusted import Fault, get_count, get_number, get_object, parse_json, show
 
@@ -37,9 +37,8 @@ class Asked:
 
 def list_chunks(exchange: wire.Exchange, asked: Asked | None = None) -> Iterator[Chunk]:
     """The lines of a stream as OpenAI chunks, with their arrivals, and `DONE` after the last of a whole one."""
-    lines = read_lines(exchange)
-    for line, value in zip(lines, load_all([line.data for line in lines]), strict=True):
-        yield _translate(value, asked), line
+    for line in read_lines(exchange):
+        yield _translate(load(line.data), asked), line
     if exchange.complete:
         yield DONE, wire.Event(DONE, "message", exchange.e2e_ms)
 

@@ -150,7 +150,8 @@ class OpenAIServer:
 
     async def send(self, call: Call, cell: Cell) -> Answer:
         """Send a measured request and bring the whole answer, unread."""
-        return await self._clients.send(call.path, call.body, cell.plan.timeouts)
+        most = None if cell.output_tokens is None else answers.find_most_bytes(cell.output_tokens)
+        return await self._clients.send(call.path, call.body, cell.plan.timeouts, most)
 
     def _find_slack(self, cell: Cell) -> int:
         """By how many tokens a prompt may be off: by none where it is counted before it is sent."""

@@ -78,12 +78,14 @@ class StreamClient:
         self._heads: dict[str, bytes] = {}
         self._transport = Transport()
 
-    async def post(self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS) -> Exchange:
-        """Sends a body as JSON and brings the answer, read to the end; raises as `Transport.exchange`."""
+    async def post(
+        self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS, max_bytes: int | None = None
+    ) -> Exchange:
+        """Sends a body as JSON and brings the answer, read to the end; as `Transport.exchange`, and raises as it."""
         if path not in self._heads:
             self._heads[path] = write_head(self._host, self._base_path + httpx.URL(path).raw_path, self._headers)
         message = write_request(self._heads[path], _JSON.encode(body).encode())
-        return await self._transport.exchange(self._address, message, timeouts)
+        return await self._transport.exchange(self._address, message, timeouts, max_bytes)
 
     async def aclose(self) -> None:
         """Closes the transport."""

@@ -31,13 +31,15 @@ class Transport:
         self._keeper = hold_kernel_stamps()
         self._reader = Reader()
 
-    async def exchange(self, address: Address, message: bytes, timeouts: Timeouts) -> Exchange:
-        """Sends one request and brings its answer, read to the end.
+    async def exchange(
+        self, address: Address, message: bytes, timeouts: Timeouts, max_bytes: int | None = None
+    ) -> Exchange:
+        """Sends one request and brings its answer, read to the end, or to ``max_bytes``.
 
         ``connect_s`` is for opening the connection, the other limits run from the write of the request on. Raises
         NoAnswer until the status line came, and nothing after it.
         """
-        answer = Answer(self._max_answer_bytes)
+        answer = Answer(min(self._max_answer_bytes, max_bytes or self._max_answer_bytes))
         connection = await connect(address, timeouts.connect_s)
         try:
             outcome = await _converse(

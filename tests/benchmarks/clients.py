@@ -171,7 +171,7 @@ def find_limit(answers: Answers) -> str | None:
         return None
     from pytest_boobench.aggregate import find_blanks
     from pytest_boobench.metrics import Sample
-    from pytest_boobench.servers.chunks import load_all, read_stream
+    from pytest_boobench.servers.chunks import load, read_stream
     from pytest_boobench.wire import Event as WireEvent
 
     samples = []
@@ -180,7 +180,7 @@ def find_limit(answers: Answers) -> str | None:
             WireEvent(json.dumps(said), "message", (stamp_ns - one.began_ns) / 1e6, lag_ms)
             for (stamp_ns, said), lag_ms in zip(one.events, one.lags_ms, strict=True)
         ]
-        stream = read_stream(zip(load_all([event.data for event in events]), events, strict=True))
+        stream = read_stream((load(event.data), event) for event in events)
         samples.append(
             Sample(
                 phase="measure",
