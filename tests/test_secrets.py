@@ -1,0 +1,166 @@
+"""A key that a server sends back in every field of every answer is in no file and no output; nor is what steers a
+terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pytest_boobench.cli import main
+from pytest_boobench.store import Selection, Store
+from tests import kinds_stand_in as kinds
+from tests.conftest import BenchFolder
+from tests.echoing import FORMS, KEY, MODELS, EchoServer, Llama, echoing
+from tests.fault_server import FaultServer
+from tests.llama_swap_stand_in import LlamaSwapStandIn
+
+NEEDLES = sorted({part for form in FORMS for part in (form, form[:8], form[-8:])})
+STEERING = re.compile(rb"[\x00\x1b]|(?<![\x80-\xff])\x9b|\xc2\x9b")
+VARIABLE = "BENCH_TEST_KEY"
+ANSWERING = ("good", "odd")
+FAILING = tuple(name for name in MODELS[:-2] if name not in ANSWERING)
+
+
+@contextmanager
+def echo_hosts() -> Iterator[dict[str, dict[str, object]]]:
+    """Hosts of all kinds that can be had, as a hosts file has them."""
+    with ExitStack() as stack:
+        llama = stack.enter_context(EchoServer(Llama())).url
+        ollama = stack.enter_context(EchoServer(kinds.Ollama(("good", "broken", f"m-{KEY}")))).url
+        vllm = stack.enter_context(EchoServer(kinds.Vllm(("good", f"m-{KEY}")))).url
+        studio = stack.enter_context(EchoServer(kinds.LmStudio(("good",), ("good",)))).url
+        router = stack.enter_context(EchoServer(kinds.Router(("good",), ("good",)))).url
+        swap = LlamaSwapStandIn({"good": llama, "broken": llama})
+        swap._server = FaultServer({"stream": echoing(swap._answer)})
+        stack.enter_context(swap)
+        with FaultServer() as gone:
+            nobody = gone.url
+        urls = {
+            "llama-server": llama,
+            "openai": llama,
+            "ollama": ollama,
+            "vllm": vllm,
+            "lmstudio": studio,
+            "llama-swap": swap.url,
+        }
+        hosts: dict[str, dict[str, object]] = {
+            f"h-{kind}": {"server": kind, "url": url, "api_key": f"${{{VARIABLE}}}", "shared": False}
+            for kind, url in urls.items()
+        }
+        common = {"api_key": f"${{{VARIABLE}}}"}
+        hosts["h-found-out"] = {"url": llama, **common}
+        hosts["h-router"] = {"server": "llama-server", "url": router, "shared": False, **common}
+        hosts["h-gone"] = {"server": "openai", "url": nobody, "shared": False, **common}
+        yield hosts
+
+
+def find_leaks(text: bytes) -> list[str]:
+    """Which parts of the key are there."""
+    return [needle for needle in NEEDLES if needle.encode() in text]
+
+
+def require_no_key_in(folder: Path) -> None:
+    """Every byte of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    leaks = {str(path.relative_to(folder)): found for path in files if (found := find_leaks(path.read_bytes()))}
+    assert leaks == {}
+
+
+def require_nothing_steers(*files: Path) -> None:
+    for path in files:
+        assert not STEERING.search(path.read_bytes()), f"{path}: {STEERING.search(path.read_bytes())}"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[BenchFolder]:
+    """Suites for hosts that all know the key."""
+    monkeypatch.setenv(VARIABLE, KEY)
+    with echo_hosts() as hosts:
+        bench = BenchFolder(pytester, "http://127.0.0.1:1")
+        bench.hosts = {}
+        bench.write_hosts(**hosts)
+        small = {"grid": {"prompt_tokens": [40], "output_tokens": [4]}, "samples": 2, "warmup": 0}
+        for kind in hosts:
+            models = ["good", "broken"] if kind in ("h-ollama", "h-llama-swap") else ["good"]
+            if kind in ("h-llama-server", "h-openai"):
+                models = [*ANSWERING, *FAILING]
+            bench.write_suite(kind, hosts=[kind], models=models, **small)
+        yield bench
+
+
+OUTPUTS = (
+    "--boobench-json=out.json",
+    "--boobench-json-samples",
+    "--boobench-report=out.html",
+    "--boobench-summary=out.md",
+    "--boobench-metrics=out.txt",
+    "--junitxml=out.xml",
+    "--boobench-progress=out.jsonl",
+    "--boobench-save-baseline",
+    "--boobench-baseline-file=base.yaml",
+    "--benchmark-json=out-benchmark.json",
+)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_no_output_of_a_session_has_the_key(project: BenchFolder, workers: tuple[str, ...]) -> None:
+    result = project.run_apart("--color=no", "-vv", "-ra", "--log-level=DEBUG", *workers, *OUTPUTS)
+    told = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in told
+    assert "[secret]" in told, "the servers did send it"
+    assert find_leaks(told.encode()) == []
+    require_no_key_in(project.path)
+    written = [project.path / f"out.{end}" for end in ("json", "html", "md", "txt", "xml", "jsonl")]
+    require_nothing_steers(*written, project.path / "base.yaml", project.path / "stdout", project.path / "stderr")
+    with Store.open(str(project.path / ".boobench" / "store.db"), create=False) as store:
+        found = store.measurements(Selection())
+    good = {one.run.host for one in found if one.error is None and one.failed == 0}
+    assert good >= set(project.hosts) - {"h-gone"}, "what answers well is measured all the same"
+
+
+def test_no_verb_tells_the_key(
+    project: BenchFolder, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    project.run_apart("--color=no", "--boobench-save-baseline", "-k", "h-llama-server or h-ollama")
+    monkeypatch.chdir(project.path)
+    capfdbinary.readouterr()
+    urls = {name: str(host["url"]) for name, host in project.hosts.items()}
+    with_key = ("--api-key-env", VARIABLE)
+    told = b""
+    for words in (
+        ("check",),
+        ("hosts",),
+        ("hosts", "--json"),
+        ("doctor", "--hosts", "boobench.hosts.yaml"),
+        ("doctor", "--hosts", "boobench.hosts.yaml", "--json"),
+        ("history",),
+        ("history", "--json"),
+        ("compare", "main", "-v"),
+        ("compare", "h-llama-server", "h-ollama", "--json"),
+        ("export",),
+        ("export", "--samples"),
+        ("export", "--format", "csv"),
+        ("export", "--format", "normalized", "-o", "normalized"),
+        ("report", "-o", "verb.html"),
+        ("baseline", "list"),
+        ("baseline", "show"),
+        ("baseline", "export", "-"),
+        ("store", "import"),
+        *(("init", url, *with_key, "--dry-run") for url in urls.values()),
+        *(("init", urls[name], *with_key, "--measure", "--force") for name in ("h-llama-server", "h-ollama")),
+    ):
+        code = main(words)
+        out, err = capfdbinary.readouterr()
+        assert code in (0, 1), f"{words}: {out + err!r}"
+        assert find_leaks(out + err) == [], f"{words}: {out + err!r}"
+        assert not STEERING.search(out + err), f"{words}: {out + err!r}"
+        told += out + err
+    assert told.count(b"[secret]") > 10, "the servers did send it"
+    assert yaml.safe_load((project.path / "suites" / "chat.boobench.yaml").read_text())["models"] == ["good"]
+    require_no_key_in(project.path)
