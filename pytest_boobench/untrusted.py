@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from os.path import commonprefix
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -59,7 +58,7 @@ class _Secrets:
         return self._sign is not None
 
     def learn(self, secret: str) -> None:
-        if len(secret) < _LEAST:
+        if len(secret) < _LEAST or secret in self._long or secret in self._short:
             return
         forms = _list_forms(secret)
         if len(secret) < _LEAST_PART:
@@ -114,10 +113,15 @@ def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
         alike = [form for form in forms if form.startswith(head)]
         at = 0
         while (found := text.find(head, at)) >= 0:
-            long = max(len(commonprefix((form, text[found : found + len(form)]))) for form in alike)
+            long = max(_count_same(form, text[found : found + len(form)]) for form in alike)
             text = f"{text[:found]}{hidden}{text[found + long :]}"
             at = found + len(hidden)
     return text
+
+
+def _count_same(one: str, other: str) -> int:
+    """How many characters two texts have in common from their begin on."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 _SECRETS = _Secrets()
@@ -133,12 +137,14 @@ def learn_secret(secret: str) -> None:
 
 
 def learn_url(url: str) -> None:
-    """From now on `clean` hides the password in a URL; the user's name is none."""
+    """From now on `clean` hides the password in a URL.
+
+    Not one that stands in the rest of the URL too, as in ``postgres:postgres@``: addresses show it anyway.
+    """
     for found in (_PASSWORD.search(url), *_PASSWORD_IN_QUERY.finditer(url)):
-        if found is not None:
-            learn_secret(found[1])
-            learn_secret(unquote_plus(found[1]))
-            learn_secret(unquote(found[1]))
+        if found is not None and found[1] not in url[: found.start(1)] + url[found.end(1) :]:
+            for secret in (found[1], unquote(found[1]), unquote_plus(found[1])):
+                learn_secret(secret)
 
 
 def hide_secrets(text: str) -> str:

@@ -6,18 +6,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
 
+from pytest_boobench import baseline_file, untrusted
 from pytest_boobench.cli import main
-from pytest_boobench.store import Selection, Store
+from pytest_boobench.facts import ServerFacts
+from pytest_boobench.record import Verdict
+from pytest_boobench.store import BaselineSave, Selection, Store, spool
 from tests import kinds_stand_in as kinds
 from tests.conftest import BenchFolder
 from tests.echoing import FORMS, KEY, MODELS, EchoServer, Llama, echoing
 from tests.fault_server import FaultServer
 from tests.llama_swap_stand_in import LlamaSwapStandIn
+from tests.making import make_model
+from tests.test_store_history import make, make_run, make_samples
+from tests.test_store_intake import make_entry
 
 NEEDLES = sorted({part for form in FORMS for part in (form, form[:8], form[-8:])})
 STEERING = re.compile(rb"[\x00\x1b]|(?<![\x80-\xff])\x9b|\xc2\x9b")
@@ -108,9 +116,12 @@ OUTPUTS = (
 )
 
 
+LOG = ("--log-file=out.log", "--log-file-level=DEBUG")
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_no_output_of_a_session_has_the_key(project: BenchFolder, workers: tuple[str, ...]) -> None:
-    result = project.run_apart("--color=no", "-vv", "-ra", "--log-level=DEBUG", *workers, *OUTPUTS)
+    result = project.run_apart("--color=no", "-vv", "-ra", "--log-level=DEBUG", *LOG, *workers, *OUTPUTS)
     told = result.stdout.str() + result.stderr.str()
     assert "INTERNALERROR" not in told
     assert "[secret]" in told, "the servers did send it"
@@ -120,6 +131,7 @@ def test_no_output_of_a_session_has_the_key(project: BenchFolder, workers: tuple
     require_nothing_steers(*written, project.path / "base.yaml", project.path / "stdout", project.path / "stderr")
     with Store.open(str(project.path / ".boobench" / "store.db"), create=False) as store:
         found = store.measurements(Selection())
+    assert "httpcore" in (project.path / "out.log").read_text() or workers
     good = {one.run.host for one in found if one.error is None and one.failed == 0}
     assert good >= set(project.hosts) - {"h-gone"}, "what answers well is measured all the same"
 
@@ -164,3 +176,36 @@ def test_no_verb_tells_the_key(
     assert told.count(b"[secret]") > 10, "the servers did send it"
     assert yaml.safe_load((project.path / "suites" / "chat.boobench.yaml").read_text())["models"] == ["good"]
     require_no_key_in(project.path)
+
+
+def test_a_key_is_hidden_wherever_facts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look, where no server's text was cleaned before: the spool, the store, a baseline file."""
+    untrusted.learn_secret(KEY)
+    server = ServerFacts(kind="openai", url="http://x", engine_build=KEY, extra={KEY: [KEY[:9]]})
+    samples = [replace(sample, finish_reason=KEY, timings={KEY: KEY}) for sample in make_samples()]
+    record = make(samples=samples, server=server, model=make_model(name=KEY), extended=f"x {KEY}")
+    run = make_run("a", user=KEY, ci={"job": KEY}, metadata={"driver": KEY})
+    verdict = Verdict(metric="decode_tok_s", outcome="inconclusive", reason=KEY, note=KEY[-9:])
+    with Store.open(str(tmp_path / "store.db")) as store:
+        cell = store.record(store.start_run(run), record)
+        store.record_verdicts(cell, [verdict], save_as=BaselineSave(name="main", reason=KEY))
+        store.finish_run(1, "finished")
+        monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+        stored = store.export_baseline("main", Selection())
+    untrusted.learn_secret(KEY)
+    spool.append(tmp_path / "spool-a.jsonl", make_entry(run=run, record=record, verdicts=(verdict,)))
+    baseline_file.write(tmp_path / "stored.yaml", stored)
+    saved = baseline_file.SavedRun(run=run, record=record, saved_at=1.0, reason=KEY)
+    baseline_file.write(tmp_path / "straight.yaml", baseline_file.BaselineFile(name="main", runs=(saved,)))
+    for path in tmp_path.iterdir():
+        assert find_leaks(path.read_bytes()) == [], path
+    assert "[secret]" in (tmp_path / "stored.yaml").read_text()
+
+
+def test_the_password_of_a_store_is_in_no_message(project: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever the session has it, in all of its processes."""
+    monkeypatch.setenv("BOOBENCH_STORE", f"postgresql://me:{quote(KEY, safe='')}@127.0.0.1:1/bench")
+    for args in ((), ("-n", "2")):
+        result = project.run_apart("--color=no", "-k", "h-llama-server", *args)
+        assert find_leaks((result.stdout.str() + result.stderr.str()).encode()) == []
+        assert result.ret != 0

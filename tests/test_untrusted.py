@@ -106,6 +106,11 @@ def test_the_password_of_a_url_is_hidden(url: str, password: str) -> None:
     assert password not in clean(url)
 
 
+def test_a_password_that_the_address_shows_is_none() -> None:
+    untrusted.learn_url("postgresql://postgres:postgres@db/bench")
+    assert clean("postgresql://postgres:***@db/bench") == "postgresql://postgres:***@db/bench"
+
+
 def test_plain_data_leaves_without_secrets() -> None:
     untrusted.learn_secret("short1")
     untrusted.learn_secret("baseline_of_ours")

@@ -43,7 +43,8 @@ def to_line(entry: Entry) -> str:
         "save_as": asdict(entry.save_as) if entry.save_as else None,
         "status": entry.status,
     }
-    return json.dumps(hide_in(plain), default=str) + "\n"
+    # the address never holds a password, and later sessions look the entry up by it
+    return json.dumps({**hide_in(plain), "store": entry.store}, default=str) + "\n"
 
 
 def from_line(line: str) -> Entry:
