@@ -111,11 +111,11 @@ def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
     """Without any begin of a form that is long enough; where several forms begin alike, the longest that is there."""
     for head in dict.fromkeys(form[:_LEAST_PART] for form in forms):
         alike = [form for form in forms if form.startswith(head)]
-        at = 0
+        kept, at = [], 0
         while (found := text.find(head, at)) >= 0:
-            long = max(_count_same(form, text[found : found + len(form)]) for form in alike)
-            text = f"{text[:found]}{hidden}{text[found + long :]}"
-            at = found + len(hidden)
+            kept += [text[at:found], hidden]
+            at = found + max(_count_same(form, text[found : found + len(form)]) for form in alike)
+        text = "".join([*kept, text[at:]])
     return text
 
 

@@ -9,11 +9,12 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import getproxies
 
 import httpx
 
 from pytest_boobench.suite.cell import Timeouts
-from pytest_boobench.untrusted import hide_secrets
+from pytest_boobench.untrusted import hide_secrets, learn_url
 from pytest_boobench.wire.connection import Address
 from pytest_boobench.wire.exchange import Exchange
 from pytest_boobench.wire.http1 import write_head, write_request
@@ -49,6 +50,8 @@ def control_client(
 ) -> httpx.AsyncClient:
     """An ordinary httpx client for a host: lists, counters, tokenising; 15 s per step of a request."""
     url, auth = _split_credentials(base_url)
+    for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
+        learn_url(known)
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_hide_in_log)
     return httpx.AsyncClient(
