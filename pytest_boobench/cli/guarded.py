@@ -28,14 +28,26 @@ def _guard(stream: TextIO) -> TextIO:
 class _Guarded:
     """A stream in all but what is written; a text is never written in pieces, so that no secret is in two."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> _Guarded:
+        """What click writes bytes to."""
+        return _Guarded(self._stream.buffer)
+
+    def write(self, text: str | bytes) -> int:
         """As the stream's own."""
-        return self._stream.write(hide_secrets(_CONTROLS.sub(" ", text)))
+        written: int = self._stream.write(_hide(text) if isinstance(text, str) else _hide_in_bytes(text))
+        return written
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":
-            raise AttributeError(name)  # click would write to it, past us
         return getattr(self._stream, name)
+
+
+def _hide(text: str) -> str:
+    return hide_secrets(_CONTROLS.sub(" ", text))
+
+
+def _hide_in_bytes(text: bytes) -> bytes:
+    return _hide(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
