@@ -62,3 +62,7 @@ class MissingExtra(BoobenchError):  # noqa: N818  # what is missing is the name
 
 class StoreError(BoobenchError):
     """The store cannot be opened, read or written; what was measured is not lost by it."""
+
+
+class UnstorableError(StoreError):
+    """What no store can ever take, whatever its state: a text in the place of a number, a time that is none."""

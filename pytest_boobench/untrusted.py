@@ -11,8 +11,9 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MAX_DEPTH = 64
 """Levels of nesting that an answer may have. Real ones have eight; Python's own limit is near 1,000."""
@@ -23,10 +24,14 @@ LONGEST = 300
 HIDDEN = "[secret]"
 """What stands in the place of a secret."""
 _SHOWN = 60
+_LEAST = 4
+"""A secret has so many characters at least."""
 _LEAST_PART = 8
 """A part of a secret of so many characters, at its begin or end, is hidden too."""
 _SEQUENCE = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])|\x9b[0-?]*[ -/]*[@-~]")
 """A terminal's escape sequences: titles and links (OSC), colours and cursors (CSI), and those of two characters."""
+_PASSWORD = re.compile(r"://[^:@/?#]*:(.*)@", re.DOTALL)
+_PASSWORD_IN_QUERY = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
 _BLANKS = re.compile(r"\s+")
 
 
@@ -41,54 +46,137 @@ class _Secrets:
     """All secrets that this process knows, each in the forms in which it may come back."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
+        self._long: tuple[str, ...] = ()
+        """Longest first; their parts are hidden too."""
+        self._short: tuple[str, ...] = ()
+        self._sign: re.Pattern[str] | None = None
+        """Is in every text that there is something to hide in: a look at it is all that most texts cost."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to hide."""
+        return self._sign is not None
 
     def learn(self, secret: str) -> None:
-        if not secret:
+        if len(secret) < _LEAST or secret in self._long or secret in self._short:
             return
-        raw = secret.encode("utf-8", "replace")
-        forms = {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
-        if len(secret) >= _LEAST_PART:
-            forms.add(base64.b64encode(raw).decode().rstrip("="))
-        self._forms |= forms
+        forms = _list_forms(secret)
+        if len(secret) < _LEAST_PART:
+            self._short = tuple(sorted({*self._short, *forms}, key=len, reverse=True))
+        else:
+            self._long = tuple(sorted({*self._long, *forms}, key=len, reverse=True))
+        parts = {part for form in self._long for part in (form[:_LEAST_PART], form[-_LEAST_PART:])}
+        self._sign = re.compile("|".join(map(re.escape, sorted(parts | {*self._short}))))
 
-    def hide(self, text: str) -> str:
-        for form in sorted(self._forms, key=len, reverse=True):
-            text = text.replace(form, HIDDEN) if len(form) < _LEAST_PART else _hide_parts(text, form)
+    def hide(self, text: str, *, short: bool = True) -> str:
+        """Without secrets and their parts; hiding twice is hiding once."""
+        if self._sign is None or not self._sign.search(text):
+            return text
+        return HIDDEN.join(self._hide_in_piece(piece, short=short) for piece in text.split(HIDDEN))
+
+    def _hide_in_piece(self, text: str, *, short: bool) -> str:
+        text = _hide_heads(self.hide_whole(text), self._long, HIDDEN)
+        turned = [form[::-1] for form in self._long]
+        text = _hide_heads(text[::-1], turned, HIDDEN[::-1])[::-1]
+        for form in self._short if short else ():
+            text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", HIDDEN, text)
+        return text
+
+    def hide_whole(self, text: str) -> str:
+        """Without secrets of some length that stand in it from end to end."""
+        for form in self._long:
+            text = text.replace(form, HIDDEN)
         return text
 
 
-def _hide_parts(text: str, secret: str) -> str:
-    """Without the secret, and without any begin or end of it that is long enough."""
-    head, tail = secret[:_LEAST_PART], secret[-_LEAST_PART:]
-    at = 0
-    while (found := text.find(head, at)) >= 0:
-        end = found + _LEAST_PART
-        while end < len(text) and end - found < len(secret) and text[end] == secret[end - found]:
-            end += 1
-        text = f"{text[:found]}{HIDDEN}{text[end:]}"
-        at = found + len(HIDDEN)
-    at = len(text)
-    while (found := text.rfind(tail, 0, at)) >= 0:
-        end, begin = found + _LEAST_PART, found
-        while begin > 0 and end - begin < len(secret) and text[begin - 1] == secret[-(end - begin) - 1]:
-            begin -= 1
-        text = f"{text[:begin]}{HIDDEN}{text[end:]}"
-        at = begin
+def _list_forms(secret: str) -> set[str]:
+    """The ways in which others write a text: quoted for URLs, JSON and HTML, and in base64."""
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], escape(secret)}
+    quoted |= {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
+    encoded = _encode(secret.encode("utf-8", "replace")) if len(secret) >= _LEAST_PART else set()
+    return {secret, *quoted, *encoded}
+
+
+def _encode(raw: bytes) -> set[str]:
+    """What of some bytes' base64 is the same whatever stands before and after them, by how far they are set in."""
+    found = set()
+    for before, changed in ((0, 0), (1, 2), (2, 3)):
+        text = base64.b64encode(bytes(before) + raw).decode().rstrip("=")[changed:]
+        same = text[: (before + len(raw)) * 8 // 6 - changed]
+        found |= {text, same, text.replace("+", "-").replace("/", "_"), same.replace("+", "-").replace("/", "_")}
+    return {form for form in found if len(form) >= _LEAST_PART}
+
+
+def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
+    """Without any begin of a form that is long enough; where several forms begin alike, the longest that is there."""
+    for head in dict.fromkeys(form[:_LEAST_PART] for form in forms):
+        alike = [form for form in forms if form.startswith(head)]
+        kept, at = [], 0
+        while (found := text.find(head, at)) >= 0:
+            kept += [text[at:found], hidden]
+            at = found + max(_count_same(form, text[found : found + len(form)]) for form in alike)
+        text = "".join([*kept, text[at:]])
     return text
+
+
+def _count_same(one: str, other: str) -> int:
+    """How many characters two texts have in common from their begin on."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 _SECRETS = _Secrets()
 
 
 def learn_secret(secret: str) -> None:
-    """From now on `clean` hides this text: a key, a password, the value of a variable that a file names."""
+    """From now on `clean` hides this text: a key, a password, the value of a variable that a file names.
+
+    One of fewer than eight characters is hidden where it stands as a word, one of fewer than four nowhere: it would be
+    found in any text, and keeps nobody out.
+    """
     _SECRETS.learn(secret)
+
+
+def learn_url(url: str) -> None:
+    """From now on `clean` hides the password in a URL.
+
+    Not one that stands in the rest of the URL too, as in ``postgres:postgres@``: addresses show it anyway.
+    """
+    for found in (_PASSWORD.search(url), *_PASSWORD_IN_QUERY.finditer(url)):
+        if found is not None and found[1] not in url[: found.start(1)] + url[found.end(1) :]:
+            for secret in (found[1], unquote(found[1]), unquote_plus(found[1])):
+                learn_secret(secret)
 
 
 def hide_secrets(text: str) -> str:
     """The text with each known secret hidden, and all else as it is."""
     return _SECRETS.hide(text)
+
+
+def hide_in(value: Any) -> Any:
+    """Plain data on its way out of the house, with each secret of eight characters and more hidden in all its texts.
+
+    The second look, for what `clean` never saw. In a field's name that could be one of ours only whole secrets are
+    hidden.
+    """
+    return _hide_in(value) if _SECRETS.known else value
+
+
+def _hide_in(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SECRETS.hide(value, short=False)
+    if isinstance(value, Mapping):
+        return {_hide_in_name(key): _hide_in(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_hide_in, value))
+    if isinstance(value, list):
+        return list(map(_hide_in, value))
+    return value
+
+
+def _hide_in_name(key: Any) -> Any:
+    if not isinstance(key, str):
+        return key
+    return _SECRETS.hide_whole(key) if key.isidentifier() else _SECRETS.hide(key, short=False)
 
 
 def clean(text: str, limit: int = LONGEST) -> str:

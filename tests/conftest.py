@@ -18,7 +18,7 @@ import pytest_boobench.plugin.recorder
 import pytest_boobench.plugin.workers
 import pytest_boobench.store
 import pytest_boobench.walk  # noqa: F401
-from pytest_boobench import aggregate
+from pytest_boobench import aggregate, untrusted
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
@@ -48,6 +48,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     others = ("PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER")
     for name in [name for name in os.environ if name.startswith("BOOBENCH_") or name in others]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
 
 
 @pytest.fixture(scope="session")

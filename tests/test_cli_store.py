@@ -124,9 +124,12 @@ def test_one_that_fails_does_not_keep_the_others_out(store: Store) -> None:
     result = run("import")
     assert result.return_value == 1
     assert result.output.splitlines() == [
-        f".boobench/spool-a.jsonl: not taken in: {bad}:1: expected an entry of format 1, got something else",
+        f".boobench/spool-a.jsonl: nothing new taken into {store.address}; file removed",
+        ".boobench/spool-a.jsonl: 1 line can never come in, put aside in .boobench/spool-a.rejected.jsonl: "
+        "line 1: expected an entry of format 1, got something else",
         f".boobench/spool-b.jsonl: 1 cell, 1 judged cell, 1 baseline taken into {store.address}; file removed",
     ]
+    assert run("import").return_value == 0, "told once"
 
 
 # --- prune

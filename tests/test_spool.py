@@ -44,6 +44,18 @@ def pytest_unconfigure():
         setattr(Store, name, real[name])
 """
 ALWAYS = 99
+SPOILED = """
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_logreport(report):
+    facts = getattr(report, "boobench", {})
+    if "record" in facts:
+        facts["record"]["samples"][0]["finish_reason"] = {"text": "stop"}
+    return (yield)
+"""
+"""A record comes along that no store can hold."""
 
 
 def make_unreliable(bench: BenchFolder, **times: int) -> None:
@@ -188,17 +200,61 @@ def test_a_store_that_is_not_this_one_gets_nothing(bench: BenchFolder) -> None:
     assert stored(bench) == WHOLE
 
 
-def test_a_damaged_file_is_told_and_stays(bench: BenchFolder) -> None:
+def test_what_can_never_come_in_is_put_aside_and_told_once(bench: BenchFolder) -> None:
     folder = bench.path / ".boobench"
     folder.mkdir()
+    address = str(folder / "store.db")
     (folder / "spool-a.jsonl").write_text("no json\n")
+    spool.append(folder / "spool-b.jsonl", make_entry(store=address))
     bench.write_suite()
     result = bench.run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(
-        [f"{folder}/spool-a.jsonl: waits to be taken in: *spool-a.jsonl:1: expected a JSON object, got something else"]
+    assert result.ret == pytest.ExitCode.OK
+    sentence = (
+        f"{folder}/spool-a.jsonl: 1 line can never come in, put aside in {folder}/spool-a.rejected.jsonl: "
+        "line 1: expected a JSON object, got something else"
     )
-    assert [file.name for file in spools(bench)] == ["spool-a.jsonl"]
+    assert [line for line in result.outlines if "spool-" in line] == [
+        sentence,
+        "1 cell of an earlier session taken in from spool-b.jsonl",
+    ]
+    assert spools(bench) == []
+    assert (folder / "spool-a.rejected.jsonl").read_text() == "no json\n"
+    again = bench.run("-k", "pp16")
+    assert not [line for line in again.outlines if "spool-" in line], "told once"
+
+
+def test_a_cell_that_no_store_can_hold_is_put_aside_by_its_own_session(bench: BenchFolder) -> None:
+    """It is told by a red end, and by no later session."""
+    bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4]})
+    bench.pytester.makeconftest(SPOILED)
+    result = bench.run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    (aside,) = (bench.path / ".boobench").glob("spool-*")
+    assert aside.name.endswith(".rejected.jsonl")
+    result.stdout.fnmatch_lines(
+        [
+            f"the store failed: *; 2 lines can never come in, put aside in {aside}: line 1: "
+            "entry.record.samples[[]0[]].finish_reason is an object, expected a text"
+        ]
+    )
+    bench.pytester.makeconftest("")
+    again = bench.run()
+    assert again.ret == pytest.ExitCode.OK
+    assert not [line for line in again.outlines if "spool" in line]
+
+
+def test_a_store_that_is_merely_gone_puts_nothing_aside(bench: BenchFolder) -> None:
+    folder = bench.path / ".boobench"
+    folder.mkdir()
+    file = folder / "spool-a.jsonl"
+    spool.append(file, make_entry(store=str(folder / "store.db")))
+    file.write_text(f"no json\n{file.read_text()}")
+    make_unreliable(bench, take_in=ALWAYS)
+    bench.write_suite()
+    result = bench.run()
+    result.stdout.fnmatch_lines([f"{file}: waits to be taken in: *: take_in fails"])
+    assert [path.name for path in folder.glob("spool-*")] == ["spool-a.jsonl"]
 
 
 # --- where the file goes

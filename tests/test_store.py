@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import signal
@@ -402,6 +403,67 @@ def test_a_file_of_another_kind_is_refused(path: Path) -> None:
     path.write_text("not a database, but a text that is long enough to be taken for one" * 20)
     for create in (True, False):
         assert refusal(path, create=create) == f"{path}: is not an SQLite database, move it away {ELSEWHERE}"
+
+
+@pytest.mark.parametrize("content", [b"x", b"hello, I am a text\n", bytes(5000)])
+def test_a_short_or_empty_looking_file_of_another_kind_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert refusal(path) == f"{path}: is not an SQLite database, move it away {ELSEWHERE}"
+    assert path.read_bytes() == content
+
+
+FOREIGN = {
+    "tables": ("CREATE TABLE notes (x); CREATE TABLE tags (y)", " (its tables: notes, tags)"),
+    "many tables": (
+        "CREATE TABLE a (x); CREATE TABLE b (x); CREATE TABLE c (x); CREATE TABLE d (x)",
+        " (its tables: a, b, c, …)",
+    ),
+    "application": ("PRAGMA application_id = 252006674", ""),
+    "a schema without our tables": (
+        "CREATE TABLE bench_schema (version_num VARCHAR(32))",
+        " (its tables: bench_schema)",
+    ),
+    "a schema of another make": (
+        "CREATE TABLE bench_schema (major INT, minor INT); CREATE TABLE bench_hosts (id INT)",
+        " (its tables: bench_hosts, bench_schema)",
+    ),
+    "a schema without a version": (
+        "CREATE TABLE bench_schema (version_num VARCHAR(32)); CREATE TABLE bench_hosts (id INT)",
+        " (its tables: bench_hosts, bench_schema)",
+    ),
+}
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_of_another_program_is_refused_and_left_as_it_is(path: Path, kind: str, create: bool) -> None:
+    script, named = FOREIGN[kind]
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+    before = path.read_bytes()
+    told = f"{path}: belongs to another program{named}, name another store with --boobench-store"
+    assert refusal(path, create=create) == told
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_a_new_store_is_for_its_owner_only(tmp_path: Path) -> None:
+    with Store.open(default_url(tmp_path)) as store:
+        store.start_run(run_facts())
+        folder = tmp_path / ".boobench"
+        modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert modes == dict.fromkeys((".gitignore", "store.db", "store.db-wal", "store.db-shm"), 0o600)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_the_mode_of_a_store_that_is_there_is_its_owner_s_business(path: Path) -> None:
+    Store.open(str(path)).close()
+    path.chmod(0o664)
+    Store.open(str(path)).close()
+    assert path.stat().st_mode & 0o777 == 0o664
 
 
 def test_a_damaged_file_is_refused(path: Path) -> None:

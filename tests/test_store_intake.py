@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import create_engine, select
 
-from pytest_boobench.errors import DocumentError, StoreError
+from pytest_boobench.errors import StoreError, UnstorableError
 from pytest_boobench.facts import Canary, ForeignRequest, ServerFacts, Traffic
 from pytest_boobench.record import RunFacts, Verdict
 from pytest_boobench.store import BaselineSave, Exchange, Saved, Selection, Store, spool, tables
@@ -73,18 +76,96 @@ def test_an_entry_survives_its_line(entry: Entry) -> None:
         ("[1]", "expected an entry of format 1, got something else"),
         ("{}", "expected an entry of format 1, got something else"),
         ('{"boobench": 2}', "expected an entry of format 1, got 2"),
-        ('{"boobench": 1}', "expected an entry of this version of pytest-boobench: 'store'"),
-        (
-            json.dumps({**json.loads(to_line(make_entry())), "run": {"uid": "a", "colour": "red"}}),
-            "expected an entry of this version of pytest-boobench: "
-            "RunFacts.__init__() got an unexpected keyword argument 'colour'",
-        ),
+        ('{"boobench": 1e400}', "expected an entry of format 1, got inf"),
+        ('{"boobench": "' + "\\u001b[31m" + '"}', "expected an entry of format 1, got an empty text"),
+        ("[" * 100_000, "expected a JSON object, got something else"),
+        ("9" * 10_000, "expected a JSON object, got something else"),
+        ('{"boobench": 1}', "entry.store is missing"),
     ],
 )
 def test_a_line_of_something_else_is_refused(line: str, message: str) -> None:
-    with pytest.raises(ValueError, match="expected ") as caught:
+    with pytest.raises(ValueError, match=r"expected |missing") as caught:
         from_line(line)
     assert str(caught.value) == message
+
+
+def spoil(path: str, value: Any) -> str:
+    """The line of a full entry with one of its values replaced; the path is as in messages."""
+    plain = json.loads(to_line(FULL))
+    *way, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    place = plain
+    for part in way:
+        place = place[part]
+    place[last] = value
+    return json.dumps(plain) + "\n"
+
+
+WRONG = {
+    "record.samples.0.finish_reason": ({"text": "stop"}, "is an object, expected a text"),
+    "record.samples.0.ttft_ms": ([1.0], "is a list, expected a number"),
+    "record.samples.0.prompt_tokens": ("16", "is 16, expected a whole number"),
+    "record.samples.0.output_tokens": (10**400, "is a number of more than 64 bits"),
+    "record.samples.0.prompt_ms": (10**400, "is a number of more than 60 digits, expected a number"),
+    "record.samples.0.lane": (True, "is true, expected a whole number"),
+    "record.samples.0.phase": ("cool-down", "is cool-down, expected one of warmup, measure"),
+    "record.samples.0.started_at": (float("nan"), "is nan, expected seconds since 1970"),
+    "record.samples.0.chunk_ms": (None, "is null, expected a list"),
+    "record.samples": ({}, "is an object, expected a list"),
+    "record.started_at": (1e30, "is 1e+30, expected seconds since 1970"),
+    "record.server": ("b1", "is b1, expected an object"),
+    "record.aggregates": ([], "is a list, expected an object"),
+    "record.identity": (None, "is null, expected an object"),
+    "run.started_at": (float("inf"), "is inf, expected seconds since 1970"),
+    "run.colour": ("red", "is no field of this version of pytest-boobench"),
+    "verdicts.0.outcome": ("splendid", "is splendid, expected one of pass, regression, improvement, inconclusive, "
+                           "no baseline, not comparable"),
+    "at": ("now", "is now, expected a number"),
+    "status": ("asleep", "is asleep, expected one of running, finished, interrupted"),
+    "store": (7, "is 7, expected a text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_a_value_that_no_store_can_hold_is_named(path: str) -> None:
+    value, wrong = WRONG[path]
+    with pytest.raises(ValueError, match=r".") as caught:
+        from_line(spoil(path, value))
+    place = re.sub(r"\.(\d+)", r"[\1]", path)
+    assert str(caught.value) == f"entry.{place} {wrong}"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(WRONG)), _JSON)
+def test_reading_a_line_is_total(path: str, value: Any) -> None:
+    try:
+        assert isinstance(from_line(spoil(path, value)), Entry)
+    except ValueError as error:
+        assert str(error).startswith("entry.")
+
+
+UNSTORABLE = {
+    "record.identity": {},
+    "record.identity.prompt_tokens": "many",
+    "record.identity.model": {"name": "m"},
+    "record.server.extra": json.loads('{"a":' * 800 + "1" + "}" * 800),
+}
+"""What is plain JSON in its place and still nothing for a store."""
+
+
+@pytest.mark.parametrize("path", UNSTORABLE)
+def test_what_only_the_store_finds_out_is_told_apart_too(store: Store, path: str) -> None:
+    entry = from_line(spoil(path, UNSTORABLE[path]))
+    with pytest.raises(UnstorableError):
+        store.take_in([entry])
+    assert store.measurements(Selection()) == []
+    store.take_in([FULL])
+    assert len(store.measurements(Selection())) == 1
 
 
 # --- taking them in
@@ -198,7 +279,7 @@ def test_a_spool_file_is_taken_in_and_removed(team: Store, file: Path) -> None:
     spool.append(file, make_entry(verdicts=PASS))
     assert file.stat().st_mode & 0o777 == 0o600
     assert spool.find_waiting(file.parent) == [file]
-    assert spool.take_in(team, file) == Taken(cells=1, verdicts=1)
+    assert spool.take_in(team, file) == spool.TakenIn(Taken(cells=1, verdicts=1))
     assert spool.find_waiting(file.parent) == []
     assert len(team.measurements(Selection())) == 1
 
@@ -207,20 +288,27 @@ def test_a_line_that_was_cut_off_is_left_out(team: Store, file: Path) -> None:
     spool.append(file, make_entry())
     with file.open("a") as end:
         end.write(to_line(make_entry(run=make_run("b")))[:100])
-    assert spool.take_in(team, file) == Taken(cells=1)
+    assert spool.take_in(team, file) == spool.TakenIn(Taken(cells=1))
 
 
-def test_a_file_with_something_else_in_it_stays(team: Store, file: Path) -> None:
-    spool.append(file, make_entry())
-    file.write_text(f"{file.read_text()}x\n[]\n")
-    with pytest.raises(DocumentError) as caught:
-        spool.take_in(team, file)
-    assert str(caught.value) == (
-        f"{file}:2: expected a JSON object, got something else\n"
-        f"{file}:3: expected an entry of format 1, got something else"
+def test_lines_that_can_never_come_in_are_put_aside_and_stop_no_other(team: Store, file: Path) -> None:
+    bad = ["x\n", spoil("record.identity.prompt_tokens", "many"), "[]\n"]
+    file.write_text(f"{bad[0]}{to_line(make_entry())}{bad[1]}{to_line(make_entry(run=make_run('b')))}{bad[2]}")
+    done = spool.take_in(team, file)
+    aside = file.with_name("spool-a.rejected.jsonl")
+    assert done.new == Taken(cells=2)
+    assert [line.number for line in done.rejected] == [1, 3, 5]
+    assert done.describe_rejected(lambda path: path.name) == (
+        "3 lines can never come in, put aside in spool-a.rejected.jsonl: "
+        "line 1: expected a JSON object, got something else"
     )
-    assert spool.find_waiting(file.parent) == [file]
-    assert team.measurements(Selection()) == []
+    assert aside.read_text() == "".join(bad)
+    assert aside.stat().st_mode & 0o777 == 0o600
+    assert spool.find_waiting(file.parent) == []
+
+    again = spool.take_in(team, aside)
+    assert (again.new, len(again.rejected), again.aside) == (Taken(), 3, aside), "a newer version may know them"
+    assert aside.read_text() == "".join(bad)
 
 
 class Failing:
@@ -239,12 +327,14 @@ class Failing:
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_nothing_is_lost_where_taking_in_fails(team: Store, file: Path, goes_on: bool) -> None:
     spool.append(file, make_entry())
+    file.write_text(f"x\n{file.read_text()}")
     with pytest.raises(StoreError, match="team: gone"):
         spool.take_in(Failing(file, goes_on), file)  # type: ignore[arg-type]
     waiting = spool.find_waiting(file.parent)
     assert len(waiting) == 1 + goes_on
+    assert not file.with_name("spool-a.rejected.jsonl").exists()
     assert file in waiting
-    assert sum(spool.take_in(team, path).cells for path in waiting) == 1 + goes_on
+    assert sum(spool.take_in(team, path).new.cells for path in waiting) == 1 + goes_on
     assert spool.find_waiting(file.parent) == []
 
 

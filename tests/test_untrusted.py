@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -43,6 +46,77 @@ def test_secrets_are_hidden_whole_and_in_part(text: str, right: str) -> None:
 def test_short_secrets_are_hidden_whole() -> None:
     untrusted.learn_secret("hunter2")
     assert clean("hunter2 hunter") == f"{HIDDEN} hunter"
+
+
+AWKWARD = 'sk+echo/9f"2Z&<7q>-secret-tail=e8'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        AWKWARD,
+        quote(AWKWARD),
+        quote(AWKWARD, safe=""),
+        quote(AWKWARD, safe="").lower().replace("2z", "2Z"),
+        json.dumps(AWKWARD)[1:-1],
+        html.escape(AWKWARD),
+        base64.b64encode(AWKWARD.encode()).decode().rstrip("="),
+        base64.urlsafe_b64encode(AWKWARD.encode()).decode().rstrip("="),
+    ],
+)
+def test_all_forms_of_a_secret_are_hidden(form: str) -> None:
+    untrusted.learn_secret(AWKWARD)
+    assert clean(f"a {form} b") == f"a {HIDDEN} b"
+    for cut in range(8, len(form)):
+        assert clean(f"{form[:cut]}… …{form[-cut:]}") == f"{HIDDEN}… …{HIDDEN}"
+
+
+@pytest.mark.parametrize("before", ["user:", "me:", "Bearer "])
+def test_base64_of_more_than_the_secret_shows_nothing_of_it(before: str) -> None:
+    encoded = base64.b64encode(f"{before}{KEY} and so on".encode()).decode()
+    start = -(-len(before) * 8 // 6)
+    rest = clean(encoded).replace(HIDDEN, "")
+    assert HIDDEN in clean(encoded)
+    assert encoded[start : start + 8] not in rest
+    assert len(rest) <= len(encoded) - len(KEY) * 8 // 6 + 2
+
+
+def test_hiding_twice_is_hiding_once() -> None:
+    untrusted.learn_secret("secret")
+    assert clean(clean("the secret, secretly")) == f"the {HIDDEN}, secretly"
+
+
+@pytest.mark.parametrize("secret", ["", "a", "abc"])
+def test_what_is_too_short_is_no_secret(secret: str) -> None:
+    untrusted.learn_secret(secret)
+    assert clean("a abc") == "a abc"
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://me:hun%24ter22@db/bench", "hun$ter22"),
+        ("postgresql://me:p@ss@word@db/bench", "p@ss@word"),
+        ("postgresql://db/bench?password=correct-horse", "correct-horse"),
+    ],
+)
+def test_the_password_of_a_url_is_hidden(url: str, password: str) -> None:
+    untrusted.learn_url(url)
+    assert clean(f"me: {password}") == f"me: {HIDDEN}"
+    assert password not in clean(url)
+
+
+def test_a_password_that_the_address_shows_is_none() -> None:
+    untrusted.learn_url("postgresql://postgres:postgres@db/bench")
+    assert clean("postgresql://postgres:***@db/bench") == "postgresql://postgres:***@db/bench"
+
+
+def test_plain_data_leaves_without_secrets() -> None:
+    untrusted.learn_secret("short1")
+    untrusted.learn_secret("baseline_of_ours")
+    plain = {KEY: [1, None, f"x{KEY}"], f"{KEY[:8]}…": ("short1", KEY[:9]), "baseline": "baseline_of_ours"}
+    right = {HIDDEN: [1, None, f"x{HIDDEN}"], f"{HIDDEN}…": ("short1", HIDDEN), "baseline": HIDDEN}
+    assert untrusted.hide_in(plain) == right
 
 
 def test_secrets_broken_by_control_characters_are_hidden() -> None:

@@ -17,6 +17,7 @@ from pytest_boobench.baseline_file.fields import FORMAT, LISTED
 from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import CellRecord, RunFacts
+from pytest_boobench.untrusted import hide_in
 
 _HEAD = """\
 # A baseline of pytest-boobench. `boobench baseline export` writes it, and so does pytest with --boobench-baseline-file
@@ -129,7 +130,7 @@ def _fields(values: Mapping[str, Any]) -> Iterator[str]:
     """One line for each, blanks left out."""
     for key, value in values.items():
         if value is not None and value != "":
-            yield f"{key}: {_time(value) if key in _TIMES else _flow(value)}"
+            yield f"{key}: {_time(value) if key in _TIMES else _flow(hide_in(value))}"
 
 
 def _item(lines: Iterable[str]) -> Iterator[str]:

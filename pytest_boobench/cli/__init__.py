@@ -16,6 +16,7 @@ from importlib.metadata import metadata
 import click
 
 from pytest_boobench.cli.examples import show_examples
+from pytest_boobench.cli.guarded import guarded
 from pytest_boobench.errors import BoobenchError
 
 VERBS = tuple("init check schema hosts doctor history compare power baseline report export store".split())
@@ -69,6 +70,11 @@ def boobench(context: click.Context, debug: bool) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; ``args`` are those of the process by default."""
+    with guarded():
+        return _run(args)
+
+
+def _run(args: Sequence[str] | None) -> int:
     said: dict[str, bool] = {}
     try:
         code = boobench.main(args=args, prog_name="boobench", standalone_mode=False, obj=said)

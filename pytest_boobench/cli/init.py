@@ -21,6 +21,7 @@ from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
 from pytest_boobench.units import count
+from pytest_boobench.untrusted import hide_secrets
 from pytest_boobench.usual import HOSTS_FILE
 
 SUITES = "suites"
@@ -130,7 +131,7 @@ def _write(files: Mapping[Path, str], *, force: bool) -> None:
         raise click.UsageError(f"{', '.join(there)} {are}; --force overwrites, --dry-run shows what to add by hand")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(hide_secrets(text), encoding="utf-8")
         click.echo(f"wrote {show_path(path)}")
 
 

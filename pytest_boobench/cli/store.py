@@ -15,7 +15,7 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.store import Store
 from pytest_boobench.store.open import FOLDER, describe, parse_url, upgrade_schema
 from pytest_boobench.store.schema import NEWEST
-from pytest_boobench.store.spool import find_waiting, read, take_in
+from pytest_boobench.store.spool import find_stores, find_waiting, take_in
 from pytest_boobench.units import count, moment, size
 
 
@@ -56,7 +56,8 @@ def import_(files: Sequence[Path], store_url: str | None) -> int:
     """Take in what sessions measured without reaching the store.
 
     Runs, cells, verdicts and baselines: sessions keep them in files called spool-….jsonl. What is in the store already
-    is not doubled; a file is removed when all of it is in. Exit code 1 where one is not.
+    is not doubled; a file is removed when all of it is in. A line that can never come in is put aside in a file beside
+    it, spool-….rejected.jsonl. Exit code 1 where something did not come in.
     """
     project = find_project(Path.cwd())
     waiting = list(files) or find_waiting(project.root / FOLDER)
@@ -70,7 +71,7 @@ def import_(files: Sequence[Path], store_url: str | None) -> int:
 
 def _take_in(store: Store, path: Path, *, meant: bool) -> int:
     try:
-        others = {entry.store for entry in read(path)} - {store.address}
+        others = find_stores(path) - {store.address}
         if others and not meant:
             click.echo(f"{show_path(path)}: waits for {', '.join(sorted(others))}; name that store, or the file")
             return 1
@@ -78,10 +79,13 @@ def _take_in(store: Store, path: Path, *, meant: bool) -> int:
     except (BoobenchError, OSError) as error:
         click.echo(f"{show_path(path)}: not taken in: {error}")
         return 1
-    counted = ((taken.cells, "cell"), (taken.verdicts, "judged cell"), (taken.baselines, "baseline"))
+    new = taken.new
+    counted = ((new.cells, "cell"), (new.verdicts, "judged cell"), (new.baselines, "baseline"))
     found = ", ".join(count(number, noun) for number, noun in counted if number)
     click.echo(f"{show_path(path)}: {found or 'nothing new'} taken into {store.address}; file removed")
-    return 0
+    if rejected := taken.describe_rejected(show_path):
+        click.echo(f"{show_path(path)}: {rejected}")
+    return 1 if rejected else 0
 
 
 @command.command(

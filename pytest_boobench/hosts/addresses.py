@@ -12,17 +12,19 @@ from urllib.parse import urlsplit
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.problems import Problems
 from pytest_boobench.documents.scalars import Single, text
+from pytest_boobench.untrusted import learn_secret, learn_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Secret:
-    """A text that shows itself to nobody who does not ask for it by `reveal`."""
+    """A text that shows itself to nobody who does not ask for it by `reveal`, and is hidden where others repeat it."""
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
+        learn_secret(text)
         self._text = text
 
     def __repr__(self) -> str:
@@ -94,6 +96,8 @@ def base_url() -> Single[str]:
 def _refuse_secrets(url: str) -> None:
     """Refuse the parts of a URL that may hold a secret, without repeating it."""
     if "@" in url:
+        learn_url(url)
+        learn_secret(url.partition("://")[2].rpartition("@")[0])
         raise ValueError("a url must not carry a user or a password; write api_key: ${NAME}")
     if "?" in url or "#" in url:
         raise ValueError("a url must not carry a query or a fragment; a key goes into api_key: ${NAME}")

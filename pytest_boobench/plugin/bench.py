@@ -21,6 +21,7 @@ from pytest_boobench.plugin.progress import Teller, put_off
 from pytest_boobench.record import Baseline, CellRecord, Verdict, baseline_from_plain, identify, to_plain
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import clean_lines, hide_in, hide_secrets
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
@@ -33,6 +34,7 @@ _BENCH = pytest.StashKey["Bench"]()
 _RECORD = pytest.StashKey[CellRecord]()
 _VERDICTS = pytest.StashKey[tuple[Verdict, ...]]()
 PURPOSE = "bench"
+_NAMES = ("node_id", "cell_key", "suite", "host", "identity")
 T = TypeVar("T")
 
 
@@ -119,7 +121,7 @@ class Bench:
             else:
                 record = identify(cell, item.nodeid, started_at=started_at, worker=self._worker, error=refusal)
             self._keep(item, record)
-            pytest.fail(refusal, pytrace=False)
+            pytest.fail(clean_lines(refusal), pytrace=False)
         try:
             yield grant
         finally:
@@ -154,7 +156,7 @@ class Bench:
                 record = self._measure(item, cell, grant, reference)
         self._keep(item, record)
         if record.error is not None:
-            pytest.fail(record.error, pytrace=False)
+            pytest.fail(clean_lines(record.error), pytrace=False)
         return record
 
     def _measure(self, item: pytest.Item, cell: Cell, grant: Grant, reference: Grant | None) -> CellRecord:
@@ -206,9 +208,9 @@ class Bench:
         item.stash[_VERDICTS] = verdicts
         item.user_properties.extend(properties_of_verdicts(verdicts))
         if text := self._judging.failure_text(cell, record, verdicts):
-            pytest.fail(text, pytrace=False)
+            pytest.fail(clean_lines(text), pytrace=False)
         if text := self._judging.skip_text(verdicts):
-            pytest.skip(text)
+            pytest.skip(clean_lines(text))
 
     def is_in_doubt(self, item: pytest.Item) -> bool:
         """Whether the item has run and is to run again before it has an outcome."""
@@ -234,12 +236,14 @@ class Bench:
         """Put the finished facts on the report, as plain data: record with the set-up, verdicts with the call."""
         report = yield
         if call.when == "setup" and (record := item.stash.get(_RECORD, None)) is not None:
-            report.boobench = {"record": to_plain(record)}  # type: ignore[attr-defined]
+            report.boobench = {"record": _hide_in(record)}  # type: ignore[attr-defined]
         elif call.when == "call" and (verdicts := item.stash.get(_VERDICTS, None)) is not None:
-            report.boobench = {"verdicts": [asdict(verdict) for verdict in verdicts]}  # type: ignore[attr-defined]
+            report.boobench = {"verdicts": hide_in([asdict(verdict) for verdict in verdicts])}  # type: ignore[attr-defined]
             if report.skipped and (cell := cell_of(item)) is not None and isinstance(report.longrepr, tuple):
                 # an undecided cell is skipped where it stands in its suite, and not in this file
                 report.longrepr = (str(item.path), cell.line, report.longrepr[2])
+        if cell_of(item) is not None:
+            _hide_in_report(report)
         if (doubt := self._doubts.get(item.nodeid)) is not None and call.when != "setup" and not report.failed:
             put_off(report, doubt.why if call.when == "call" else "")
         return report
@@ -258,3 +262,19 @@ class Bench:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+
+def _hide_in(record: CellRecord) -> dict[str, Any]:
+    """A record as plain data without secrets, but for the names that others look it up by: they are the user's own."""
+    plain = to_plain(record)
+    return {**hide_in(plain), **{name: plain[name] for name in _NAMES}}
+
+
+def _hide_in_report(report: pytest.TestReport) -> None:
+    """Whatever a cell's report says and logged: terminal, JUnit and pages have it from here."""
+    if isinstance(report.longrepr, tuple):
+        path, line, why = report.longrepr
+        report.longrepr = path, line, hide_secrets(why)
+    elif report.longrepr is not None and (told := str(report.longrepr)) != (hidden := hide_secrets(told)):
+        report.longrepr = hidden
+    report.sections = [(title, hide_secrets(text)) for title, text in report.sections]

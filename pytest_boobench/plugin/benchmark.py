@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pytest_boobench.aggregate import counted
 from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.record import CellRecord
+from pytest_boobench.untrusted import hide_in
 
 _SESSION = "pytest-benchmark"
 """The name of its session object: there once it is configured, unless it is missing, blocked or replaced."""
@@ -163,7 +164,7 @@ def describe(record: CellRecord) -> Mapping[str, Any]:
     sampling = {f"sampling.{name}": value for name, value in record.identity["sampling"].items()}
     medians = {key: aggregate.median for key, aggregate in record.aggregates.items()}
     server = record.server
-    return {
+    told: dict[str, Any] = {
         "group": f"{record.host} {record.identity['model']}",
         "params": {**axes, **sampling},
         "extra_info": {
@@ -174,3 +175,4 @@ def describe(record: CellRecord) -> Mapping[str, Any]:
             "engine_build": server.engine_build if server else None,
         },
     }
+    return cast("Mapping[str, Any]", hide_in(told))

@@ -18,6 +18,7 @@ import pytest
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.progress import Progress, State, is_progress
 from pytest_boobench.units import count, quantity
+from pytest_boobench.untrusted import hide_in
 
 PLAIN_EVERY_S = 10.0
 """How often a cell has a line where lines can't be written over."""
@@ -99,7 +100,7 @@ class JsonLines:
         if self._trouble:
             return
         try:
-            self._file.write(json.dumps(asdict(progress)) + "\n")
+            self._file.write(json.dumps(hide_in(asdict(progress))) + "\n")
             self._file.flush()
         except OSError as error:
             self._trouble = f"--boobench-progress: {self._file.name} ends early: {error.strerror}"

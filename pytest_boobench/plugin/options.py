@@ -206,9 +206,14 @@ def _hosts_file(config: pytest.Config) -> Path | None:
 
 
 def _store_url(config: pytest.Config) -> str | None:
-    """A file that the ini names is relative to the rootdir, wherever pytest was started."""
+    """A file that the ini names is relative to the rootdir, wherever pytest was started. No output repeats a password
+    in any of the three."""
+    from pytest_boobench.untrusted import learn_url
+
     typed = config.getoption("boobench_store") or os.environ.get("BOOBENCH_STORE")
     named = str(config.getini("boobench_store") or "")
+    for url in (typed or "", os.environ.get("BOOBENCH_STORE", ""), named):
+        learn_url(url)
     return typed or (named if not named or "://" in named else str(config.rootpath / named)) or None
 
 

@@ -20,6 +20,7 @@ from pytest_boobench.plugin.surroundings import Surroundings, look_around
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain
 from pytest_boobench.reports import junit, terminal
 from pytest_boobench.reports.rows import Row, is_savable
+from pytest_boobench.untrusted import clean_lines, hide_secrets
 from pytest_boobench.usual import find_version
 
 if TYPE_CHECKING:
@@ -195,11 +196,11 @@ class Recorder:
         terminalreporter.section("boobench")
         for line in lines:
             markup = {line.colour: True} if line.colour else {}
-            terminalreporter.write_line(line.text, **markup)
+            terminalreporter.write_line(clean_lines(line.text), **markup)
         for title, text in self.sections:
-            terminalreporter.section(title)
-            terminalreporter.write_line(text)
+            terminalreporter.section(hide_secrets(title))
+            terminalreporter.write_line(hide_secrets(text))
         for note in self._storing.notes:
-            terminalreporter.write_line(note)
+            terminalreporter.write_line(clean_lines(note))
         for trouble in self._storing.troubles:
-            terminalreporter.write_line(trouble, red=self._storing.is_behind)
+            terminalreporter.write_line(clean_lines(trouble), red=self._storing.is_behind)

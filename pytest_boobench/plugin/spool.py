@@ -24,23 +24,25 @@ class Spool:
         self._path: Path | None = None
         self._cells: set[str] = set()
         self._lost = False
+        self._rejected = ""
+        """What to say of what can never come in."""
         self.trouble = ""
         """The store's last error; empty while all went well."""
 
     @property
     def is_waiting(self) -> bool:
         """Whether something is not in the store."""
-        return self._lost or self._path is not None
+        return self._lost or self._path is not None or bool(self._rejected)
 
     def keep(self, entry: Entry, error: StoreError) -> None:
         """Append what the store did not take, at the first place that takes it."""
         from pytest_boobench.store import spool
-        from pytest_boobench.store.open import FOLDER
+        from pytest_boobench.store.open import FOLDER, make_folder
 
         self.trouble = str(error)
         for folder in (self._rootdir / FOLDER, Path(tempfile.gettempdir())):
             try:
-                folder.mkdir(exist_ok=True)
+                make_folder(folder)
                 spool.append(folder / self._name, entry)
             except OSError:
                 continue
@@ -51,12 +53,13 @@ class Spool:
         self._lost = True
 
     def empty_into(self, store: Store) -> None:
-        """Try once more, at the end of the session; what the store still does not take stays where it is."""
+        """Try once more, at the end of the session; what the store still does not take stays where it is, what no store
+        can ever take is put aside."""
         from pytest_boobench.store import spool
 
         if self._path is not None:
             try:
-                spool.take_in(store, self._path)
+                self._rejected = spool.take_in(store, self._path).describe_rejected()
             except (BoobenchError, OSError):
                 return
             self._path = None
@@ -69,6 +72,8 @@ class Spool:
         kept = count(len(self._cells), "cell")
         if self._lost:
             return "no file took all of the cells either"
+        if self._rejected:
+            return self._rejected
         if self._path is None:
             return f"{kept} waited in a file and came in at the end"
         if self._path.is_relative_to(self._rootdir):
@@ -83,8 +88,12 @@ def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
 
     for path in spool.find_waiting(rootdir / FOLDER):
         try:
-            if {entry.store for entry in spool.read(path)} == {store.address}:
+            if spool.find_stores(path) <= {store.address}:
                 taken = spool.take_in(store, path)
-                yield f"{count(taken.cells, 'cell')} of an earlier session taken in from {path.name}"
+                rejected = taken.describe_rejected()
+                if taken.new.cells or not rejected:
+                    yield f"{count(taken.new.cells, 'cell')} of an earlier session taken in from {path.name}"
+                if rejected:
+                    yield f"{path}: {rejected}"
         except (BoobenchError, OSError) as error:
             yield f"{path}: waits to be taken in: {error}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pytest_boobench.untrusted import hide_in
+
 LONGEST = 400
 """Characters of one text; more is cut."""
 
@@ -31,8 +33,8 @@ def escape(text: str) -> str:
 
 
 def flatten(text: str) -> str:
-    """The text on one line, without characters that can't be seen, and not too long."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
+    """The text on one line, without secrets and characters that can't be seen, and not too long."""
+    plain = "".join(char if char.isprintable() else " " for char in hide_in(text))
     return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_boobench.record import CellRecord, RunFacts, Verdict
+from pytest_boobench.untrusted import clean_lines
 
 Property = tuple[str, str]
 
@@ -67,7 +68,7 @@ def properties_of_run(facts: RunFacts, engine_build: str | None) -> list[Propert
 
 
 def _properties(items: Iterable[tuple[str, object]]) -> list[Property]:
-    return [(f"boobench.{name}", str(value)) for name, value in items if value is not None]
+    return [(f"boobench.{name}", clean_lines(str(value))) for name, value in items if value is not None]
 
 
 def _rounded(value: float | None) -> float | None:

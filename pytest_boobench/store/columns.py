@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, Text
 from sqlalchemy.types import TypeDecorator
 
+from pytest_boobench.untrusted import hide_in
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _COUNT_LIMIT = 2**63
 
@@ -24,20 +26,24 @@ def moment(seconds: float) -> datetime:
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for what PostgreSQL (NUL) or UTF-8 (half a surrogate pair) cannot hold."""
-    return _UNSTORABLE.sub("\ufffd", text)
+    """The text with U+FFFD for what PostgreSQL (NUL) or UTF-8 (half a surrogate pair) cannot hold, secrets hidden."""
+    return _UNSTORABLE.sub("\ufffd", hide_in(text))
 
 
 def storable_json(value: Any) -> Any:
     """Plain data that is JSON by the standard: no NaN or infinity (blank instead), texts as by `storable_text`."""
+    return _make_storable(hide_in(value))
+
+
+def _make_storable(value: Any) -> Any:
     if isinstance(value, str):
-        return storable_text(value)
+        return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {storable_text(str(key)): storable_json(item) for key, item in value.items()}
+        return {_UNSTORABLE.sub("\ufffd", str(key)): _make_storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [storable_json(item) for item in value]
+        return [_make_storable(item) for item in value]
     return value
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict, from_plain, to_plain
+from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict, to_plain
 from pytest_boobench.store.baselines import BaselineSave
+from pytest_boobench.store.columns import moment
+from pytest_boobench.store.typed import make
+from pytest_boobench.untrusted import hide_in, show
 
 _FORMAT = 1
 """Goes up when a field changes its meaning."""
@@ -42,31 +43,42 @@ def to_line(entry: Entry) -> str:
         "save_as": asdict(entry.save_as) if entry.save_as else None,
         "status": entry.status,
     }
-    return json.dumps(plain) + "\n"
+    # the address never holds a password, and later sessions look the entry up by it
+    return json.dumps({**hide_in(plain), "store": entry.store}, default=str) + "\n"
 
 
 def from_line(line: str) -> Entry:
-    """The inverse of `to_line`; ValueError, in words for a message, where the line is none of ours."""
+    """The inverse of `to_line`; ValueError, in words for a message, where the line is none of ours.
+
+    Total: whatever the line is, there is an entry that a store can take, or a ValueError.
+    """
     try:
         plain = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("expected a JSON object, got something else") from None
-    if not isinstance(plain, Mapping) or plain.get("boobench") != _FORMAT:
-        found = plain.get("boobench") if isinstance(plain, Mapping) else None
-        raise ValueError(f"expected an entry of format {_FORMAT}, got {found or 'something else'}")
+    if not isinstance(plain, dict) or plain.get("boobench") != _FORMAT:
+        found = plain.get("boobench") if isinstance(plain, dict) else None
+        raise ValueError(f"expected an entry of format {_FORMAT}, got {show(found) if found else 'something else'}")
+    del plain["boobench"]
     try:
-        return _make_entry(plain)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"expected an entry of this version of pytest-boobench: {error}") from None
+        entry = make(Entry, plain, "entry")
+        _require_times(entry)
+    except RecursionError:
+        raise ValueError("expected an entry, got one that is nested too deep") from None
+    return entry
 
 
-def _make_entry(plain: Mapping[str, Any]) -> Entry:
-    return Entry(
-        store=plain["store"],
-        run=RunFacts(**plain["run"]),
-        at=plain["at"],
-        record=from_plain(plain["record"]) if plain["record"] else None,
-        verdicts=tuple(Verdict(**verdict) for verdict in plain["verdicts"]),
-        save_as=BaselineSave(**plain["save_as"]) if plain["save_as"] else None,
-        status=plain["status"],
-    )
+def _require_times(entry: Entry) -> None:
+    """Numbers of seconds that are no time pass for numbers."""
+    times = {"entry.at": entry.at, "entry.run.started_at": entry.run.started_at}
+    if entry.record is not None:
+        times["entry.record.started_at"] = entry.record.started_at
+        times |= {
+            f"entry.record.samples[{place}].started_at": sample.started_at
+            for place, sample in enumerate(entry.record.samples)
+        }
+    for where, seconds in times.items():
+        try:
+            moment(seconds)
+        except (ArithmeticError, OSError, ValueError):
+            raise ValueError(f"{where} is {show(seconds)}, expected seconds since 1970") from None

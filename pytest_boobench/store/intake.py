@@ -33,6 +33,12 @@ class Taken:
     """Measurements whose verdicts it did not have."""
     baselines: int = 0
 
+    def add(self, other: Taken) -> None:
+        """Count what another has counted too."""
+        self.cells += other.cells
+        self.verdicts += other.verdicts
+        self.baselines += other.baselines
+
 
 def take_in(connection: Connection, entry: Entry, taken: Taken) -> None:
     """Enter what the store does not have yet, and count it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -11,13 +12,16 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error
-from pytest_boobench.store.schema import prepare_schema, read_revision
+from pytest_boobench.store.schema import prepare_schema, read_revision, refuse_foreign
 from pytest_boobench.store.tables import prepare_for_postgresql
 from pytest_boobench.store.transactions import outside, reading, take_over_begin
-from pytest_boobench.store.trouble import ELSEWHERE, explained, sqlite_error_name
+from pytest_boobench.store.trouble import ELSEWHERE, NO_SQLITE, explained, sqlite_error_name
+from pytest_boobench.untrusted import learn_url
 
 FOLDER = ".boobench"
 BUSY_TIMEOUT_S = 30.0
+_SQLITE = b"SQLite format 3\0"
+"""What its files begin with."""
 
 _CONNECT_ARGS = {
     "connect_timeout": 10,
@@ -38,8 +42,10 @@ def default_url(rootdir: Path) -> str:
 def parse_url(text: str) -> URL:
     """A SQLAlchemy URL or a plain path -> URL with the driver we use.
 
-    StoreError where it is neither; the text is never repeated in it, for it may hold a password.
+    StoreError where it is neither; the text is never repeated in it, for it may hold a password, which no message holds
+    from now on.
     """
+    learn_url(text)
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
@@ -64,9 +70,10 @@ def describe(url: URL) -> str:
 def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
     """An engine on a store with today's schema.
 
-    With ``create`` a missing store is made, and one that cannot be written is refused now, before anything is
-    measured. Without it a missing store is refused and a read-only one is fine. An old schema of a team's database is
-    left alone without ``upgrade``. StoreError for all that goes wrong.
+    With ``create`` a missing store is made, for its owner only, and one that cannot be written is refused now, before
+    anything is measured. Without it a missing store is refused and a read-only one is fine. A file of another
+    program's is left as it is. An old schema of a team's database is left alone without ``upgrade``. StoreError for
+    all that goes wrong.
     """
     where = describe(url)
     if path := _file_of(url):
@@ -74,6 +81,9 @@ def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
     engine = _make_engine(url)
     try:
         with explained(where):
+            if engine.dialect.name == "sqlite":
+                with reading(engine) as connection:
+                    refuse_foreign(connection, where)
             if create and engine.dialect.name == "sqlite":
                 _use_wal(engine)
             prepare_schema(engine, where, create=create, upgrade=upgrade)
@@ -107,19 +117,44 @@ def _file_of(url: URL) -> Path | None:
 def _prepare_file(path: Path, *, create: bool) -> None:
     try:
         if create:
-            _make_folder(path.parent)
+            make_folder(path.parent)
+            _make_file(path)
         elif not path.exists():
             raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
+        _require_sqlite(path)
     except OSError as error:
         reason = explain_os_error(error)
         raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
 
 
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if folder.name == FOLDER and not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+def _require_sqlite(path: Path) -> None:
+    """SQLite itself takes a file of a few bytes for an empty database, and writes over it."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begin = file.read(len(_SQLITE))
+    if begin and begin != _SQLITE:
+        raise StoreError(f"{path}: {NO_SQLITE}")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for a store; the project's own one is for its owner only, and git looks away from it."""
+    if folder.name != FOLDER:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _make_file(folder / ".gitignore", b"*\n")
+
+
+def _make_file(path: Path, content: bytes = b"") -> None:
+    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 def _make_engine(url: URL) -> Engine:

@@ -5,6 +5,7 @@ Alembic is imported for an old one only: a store of today's schema is made and o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,13 @@ from pytest_boobench.store.trouble import ELSEWHERE
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Inspector
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0002"
 """The revision of today's tables."""
+_SHOWN = 3
+"""Tables of another program in a message."""
 _versions = Table(
     VERSION_TABLE,
     MetaData(),
@@ -83,6 +87,26 @@ def read_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(select(_versions.c.version_num)).scalar()
     return found
+
+
+def refuse_foreign(connection: Connection, where: str) -> None:
+    """StoreError where a SQLite database is another program's: a team's PostgreSQL is shared, a file is not."""
+    found = inspect(connection)
+    tables = found.get_table_names()
+    marked = connection.exec_driver_sql("PRAGMA application_id").scalar()
+    if not marked and (not tables or _is_ours(connection, found, tables)):
+        return
+    named = f" (its tables: {', '.join(tables[:_SHOWN])}{', …' * (len(tables) > _SHOWN)})" if tables else ""
+    raise StoreError(f"{where}: belongs to another program{named}, name another store with --boobench-store")
+
+
+def _is_ours(connection: Connection, found: Inspector, tables: Sequence[str]) -> bool:
+    """Whether it has our version and our first table."""
+    if not {VERSION_TABLE, hosts.name} <= set(tables):
+        return False
+    if [column["name"] for column in found.get_columns(VERSION_TABLE)] != [_versions.c.version_num.name]:
+        return False
+    return isinstance(read_revision(connection), str)
 
 
 def bring_to_newest(connection: Connection, where: str, *, create: bool, upgrade_old: bool) -> None:

@@ -40,12 +40,15 @@ from pytest_boobench.store.saves import (
 )
 from pytest_boobench.store.selection import Selection
 from pytest_boobench.store.transactions import reading, writing
-from pytest_boobench.store.trouble import explained
+from pytest_boobench.store.trouble import entering, explained
 from pytest_boobench.store.values import load_samples
 
 
 class Store:
-    """An open store. One process of a session has it; each method is one transaction."""
+    """An open store. One process of a session has it; each method is one transaction.
+
+    What enters facts raises UnstorableError, a StoreError, where no store can hold them.
+    """
 
     def __init__(self, engine: Engine, address: str) -> None:
         self._engine = engine
@@ -64,13 +67,13 @@ class Store:
 
     def start_run(self, facts: RunFacts) -> int:
         """Enter a run as running; gives back its id."""
-        with self._write() as connection:
+        with self._enter() as connection:
             return insert_run(connection, facts)
 
     def record(self, run_id: int, record: CellRecord) -> int:
         """Enter a measured cell with all its samples and aggregates, and what it learned of the server; gives back
         the measurement's id."""
-        with self._write() as connection:
+        with self._enter() as connection:
             cell_id = insert_cell(connection, run_id, record)
             update_run_facts(connection, run_id, record)
             return cell_id
@@ -80,7 +83,7 @@ class Store:
 
         Verdicts on less than that are taken back.
         """
-        with self._write() as connection:
+        with self._enter() as connection:
             run_id = extend_cell(connection, cell_id, record)
             update_run_facts(connection, run_id, record)
 
@@ -88,7 +91,7 @@ class Store:
         self, cell_id: int, verdicts: Iterable[Verdict], *, save_as: BaselineSave | None = None
     ) -> None:
         """Enter the verdicts on a recorded cell and, where asked, make it a baseline."""
-        with self._write() as connection:
+        with self._enter() as connection:
             insert_verdicts(connection, cell_id, verdicts)
             if save_as:
                 save_baseline(connection, cell_id, save_as)
@@ -100,7 +103,7 @@ class Store:
         """
         taken = Taken()
         for entry in entries:
-            with self._write() as connection:
+            with self._enter() as connection:
                 take_in(connection, entry, taken)
         return taken
 
@@ -206,4 +209,9 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with explained(self.address), writing(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _enter(self) -> Iterator[Connection]:
+        with entering(self.address), writing(self._engine) as connection:
             yield connection

@@ -6,19 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    InterfaceError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 
-from pytest_boobench.errors import StoreError
+from pytest_boobench.errors import StoreError, UnstorableError
 from pytest_boobench.store.holders import find_holders
 
 ELSEWHERE = "or name another store with --boobench-store"
+
+NO_SQLITE = f"is not an SQLite database, move it away {ELSEWHERE}"
 
 _SQLITE_FINDINGS = {
     "SQLITE_CANTOPEN": f"cannot be opened, give this user a file and folder to read and write {ELSEWHERE}",
     "SQLITE_CORRUPT": f"is damaged, put a copy of it back, move it away {ELSEWHERE}",
     "SQLITE_FULL": f"the disk is full, free some space {ELSEWHERE}",
     "SQLITE_IOERR": f"the disk fails to read or write, check its space and health {ELSEWHERE}",
-    "SQLITE_NOTADB": f"is not an SQLite database, move it away {ELSEWHERE}",
+    "SQLITE_NOTADB": NO_SQLITE,
     "SQLITE_READONLY": f"is read-only, let this user write to the file and its folder {ELSEWHERE}",
 }
 _POSTGRESQL_FINDINGS = {
@@ -28,6 +37,9 @@ _POSTGRESQL_FINDINGS = {
     "53300": f"the server takes no more connections, raise its max_connections {ELSEWHERE}",
 }
 """By SQLSTATE."""
+_SQLITE_OF_CONTENT = ("SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_NOTNULL", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
+_POSTGRESQL_OF_CONTENT = ("22", "23502", "23514")
+"""Data exceptions, and the constraints that only the row itself can break."""
 _LOST = f"the server ended the connection, see its log {ELSEWHERE}"
 
 
@@ -42,7 +54,31 @@ def explained(where: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StoreError(f"{where}: {_finding(where, error)}") from error
+        kind = UnstorableError if _is_of_content(error) else StoreError
+        raise kind(f"{where}: {_finding(where, error)}") from error
+
+
+@contextmanager
+def entering(where: str) -> Iterator[None]:
+    """The same for what enters facts: what is wrong with them is an UnstorableError that says so."""
+    try:
+        with explained(where):
+            yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UnstorableError(f"{where}: cannot hold this: {type(error).__name__}: {error}") from error
+
+
+def _is_of_content(error: SQLAlchemyError) -> bool:
+    """Whether the database, or its driver, refused the values and not the moment."""
+    if isinstance(error, DataError) or (isinstance(error, StatementError) and not isinstance(error, DBAPIError)):
+        return True
+    cause = getattr(error, "orig", None)
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if sqlite_error_name(cause).startswith(_SQLITE_OF_CONTENT) or state.startswith(_POSTGRESQL_OF_CONTENT):
+        return True
+    # the driver's own refusal of a value's type has no code
+    unsent = isinstance(error, ProgrammingError | InterfaceError) and not state and not sqlite_error_name(cause)
+    return unsent and any(words in str(cause) for words in ("binding parameter", "cannot adapt"))
 
 
 def _finding(where: str, error: SQLAlchemyError) -> str:

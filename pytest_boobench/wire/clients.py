@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import getproxies
 
 import httpx
 
 from pytest_boobench.suite.cell import Timeouts
+from pytest_boobench.untrusted import hide_secrets, learn_url
 from pytest_boobench.wire.connection import Address
 from pytest_boobench.wire.exchange import Exchange
 from pytest_boobench.wire.http1 import write_head, write_request
@@ -21,6 +24,8 @@ CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 FRESH_CONNECTIONS = httpx.Limits(max_keepalive_connections=0)
 """llama-server closes idle connections that it said to keep: a pooled one may die under the next request."""
 
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+"""Who logs answers' status lines and headers."""
 _USUAL_TIMEOUTS = Timeouts()
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -45,6 +50,10 @@ def control_client(
 ) -> httpx.AsyncClient:
     """An ordinary httpx client for a host: lists, counters, tokenising; 15 s per step of a request."""
     url, auth = _split_credentials(base_url)
+    for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
+        learn_url(known)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_hide_in_log)
     return httpx.AsyncClient(
         base_url=url,
         headers=headers,
@@ -54,6 +63,12 @@ def control_client(
         timeout=CONTROL_TIMEOUT,
         limits=FRESH_CONNECTIONS,
     )
+
+
+def _hide_in_log(record: logging.LogRecord) -> bool:
+    """A filter that lets all records through, without the secrets that a server may have sent back."""
+    record.msg, record.args = hide_secrets(record.getMessage()), ()
+    return True
 
 
 class StreamClient:

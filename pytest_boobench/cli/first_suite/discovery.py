@@ -17,6 +17,7 @@ from pytest_boobench.metrics import Kind
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Server
 from pytest_boobench.suite.names import node_name
+from pytest_boobench.untrusted import hide_secrets
 
 _EMBEDDER = re.compile(r"embed|minilm|(?<![a-z0-9])(bge|gte|e5|labse)(?![a-z])", re.IGNORECASE)
 """How models for embeddings are usually called."""
@@ -145,7 +146,9 @@ async def _measure(found: Discovery, server: Server) -> Discovery:
 
 
 def _can_be_named(name: str) -> bool:
-    """Whether suites and node ids can carry a model's name."""
+    """Whether suites and node ids can carry a model's name; none that holds a secret."""
+    if hide_secrets(name) != name:
+        return False
     try:
         node_name().accept(Node(name, 1, "", name))
     except ValueError:

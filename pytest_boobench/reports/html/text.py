@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_boobench.units import moment
+from pytest_boobench.untrusted import hide_in
 
 LONGEST = 1000
 """Characters of one text at most; an error text may hold a server's whole log."""
@@ -21,14 +22,15 @@ _IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
-    """The text with a mark for each character that is unfit for a page, and cut where it is too long. Not escaped."""
-    kept = _UNFIT.sub("\ufffd", text[: longest + 1])
+    """The text without secrets, with a mark for each character that is unfit for a page, and cut where it is too long.
+    Not escaped."""
+    kept = _UNFIT.sub("\ufffd", hide_in(text)[: longest + 1])
     return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
 
 
 def to_script_json(plain: Mapping[str, Any]) -> str:
-    """Plain data as JSON that may stand in an HTML ``script`` element: ASCII, with nothing that could end it."""
-    text = json.dumps(plain, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """Plain data as JSON that may stand in an HTML ``script`` element: ASCII, no secret, nothing that could end it."""
+    text = json.dumps(hide_in(plain), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&]", lambda found: _IN_SCRIPT[found[0]], text)
 
 

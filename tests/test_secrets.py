@@ -1,0 +1,214 @@
+"""A key that a server sends back in every field of every answer is in no file and no output; nor is what steers a
+terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from pytest_boobench import baseline_file, untrusted
+from pytest_boobench.cli import main
+from pytest_boobench.facts import ServerFacts
+from pytest_boobench.record import Verdict
+from pytest_boobench.store import BaselineSave, Selection, Store, spool
+from tests import kinds_stand_in as kinds
+from tests.conftest import BenchFolder
+from tests.echoing import FORMS, KEY, MODELS, EchoServer, Llama, echoing
+from tests.fault_server import FaultServer
+from tests.llama_swap_stand_in import LlamaSwapStandIn
+from tests.making import make_model
+from tests.test_store_history import make, make_run, make_samples
+from tests.test_store_intake import make_entry
+
+NEEDLES = sorted({part for form in FORMS for part in (form, form[:8], form[-8:])})
+STEERING = re.compile(rb"[\x00\x1b]|(?<![\x80-\xff])\x9b|\xc2\x9b")
+VARIABLE = "BENCH_TEST_KEY"
+ANSWERING = ("good", "odd")
+FAILING = tuple(name for name in MODELS[:-2] if name not in ANSWERING)
+
+
+@contextmanager
+def echo_hosts() -> Iterator[dict[str, dict[str, object]]]:
+    """Hosts of all kinds that can be had, as a hosts file has them."""
+    with ExitStack() as stack:
+        llama = stack.enter_context(EchoServer(Llama())).url
+        ollama = stack.enter_context(EchoServer(kinds.Ollama(("good", "broken", f"m-{KEY}")))).url
+        vllm = stack.enter_context(EchoServer(kinds.Vllm(("good", f"m-{KEY}")))).url
+        studio = stack.enter_context(EchoServer(kinds.LmStudio(("good",), ("good",)))).url
+        router = stack.enter_context(EchoServer(kinds.Router(("good",), ("good",)))).url
+        swap = LlamaSwapStandIn({"good": llama, "broken": llama})
+        swap._server = FaultServer({"stream": echoing(swap._answer)})
+        stack.enter_context(swap)
+        with FaultServer() as gone:
+            nobody = gone.url
+        urls = {
+            "llama-server": llama,
+            "openai": llama,
+            "ollama": ollama,
+            "vllm": vllm,
+            "lmstudio": studio,
+            "llama-swap": swap.url,
+        }
+        hosts: dict[str, dict[str, object]] = {
+            f"h-{kind}": {"server": kind, "url": url, "api_key": f"${{{VARIABLE}}}", "shared": False}
+            for kind, url in urls.items()
+        }
+        common = {"api_key": f"${{{VARIABLE}}}"}
+        hosts["h-found-out"] = {"url": llama, **common}
+        hosts["h-router"] = {"server": "llama-server", "url": router, "shared": False, **common}
+        hosts["h-gone"] = {"server": "openai", "url": nobody, "shared": False, **common}
+        yield hosts
+
+
+def find_leaks(text: bytes) -> list[str]:
+    """Which parts of the key are there."""
+    return [needle for needle in NEEDLES if needle.encode() in text]
+
+
+def require_no_key_in(folder: Path) -> None:
+    """Every byte of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    leaks = {str(path.relative_to(folder)): found for path in files if (found := find_leaks(path.read_bytes()))}
+    assert leaks == {}
+
+
+def require_nothing_steers(*files: Path) -> None:
+    for path in files:
+        assert not STEERING.search(path.read_bytes()), f"{path}: {STEERING.search(path.read_bytes())}"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[BenchFolder]:
+    """Suites for hosts that all know the key."""
+    monkeypatch.setenv(VARIABLE, KEY)
+    with echo_hosts() as hosts:
+        bench = BenchFolder(pytester, "http://127.0.0.1:1")
+        bench.hosts = {}
+        bench.write_hosts(**hosts)
+        small = {"grid": {"prompt_tokens": [40], "output_tokens": [4]}, "samples": 1, "warmup": 0}
+        for kind in hosts:
+            models = ["good", "broken"] if kind in ("h-ollama", "h-llama-swap") else ["good"]
+            if kind == "h-llama-server":
+                models = [*ANSWERING, *FAILING]
+            if kind == "h-openai":
+                models = ["good", "broken", "page"]
+            bench.write_suite(kind, hosts=[kind], models=models, **small)
+        yield bench
+
+
+OUTPUTS = (
+    "--boobench-json=out.json",
+    "--boobench-json-samples",
+    "--boobench-report=out.html",
+    "--boobench-summary=out.md",
+    "--boobench-metrics=out.txt",
+    "--junitxml=out.xml",
+    "--boobench-progress=out.jsonl",
+    "--boobench-save-baseline",
+    "--boobench-baseline-file=base.yaml",
+    "--benchmark-json=out-benchmark.json",
+)
+
+
+LOG = ("--log-file=out.log", "--log-file-level=DEBUG")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_no_output_of_a_session_has_the_key(project: BenchFolder, workers: tuple[str, ...]) -> None:
+    result = project.run_apart("--color=no", "-vv", "-ra", "--log-level=DEBUG", *LOG, *workers, *OUTPUTS)
+    told = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in told
+    assert "[secret]" in told, "the servers did send it"
+    assert find_leaks(told.encode()) == []
+    require_no_key_in(project.path)
+    written = [project.path / f"out.{end}" for end in ("json", "html", "md", "txt", "xml", "jsonl")]
+    require_nothing_steers(*written, project.path / "base.yaml", project.path / "stdout", project.path / "stderr")
+    with Store.open(str(project.path / ".boobench" / "store.db"), create=False) as store:
+        found = store.measurements(Selection())
+    assert "httpcore" in (project.path / "out.log").read_text() or workers
+    good = {one.run.host for one in found if one.error is None and one.failed == 0}
+    assert good >= set(project.hosts) - {"h-gone"}, "what answers well is measured all the same"
+
+
+def test_no_verb_tells_the_key(
+    project: BenchFolder, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    project.run_apart("--color=no", "--boobench-save-baseline", "-k", "h-llama-server or h-ollama")
+    monkeypatch.chdir(project.path)
+    capfdbinary.readouterr()
+    urls = {name: str(host["url"]) for name, host in project.hosts.items()}
+    with_key = ("--api-key-env", VARIABLE)
+    told = b""
+    for words in (
+        ("check",),
+        ("hosts",),
+        ("hosts", "--json"),
+        ("doctor", "--hosts", "boobench.hosts.yaml"),
+        ("doctor", "--hosts", "boobench.hosts.yaml", "--json"),
+        ("history",),
+        ("history", "--json"),
+        ("compare", "main", "-v"),
+        ("compare", "h-llama-server", "h-ollama", "--json"),
+        ("export",),
+        ("export", "--samples"),
+        ("export", "--format", "csv"),
+        ("export", "--format", "normalized", "-o", "normalized"),
+        ("report", "-o", "verb.html"),
+        ("baseline", "list"),
+        ("baseline", "show"),
+        ("baseline", "export", "-"),
+        ("store", "import"),
+        *(("init", url, *with_key, "--dry-run") for url in urls.values()),
+        *(("init", urls[name], *with_key, "--measure", "--force") for name in ("h-llama-server", "h-ollama")),
+    ):
+        code = main(words)
+        out, err = capfdbinary.readouterr()
+        assert code in (0, 1), f"{words}: {out + err!r}"
+        assert find_leaks(out + err) == [], f"{words}: {out + err!r}"
+        assert not STEERING.search(out + err), f"{words}: {out + err!r}"
+        told += out + err
+    assert told.count(b"[secret]") > 10, "the servers did send it"
+    assert yaml.safe_load((project.path / "suites" / "chat.boobench.yaml").read_text())["models"] == ["good"]
+    require_no_key_in(project.path)
+
+
+def test_a_key_is_hidden_wherever_facts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look, where no server's text was cleaned before: the spool, the store, a baseline file."""
+    untrusted.learn_secret(KEY)
+    server = ServerFacts(kind="openai", url="http://x", engine_build=KEY, extra={KEY: [KEY[:9]]})
+    samples = [replace(sample, finish_reason=KEY, timings={KEY: KEY}) for sample in make_samples()]
+    record = make(samples=samples, server=server, model=make_model(name=KEY), extended=f"x {KEY}")
+    run = make_run("a", user=KEY, ci={"job": KEY}, metadata={"driver": KEY})
+    verdict = Verdict(metric="decode_tok_s", outcome="inconclusive", reason=KEY, note=KEY[-9:])
+    with Store.open(str(tmp_path / "store.db")) as store:
+        cell = store.record(store.start_run(run), record)
+        store.record_verdicts(cell, [verdict], save_as=BaselineSave(name="main", reason=KEY))
+        store.finish_run(1, "finished")
+        monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+        stored = store.export_baseline("main", Selection())
+    untrusted.learn_secret(KEY)
+    spool.append(tmp_path / "spool-a.jsonl", make_entry(run=run, record=record, verdicts=(verdict,)))
+    baseline_file.write(tmp_path / "stored.yaml", stored)
+    saved = baseline_file.SavedRun(run=run, record=record, saved_at=1.0, reason=KEY)
+    baseline_file.write(tmp_path / "straight.yaml", baseline_file.BaselineFile(name="main", runs=(saved,)))
+    for path in tmp_path.iterdir():
+        assert find_leaks(path.read_bytes()) == [], path
+    assert "[secret]" in (tmp_path / "stored.yaml").read_text()
+
+
+def test_the_password_of_a_store_is_in_no_message(project: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever the session has it, in all of its processes."""
+    monkeypatch.setenv("BOOBENCH_STORE", f"postgresql://me:{quote(KEY, safe='')}@127.0.0.1:1/bench")
+    result = project.run_apart("--color=no", "-k", "h-llama-server", "-n", "2")
+    told = result.stdout.str() + result.stderr.str()
+    assert "postgresql://me:***@127.0.0.1:1/bench: " in told
+    assert find_leaks(told.encode()) == []
+    assert result.ret != 0
