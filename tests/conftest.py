@@ -22,7 +22,7 @@ from pytest_boobench import aggregate, untrusted
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
-from pytest_boobench.servers import chunks
+from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
 
 CHECKOUT = Path(__file__).parent.parent
@@ -66,10 +66,11 @@ PATIENT = """
 from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
-from pytest_boobench.servers import chunks
+from pytest_boobench.servers import chunks, witness
 
 aggregate.TREND_FASTER = 1.0
 chunks.BLUR_MS = float("inf")
+witness.APART_MS = 60.0
 block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
 """
 """A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
@@ -129,6 +130,7 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     or is now, is not held against its cells."""
     monkeypatch.setattr(aggregate, "TREND_FASTER", 1.0)
     monkeypatch.setattr(chunks, "BLUR_MS", float("inf"))
+    monkeypatch.setattr(witness, "APART_MS", 60.0)
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
     return BenchFolder(pytester, llama.url)
 

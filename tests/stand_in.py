@@ -2,7 +2,7 @@
 
 ``X-Scenario`` is not used: the model's name says what happens. ``good`` answers; ``flaky`` cuts every third stream
 short; ``uncounted`` never says how many tokens there were; ``caching`` takes prompts from a cache; ``miscounting``
-counts one more in a stream than it did before; ``short`` stops early.
+counts five more in a stream than it did before; ``short`` stops early.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class _Model:
         if self.name == "caching":
             usage["prompt_tokens_details"] = {"cached_tokens": 12}
         if self.name == "miscounting":
-            usage["prompt_tokens"] += 1
+            usage["prompt_tokens"] += 5
         if self.name == "short":
             usage["completion_tokens"] = 1
         await peer.head()
-        for number in range(fields["max_tokens"]):
+        for number in range(usage["completion_tokens"]):
             if self.name == "flaky" and self.streams % 3 == 0 and number == 1:
                 peer.writer.close()
                 return

@@ -307,7 +307,7 @@ def test_lines_arrive_with_their_last_byte(
     ("pieces", "failure", "text"),
     [
         ([b'{"message": {"content": "a"}}\n', b"nonsense\n"], "protocol", "an event is not JSON: nonsense"),
-        ([b"[1]\n"], "protocol", "an event is not a JSON object: [1]"),
+        ([b"[1]\n"], "protocol", "an event is a list, expected a JSON object"),
         (
             [b'{"message": {"content": "a"}}\n'],
             "truncated",

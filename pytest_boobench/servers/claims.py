@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from pytest_boobench.untrusted import Fault, get_count, get_number, get_object
 
 _TIMINGS = ("prompt_n", "prompt_ms", "predicted_n", "predicted_ms")
+EVALUATED_UNKNOWN = "evaluated_unknown"
+"""A mark in usage, of our own: how many tokens of the prompt were evaluated is not known."""
 NO_USAGE = (
     "the server sends no usage while it streams, though stream_options.include_usage asks for it, so that nothing can "
     "be counted; update the server, or measure it through one that counts"
@@ -69,6 +71,8 @@ def read_claims(timings: Mapping[str, Any], usage: Mapping[str, Any], *, asked: 
 
 
 def _read_timings(timings: Mapping[str, Any], usage: Mapping[str, Any], *, asked: int | None, prompt: int) -> Claims:
+    if usage.get(EVALUATED_UNKNOWN):
+        return _read_without_prompt(timings, usage)
     evaluated = _require(get_count(timings, "prompt_n", "timings"), "timings.prompt_n")
     predicted = _require(get_count(timings, "predicted_n", "timings"), "timings.predicted_n")
     used = get_count(usage, "prompt_tokens", "usage")
@@ -88,6 +92,17 @@ def _read_timings(timings: Mapping[str, Any], usage: Mapping[str, Any], *, asked
         prompt_ms=_read_ms(timings, "prompt_ms", zero=evaluated == 0),
         predicted_ms=_read_ms(timings, "predicted_ms", zero=predicted <= 1),
         disagreement=prompt_words or output_words,
+    )
+
+
+def _read_without_prompt(timings: Mapping[str, Any], usage: Mapping[str, Any]) -> Claims:
+    """Where the server's time for the prompt is for an unknown part of it."""
+    predicted = _require(get_count(timings, "predicted_n", "timings"), "timings.predicted_n")
+    return Claims(
+        prompt_tokens=get_count(usage, "prompt_tokens", "usage"),
+        output_tokens=predicted,
+        prompt_ms=get_number(timings, "prompt_ms", "timings"),
+        predicted_ms=_read_ms(timings, "predicted_ms", zero=predicted <= 1),
     )
 
 

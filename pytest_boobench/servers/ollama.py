@@ -17,7 +17,7 @@ from pytest_boobench.servers.ollama_answers import Asked, count_prompt, list_chu
 from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
 from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import to_count, to_object
+from pytest_boobench.untrusted import to_count, to_object, to_objects
 
 _PATHS: Mapping[Kind, str] = {"chat": "/api/chat", "completion": "/api/generate", "embedding": "/api/embed"}
 _SAMPLING = frozenset(
@@ -95,7 +95,8 @@ class Ollama(OpenAIServer):
     async def _require_context(self, cell: Cell) -> None:
         """HostError where the model's context is known to be too small for prompt and output."""
         asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
-        loaded = next((entry for entry in await self._list("/api/ps") if entry.get("name") == cell.model), {})
+        listed = to_objects(to_object(await self._find("/api/ps")).get("models"))
+        loaded = next((entry for entry in listed if entry.get("name") == cell.model), {})
         context = asked or to_count(loaded.get("context_length"))
         needed = cell.prompt_tokens + (cell.output_tokens or 0)
         if context is not None and context < needed:
@@ -142,6 +143,8 @@ class Ollama(OpenAIServer):
         tolerance = self._find_tolerance(cell)
         asked = Asked(cell.prompt_tokens, tolerance.slack, cold=cell.cache == "cold")
         found = answers.read(sample, answer, cell, tolerance, lambda exchange: list_chunks(exchange, asked))
+        if asked.cold and "prompt_eval_cached_count" not in found.timings:
+            found = replace(found, cached_tokens=None)  # it does not say, and that its count fits proves nothing
         return _explain_cut(found, cell)
 
     def read_text(self, answer: Answer) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_boobench import wire
 from pytest_boobench.servers.chunks import DONE, Chunk, load
+from pytest_boobench.servers.claims import EVALUATED_UNKNOWN
 from pytest_boobench.servers.ndjson import read_lines
 from pytest_boobench.untrusted import Fault, get_count, get_number, get_object, parse_json, show
 
@@ -99,8 +100,12 @@ def _read_end(said: Mapping[str, Any], asked: Asked | None) -> tuple[dict[str, A
     usage: dict[str, Any] = {"prompt_tokens": prompt_tokens, "completion_tokens": eval_count}
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
-    if evaluated is not None and "prompt_ms" in timings and "predicted_ms" in timings and eval_count is not None:
-        timings |= {"prompt_n": evaluated, "predicted_n": eval_count, "cache_n": cached or 0}
+    if "prompt_ms" in timings and "predicted_ms" in timings and eval_count is not None:
+        timings["predicted_n"] = eval_count
+        if evaluated is None:
+            usage[EVALUATED_UNKNOWN] = True
+        else:
+            timings |= {"prompt_n": evaluated, **({} if cached is None else {"cache_n": cached})}
     return usage, timings
 
 

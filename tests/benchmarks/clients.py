@@ -59,7 +59,7 @@ Client = Callable[[Sequence[str], Mapping[str, Any]], Answers]
 def run_wire(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
     """This project's, as a cell's phase uses it: no collector runs, events are decoded when all streams are over."""
     from pytest_boobench import measure, wire
-    from pytest_boobench.servers.answers import load_all
+    from pytest_boobench.servers.chunks import load
 
     async def ask_all() -> list[Any]:
         async with AsyncExitStack() as stack:
@@ -73,7 +73,7 @@ def run_wire(urls: Sequence[str], body: Mapping[str, Any]) -> Answers:
             return exchange
         events = [event for event in wire.events(exchange) if event.data != "[DONE]"]
         stamps_ns = [exchange.sent_ns + round(event.arrival_ms * 1e6) for event in events]
-        said = load_all([event.data for event in events])
+        said = [load(event.data) for event in events]
         lags_ms = [event.lag_ms for event in events]
         return Heard(exchange.sent_ns, list(zip(stamps_ns, said, strict=True)), exchange.end_ns, lags_ms)
 
@@ -188,16 +188,13 @@ def find_limit(answers: Answers) -> str | None:
                 index=0,
                 started_at=0,
                 offset_ms=0,
-                ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
+                output_tokens=len(stream.chunk_ms),
                 chunk_ms=tuple(stream.chunk_ms),
                 blurred_chunks=stream.blurred,
-                first_late_ms=stream.first_late_ms,
-                last_late_ms=stream.last_late_ms,
                 client_lag_ms=max(one.lags_ms),
             )
         )
-    found = find_blanks(samples, "chat", {})
-    return found.get("itl_ms") or found.get("ttft_ms")
+    return find_blanks(samples, "chat", {}).get("itl_ms")
 
 
 def report(client: Client, load: Load) -> dict[str, Any]:
