@@ -724,7 +724,7 @@ def test_what_ended_by_a_counter() -> None:
 def test_slots_of_older_builds() -> None:
     idle = {"id": 0, "id_task": -1, "is_processing": False, "params": {}, "next_token": {"n_decoded": 0}}
     busy = {"id": 1, "id_task": 4, "is_processing": True, "params": {"seed": 3}, "next_token": {"n_decoded": 7}}
-    assert read_slots([idle, busy, {"id": 2}]) == (
+    assert read_slots([idle, busy, {"id": 2, "is_processing": False}]) == (
         Slot(bare=True),
         Slot(task=4, processing=True, seed=3, decoded_tokens=7),
         Slot(fresh=True, bare=True),
@@ -830,7 +830,7 @@ def test_a_router_that_tells_no_list_and_a_host_found_late() -> None:
         assert traffic == Traffic(
             concurrent_foreign_requests=1,
             requests=(ForeignRequest(id="task 1", model="mine", queued=False),),
-            notes=("/props: the answer is not JSON",),
+            notes=("/props: the answer is not JSON: not JSON",),
         )
 
     on_script({"/props": {"role": "router"}, "/models": {"data": "none"}}, work)
