@@ -129,15 +129,26 @@ def test_a_first_suite_is_not_written_for_it(project: Path, monkeypatch: pytest.
     assert sorted(path.name for path in project.iterdir()) == ["pytest.ini"]
 
 
-def test_one_page_that_drips_holds_nobody_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("drip", "its answer does not end within 0.3 s"),
+        ("bad gzip", "its answer is not packed as its header says"),
+        ("deep", "the answer is nested more than 64 levels deep"),
+    ],
+)
+def test_a_page_that_tells_the_kind_and_cannot_be_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    """Taken for another kind it would be measured by less."""
     monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", SOON)
 
     async def list_models(peer: Peer) -> None:
         await peer.answer("200 OK", {"data": [{"id": "m"}]})
 
-    with FaultServer({"props": drip, "models": list_models, "version": list_models}) as server:
+    with FaultServer({"props": FAULTS[fault][0], "models": list_models, "version": list_models}) as server:
         result = look(project, url=server.url)
-    assert result.output.splitlines()[1] == "  GET /props: its answer does not end within 0.3 s"
+    assert (result.return_value, result.output.splitlines()[1]) == (1, f"  GET /props: {said}")
 
 
 @contextmanager

@@ -121,7 +121,9 @@ class _Pages:
             return None
         try:
             return parse_json(response.content)
-        except Fault:
+        except Fault as fault:
+            if not str(fault).startswith("is not JSON"):
+                raise HostError(f"{self._name}: GET {path}: the answer {fault}") from fault
             return response.content.decode("utf-8", "replace")
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,23 @@ async def ask(
             step_s = min(read_retry_after(response.headers) or step_s, _LONGEST_STEP_S)
         await asyncio.sleep(min(step_s, left_s))
         step_s = min(2 * step_s, _STEP_S)
+
+
+@asynccontextmanager
+async def telling(clients: Clients, host: str) -> AsyncIterator[None]:
+    """Tell once a second that the host loads a model, for a request that is answered in silence when it has."""
+
+    async def tell() -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_STEP_S)
+            clients.patience.tell(Waiting(host, "loading", time.monotonic() - began))
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _explain_loading(clients: Clients, where: str, response: httpx.Response, limit_s: float) -> str:

@@ -13,7 +13,7 @@ import httpx
 from pytest_boobench.errors import HostError
 from pytest_boobench.servers.admission import DEFAULT_WAIT_S
 from pytest_boobench.servers.clients import Clients, read_retry_after
-from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure
+from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure, telling
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.patience import Waiting
 from pytest_boobench.units import span
@@ -51,24 +51,14 @@ class Upstream(LlamaServer):
         patience = self._clients.patience
         limit_s = patience.explicit_load_s
         health = Question("GET", f"{self._prefix}/health")
-        telling = asyncio.create_task(self._tell())
         try:
-            async with asyncio.timeout(limit_s):
+            async with telling(self._clients, self.name), asyncio.timeout(limit_s):
                 return await self._admit(health, timeout_s=2 * limit_s, load_s=2 * limit_s)
         except TimeoutError:
             raise StillLoading(
                 f"{self.name}: {self._model} is not ready after {span(limit_s)}; "
                 f"give it more time with {patience.option}, or see llama-swap's log"
             ) from None
-        finally:
-            telling.cancel()
-
-    async def _tell(self) -> None:
-        """llama-swap says nothing while it loads."""
-        began = time.monotonic()
-        while True:
-            await asyncio.sleep(DEFAULT_WAIT_S)
-            self._clients.patience.tell(Waiting(self.name, "loading", time.monotonic() - began))
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
         """Its only model, under the name that llama-swap has for it."""

@@ -25,6 +25,7 @@ from pytest_boobench.servers.control import (
     can_be_shown,
     explain_failure,
     list_names,
+    telling,
     to_natural,
 )
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
@@ -208,7 +209,8 @@ class OpenAIServer:
         question = Question(method, path, body)
         where = f"{self.name}: {question}"
         try:
-            response = await ask(self._clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
+            async with telling(self._clients, self.name):
+                response = await ask(self._clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
         except httpx.ReadTimeout as error:
             raise StillLoading(
                 f"{where}: still loading after {span(limit_s)}; "

@@ -36,6 +36,8 @@ class Patience:
 
     load_s: float | None = None
     """Blank: what is usual, which is more for a load that we ask for."""
+    waits: bool = True
+    """Whether requests that only ask wait for a model that is being loaded. A load that we ask for always does."""
     refused_s: float = 0.0
     """How long a connection may be refused: the server is about to be started."""
     option: str = "--boobench-load-timeout"
@@ -46,6 +48,8 @@ class Patience:
     @property
     def loading_s(self) -> float:
         """For a control request."""
+        if not self.waits:
+            return 0.0
         return LOADING_S if self.load_s is None else self.load_s
 
     @property
@@ -54,5 +58,5 @@ class Patience:
         return LOAD_TIMEOUT_S if self.load_s is None else self.load_s
 
 
-NONE = Patience(load_s=0.0)
+NONE = Patience(waits=False)
 """For those who only want to know how it is now."""
