@@ -22,7 +22,7 @@ from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Server
 from pytest_boobench.servers.llama_swap import LlamaSwap
-from pytest_boobench.servers.patience import Patience
+from pytest_boobench.servers.patience import Patience, tell_nobody
 from pytest_boobench.usual import PACKAGE, find_version
 
 _PORTS = {"http": 80, "https": 443}
@@ -58,7 +58,7 @@ class Connection:
 
     async def close(self) -> None:
         """Leave the host as it was. One that is not ready now is not waited for, but for what we load again."""
-        self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0)
+        self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0, tell=tell_nobody)
         await self.watcher.close()
         if self.aftercare is not None and self.used:
             with contextlib.suppress(HostError):  # a host that died has nothing to bring back
