@@ -61,6 +61,14 @@ def size(size_bytes: int) -> str:
     return quantity(value, "GB")
 
 
+def span(seconds: float) -> str:
+    """A time that somebody chose: ``90 s``, ``5 minutes``, ``2 hours``."""
+    for unit_s, noun in ((3600, "hour"), (60, "minute")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return count(int(seconds // unit_s), noun)
+    return f"{seconds:g} s"
+
+
 def moment(at: float) -> str:
     """Seconds since 1970 as ``2026-11-24 09:12``, UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"

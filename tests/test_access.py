@@ -19,6 +19,7 @@ from pytest_boobench.hosts.embedded import start as embedded_start
 from pytest_boobench.hosts.inventory import Host, Inventory, load
 from pytest_boobench.hosts.quiet import Look, Manners, require_quiet
 from pytest_boobench.servers.clients import Clients
+from pytest_boobench.servers.patience import Patience, Waiting
 from tests.fault_server import closed_port
 from tests.stand_in import openai_server
 
@@ -119,6 +120,23 @@ def test_a_dead_host_is_refused_and_others_may_try(inventory: Inventory, locks: 
         FileLock(locks / inventory.get("dead").lock_name).acquire(timeout=0)
 
     asyncio.run(use())
+
+
+def test_a_dead_host_is_waited_for_once(inventory: Inventory) -> None:
+    told: list[Waiting] = []
+
+    async def use() -> None:
+        patience = Patience(refused_s=0.1, tell=told.append)
+        async with Hosts(inventory, "run-1", patience=patience) as hosts:
+            for _ in range(3):
+                with pytest.raises(HostError, match=r"^dead: "):
+                    await hosts.grant("dead", "bench")
+                told.append(Waiting("dead", "refused", -1.0))
+
+    asyncio.run(use())
+    *first, _, _ = told
+    assert [waiting.waited_s < 0 for waiting in first] == [False] * (len(first) - 1) + [True]
+    assert len(first) > 1
 
 
 def test_an_embedded_server_that_died_is_started_anew(inventory: Inventory) -> None:

@@ -152,6 +152,7 @@ def test_all_kinds_as_json(project: Path) -> None:
         "kind": "ollama",
         "version": "0.31.1",
         "models": {"good": "ready", "embedder": "not loaded"},
+        "left_out": 0,
         "capabilities": ["server_timings", "load"],
         "use": "unknown",
         "requests": [],
@@ -362,7 +363,7 @@ def test_the_command_alone_shows_its_help(project: Path, capsys: pytest.CaptureF
 def test_our_own_bug_is_told_apart(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.cli.hosts.survey", lambda hosts: 1 / 0)
+    monkeypatch.setattr("pytest_boobench.cli.hosts.survey", lambda hosts, patience: 1 / 0)
     assert main(["hosts"]) == 3
     error = capsys.readouterr().err
     assert error == (
@@ -390,7 +391,7 @@ def test_the_process_ends_with_the_code(project: Path) -> None:
 
 
 def test_interrupted_in_the_same_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(hosts: object) -> None:
+    def interrupt(hosts: object, patience: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pytest_boobench.cli.hosts.survey", interrupt)

@@ -439,7 +439,7 @@ class TestTheLog:
         assert [row.id for row in rows] == list(range(51, 2101))
         assert len(swap.seen) == 3
 
-    @pytest.mark.parametrize("body", ["[]", '{"no": "data"}', '{"data": [{"id": 1}]}', "<html>"])
+    @pytest.mark.parametrize("body", ["[]", '{"no": "data"}', '{"data": [{"no": "id"}]}', "<html>"])
     def test_what_is_no_log(self, body: str) -> None:
         async def page(peer: Peer) -> None:
             await peer.head("200 OK", "text/html", f"Content-Length: {len(body)}")
@@ -665,7 +665,7 @@ class TestServer:
         assert str(caught.value) == "rack-1: nowhere does not load: 404: model not found; see llama-swap's log"
 
     def test_a_server_that_is_still_loading_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pytest_boobench.servers.llama_swap_upstream.DEFAULT_WAIT_S", 0.01)
+        monkeypatch.setattr("pytest_boobench.servers.control._FIRST_STEP_S", 0.01)
         answers = iter(["503 Service Unavailable", "503 Service Unavailable", "200 OK"])
 
         async def health(peer: Peer) -> None:
@@ -673,7 +673,7 @@ class TestServer:
 
         async def bench(url: str) -> int:
             async with clients_of(url) as clients:
-                return (await Upstream("rack-1", url, clients, "x").wait_until_ready(5)).status_code
+                return (await Upstream("rack-1", url, clients, "x").wait_until_ready()).status_code
 
         with FaultServer({"health": health}) as server:
             assert asyncio.run(bench(server.url)) == 200
@@ -681,7 +681,7 @@ class TestServer:
     def test_a_model_that_is_never_ready_is_given_up(
         self, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pytest_boobench.servers.llama_swap.LOAD_TIMEOUT_S", 0.1)
+        monkeypatch.setattr("pytest_boobench.servers.patience.LOAD_TIMEOUT_S", 0.1)
 
         async def bench() -> None:
             async with serving(swap) as server:
@@ -689,7 +689,10 @@ class TestServer:
 
         with stand_in(llama, load_s=30) as swap, pytest.raises(HostError) as caught:
             asyncio.run(bench())
-        assert str(caught.value) == "rack-1: tiny-chat is not ready after 0.1 s; see llama-swap's log"
+        assert str(caught.value) == (
+            "rack-1: tiny-chat is not ready after 0.1 s; "
+            "give it more time with --boobench-load-timeout, or see llama-swap's log"
+        )
 
     def test_unloading_what_is_not_there(self) -> None:
         async def refuse(peer: Peer) -> None:

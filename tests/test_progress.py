@@ -127,6 +127,10 @@ def test_observing_comes_after_a_request_and_before_the_next_of_its_lane() -> No
     ("changed", "text"),
     [
         ({"state": "waiting"}, "rack-1 qwen[pp64-tg8-c1] waiting"),
+        (
+            {"state": "loading", "note": "rack-1: loading the model, 12 s so far"},
+            "rack-1 qwen[pp64-tg8-c1] loading, rack-1: loading the model, 12 s so far",
+        ),
         ({"state": "warming up", "total": 4}, "rack-1 qwen[pp64-tg8-c1] warming up 0/4"),
         (
             {"done": 3, "total": 10, "tok_s": 41.23, "left_s": 12.4},
@@ -155,6 +159,21 @@ def test_plain_lines_are_sparse() -> None:
         lines.pytest_boobench_progress(make_progress(at=1000.0 + second, node_id=f"short-{second}", state="loading"))
         lines.pytest_boobench_progress(make_progress(at=1000.5 + second, node_id=f"short-{second}", state="finished"))
     assert terminal.lines == [f"rack-1 qwen[pp64-tg8-c1] measuring {done}/25" for done in (10, 20)]
+
+
+@pytest.mark.parametrize("waiting_only", [True, False])
+def test_a_host_that_is_waited_for_is_told_of_at_once(waiting_only: bool) -> None:
+    terminal = Terminal()
+    config = SimpleNamespace(pluginmanager=SimpleNamespace(get_plugin=lambda name: None))
+    lines = PlainLines(config, terminal, waiting_only=waiting_only)  # type: ignore[arg-type]
+    for second in range(15):
+        note = f"rack-1: loading the model, {second} s so far"
+        lines.pytest_boobench_progress(make_progress(at=1000.0 + second, state="loading", note=note))
+    for second in range(15, 35):
+        lines.pytest_boobench_progress(make_progress(at=1000.0 + second, done=second, total=40))
+    told = [line.partition("] ")[2] for line in terminal.lines]
+    waits = [f"loading, rack-1: loading the model, {second} s so far" for second in (0, 10)]
+    assert told == waits + ([] if waiting_only else ["measuring 20/40", "measuring 30/40"])
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a device that is always full")

@@ -111,7 +111,8 @@ def answer_at_once(data: bytes) -> Iterator[int]:
         pytest.param(
             status("401 Unauthorized"),
             {},
-            "GET /v1/models: 401: the host wants a key; name the variable that holds it as api_key in the hosts file",
+            "GET /v1/models: 401: the host wants a key; write api_key: ${NAME} in the hosts file, "
+            "NAME being the environment variable that holds it",
             id="no key",
         ),
         pytest.param(
@@ -133,15 +134,18 @@ def answer_at_once(data: bytes) -> Iterator[int]:
             id="unset key",
         ),
         pytest.param(
-            html("200 OK"), {}, "GET /v1/models: 200: the answer is a web page; is URL an LLM server?", id="web page"
+            html("200 OK"),
+            {},
+            "GET /v1/models: 200: the answer is a web page: 'Welcome to nginx!'; is URL an LLM server?",
+            id="web page",
         ),
         pytest.param(
             html("404 Not Found"),
             {"server": "llama-server"},
-            "GET /props: 404: the answer is a web page; is URL an LLM server?",
+            "GET /props: 404: the answer is a web page: 'Welcome to nginx!'; is URL an LLM server?",
             id="web page of an error",
         ),
-        pytest.param(say_text, {}, "GET /v1/models: the answer is not JSON; is URL an LLM server?", id="text"),
+        pytest.param(say_text, {}, "GET /v1/models: the answer is not JSON: 'hi'; is URL an LLM server?", id="text"),
         pytest.param(
             say_another_thing,
             {},
@@ -149,7 +153,7 @@ def answer_at_once(data: bytes) -> Iterator[int]:
             id="another API",
         ),
         pytest.param(
-            status("302 Found", "Location: https://login.example/?token=secret"),
+            status("302 Found", "Location: https://me:secret@login.example/?token=secret#secret"),
             {},
             "GET /v1/models: 302: it sends us on to https://login.example/; the url must answer itself, "
             "without a login before it",
@@ -258,7 +262,7 @@ class TestTls:
         self, project: Path, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """llama.cpp waits for the end of a header that never comes; others say that it makes no sense."""
-        monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", httpx.Timeout(0.3))
+        monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", httpx.Timeout(5.0, connect=0.3))
         assert ask(project, url=llama.url.replace("http:", "https:")) == (
             "no answer from URL: it took the connection and spoke no TLS; should the url begin with http://?"
         )

@@ -29,6 +29,7 @@ from pytest_boobench.hosts.watching.stock import NO_SEED, Counters, LlamaProcess
 from pytest_boobench.hosts.watching.vllm import Reading, VllmWatcher, compare
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import KINDS
+from pytest_boobench.untrusted import Fault
 from tests.conftest import LIGHT
 from tests.fault_server import JSON, FaultServer, Peer
 
@@ -724,11 +725,36 @@ def test_what_ended_by_a_counter() -> None:
 def test_slots_of_older_builds() -> None:
     idle = {"id": 0, "id_task": -1, "is_processing": False, "params": {}, "next_token": {"n_decoded": 0}}
     busy = {"id": 1, "id_task": 4, "is_processing": True, "params": {"seed": 3}, "next_token": {"n_decoded": 7}}
-    assert read_slots([idle, busy, {"id": 2}]) == (
+    assert read_slots([idle, busy, {"id": 2, "is_processing": False}]) == (
         Slot(bare=True),
         Slot(task=4, processing=True, seed=3, decoded_tokens=7),
         Slot(fresh=True, bare=True),
     )
+
+
+@pytest.mark.parametrize("name", ["task_id", "id_task"])
+def test_slots_before_b4027(name: str) -> None:
+    busy = {"id": 0, "n_ctx": 4096, "state": 1, name: 7, "seed": 3, "prompt": "x", "next_token": {"n_decoded": 2}}
+    idle = {"id": 1, "n_ctx": 4096, "state": 0, name: 6, "seed": NO_SEED, "prompt": "x"}
+    assert read_slots([busy, idle, {"id": 2, "state": 0}]) == (
+        Slot(task=7, processing=True, seed=3, decoded_tokens=2),
+        Slot(task=6, seed=NO_SEED, bare=True),
+        Slot(fresh=True, bare=True),
+    )
+
+
+def test_slots_that_do_not_say_whether_they_work() -> None:
+    with pytest.raises(Fault, match=r"^says of a slot neither is_processing nor state$"):
+        read_slots([{"id": 0, "id_task": 4}])
+
+
+def test_requests_without_a_seed_are_told_from_ours_by_their_number() -> None:
+    """As before b4027, where slots say little."""
+    account = Account(Stock(slots=(Slot(), Slot(), Slot())), Ours.by([1, 2]), "m")
+    account.see([Slot(task=number, processing=True) for number in (4, 5, 6)])
+    traffic = account.close(Stock(slots=(Slot(task=4), Slot(task=5), Slot(task=6))), OwnTraffic(requests=2))
+    assert traffic.concurrent_foreign_requests == 1
+    assert traffic.notes == ("these slots show no seeds, so foreign requests are told from ours by their number only",)
 
 
 def test_what_never_settles_has_no_exact_tokens() -> None:
@@ -830,7 +856,7 @@ def test_a_router_that_tells_no_list_and_a_host_found_late() -> None:
         assert traffic == Traffic(
             concurrent_foreign_requests=1,
             requests=(ForeignRequest(id="task 1", model="mine", queued=False),),
-            notes=("/props: the answer is not JSON",),
+            notes=("/props: the answer is not JSON: not JSON",),
         )
 
     on_script({"/props": {"role": "router"}, "/models": {"data": "none"}}, work)

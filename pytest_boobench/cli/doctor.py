@@ -18,8 +18,9 @@ from pytest_boobench.cli.diagnosis.places import look_at_cache, look_at_inventor
 from pytest_boobench.cli.diagnosis.reach import look_at_hosts
 from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.plain import to_json
-from pytest_boobench.cli.project import Project, find_project, hosts_option, read_inventory
+from pytest_boobench.cli.project import Project, find_project, hosts_option, load_timeout_option, read_inventory
 from pytest_boobench.cli.stored import store_option
+from pytest_boobench.cli.waiting import make_patience
 from pytest_boobench.errors import DocumentError, HostError
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.units import count
@@ -36,10 +37,16 @@ from pytest_boobench.units import count
 @click.argument("names", nargs=-1, metavar="[HOST]...")
 @hosts_option
 @store_option
+@load_timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def command(
-    context: click.Context, names: Sequence[str], hosts_file: Path | None, store_url: str | None, as_json: bool
+def command(  # one for each that can be typed
+    context: click.Context,
+    names: Sequence[str],
+    hosts_file: Path | None,
+    store_url: str | None,
+    load_timeout_s: float,
+    as_json: bool,
 ) -> int:
     """Look at this machine and project as a bench would find them.
 
@@ -57,7 +64,7 @@ def command(
         look_at_cache(),
         look_at_spool(project),
         of_hosts_file,
-        look_at_hosts(hosts),
+        look_at_hosts(hosts, make_patience(load_timeout_s)),
     ):
         findings.append(finding)
         if not as_json:

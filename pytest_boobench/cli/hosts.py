@@ -11,8 +11,9 @@ import click
 
 from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.plain import to_json
-from pytest_boobench.cli.project import find_project, hosts_option, read_inventory
+from pytest_boobench.cli.project import find_project, hosts_option, load_timeout_option, read_inventory
 from pytest_boobench.cli.survey import HostReport, survey
+from pytest_boobench.cli.waiting import make_patience
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
 from pytest_boobench.units import count
@@ -27,13 +28,16 @@ from pytest_boobench.units import count
 )
 @click.argument("names", nargs=-1, metavar="[HOST]...")
 @hosts_option
+@load_timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(names: Sequence[str], hosts_file: Path | None, as_json: bool) -> int:
-    """Ask the hosts for their kind, version, models and other users. Nothing is loaded by it.
+def command(names: Sequence[str], hosts_file: Path | None, load_timeout_s: float, as_json: bool) -> int:
+    """Ask the hosts for their kind, version, models and other users. Nothing is loaded by it; a model that is being
+    loaded already is waited for.
 
     All hosts of the hosts file, or those named. Exit code 1 where one is out of reach.
     """
-    reports = asyncio.run(survey(_choose(read_inventory(find_project(Path.cwd()), hosts_file), names)))
+    hosts = _choose(read_inventory(find_project(Path.cwd()), hosts_file), names)
+    reports = asyncio.run(survey(hosts, make_patience(load_timeout_s)))
     click.echo(_render_json(reports) if as_json else "\n".join(_render(reports)))
     # The embedded host is always listed, also for those who never installed it.
     missed = [report for report in reports if not report.reachable and (names or report.kind != EMBEDDED)]
@@ -66,6 +70,8 @@ def _describe(report: HostReport) -> Iterator[str]:
         return
     width = max((len(name) for name, _ in report.models), default=0)
     yield from (f"{name:<{width}}  {state}" for name, state in report.models)
+    if report.left_out:
+        yield f"left out: {count(report.left_out, 'model')} whose name holds a control character"
     yield f"can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
     if report.use == "unknown":
         yield "cannot tell whether others use it"

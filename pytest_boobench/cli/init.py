@@ -15,17 +15,24 @@ import click
 from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.first_suite.discovery import Discovery, discover
 from pytest_boobench.cli.first_suite.texts import PYTEST_INI, write_hosts, write_suite
-from pytest_boobench.cli.project import Project, find_project, show_path
+from pytest_boobench.cli.project import Project, find_project, load_timeout_option, show_path
+from pytest_boobench.cli.waiting import make_patience
 from pytest_boobench.errors import DocumentError, HostError
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
+from pytest_boobench.servers.patience import Patience
+from pytest_boobench.servers.refusals import ANOTHER_KEY, NO_KEY
 from pytest_boobench.units import count
-from pytest_boobench.untrusted import hide_secrets
+from pytest_boobench.untrusted import clean, hide_secrets
 from pytest_boobench.usual import HOSTS_FILE
 
 SUITES = "suites"
 """The folder that suites go into."""
+_KEY_HINTS = (
+    (NO_KEY, "; boobench init --api-key-env NAME does so"),
+    (ANOTHER_KEY, "; --api-key-env names the variable that holds it"),
+)
 
 
 @click.command(
@@ -43,9 +50,19 @@ SUITES = "suites"
 @click.option(
     "--measure", is_flag=True, help="Send a few requests to models that are loaded, to choose sizes by speed."
 )
+@load_timeout_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead.")
-def command(url: str, name: str | None, variable: str | None, measure: bool, force: bool, dry_run: bool) -> int:
+def command(  # noqa: PLR0913  # one for each that can be typed
+    *,
+    url: str,
+    name: str | None,
+    variable: str | None,
+    measure: bool,
+    load_timeout_s: float,
+    force: bool,
+    dry_run: bool,
+) -> int:
     """Write a first suite and hosts file for the server at URL.
 
     It is asked what it is and has; nothing is loaded by asking. There is a suite for an embedding model, where it has
@@ -53,7 +70,7 @@ def command(url: str, name: str | None, variable: str | None, measure: bool, for
     """
     project = find_project(Path.cwd())
     host = _make_host(name or name_host(url), url, variable)
-    found = _discover(host, measure=measure)
+    found = _discover(host, measure=measure, patience=make_patience(load_timeout_s))
     if found is None:
         return 1
     files = dict(_list_files(project, found, variable))
@@ -67,12 +84,12 @@ def command(url: str, name: str | None, variable: str | None, measure: bool, for
     return 0
 
 
-def _discover(host: Host, *, measure: bool) -> Discovery | None:
+def _discover(host: Host, *, measure: bool, patience: Patience) -> Discovery | None:
     """None where that fails, and why is told."""
     try:
-        return asyncio.run(discover(host, measure=measure))
+        return asyncio.run(discover(host, measure=measure, patience=patience))
     except HostError as error:
-        hint = "; boobench init --api-key-env NAME does so" if "api_key" in str(error) else ""
+        hint = next((hint for words, hint in _KEY_HINTS if words in str(error)), "")
         click.echo(f"{error}{hint}", err=True)
         return None
 
@@ -118,7 +135,7 @@ def _report(found: Discovery) -> None:
     words = (found.kind, found.version, "at", found.host.base_url)
     click.echo(f"{found.host.name}: {' '.join(word for word in words if word)}, {count(len(found.models), 'model')}")
     for name in found.unusable:
-        click.echo(f"  left out: {name!r}, which neither chats nor embeds, or cannot be in a test's name")
+        click.echo(f"  left out: {clean(name)!r}, which neither chats nor embeds, or cannot be in a test's name")
     for note in found.notes:
         click.echo(f"  {note}")
 

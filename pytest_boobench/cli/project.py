@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from pytest_boobench.cli.values import read_span
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.usual import HOSTS_FILE, SUITE_FILES
@@ -29,6 +30,17 @@ hosts_option = click.option(
     help=f"The hosts file (default: {HOSTS_FILE} beside pytest's configuration).",
 )
 """For every verb that needs the hosts."""
+
+load_timeout_option = click.option(
+    "--load-timeout",
+    "load_timeout_s",
+    metavar="TIME",
+    default="5m",
+    envvar="BOOBENCH_LOAD_TIMEOUT",
+    callback=read_span,
+    help="How long a server may take to load its model before it is given up (default: 5m).",
+)
+"""For every verb that asks a server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Door 2: what a host says of itself now. It waits for nobody, starts nothing and loads no model."""
+"""Door 2: what a host says of itself now. It waits for a model that is being loaded, starts and loads nothing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from pytest_boobench.servers.interface import Capabilities, Server
 from pytest_boobench.servers.llama_router import LlamaRouter
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.patience import NONE, Patience
+from pytest_boobench.untrusted import clean
 
 Use = Literal["quiet", "busy", "unknown"]
 
@@ -38,22 +40,24 @@ class HostReport:
     version: str | None = None
     models: tuple[tuple[str, str], ...] = ()
     """Name and state of each: ``ready``, ``not loaded``, ``unknown``; ``on demand`` for the embedded host."""
+    left_out: int = 0
+    """Models whose names cannot be shown."""
     capabilities: tuple[str, ...] = ()
     use: Use | None = None
     requests: tuple[str, ...] = ()
     """What is in flight, a line each."""
 
 
-async def survey(hosts: Iterable[Host]) -> list[HostReport]:
+async def survey(hosts: Iterable[Host], patience: Patience = NONE) -> list[HostReport]:
     """A report for each host, in the same order; they are asked at the same time."""
-    return list(await asyncio.gather(*map(_look_at, hosts)))
+    return list(await asyncio.gather(*(_look_at(host, patience) for host in hosts)))
 
 
-async def _look_at(host: Host) -> HostReport:
+async def _look_at(host: Host, patience: Patience) -> HostReport:
     if host.embedded is not None:
         return _describe_embedded(host)
     try:
-        clients = open_host(host, host.base_url)
+        clients = open_host(host, host.base_url, patience=patience)
     except BoobenchError as error:
         return HostReport(name=host.name, url=host.base_url, kind=host.server, error=str(error))
     try:
@@ -70,6 +74,7 @@ async def _correct_kind(host: Host, clients: Clients) -> str:
     """Where the hosts file calls it another kind of server than it is: what it is; else empty."""
     if host.server is None:
         return ""
+    clients.patience = NONE
     try:
         kind = (await connect(host.name, host.base_url, clients, None)).kind
     except BoobenchError:
@@ -93,7 +98,8 @@ async def _ask(host: Host, server: Server) -> HostReport:
         reachable=True,
         kind=server.kind,
         version=facts.engine_build,
-        models=tuple((name, _state(name, ready)) for name in names),
+        models=tuple((clean(name), _state(name, ready)) for name in names),
+        left_out=getattr(server, "left_out", 0),
         capabilities=_list_capabilities(server.can),
         use=use,
         requests=requests,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from pytest_boobench.units import parse_percent
+from pytest_boobench.units import parse_duration, parse_percent
 
 _AGE = re.compile(r"(\d+)\s*([hdw])")
 _AGE_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -34,5 +34,13 @@ def read_percent(context: click.Context, option: click.Parameter, text: str | No
         return None
     try:
         return parse_percent(text, bare=True)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+def read_span(context: click.Context, option: click.Parameter, text: str) -> float:
+    """``90s``, ``5m`` -> seconds."""
+    try:
+        return parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -17,9 +18,11 @@ from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.quiet import Manners, require_quiet
 from pytest_boobench.hosts.watching.interface import Watcher
 from pytest_boobench.servers.interface import Server
+from pytest_boobench.servers.patience import Patience, Waiting
 from pytest_boobench.usual import PACKAGE
 
 _POLL_S = 0.05
+_ALIVE_EVERY_S = 0.5
 _ENDING_S = 2.0
 """How long a server may go on with a request of ours that broke off, before it is taken for somebody else's."""
 
@@ -72,12 +75,17 @@ class Hosts:
         manners: Manners | None = None,
         make: MakeServer = make_none,
         reference: str | None = None,
+        *,
+        patience: Patience | None = None,
     ) -> None:
         self._inventory = inventory
         self._run_uid = run_uid
         self._manners = manners or Manners()
         self._make = make
         self._reference = inventory.get(reference) if reference is not None else None
+        self._patience = patience or Patience()
+        self._gone: set[str] = set()
+        """Hosts that were waited for in vain: they are not a second time."""
         self._connections: dict[str, Connection] = {}
         self._locks: dict[str, FileLock] = {}
 
@@ -95,8 +103,7 @@ class Hosts:
         hold = await self._hold(host)
         try:
             connection = await self._connect(host, self._locks[host.exclusive])
-            if not await connection.server.alive():
-                raise HostError(f"{name}: no answer from {connection.server.url}; is the server running?")
+            await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
             await connection.begin_use()
         except BaseException:
@@ -130,8 +137,24 @@ class Hosts:
             return known
         if known is not None:
             await self._connections.pop(host.name).close()
-        self._connections[host.name] = await open_connection(host, self._run_uid, lock, self._make)
+        patience = replace(self._patience, refused_s=0.0) if host.name in self._gone else self._patience
+        self._gone.add(host.name)
+        self._connections[host.name] = await open_connection(host, self._run_uid, lock, self._make, patience)
+        self._gone.discard(host.name)
         return self._connections[host.name]
+
+    async def _require_alive(self, name: str, connection: Connection) -> None:
+        """HostError where nothing answers, once it was waited for."""
+        patience = connection.clients.patience
+        began = time.monotonic()
+        while not await connection.server.alive():
+            waited_s = time.monotonic() - began
+            if waited_s >= patience.refused_s or name in self._gone:
+                self._gone.add(name)
+                raise HostError(f"{name}: no answer from {connection.server.url}; is the server running?")
+            patience.tell(Waiting(name, "refused", waited_s))
+            await asyncio.sleep(min(_ALIVE_EVERY_S, patience.refused_s - waited_s))
+        self._gone.discard(name)
 
     async def _require_quiet(self, host: Host, connection: Connection) -> bool:
         """HostError where others use it; whether it was taken over. What is ours alone is not asked."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 from filelock import FileLock
@@ -22,6 +22,7 @@ from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Server
 from pytest_boobench.servers.llama_swap import LlamaSwap
+from pytest_boobench.servers.patience import Patience, tell_nobody
 from pytest_boobench.usual import PACKAGE, find_version
 
 _PORTS = {"http": 80, "https": 443}
@@ -56,7 +57,8 @@ class Connection:
         self.used = True
 
     async def close(self) -> None:
-        """Leave the host as it was."""
+        """Leave the host as it was. One that is not ready now is not waited for, but for what we load again."""
+        self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0, tell=tell_nobody)
         await self.watcher.close()
         if self.aftercare is not None and self.used:
             with contextlib.suppress(HostError):  # a host that died has nothing to bring back
@@ -74,11 +76,13 @@ def make_none(host: Host, clients: Clients) -> None:
     """The answer where every kind is built in."""
 
 
-async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeServer = make_none) -> Connection:
+async def open_connection(
+    host: Host, run_uid: str, lock: FileLock, make: MakeServer = make_none, patience: Patience | None = None
+) -> Connection:
     """Start the server where it is ours to start, and find out what it is. HostError where nothing answers."""
     process = embedded.start(host.embedded) if host.embedded else None
     url = process.url if process is not None else host.base_url
-    clients = open_host(host, url, run_uid)
+    clients = open_host(host, url, run_uid, patience)
     try:
         await require_direct(host)
         server = make(host, clients) or await connect(host.name, url, clients, host.server)
@@ -108,7 +112,7 @@ async def require_direct(host: Host) -> None:
     writer.close()
 
 
-def open_host(host: Host, url: str, run_uid: str | None = None) -> Clients:
+def open_host(host: Host, url: str, run_uid: str | None = None, patience: Patience | None = None) -> Clients:
     """Clients that carry the host's key, and the run's name where there is a run. HostError for a missing key."""
     headers = {"User-Agent": f"{PACKAGE}/{find_version()}"}
     if run_uid is not None:
@@ -117,6 +121,6 @@ def open_host(host: Host, url: str, run_uid: str | None = None) -> Clients:
         headers["Authorization"] = f"Bearer {key}"
     verify = host.require_verify()
     try:
-        return open_clients(url, headers, verify=verify, proxies_from_env=host.proxy)
+        return open_clients(url, headers, verify=verify, proxies_from_env=host.proxy, patience=patience)
     except ssl.SSLError as error:
         raise HostError(f"{host.name}: verify: no certificate in {verify}; expected CA certificates in PEM") from error

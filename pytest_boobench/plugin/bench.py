@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_boobench.plugin.recorder import Recorder
     from pytest_boobench.servers.clients import Clients
     from pytest_boobench.servers.interface import Server
+    from pytest_boobench.servers.patience import Waiting
 
 _BENCH = pytest.StashKey["Bench"]()
 _RECORD = pytest.StashKey[CellRecord]()
@@ -84,6 +85,8 @@ class Bench:
         """Node id -> why the item is to run again."""
         self._resumed: Doubt | None = None
         """Of the item that runs now."""
+        self._at_work: Teller | None = None
+        """Tells of the item that runs now."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
         config.stash[_BENCH] = self
@@ -108,6 +111,7 @@ class Bench:
         started_at = time.time()
         grant: Grant | None = None
         refusal = ""
+        self._at_work = self._teller(item, cell)
         self._teller(item, cell).tell("waiting")
         try:
             grant = self._config.hook.pytest_boobench_acquire_host_access(
@@ -132,12 +136,20 @@ class Bench:
         """The plugin's own answer."""
         from pytest_boobench.hosts.access import Hosts
         from pytest_boobench.hosts.quiet import Manners
+        from pytest_boobench.servers.patience import Patience
 
         if self._hosts is None:
             asked = self._settings
             manners = Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover)
-            self._hosts = Hosts(self._inventory, self._run_uid, manners, self._make_server, asked.duet)
+            patience = Patience(load_s=asked.load_timeout_s, refused_s=asked.wait_s, tell=self._tell_waiting)
+            self._hosts = Hosts(
+                self._inventory, self._run_uid, manners, self._make_server, asked.duet, patience=patience
+            )
         return self._run(self._hosts.grant(host, purpose))
+
+    def _tell_waiting(self, waiting: Waiting) -> None:
+        if self._at_work is not None:
+            self._at_work.tell("loading" if waiting.why == "loading" else "waiting", str(waiting))
 
     def _make_server(self, host: Host, clients: Clients) -> Server | None:
         made: Server | None = self._config.hook.pytest_boobench_make_server(

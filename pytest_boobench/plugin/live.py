@@ -168,36 +168,51 @@ class LiveLine:
 
 
 class PlainLines:
-    """A line every ten seconds of a cell, where lines can't be written over; short cells have none."""
+    """A line every ten seconds of a cell, where lines can't be written over; short cells have none.
 
-    def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
+    A host that is waited for is told of at once, and without ``-v`` too: it may take minutes.
+    """
+
+    def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter, *, waiting_only: bool = False) -> None:
         self._config = config
         self._terminal = terminal
+        self._waiting_only = waiting_only
         self._told_at: dict[str, float] = {}
+        self._waiting: set[str] = set()
+        """The cells whose last word was that they wait."""
 
     def pytest_boobench_progress(self, progress: Progress) -> None:
         """Show it if the cell was silent for long enough."""
-        since = self._told_at.setdefault(progress.node_id, progress.at)
+        cell = progress.node_id
+        since = self._told_at.setdefault(cell, progress.at)
+        begins_to_wait = progress.note is not None and cell not in self._waiting
+        if progress.note is None:
+            self._waiting.discard(cell)
         if progress.state in _OVER:
-            del self._told_at[progress.node_id]
-        elif progress.at - since >= PLAIN_EVERY_S:
-            self._told_at[progress.node_id] = progress.at
+            del self._told_at[cell]
+        elif begins_to_wait or (
+            progress.at - since >= PLAIN_EVERY_S and (progress.note is not None or not self._waiting_only)
+        ):
+            self._waiting |= {cell} if progress.note is not None else set()
+            self._told_at[cell] = progress.at
             with _uncaptured(self._config):
                 self._terminal.write_line(describe(progress))
 
 
 def choose_display(config: pytest.Config, terminal: pytest.TerminalReporter) -> LiveLine | PlainLines | None:
-    """A live line on a terminal that can move its cursor, plain lines with ``-v`` elsewhere, nothing with ``-q``."""
+    """A live line on a terminal that can move its cursor, plain lines elsewhere, nothing with ``-q``."""
     verbosity = config.get_verbosity()
     if terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32":
         return LiveLine(config, terminal) if verbosity >= 0 else None
-    return PlainLines(config, terminal) if verbosity > 0 else None
+    return PlainLines(config, terminal, waiting_only=verbosity == 0) if verbosity >= 0 else None
 
 
 def describe(progress: Progress) -> str:
     """``rack-1 qwen3-8b[pp512-tg32-c4] measuring 3/10, 41.2 tok/s, 12 seconds left``."""
     counted = f" {progress.done}/{progress.total}" if progress.total else ""
     facts = [f"{progress.host} {progress.model}[{progress.cell}] {progress.state}{counted}"]
+    if progress.note is not None:
+        facts.append(progress.note)
     if progress.tok_s is not None:
         facts.append(quantity(progress.tok_s, "tok/s"))
     if progress.left_s is not None:

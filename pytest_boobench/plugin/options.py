@@ -39,6 +39,8 @@ class Settings:
     takeover: bool
     wait_s: float
     quiet_s: float
+    load_timeout_s: float | None
+    """How long a host may take to load a model; None: what is usual."""
     duet: str | None
     """The reference host, where cells are measured on two hosts in turns."""
     max_time_s: float | None
@@ -96,7 +98,12 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--boobench-wait",
         metavar="TIME",
-        help="wait so long for a busy host before refusing it, as in 10m (default: 0)",
+        help="wait so long for a busy host, or for one that refuses connections, as in 10m (default: 0)",
+    )
+    group.addoption(
+        "--boobench-load-timeout",
+        metavar="TIME",
+        help="how long a host may take to load a model (default: 5m, and 15m where it is told to load one)",
     )
     group.addoption(
         "--boobench-policy",
@@ -134,6 +141,7 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("boobench_policy", f"what doubt comes to: {', '.join(POLICIES)}")
     parser.addini("boobench_max_time", "begin no further block of a doubtful cell so long after the start")
     parser.addini("boobench_block_gap", "least time between two blocks of a doubtful cell (default: 60s)")
+    parser.addini("boobench_load_timeout", "how long a host may take to load a model")
     parser.addini("boobench_quiet", "how long a host must be quiet before its first cell (default: 2s)")
     parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(SUITE_FILES))
     parser.addini("boobench_hosts", "the hosts file, relative to this configuration")
@@ -176,9 +184,10 @@ def resolve(config: pytest.Config) -> Settings:
         takeover=config.getoption("boobench_takeover"),
         wait_s=_duration("--boobench-wait", config.getoption("boobench_wait") or "0"),
         duet=config.getoption("boobench_duet"),
-        max_time_s=_max_time(config),
+        max_time_s=_lasting_duration(config, "max_time"),
         block_gap_s=_duration("boobench_block_gap", config.getini("boobench_block_gap") or "60s"),
         quiet_s=_duration("boobench_quiet", config.getini("boobench_quiet") or "2s"),
+        load_timeout_s=_lasting_duration(config, "load_timeout"),
         max_cells=_max_cells(config),
         progress_file=_progress_file(config),
     )
@@ -258,9 +267,9 @@ def _duration(name: str, text: str) -> float:
         raise pytest.UsageError(f"{name}: {error}") from error
 
 
-def _max_time(config: pytest.Config) -> float | None:
-    text = _lasting(config, "max_time")
-    return _duration("--boobench-max-time", text) if text else None
+def _lasting_duration(config: pytest.Config, name: str) -> float | None:
+    text = _lasting(config, name)
+    return _duration(f"--boobench-{name.replace('_', '-')}", text) if text else None
 
 
 def _policy(config: pytest.Config) -> Policy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -47,6 +47,8 @@ class Progress:
     """All lanes together since the phase began, as if each request had brought the tokens that the cell asks for."""
     left_s: float | None = None
     """Estimate for the rest of the cell, from the phase's requests so far."""
+    note: str | None = None
+    """What it waits for, as in ``rack-1: loading the model, 12 s so far``."""
 
 
 class Teller:
@@ -63,9 +65,9 @@ class Teller:
         self._phase_began_s = 0.0
         self._told_s = 0.0
 
-    def tell(self, state: State) -> None:
+    def tell(self, state: State, note: str | None = None) -> None:
         """Say that the cell is in a state in which nothing can be counted."""
-        self._send(state)
+        self._send(state, note=note)
 
     def observe(self, phase: Phase, done: int, total: int) -> None:
         """Say how a phase comes along: a `measure.Observe`. Always at its begin and end, sometimes between."""
@@ -91,16 +93,7 @@ class Teller:
         """What a request is asked for; an embedding's are those of its prompt."""
         return self._cell.output_tokens or self._cell.prompt_tokens
 
-    def _send(
-        self,
-        state: State,
-        *,
-        phase: Phase | None = None,
-        done: int = 0,
-        total: int = 0,
-        tok_s: float | None = None,
-        left_s: float | None = None,
-    ) -> None:
+    def _send(self, state: State, **facts: Any) -> None:
         cell = self._cell
         progress = Progress(
             at=time.time(),
@@ -112,11 +105,7 @@ class Teller:
             cell=cell.id,
             node_id=self._item.nodeid,
             state=state,
-            phase=phase,
-            done=done,
-            total=total,
-            tok_s=tok_s,
-            left_s=left_s,
+            **facts,
         )
         self._item.ihook.pytest_runtest_logreport(report=_report(self._item, progress))
 

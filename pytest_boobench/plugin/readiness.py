@@ -31,9 +31,10 @@ async def _ask_all(hosts: Sequence[Host]) -> Loaded:
 async def _ask(host: Host) -> Sequence[str] | None:
     from pytest_boobench.hosts.connection import open_host
     from pytest_boobench.servers.connect import connect
+    from pytest_boobench.servers.patience import NONE
 
     try:
-        clients = open_host(host, host.base_url)
+        clients = open_host(host, host.base_url, patience=NONE)
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 server = await connect(host.name, host.base_url, clients, host.server)

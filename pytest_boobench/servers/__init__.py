@@ -2,6 +2,8 @@
 
 - ``interface``      what every kind can be asked: facts, models, prompts of an exact length, request bodies
 - ``clients``        a host's two HTTP clients, and the Answer to a measured request
+- ``patience``       how long a host may take to become ready
+- ``control``        a control request, which waits for a host that is not ready; what is read of its answer
 - ``prompts``        deterministic text of exactly N tokens, whatever counts them
 - ``answers``        an answer from the wire -> one Sample
 - ``openai``         any OpenAI-compatible server, the common core

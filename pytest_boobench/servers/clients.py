@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from pytest_boobench import wire
+from pytest_boobench.servers.patience import Patience
 from pytest_boobench.suite.cell import Timeouts
+
+_LONGEST_WAIT_S = 3600.0
+"""Whatever a host says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +41,14 @@ class Answer:
         return self.failure is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Clients:
     """Both clients of a host, sharing address, headers and TLS context."""
 
-    control: httpx.AsyncClient
+    control: wire.ControlClient
     stream: wire.StreamClient
+    patience: Patience = field(default_factory=Patience)
+    """With a host that is not ready. Whoever has no time left sets another one."""
 
     async def send(
         self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
@@ -73,16 +77,20 @@ class Clients:
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by the ``Retry-After`` header, which holds a number or a date; None without one."""
     said = headers.get("retry-after", "").strip()
-    if said.isdecimal():
-        return float(said)
     try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
+        wait_s = float(said) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, wait_s), _LONGEST_WAIT_S)
 
 
 def open_clients(
-    url: str, headers: Mapping[str, str], *, verify: bool | Path = True, proxies_from_env: bool = False
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    verify: bool | Path = True,
+    proxies_from_env: bool = False,
+    patience: Patience | None = None,
 ) -> Clients:
     """The clients of the host at ``url``; close them."""
     # certificates take 30 ms to load; without TLS nobody looks at them
@@ -90,4 +98,5 @@ def open_clients(
     return Clients(
         control=wire.control_client(url, headers, context, proxies_from_env=proxies_from_env),
         stream=wire.StreamClient(url, headers, context),
+        patience=patience or Patience(),
     )

@@ -14,10 +14,14 @@ import httpx
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers.clients import Clients
+from pytest_boobench.servers.control import StillLoading, list_names, to_plain
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.llama_server import LlamaServer
-from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
+from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.patience import Waiting
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.units import span
+from pytest_boobench.untrusted import show, to_object, to_text
 
 _POLL_S = 0.1
 
@@ -35,14 +39,14 @@ class LlamaRouter(LlamaServer):
         return ServerFacts(
             kind=self.kind,
             url=self.url,
-            engine_build=props.get("build_info"),
-            extra={key: props[key] for key in keep if key in props},
+            engine_build=to_text(props.get("build_info")),
+            extra={key: to_plain(props[key]) for key in keep if key in props},
         )
 
     async def ready_models(self) -> Sequence[str] | None:
         """Those whose status is ``loaded``, under all their names; a sleeping one has let go of its weights."""
         loaded = (entry for entry in await self._model_list() if _status(entry).get("value") == "loaded")
-        return [name for entry in loaded for name in _names(entry)]
+        return [name for entry in loaded for name in list_names(entry)]
 
     async def model_facts(self, model: str) -> ModelFacts:
         """All that a loaded model's server tells, little of one that is not loaded."""
@@ -56,24 +60,31 @@ class LlamaRouter(LlamaServer):
         if state == "loaded":
             return None
         began = time.monotonic()
+        patience = self._clients.patience
         if state == "sleeping":
-            await self._ask("POST", "/tokenize", {"model": model, "content": "a"}, timeout_s=LOAD_TIMEOUT_S)
+            await self._load_by("POST", "/tokenize", {"model": model, "content": "a"})
         elif state != "loading":
             await self._ask("POST", "/models/load", {"model": model})
         while (status := _status(await self._entry(model))).get("value") != "loaded":
             if status.get("failed"):
+                code = show(status.get("exit_code"))
                 raise HostError(
-                    f"{self.name}: {model} does not load: its server ended with exit code {status.get('exit_code')}; "
-                    "see the router's log"
+                    f"{self.name}: {model} does not load: its server ended with exit code {code}; see the router's log"
                 )
-            if time.monotonic() - began > LOAD_TIMEOUT_S:
-                raise HostError(f"{self.name}: {model} is not loaded after {LOAD_TIMEOUT_S:g} s; see the router's log")
+            waited_s, limit_s = time.monotonic() - began, patience.explicit_load_s
+            if waited_s > limit_s:
+                raise StillLoading(
+                    f"{self.name}: {model} is not loaded after {span(limit_s)}; "
+                    f"give it more time with {patience.option}, or see the router's log"
+                )
+            patience.tell(Waiting(self.name, "loading", waited_s))
             await asyncio.sleep(_POLL_S)
         return (time.monotonic() - began) * 1000
 
     async def unload(self, model: str) -> None:
         """By ``/models/unload``."""
-        await self._ask("POST", "/models/unload", {"model": model}, timeout_s=LOAD_TIMEOUT_S)
+        limit_s = self._clients.patience.explicit_load_s
+        await self._ask("POST", "/models/unload", {"model": model}, timeout_s=limit_s)
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Counted by the model's own tokenizer."""
@@ -87,8 +98,8 @@ class LlamaRouter(LlamaServer):
     def _server_of(self, model: str) -> LlamaServer:
         return _OneModel(self.name, self.url, self._clients, model)
 
-    async def _entry(self, model: str) -> dict[str, Any]:
-        return next((entry for entry in await self._model_list() if model in _names(entry)), {})
+    async def _entry(self, model: str) -> Mapping[str, Any]:
+        return next((entry for entry in await self._model_list() if model in list_names(entry)), {})
 
 
 class _OneModel(LlamaServer):
@@ -108,9 +119,4 @@ class _OneModel(LlamaServer):
 
 def _status(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a model's entry says of its state; empty where it says nothing."""
-    status = entry.get("status")
-    return status if isinstance(status, Mapping) else {}
-
-
-def _names(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return (entry["id"], *(entry.get("aliases") or ()))
+    return to_object(entry.get("status"))

@@ -8,12 +8,15 @@ from typing import Any
 
 import httpx
 
+from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers import prompts
+from pytest_boobench.servers.control import to_ids, to_natural, to_plain
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import show, to_object, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Stands for the user's text while the chat template is looked at."""
@@ -29,8 +32,8 @@ class LlamaServer(OpenAIServer):
         """Whether ``/health`` answers; it needs no key and no free slot."""
         try:
             await self._clients.control.get("/health")
-        except httpx.TransportError:
-            return False
+        except httpx.TransportError as error:
+            return isinstance(error, wire.BadAnswer)
         return True
 
     async def facts(self) -> ServerFacts:
@@ -40,8 +43,8 @@ class LlamaServer(OpenAIServer):
         return ServerFacts(
             kind=self.kind,
             url=self.url,
-            engine_build=props.get("build_info"),
-            extra={key: props[key] for key in keep if key in props},
+            engine_build=to_text(props.get("build_info")),
+            extra={key: to_plain(props[key]) for key in keep if key in props},
         )
 
     async def ready_models(self) -> Sequence[str] | None:
@@ -52,13 +55,13 @@ class LlamaServer(OpenAIServer):
         """``/v1/models`` for the file, ``/props`` for path, slots and the context of one of them."""
         props = await self._props()
         listed = await super().model_facts(model)
-        settings = props.get("default_generation_settings") or {}
+        settings = to_object(props.get("default_generation_settings"))
         return replace(
             listed,
-            path=props.get("model_path"),
-            quantisation=listed.quantisation or props.get("model_ftype"),
-            n_ctx=settings.get("n_ctx") or listed.n_ctx,
-            slots=props.get("total_slots"),
+            path=to_text(props.get("model_path")),
+            quantisation=listed.quantisation or to_text(props.get("model_ftype")),
+            n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
+            slots=to_natural(props.get("total_slots")),
         )
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -83,27 +86,28 @@ class LlamaServer(OpenAIServer):
         """The first N token ids of a text that surely has as many: N ids are N tokens, no begin-of-text is added."""
         characters = 8 * cell.prompt_tokens + len(nonce)
         ids = await self._tokenize(prompts.make_text(nonce, characters), special=False)
-        return Prompt(ids=tuple(ids[: cell.prompt_tokens]))
+        return Prompt(ids=ids[: cell.prompt_tokens])
 
     async def _template(self, cell: Cell) -> tuple[str, str]:
         """What the chat template puts before and after a user's text, with the fields that the suite sends along."""
         body = {"messages": [{"role": "user", "content": _MARK}], "model": cell.model, **cell.request}
-        whole = (await self._ask("POST", "/apply-template", body)).json().get("prompt", "")
+        whole = (await self._ask_object("POST", "/apply-template", body)).get("prompt")
+        if not isinstance(whole, str):
+            raise HostError(f"{self.name}: POST /apply-template: expected a text under 'prompt', got {show(whole)}")
         before, mark, after = whole.partition(_MARK)
         if not mark:
             raise HostError(f"{self.name}: POST /apply-template: the chat template drops or changes the user's text")
         return before, after
 
-    async def _tokenize(self, text: str, *, special: bool) -> list[int]:
+    async def _tokenize(self, text: str, *, special: bool) -> tuple[int, ...]:
         body = {"content": text, "add_special": special, "parse_special": True}
-        tokens = (await self._ask("POST", "/tokenize", body)).json().get("tokens")
-        if not isinstance(tokens, list):
-            raise HostError(f"{self.name}: POST /tokenize: expected a list under 'tokens'")
-        return tokens
+        ids = to_ids((await self._ask_object("POST", "/tokenize", body)).get("tokens"))
+        if ids is None:
+            raise HostError(f"{self.name}: POST /tokenize: expected a list of token ids under 'tokens'")
+        return ids
 
     async def _props(self) -> Mapping[str, Any]:
-        props = (await self._ask("GET", "/props")).json()
-        return props if isinstance(props, dict) else {}
+        return await self._ask_object("GET", "/props")
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """As any; where the suite leaves the seed free, one that is shown in ``/slots`` and says that this is ours."""

@@ -17,13 +17,15 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.admission import Door
-from pytest_boobench.servers.answers import body_error_text
 from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.control import list_names, to_plain
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.llama_swap_upstream import Upstream
-from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
+from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.refusals import read_words
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import Fault, get_list, show, to_object, to_objects, to_text
 
 
 class LlamaSwap(LlamaServer):
@@ -43,16 +45,17 @@ class LlamaSwap(LlamaServer):
 
     async def facts(self) -> ServerFacts:
         """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that was just now."""
-        version = await self._find("/api/version") or {}
+        version = to_object(await self._find("/api/version"))
         ready = await self.find_ready()
-        builds = {model: (await self._upstream(model).find_props()).get("build_info") for model in ready}
+        builds = {model: to_text((await self._upstream(model).find_props()).get("build_info")) for model in ready}
         engines = sorted({build for build in builds.values() if build})
-        swap = " ".join(["llama-swap", *(version[key] for key in ("version", "commit") if version.get(key))])
+        told = (to_text(version.get(key)) for key in ("version", "commit"))
+        swap = " ".join(["llama-swap", *(text for text in told if text)])
         extra = {
-            "llama_swap": version,
-            "engine_builds": builds,
-            "hardware": await self._find("/api/hardware"),
-            "performance": _take_newest(await self._find("/api/performance") or {}),
+            "llama_swap": to_plain(version),
+            "engine_builds": to_plain(builds),
+            "hardware": to_plain(await self._find("/api/hardware")),
+            "performance": to_plain(_take_newest(to_object(await self._find("/api/performance")))),
         }
         return ServerFacts(
             kind=self.kind,
@@ -63,13 +66,22 @@ class LlamaSwap(LlamaServer):
 
     async def find_ready(self) -> list[str]:
         """The ids of the models that answer at once; starting and stopping ones do not."""
-        running = (await self._ask("GET", "/running")).json().get("running") or ()
-        return [entry["model"] for entry in running if entry.get("state") == "ready"]
+        return [model for model, state in (await self._find_states()).items() if state == "ready"]
+
+    async def _find_states(self) -> Mapping[str, object]:
+        """Model -> what it is at, those left out that are stopped."""
+        try:
+            running = get_list(await self._ask_object("GET", "/running"), "running")
+        except Fault as fault:
+            raise HostError(f"{self.name}: GET /running: {fault}") from fault
+        entries = to_objects(running)
+        return {entry["model"]: entry.get("state") for entry in entries if isinstance(entry.get("model"), str)}
 
     async def ready_models(self) -> Sequence[str] | None:
         """The same, each under all its names."""
         ready = await self.find_ready()
-        aliases = {entry.get("id"): entry["aliases"] for entry in await self._model_list()} if ready else {}
+        names = {tuple(list_names(entry)) for entry in await self._model_list()} if ready else ()
+        aliases = {id: also for id, *also in filter(None, names)}
         return [name for model in ready for name in (model, *aliases.get(model, ()))]
 
     async def model_facts(self, model: str) -> ModelFacts:
@@ -87,18 +99,18 @@ class LlamaSwap(LlamaServer):
         self.announce(name)
         self.loaded.add(name)
         began = time.monotonic()
-        response = await self._upstream(name).wait_until_ready(LOAD_TIMEOUT_S)
+        response = await self._upstream(name).wait_until_ready()
         if response.status_code != httpx.codes.OK and name not in await self.find_ready():
             where = f"{self.name}: {model} does not load: {response.status_code}"
-            raise HostError(f"{where}: {body_error_text(response.content)}; see llama-swap's log")
+            raise HostError(f"{where}: {read_words(response.content)}; see llama-swap's log")
         return (time.monotonic() - began) * 1000
 
     async def unload(self, model: str) -> None:
         """Stop the model's server, whoever uses it."""
         path = f"/api/models/unload/{quote(model, safe='/:')}"
-        response = await self._request("POST", path, timeout_s=LOAD_TIMEOUT_S)
+        response = await self._request("POST", path, timeout_s=self._clients.patience.explicit_load_s)
         if response.status_code != httpx.codes.OK:
-            text = body_error_text(response.content)
+            text = read_words(response.content)
             raise HostError(f"{self.name}: POST {path}: {response.status_code}: {text}")
 
     async def restore(self, before: Sequence[str]) -> None:
@@ -142,20 +154,27 @@ class LlamaSwap(LlamaServer):
         return self._door.check(super().read(sample, answer, cell), answer, cell)
 
     def _upstream(self, model: str) -> Upstream:
-        return Upstream(self.name, self.url, self._clients, model)
+        async def starting() -> bool:
+            return (await self._find_states()).get(await self._resolve(model) or model) == "starting"
+
+        return Upstream(self.name, self.url, self._clients, model, starting)
 
     async def _resolve(self, model: str) -> str | None:
         """The model behind an alias; None for a peer's, and for a name that llama-swap resolves per request."""
         for entry in await self._model_list():
             about = _about(entry)
             if model in (entry.get("id"), *entry["aliases"]):
-                local = about.get("type", "model") in {"model", "alias"}
-                return str(about.get("modelID") or entry.get("id")) if local else None
+                local = about.get("type", "model") in ("model", "alias")
+                found = about.get("modelID") or entry.get("id")
+                return found if local and isinstance(found, str) else None
         return model
 
-    async def _model_list(self) -> list[dict[str, Any]]:
+    async def _model_list(self) -> list[Mapping[str, Any]]:
         """llama-swap's own listing, with the aliases where llama-server has them."""
-        return [{**entry, "aliases": _about(entry).get("aliases") or []} for entry in await super()._model_list()]
+        return [
+            {**entry, "aliases": [*list_names({"aliases": _about(entry).get("aliases")})]}
+            for entry in await super()._model_list()
+        ]
 
 
 def _tell_nobody(model: str) -> None:
@@ -164,14 +183,13 @@ def _tell_nobody(model: str) -> None:
 
 def _about(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """What llama-swap says of a listed name beyond what OpenAI's list has."""
-    about = (entry.get("meta") or {}).get("llamaswap")
-    return about if isinstance(about, Mapping) else {}
+    return to_object(to_object(entry.get("meta")).get("llamaswap"))
 
 
 def _take_newest(performance: Mapping[str, Any]) -> Mapping[str, Any]:
     """The newest sample of the system, and of each GPU."""
-    system = performance.get("sys_stats") or ()
-    gpus = {sample.get("id"): sample for sample in performance.get("gpu_stats") or ()}
+    system = to_objects(performance.get("sys_stats"))
+    gpus = {show(sample.get("id")): sample for sample in to_objects(performance.get("gpu_stats"))}
     return {
         key: value for key, value in (("system", system[-1] if system else None), ("gpus", [*gpus.values()])) if value
     }

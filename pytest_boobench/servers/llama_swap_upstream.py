@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +13,11 @@ import httpx
 from pytest_boobench.errors import HostError
 from pytest_boobench.servers.admission import DEFAULT_WAIT_S
 from pytest_boobench.servers.clients import Clients, read_retry_after
+from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure, telling
 from pytest_boobench.servers.llama_server import LlamaServer
+from pytest_boobench.servers.patience import Waiting
+from pytest_boobench.units import span
+from pytest_boobench.untrusted import to_object, to_objects
 
 _MOST_WAIT_S = 60.0
 """How long a control request waits to be let in."""
@@ -22,47 +26,77 @@ _MOST_WAIT_S = 60.0
 class Upstream(LlamaServer):
     """The llama-server of one model; what is in the way of llama-swap's own limit waits as it is told."""
 
-    def __init__(self, name: str, url: str, clients: Clients, model: str) -> None:
+    def __init__(
+        self, name: str, url: str, clients: Clients, model: str, starting: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        """``starting`` tells whether llama-swap is about to start the model: then it holds answers back, in silence."""
         super().__init__(name, url, clients)
         self._model = model
+        self._starting = starting
         self._prefix = f"/upstream/{quote(model, safe='/:')}"
 
     async def find_props(self) -> Mapping[str, Any]:
         """The server's ``/props``; empty where it is no llama-server."""
-        props = await self._find("/props")
-        return props if isinstance(props, dict) and "default_generation_settings" in props else {}
+        props = to_object(await self._find("/props"))
+        return props if "default_generation_settings" in props else {}
 
     async def is_idle(self) -> bool:
         """Whether its ``/slots`` say that it works on nothing; False where it does not tell."""
         slots = await self._find("/slots")
-        return isinstance(slots, list) and not any(slot.get("is_processing") for slot in slots)
+        busy = [slot.get("is_processing", slot.get("state")) for slot in to_objects(slots)]  # state before b4027
+        return isinstance(slots, list) and None not in busy and not any(busy)
 
-    async def wait_until_ready(self, timeout_s: float) -> httpx.Response:
+    async def wait_until_ready(self) -> httpx.Response:
         """The answer to ``/health``, which llama-swap holds back until the model is ready; a 503 is asked again."""
+        patience = self._clients.patience
+        limit_s = patience.explicit_load_s
+        health = Question("GET", f"{self._prefix}/health")
         try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    response = await self._request("GET", "/health", timeout_s=2 * timeout_s)
-                    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                        return response
-                    await asyncio.sleep(DEFAULT_WAIT_S)
+            async with telling(self._clients, self.name), asyncio.timeout(limit_s):
+                return await self._admit(health, timeout_s=2 * limit_s, load_s=2 * limit_s)
         except TimeoutError:
-            raise HostError(
-                f"{self.name}: {self._model} is not ready after {timeout_s:g} s; see llama-swap's log"
+            raise StillLoading(
+                f"{self.name}: {self._model} is not ready after {span(limit_s)}; "
+                f"give it more time with {patience.option}, or see llama-swap's log"
             ) from None
 
-    async def _model_list(self) -> list[dict[str, Any]]:
+    async def _model_list(self) -> list[Mapping[str, Any]]:
         """Its only model, under the name that llama-swap has for it."""
         return [{**entry, "id": self._model} for entry in (await super()._model_list())[:1]]
 
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> httpx.Response:
+        """As any; where another one's swap began meanwhile, the model is waited for."""
+        began = time.monotonic()
+        patience = self._clients.patience
+        question = Question(method, self._prefix + path, body)
+        while True:
+            try:
+                return await self._admit(question, timeout_s=timeout_s)
+            except _Silence as silence:
+                waited_s = time.monotonic() - began
+                if waited_s > patience.loading_s or self._starting is None or not await self._starting():
+                    raise HostError(str(silence)) from silence
+                patience.tell(Waiting(self.name, "loading", waited_s))
+
+    async def _admit(
+        self, question: Question, *, timeout_s: float | None = None, load_s: float | None = None
+    ) -> httpx.Response:
+        """The answer, once llama-swap lets the request in."""
         began = time.monotonic()
         while True:
-            response = await super()._request(method, self._prefix + path, body, timeout_s=timeout_s)
+            try:
+                response = await ask(self._clients, self.name, question, timeout_s=timeout_s, load_s=load_s)
+            except httpx.TransportError as error:
+                kind = _Silence if isinstance(error, httpx.ReadTimeout) else HostError
+                raise kind(f"{self.name}: {question}: {explain_failure(error, self.url)}") from error
             wait_s = read_retry_after(response.headers) or DEFAULT_WAIT_S
             refused = response.status_code == httpx.codes.TOO_MANY_REQUESTS
             if not refused or time.monotonic() - began + wait_s > _MOST_WAIT_S:
                 return response
             await asyncio.sleep(wait_s)
+
+
+class _Silence(HostError):  # noqa: N818  # what the host does
+    """No answer in time: the model's server hangs, or is being started."""

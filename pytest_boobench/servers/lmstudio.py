@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.servers.control import to_natural
 from pytest_boobench.servers.interface import Capabilities, Prompt
-from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, PATHS, OpenAIServer
+from pytest_boobench.servers.openai import PATHS, OpenAIServer
 from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import to_text
 
 _SAMPLING = frozenset(
     {"temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed"}
@@ -37,9 +38,9 @@ class LmStudio(OpenAIServer):
         entry = await self._entry(model)
         return ModelFacts(
             name=model,
-            quantisation=entry.get("quantization"),
-            n_ctx=entry.get("loaded_context_length"),
-            n_ctx_train=entry.get("max_context_length"),
+            quantisation=to_text(entry.get("quantization")),
+            n_ctx=to_natural(entry.get("loaded_context_length")),
+            n_ctx_train=to_natural(entry.get("max_context_length")),
         )
 
     async def embeds(self, model: str) -> bool | None:
@@ -53,10 +54,10 @@ class LmStudio(OpenAIServer):
             return None
         began = time.monotonic()
         if entry.get("type") == "embeddings":
-            await self._ask("POST", PATHS["embedding"], {"model": model, "input": "a"}, timeout_s=LOAD_TIMEOUT_S)
+            await self._load_by("POST", PATHS["embedding"], {"model": model, "input": "a"})
         else:
             body = {"model": model, "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
-            await self._ask("POST", PATHS["chat"], body, timeout_s=LOAD_TIMEOUT_S)
+            await self._load_by("POST", PATHS["chat"], body)
         return (time.monotonic() - began) * 1000
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -64,12 +65,9 @@ class LmStudio(OpenAIServer):
         require_known(cell, _SAMPLING, "LM Studio")
         return await super().make_prompts(cell, nonces)
 
-    async def _entry(self, model: str) -> dict[str, Any]:
+    async def _entry(self, model: str) -> Mapping[str, Any]:
         return next((entry for entry in await self._model_list() if entry["id"] == model), {})
 
-    async def _model_list(self) -> list[dict[str, Any]]:
-        body = (await self._ask("GET", "/api/v0/models")).json()
-        listed = body.get("data") if isinstance(body, dict) else None
-        if not isinstance(listed, list):
-            raise HostError(f"{self.name}: GET /api/v0/models: expected a list under 'data'; is it LM Studio 0.3.6?")
-        return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
+    async def _model_list(self) -> list[Mapping[str, Any]]:
+        listed = await self._ask_list("/api/v0/models", "data", "is it LM Studio 0.3.6?")
+        return [entry for entry in listed if isinstance(entry.get("id"), str)]

@@ -12,12 +12,14 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.control import to_natural
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
-from pytest_boobench.servers.ollama_answers import Asked, count_prompt, list_chunks, translate_embedding
-from pytest_boobench.servers.openai import LOAD_TIMEOUT_S, OpenAIServer
+from pytest_boobench.servers.ollama_answers import Asked, list_chunks, translate_embedding
+from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.prompts import NoFit
 from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import to_count, to_object, to_objects
+from pytest_boobench.untrusted import Fault, get_count, to_count, to_object, to_objects, to_text, to_texts
 
 _PATHS: Mapping[Kind, str] = {"chat": "/api/chat", "completion": "/api/generate", "embedding": "/api/embed"}
 _SAMPLING = frozenset(
@@ -36,12 +38,12 @@ class Ollama(OpenAIServer):
 
     async def facts(self) -> ServerFacts:
         """``/api/version``."""
-        version = (await self._ask("GET", "/api/version")).json()
-        return ServerFacts(kind=self.kind, url=self.url, engine_build=version.get("version"))
+        version = await self._ask_object("GET", "/api/version")
+        return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
 
     async def models(self) -> Sequence[str]:
         """The names of ``/api/tags``."""
-        return [entry["name"] for entry in await self._list("/api/tags")]
+        return self._keep_fit(entry["name"] for entry in await self._list("/api/tags"))
 
     async def ready_models(self) -> Sequence[str] | None:
         """The names of ``/api/ps``."""
@@ -50,38 +52,39 @@ class Ollama(OpenAIServer):
     async def model_facts(self, model: str) -> ModelFacts:
         """``/api/show`` for the file, ``/api/tags`` for its size, ``/api/ps`` for the context it is loaded with."""
         shown = await self._show(model)
-        info = shown.get("model_info") or {}
-        family = info.get("general.architecture")
+        info = to_object(shown.get("model_info"))
+        family = to_text(info.get("general.architecture"))
         return ModelFacts(
             name=model,
-            n_params=info.get("general.parameter_count"),
-            size_bytes=_find(await self._list("/api/tags"), model).get("size"),
-            quantisation=(shown.get("details") or {}).get("quantization_level"),
-            n_ctx=_find(await self._list("/api/ps"), model).get("context_length"),
-            n_ctx_train=info.get(f"{family}.context_length"),
-            n_embd=info.get(f"{family}.embedding_length"),
+            n_params=to_natural(info.get("general.parameter_count")),
+            size_bytes=to_natural(_find(await self._list("/api/tags"), model).get("size")),
+            quantisation=to_text(to_object(shown.get("details")).get("quantization_level")),
+            n_ctx=to_natural(_find(await self._list("/api/ps"), model).get("context_length")),
+            n_ctx_train=to_natural(info.get(f"{family}.context_length")),
+            n_embd=to_natural(info.get(f"{family}.embedding_length")),
         )
 
     async def embeds(self, model: str) -> bool | None:
         """By ``/api/show``; before 0.6.4 it does not tell."""
-        capabilities = (await self._show(model)).get("capabilities")
+        capabilities = to_texts((await self._show(model)).get("capabilities"))
         return "completion" not in capabilities if capabilities else None
 
     async def load(self, model: str) -> float | None:
         """By a request without a prompt."""
         if model in (await self.ready_models() or ()):
             return None
-        capabilities = (await self._show(model)).get("capabilities") or ["completion"]
+        capabilities = to_texts((await self._show(model)).get("capabilities")) or ["completion"]
         began = time.monotonic()
         if "completion" in capabilities:
-            await self._ask("POST", _PATHS["completion"], {"model": model}, timeout_s=LOAD_TIMEOUT_S)
+            await self._load_by("POST", _PATHS["completion"], {"model": model})
         else:
-            await self._ask("POST", _PATHS["embedding"], {"model": model, "input": []}, timeout_s=LOAD_TIMEOUT_S)
+            await self._load_by("POST", _PATHS["embedding"], {"model": model, "input": []})
         return (time.monotonic() - began) * 1000
 
     async def unload(self, model: str) -> None:
         """Let go of a model."""
-        await self._ask("POST", _PATHS["completion"], {"model": model, "keep_alive": 0}, timeout_s=LOAD_TIMEOUT_S)
+        limit_s = self._clients.patience.explicit_load_s
+        await self._ask("POST", _PATHS["completion"], {"model": model, "keep_alive": 0}, timeout_s=limit_s)
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """As any, against ``prompt_eval_count``, where the context has room for them: Ollama cuts without a word."""
@@ -89,7 +92,7 @@ class Ollama(OpenAIServer):
         await self._require_context(cell)
         try:
             return await super().make_prompts(cell, nonces)
-        except PromptError as error:
+        except NoFit as error:
             raise PromptError(f"{self.name}: {error}; {_CUT}") from error
 
     async def _require_context(self, cell: Cell) -> None:
@@ -112,8 +115,11 @@ class Ollama(OpenAIServer):
             return 0  # without a prompt it would only load the model
         body = {**self._body(cell, Prompt(text=text), 1), "stream": False}
         path = _PATHS[cell.kind]
-        answer = (await self._ask("POST", path, body, timeout_s=cell.plan.timeouts.request_s)).json()
-        counted, _, _ = count_prompt(to_object(answer), None)
+        answer = await self._ask_object("POST", path, body, timeout_s=cell.plan.timeouts.request_s)
+        try:
+            counted = get_count(answer, "prompt_eval_count")
+        except Fault as fault:
+            raise PromptError(f"{self.name}: POST {path}: {fault}") from None
         if counted is None:
             raise PromptError(
                 f"{self.name}: POST {path}: no prompt_eval_count in the answer, so no exact prompt can be made; "
@@ -151,15 +157,12 @@ class Ollama(OpenAIServer):
         """What the model said; empty where nothing can be read."""
         return answers.read_text(answer, list_chunks)
 
-    async def _show(self, model: str) -> dict[str, Any]:
-        shown: dict[str, Any] = (await self._ask("POST", "/api/show", {"model": model})).json()
-        return shown
+    async def _show(self, model: str) -> Mapping[str, Any]:
+        return await self._ask_object("POST", "/api/show", {"model": model})
 
-    async def _list(self, path: str) -> list[dict[str, Any]]:
-        listed = (await self._ask("GET", path)).json().get("models")
-        if not isinstance(listed, list):
-            raise HostError(f"{self.name}: GET {path}: expected a list under 'models'; is this Ollama?")
-        return [entry for entry in listed if "name" in entry]
+    async def _list(self, path: str) -> list[Mapping[str, Any]]:
+        listed = await self._ask_list(path, "models", "is this Ollama?")
+        return [entry for entry in listed if isinstance(entry.get("name"), str)]
 
 
 _CUT = (
@@ -182,5 +185,5 @@ def _round_up(tokens: int) -> int:
     return -(-tokens // 1024) * 1024
 
 
-def _find(entries: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:
+def _find(entries: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:
     return next((entry for entry in entries if entry["name"] == model), {})

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import httpx
 
+from pytest_boobench import wire
 from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.control import (
+    Question,
+    StillLoading,
+    ask,
+    can_be_shown,
+    explain_failure,
+    list_names,
+    telling,
+    to_natural,
+)
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
-from pytest_boobench.servers.refusals import explain_answer, explain_silence
+from pytest_boobench.servers.refusals import explain_answer
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.units import span
+from pytest_boobench.untrusted import Fault, get_count, get_object, parse_json, show, to_object, to_objects, to_text
 
-LOAD_TIMEOUT_S = 900.0
-"""How long a host may take to load a model."""
 PATHS: Mapping[Kind, str] = {
     "chat": "/v1/chat/completions",
     "completion": "/v1/completions",
@@ -43,6 +54,8 @@ class OpenAIServer:
         self._clients = clients
         self._template_tokens: dict[tuple[str, Kind], int] = {}
         """What the chat template alone counts, by model and kind: it comes from a cache that cannot be forbidden."""
+        self.left_out = 0
+        """Models that the last listing had and `models` does not: their names hold characters that steer a terminal."""
 
     @property
     def clients(self) -> Clients:
@@ -53,36 +66,33 @@ class OpenAIServer:
         """Whether anything answers HTTP there."""
         try:
             await self._clients.control.get("/v1/models")
-        except httpx.TransportError:
-            return False
+        except httpx.TransportError as error:
+            return isinstance(error, wire.BadAnswer)
         return True
 
     async def facts(self) -> ServerFacts:
         """What little such a server tells of itself: the header that names it."""
         response = await self._ask("GET", "/v1/models")
-        return ServerFacts(kind=self.kind, url=self.url, engine_build=response.headers.get("server"))
+        return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(response.headers.get("server")))
 
     async def models(self) -> Sequence[str]:
         """The ids of ``/v1/models`` and their aliases, in its order."""
-        names = (
-            name for entry in await self._model_list() for name in (entry.get("id"), *(entry.get("aliases") or ()))
-        )
-        return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+        return self._keep_fit(name for entry in await self._model_list() for name in list_names(entry))
 
     async def model_facts(self, model: str) -> ModelFacts:
         """The model's entry in ``/v1/models``, where it has a ``meta`` object as llama.cpp's has."""
         entries = await self._model_list()
-        entry = next((entry for entry in entries if model in (entry.get("id"), *(entry.get("aliases") or ()))), {})
-        meta = entry.get("meta") or {}
+        entry = next((entry for entry in entries if model in list_names(entry)), {})
+        meta = to_object(entry.get("meta"))
         return ModelFacts(
             name=model,
-            n_params=meta.get("n_params"),
-            size_bytes=meta.get("size"),
-            quantisation=meta.get("ftype"),
-            n_ctx=meta.get("n_ctx"),
-            n_ctx_train=meta.get("n_ctx_train"),
-            n_embd=meta.get("n_embd"),
-            n_vocab=meta.get("n_vocab"),
+            n_params=to_natural(meta.get("n_params")),
+            size_bytes=to_natural(meta.get("size")),
+            quantisation=to_text(meta.get("ftype")),
+            n_ctx=to_natural(meta.get("n_ctx")),
+            n_ctx_train=to_natural(meta.get("n_ctx_train")),
+            n_embd=to_natural(meta.get("n_embd")),
+            n_vocab=to_natural(meta.get("n_vocab")),
         )
 
     async def ready_models(self) -> Sequence[str] | None:
@@ -122,9 +132,13 @@ class OpenAIServer:
         body = {**self._input(cell, Prompt(text=text)), "model": cell.model, **cell.request}
         if cell.kind != "embedding":
             body["max_tokens"] = 1
-        answer = (await self._ask("POST", PATHS[cell.kind], body, timeout_s=cell.plan.timeouts.request_s)).json()
-        counted = (answer.get("usage") or {}).get("prompt_tokens")
-        if not isinstance(counted, int):
+        path = PATHS[cell.kind]
+        answer = await self._ask_object("POST", path, body, timeout_s=cell.plan.timeouts.request_s)
+        try:
+            counted = get_count(get_object(answer, "usage"), "prompt_tokens", "usage")
+        except Fault as fault:
+            raise PromptError(f"{self.name}: POST {path}: {fault}") from None
+        if counted is None:
             raise PromptError(
                 f"{self.name}: the server says nothing of prompt tokens (no usage in its answer), "
                 "so no exact prompt can be made; a server that counts is needed"
@@ -170,44 +184,85 @@ class OpenAIServer:
         """What the model said; empty where nothing can be read."""
         return answers.read_text(answer)
 
-    async def _model_list(self) -> list[dict[str, Any]]:
-        body = (await self._ask("GET", "/v1/models")).json()
-        listed = body.get("data") if isinstance(body, dict) else None
-        if not isinstance(listed, list):
-            raise HostError(
-                f"{self.name}: GET /v1/models: expected a list of models under 'data'; is this an LLM server?"
-            )
-        return [entry for entry in listed if isinstance(entry, dict)]
+    async def _model_list(self) -> list[Mapping[str, Any]]:
+        return await self._ask_list("/v1/models", "data", "is this an LLM server?")
+
+    def _keep_fit(self, names: Iterable[str]) -> list[str]:
+        """Each name once, without those that no terminal may see."""
+        found = list(dict.fromkeys(names))
+        fit = [name for name in found if can_be_shown(name)]
+        self.left_out = len(found) - len(fit)
+        return fit
 
     async def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> httpx.Response:
         """A control request; anything but a 200 with JSON is a HostError that says what came instead.
 
-        ``timeout_s`` is for those that may take long, such as loading a model.
+        ``timeout_s`` is for those that may take long, such as counting by a request.
         """
         response = await self._request(method, path, body, timeout_s=timeout_s)
         if response.status_code == httpx.codes.OK:
-            with contextlib.suppress(ValueError):
-                response.json()
+            try:
+                parse_json(response.content)
+            except Fault as fault:
+                if not str(fault).startswith("is not JSON"):
+                    raise HostError(f"{self.name}: {method} {path}: the answer {fault}") from fault
+            else:
                 return response
         raise HostError(f"{self.name}: {method} {path}: {explain_answer(response, self.url)}")
+
+    async def _ask_object(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> Mapping[str, Any]:
+        """The JSON object that is answered; HostError where it is something else."""
+        found = parse_json((await self._ask(method, path, body, timeout_s=timeout_s)).content)
+        if not isinstance(found, Mapping):
+            where = f"{self.name}: {method} {path}"
+            raise HostError(f"{where}: expected an object, got {show(found)}; is {self.url} an LLM server?")
+        return found
+
+    async def _ask_list(self, path: str, key: str, question: str) -> list[Mapping[str, Any]]:
+        """The objects of a list of models; HostError, with a question, where there is no such list."""
+        found = parse_json((await self._ask("GET", path)).content)
+        listed = to_object(found).get(key)
+        if not isinstance(listed, list):
+            raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {question}")
+        return to_objects(listed)
+
+    async def _load_by(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        """A control request that is answered when a model is loaded; HostError where it is no 200."""
+        limit_s = self._clients.patience.explicit_load_s
+        question = Question(method, path, body)
+        where = f"{self.name}: {question}"
+        try:
+            async with telling(self._clients, self.name):
+                response = await ask(self._clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
+        except httpx.ReadTimeout as error:
+            raise StillLoading(
+                f"{where}: still loading after {span(limit_s)}; "
+                f"give it more time with {self._clients.patience.option}, or see the server's log"
+            ) from error
+        except httpx.TransportError as error:
+            raise HostError(f"{where}: {explain_failure(error, self.url)}") from error
+        if response.status_code != httpx.codes.OK:
+            raise HostError(f"{where}: {explain_answer(response, self.url)}")
+        return response
 
     async def _find(self, path: str) -> Any:
         """The JSON of a page that not every server has; None where this one has not."""
         response = await self._request("GET", path)
         try:
-            return response.json() if response.status_code == httpx.codes.OK else None
-        except ValueError:
+            return parse_json(response.content) if response.status_code == httpx.codes.OK else None
+        except Fault:
             return None
 
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> httpx.Response:
-        """A control request and whatever is answered; HostError where nothing is."""
-        timeout = self._clients.control.timeout if timeout_s is None else httpx.Timeout(timeout_s)
+        """A control request and whatever is answered, once the host has no model to load; HostError where nothing
+        is."""
         try:
-            return await self._clients.control.request(method, path, json=body, timeout=timeout)
+            return await ask(self._clients, self.name, Question(method, path, body), timeout_s=timeout_s)
         except httpx.TransportError as error:
-            text = explain_silence(error)
-            raise HostError(f"{self.name}: {method} {path}: no answer from {self.url}: {text}") from error
+            raise HostError(f"{self.name}: {method} {path}: {explain_failure(error, self.url)}") from error

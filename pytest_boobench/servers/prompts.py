@@ -34,6 +34,10 @@ _LONGEST_TOKEN = 24
 _TRIES = 40
 
 
+class NoFit(PromptError):  # noqa: N818  # what came of a search
+    """No length of text has the number of tokens that is asked for."""
+
+
 def make_nonce(run_uid: str, number: int) -> str:
     """Six common words that no other request of any run starts with: 46 bits of SHA-256 over run and number.
 
@@ -107,7 +111,7 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
     near = [(abs(off), at) for off, at in ((low_count - tokens, low), (high_count - tokens, high)) if at]
     if near and min(near)[0] <= slack:
         return make_text(nonce, min(near)[1])
-    raise PromptError(
+    raise NoFit(
         f"prompt_tokens: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
         f"try {low_count} or another length"
     )

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
 import socket
 import ssl
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
-from pytest_boobench.servers.answers import body_error_text
+from pytest_boobench.untrusted import Fault, clean, parse_json
 
+KEY_WANTED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+"""What servers answer to those who have no key, or another one."""
+NO_KEY, ANOTHER_KEY = "the host wants a key", "the host wants another key"
+_READ, _QUOTED = 10_000, 80
+"""Bytes of a body that are looked at for its words, and characters of it that are shown."""
+_UNSEEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+"""What a browser does not show of a page."""
+_NOT_SHOWN = re.compile(r"[?#].*|(?<=//)[^/?#]*@", re.DOTALL)
+"""The parts of an address that may hold a secret."""
 _HUNG_UP = "it hung up without an answer; should the url begin with https://, is the port right?"
 _NO_HTTP = "its answer is not HTTP; is the port right?"
 _OTHER_NAME = "its certificate is for another name; write the url with that name"
@@ -52,6 +66,11 @@ def explain_silence(error: httpx.RequestError) -> str:
     return next(rows).format(reason=_read_reason(cause))
 
 
+def is_refused(error: httpx.RequestError) -> bool:
+    """Whether nobody listens there: the server may be about to be started."""
+    return isinstance(_find_cause(error), ConnectionRefusedError)
+
+
 def _read_reason(cause: OSError | None) -> str:
     """The system's own words."""
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -76,15 +95,53 @@ def _find_cause(error: BaseException) -> OSError | None:
 def explain_answer(response: httpx.Response, url: str) -> str:
     """What is wrong with an answer of the server at ``url`` that should have been a 200 with JSON."""
     status = response.status_code
-    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        if "authorization" in response.request.headers:
-            return f"{status}: the host wants another key; see api_key in the hosts file"
-        return f"{status}: the host wants a key; name the variable that holds it as api_key in the hosts file"
+    if status in KEY_WANTED:
+        return explain_key(response)
     if response.has_redirect_location:
-        to = response.headers["location"].partition("?")[0]
+        to = clean(_NOT_SHOWN.sub("", response.headers["location"]))
         return f"{status}: it sends us on to {to}; the url must answer itself, without a login before it"
     if "html" in response.headers.get("content-type", ""):
-        return f"{status}: the answer is a web page; is {url} an LLM server?"
+        return f"{status}: the answer is a web page{_quote(response.content)}; is {url} an LLM server?"
     if status == httpx.codes.OK:
-        return f"the answer is not JSON; is {url} an LLM server?"
-    return f"{status}: {body_error_text(response.content)}"
+        return f"the answer is not JSON{_quote(response.content)}; is {url} an LLM server?"
+    return f"{status}: {read_words(response.content)}"
+
+
+def explain_key(response: httpx.Response) -> str:
+    """What to do about a 401 or a 403."""
+    if "authorization" in response.request.headers:
+        return f"{response.status_code}: {ANOTHER_KEY}; see api_key in the hosts file"
+    return (
+        f"{response.status_code}: {NO_KEY}; write api_key: ${{NAME}} in the hosts file, "
+        "NAME being the environment variable that holds it"
+    )
+
+
+def read_words(content: bytes) -> str:
+    """What the body of an error says, on one line: its message where it is JSON, else its first words."""
+    try:
+        found = _find_message(parse_json(content))
+    except Fault:
+        return clean(_read_text(content)) or "no body"
+    return clean(found if isinstance(found, str) else json.dumps(found, sort_keys=True)) or "no message"
+
+
+def _find_message(body: Any) -> Any:
+    """The message in an error's JSON, whichever of the usual shapes it has; all of it where it has none of them."""
+    error = body
+    for key in ("error", "message"):
+        found = error.get(key) if isinstance(error, Mapping) else None
+        error = found or error
+    return error
+
+
+def _quote(content: bytes) -> str:
+    """The first words of a body, as ``: 'Welcome to nginx!'``; empty where it has none."""
+    text = clean(_read_text(content), _QUOTED)
+    return f": {text!r}" if text else ""
+
+
+def _read_text(content: bytes) -> str:
+    """What a person would read, of a web page too."""
+    text = content[:_READ].decode("utf-8", "replace")
+    return html.unescape(_UNSEEN.sub(" ", text)) if "<" in text else text

@@ -10,10 +10,12 @@ from typing import Any
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers import prompts
+from pytest_boobench.servers.control import to_ids, to_natural
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import show, to_count, to_text
 
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed"})
 
@@ -26,8 +28,8 @@ class Vllm(OpenAIServer):
 
     async def facts(self) -> ServerFacts:
         """``/version``."""
-        version = (await self._ask("GET", "/version")).json()
-        return ServerFacts(kind=self.kind, url=self.url, engine_build=version.get("version"))
+        version = await self._ask_object("GET", "/version")
+        return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
 
     async def ready_models(self) -> Sequence[str] | None:
         """All that it lists."""
@@ -36,7 +38,7 @@ class Vllm(OpenAIServer):
     async def model_facts(self, model: str) -> ModelFacts:
         """``/v1/models``: where the weights came from, and the longest context."""
         entry = next((entry for entry in await self._model_list() if entry.get("id") == model), {})
-        return ModelFacts(name=model, path=entry.get("root"), n_ctx=entry.get("max_model_len"))
+        return ModelFacts(name=model, path=to_text(entry.get("root")), n_ctx=to_natural(entry.get("max_model_len")))
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
@@ -55,19 +57,21 @@ class Vllm(OpenAIServer):
     async def _cut_ids(self, cell: Cell, nonce: str) -> Prompt:
         """The first N token ids of a text that surely has as many: N ids are N tokens, no begin-of-text is added."""
         text = prompts.make_text(nonce, 8 * cell.prompt_tokens + len(nonce))
-        ids = await self._tokenize({"model": cell.model, "prompt": text, "add_special_tokens": False}, "tokens", list)
-        return Prompt(ids=tuple(ids[: cell.prompt_tokens]))
+        body = {"model": cell.model, "prompt": text, "add_special_tokens": False}
+        ids = to_ids((await self._ask_object("POST", "/tokenize", body)).get("tokens"))
+        if ids is None:
+            raise HostError(f"{self.name}: POST /tokenize: expected a list of token ids under 'tokens'")
+        return Prompt(ids=ids[: cell.prompt_tokens])
 
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
-        counted: int = await self._tokenize({"model": cell.model, **shape, **cell.request}, "count", int)
-        return counted
-
-    async def _tokenize(self, body: Mapping[str, Any], field: str, of: type) -> Any:
-        value = (await self._ask("POST", "/tokenize", body)).json().get(field)
-        if not isinstance(value, of):
-            raise HostError(f"{self.name}: POST /tokenize: expected {field!r} in the answer")
-        return value
+        counted = (await self._ask_object("POST", "/tokenize", {"model": cell.model, **shape, **cell.request})).get(
+            "count"
+        )
+        found = to_count(counted)
+        if found is None or found < 0:
+            raise HostError(f"{self.name}: POST /tokenize: expected a number under 'count', got {show(counted)}")
+        return found
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """As any; cold with a salt of its own, so that not even the template's first tokens come from the cache."""

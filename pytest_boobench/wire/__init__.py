@@ -3,6 +3,7 @@
 In the order one request walks:
 
 - ``clients``     where callers come in: one client for requests that are measured, one for all others
+- ``control``     the one for all others: whole answers within a time, or none
 - ``transport``   one request through all of the below; read this first
 - ``http1``       the request as bytes; where header and body lie in the answer's, and where it ends
 - ``connection``  a fresh TCP connection, written with the clock in hand; ``tls`` is its cipher where asked
@@ -18,13 +19,17 @@ is raised. asyncio only.
 """
 
 from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
+from pytest_boobench.wire.control import MOST_BYTES, BadAnswer, ControlClient
 from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
 from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
 from pytest_boobench.wire.sse import ERROR, Message, SseDecoder
 
 __all__ = [
     "ERROR",
+    "MOST_BYTES",
     "Arrival",
+    "BadAnswer",
+    "ControlClient",
     "Event",
     "Exchange",
     "Failure",

@@ -16,11 +16,13 @@ import httpx
 from pytest_boobench.suite.cell import Timeouts
 from pytest_boobench.untrusted import hide_secrets, learn_url
 from pytest_boobench.wire.connection import Address
+from pytest_boobench.wire.control import ControlClient
 from pytest_boobench.wire.exchange import Exchange
 from pytest_boobench.wire.http1 import write_head, write_request
 from pytest_boobench.wire.transport import Transport
 
 CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Of a control request: for its connection, and for all of it."""
 FRESH_CONNECTIONS = httpx.Limits(max_keepalive_connections=0)
 """llama-server closes idle connections that it said to keep: a pooled one may die under the next request."""
 
@@ -47,14 +49,14 @@ def control_client(
     ssl_context: ssl.SSLContext | None = None,
     *,
     proxies_from_env: bool = False,
-) -> httpx.AsyncClient:
-    """An ordinary httpx client for a host: lists, counters, tokenising; 15 s per step of a request."""
+) -> ControlClient:
+    """An ordinary httpx client for a host: lists, counters, tokenising; 15 s for all of a request."""
     url, auth = _split_credentials(base_url)
     for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
         learn_url(known)
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_hide_in_log)
-    return httpx.AsyncClient(
+    return ControlClient(
         base_url=url,
         headers=headers,
         auth=auth,

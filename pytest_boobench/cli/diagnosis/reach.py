@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from pytest_boobench.cli.diagnosis.finding import Finding
 from pytest_boobench.cli.survey import HostReport, survey
 from pytest_boobench.hosts.inventory import Host
+from pytest_boobench.servers.patience import NONE, Patience
 from pytest_boobench.units import count
 
 
-def look_at_hosts(hosts: Sequence[Host]) -> Iterator[Finding]:
+def look_at_hosts(hosts: Sequence[Host], patience: Patience = NONE) -> Iterator[Finding]:
     """A finding for each host; they are asked at the same time, and nothing is loaded by it."""
-    for report in asyncio.run(survey(hosts)):
+    for report in asyncio.run(survey(hosts, patience)):
         yield _judge(report)
 
 

@@ -15,7 +15,9 @@ from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.hosts.watching.choose import WATCHERS
 from pytest_boobench.metrics import Kind
 from pytest_boobench.servers.connect import connect
+from pytest_boobench.servers.control import show_names
 from pytest_boobench.servers.interface import Server
+from pytest_boobench.servers.patience import Patience
 from pytest_boobench.suite.names import node_name
 from pytest_boobench.untrusted import hide_secrets
 
@@ -61,12 +63,12 @@ class Discovery:
     """What could not be measured, and why."""
 
 
-async def discover(host: Host, *, measure: bool) -> Discovery:
+async def discover(host: Host, *, measure: bool, patience: Patience | None = None) -> Discovery:
     """Ask the host's server what it is and has. HostError where it is out of reach, or has no model for a suite.
 
     With ``measure``, models that are loaded already are sent a few requests.
     """
-    clients = open_host(host, host.base_url)
+    clients = open_host(host, host.base_url, patience=patience)
     try:
         server = await connect(host.name, host.base_url, clients, host.server)
         found = await _look(host, server)
@@ -90,7 +92,7 @@ async def _look(host: Host, server: Server) -> Discovery:
         if fitting := [name for name, (purpose, _) in purposes.items() if purpose == kind]:
             chosen.append(await _choose(server, kind, fitting, ready, told=purposes[fitting[0]][1]))
     if not chosen:
-        raise HostError(f"{host.name}: no model there that chats or embeds; it lists {', '.join(names) or 'nothing'}")
+        raise HostError(f"{host.name}: no model there that chats or embeds; it lists {show_names(names)}")
     return Discovery(
         host=host,
         kind=server.kind,

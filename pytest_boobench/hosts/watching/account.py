@@ -14,6 +14,7 @@ SHOWN = 5
 _ALIKE_BY_SEED = (
     "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
 )
+_ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are told from ours by their number only"
 _ALIKE = "embeddings carry no mark, so foreign ones are told from ours by their number only"
 
 
@@ -65,6 +66,8 @@ class Account:
             notes.append("foreign tokens, but no look at the slots shows whose: at least 1 foreign request")
         elif closing.slots is not None and tokens != 0 and not self._ours.sure:
             notes.append(_ALIKE_BY_SEED if self._ours.shared else _ALIKE)
+        elif any(slot.seed is None for slot in self._alike.values()):
+            notes.append(_ALIKE_WITHOUT_SEEDS)
         return Traffic(
             in_flight_at_start=_in_flight(self._opening, len(self._at_start)),
             concurrent_foreign_requests=requests,

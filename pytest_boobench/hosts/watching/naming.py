@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from pytest_boobench.facts import ForeignRequest
 from pytest_boobench.hosts.watching.stock import Slot
 
+_MOST = 10_000
+"""Requests that are told apart; a server that says more makes no sense."""
+
 
 def name_slots(slots: Iterable[Slot], model: str) -> tuple[ForeignRequest, ...]:
     """Requests that have a slot."""
@@ -17,5 +20,5 @@ def number_requests(running: int, waiting: int, model: str) -> tuple[ForeignRequ
     """Requests of which the server only says how many there are."""
     return tuple(
         ForeignRequest(id=f"request {number}", model=model, queued=number > running)
-        for number in range(1, running + waiting + 1)
+        for number in range(1, min(running + waiting, _MOST) + 1)
     )

@@ -37,5 +37,7 @@ class Ours:
         return slot.seed in self.seeds
 
     def looks_like(self, slot: Slot) -> bool:
-        """Whether it could be, for all that the slot shows."""
-        return slot.seed in self.shared or (self.seedless and slot.bare and not slot.decoded_tokens)
+        """Whether it could be, for all that the slot shows; some builds show no seeds."""
+        if self.seedless:
+            return slot.bare and not slot.decoded_tokens
+        return slot.seed is None or slot.seed in self.shared

@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 
-from pytest_boobench.hosts.watching.stock import CannotTell, LlamaProcess
+from pytest_boobench.hosts.watching.stock import CannotTell, LlamaProcess, explain_failure
+from pytest_boobench.servers.control import list_names
+from pytest_boobench.untrusted import Fault, clean, parse_json, to_object, to_objects
 
 
 class Processes:
@@ -25,9 +27,9 @@ class Processes:
         if not await self.behind_router():
             return {model: LlamaProcess(self._control)}
         entries = _entries(await self._ask("/models"))
-        loaded = [entry for entry in entries if (entry.get("status") or {}).get("value") == "loaded"]
+        loaded = [entry for entry in entries if to_object(entry.get("status")).get("value") == "loaded"]
         return {
-            model if model in (entry.get("aliases") or ()) else entry["id"]: LlamaProcess(self._control, entry["id"])
+            model if model in list_names(entry) else clean(entry["id"]): LlamaProcess(self._control, entry["id"])
             for entry in loaded
         }
 
@@ -43,17 +45,12 @@ class Processes:
 
     async def _ask(self, path: str) -> Mapping[str, Any]:
         try:
-            response = await self._control.get(path)
-            body = response.json()
-        except httpx.HTTPError as error:
-            raise CannotTell(f"{path}: no answer") from error
-        except ValueError as error:
-            raise CannotTell(f"{path}: the answer is not JSON") from error
-        return body if isinstance(body, dict) else {}
+            return to_object(parse_json((await self._control.get(path)).content))
+        except httpx.TransportError as error:
+            raise CannotTell(f"{path}: {explain_failure(error)}") from error
+        except Fault as fault:
+            raise CannotTell(f"{path}: the answer {fault}") from fault
 
 
 def _entries(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    listed = body.get("data")
-    for entry in listed if isinstance(listed, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-            yield entry
+    return (entry for entry in to_objects(body.get("data")) if isinstance(entry.get("id"), str))

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from pytest_boobench.hosts.watching.prometheus import sum_metrics
+from pytest_boobench import wire
+from pytest_boobench.hosts.watching.prometheus import sum_metrics, take_whole
+from pytest_boobench.untrusted import Fault, parse_json, to_count, to_object
 
 NO_SEED = 0xFFFFFFFF
 """What a slot shows for a request that named no seed."""
@@ -92,16 +94,16 @@ class LlamaProcess:
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             return ()
         try:
-            return read_slots(response.json())
-        except ValueError as error:
-            raise CannotTell("/slots: the answer is not a list of slots") from error
+            return read_slots(parse_json(response.content))
+        except Fault as fault:
+            raise CannotTell(f"/slots: the answer {fault}") from fault
 
     async def ask_counters(self) -> Counters:
         """``/metrics``; CannotTell where it is off or nothing answers. Resets the gauges of rates that others read."""
         response = await self._get("/metrics")
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise CannotTell("/metrics: the model is being loaded")
-        return read_counters(response.text, response.headers.get("Process-Start-Time-Unix"))
+        return read_counters(read_text(response), response.headers.get("Process-Start-Time-Unix"))
 
     async def take_stock(
         self, own_seeds: Collection[int], *, shared_seeds: Collection[int] = (), patience_s: float
@@ -129,13 +131,23 @@ class LlamaProcess:
     async def _get(self, path: str) -> httpx.Response:
         try:
             response = await self._control.get(path, params=self._params)
-        except httpx.HTTPError as error:
-            raise CannotTell(f"{path}: no answer") from error
+        except httpx.TransportError as error:
+            raise CannotTell(f"{path}: {explain_failure(error)}") from error
         if response.status_code == httpx.codes.NOT_IMPLEMENTED:
             raise CannotTell(_OFF[path])
         if response.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
             raise CannotTell(f"{path}: {response.status_code}")
         return response
+
+
+def explain_failure(error: httpx.TransportError) -> str:
+    """In a few words: a note stands beside others."""
+    return str(error) if isinstance(error, wire.BadAnswer) else "no answer"
+
+
+def read_text(response: httpx.Response) -> str:
+    """Its body, whatever charset it claims to have."""
+    return response.content.decode("utf-8", "replace")
 
 
 async def _attempt(asking: Awaitable[T]) -> tuple[T | None, str]:
@@ -151,27 +163,40 @@ def _work(slots: tuple[Slot, ...] | None) -> list[tuple[int | None, bool]] | Non
 
 
 def read_slots(body: Any) -> tuple[Slot, ...]:
-    """The answer of ``/slots``, of any build; ValueError where it is none."""
-    if not isinstance(body, list) or not all(isinstance(entry, dict) for entry in body):
-        raise ValueError("not a list of slots")
+    """The answer of ``/slots``, of any build; Fault where it is none."""
+    if not isinstance(body, list) or not all(isinstance(entry, Mapping) for entry in body):
+        raise Fault("is not a list of slots")
     return tuple(_read_slot(entry) for entry in body)
 
 
 def _read_slot(entry: Mapping[str, Any]) -> Slot:
-    params = entry.get("params") or {}
-    following = entry.get("next_token") or {}
+    """Builds before b4027 have ``state`` for ``is_processing``, some ``task_id`` for ``id_task``, and a request's
+    parameters beside them."""
+    told = entry.get("params")
+    params = told if isinstance(told, Mapping) else entry
+    following = entry.get("next_token")
     if isinstance(following, list):  # an object in older builds
-        following = following[0]
-    task = entry.get("id_task")
-    seed = params.get("seed")
+        following = following[0] if following else None
+    task = to_count(entry.get("id_task", entry.get("task_id")))
+    seed = to_count(params.get("seed"))
     return Slot(
-        task=task if isinstance(task, int) and task >= 0 else None,  # older builds: -1 while idle
-        fresh=task is None,
-        processing=bool(entry.get("is_processing")),
-        seed=seed,
-        decoded_tokens=following.get("n_decoded", 0),
+        task=task if task is not None and task >= 0 else None,  # older builds: -1 while idle
+        fresh=task is None and not entry.get("prompt"),
+        processing=_is_at_work(entry),
+        seed=None if seed is None else seed & NO_SEED,
+        decoded_tokens=max(0, to_count(to_object(following).get("n_decoded")) or 0),
         bare=seed in (None, NO_SEED) and not params.get("stream") and params.get("max_tokens", -1) == -1,
     )
+
+
+def _is_at_work(entry: Mapping[str, Any]) -> bool:
+    now = entry.get("is_processing")
+    if isinstance(now, bool):
+        return now
+    state = to_count(entry.get("state"))
+    if state is None:
+        raise Fault("says of a slot neither is_processing nor state")
+    return state != 0
 
 
 def read_counters(text: str, process: str | None) -> Counters:
@@ -179,10 +204,10 @@ def read_counters(text: str, process: str | None) -> Counters:
     values = sum_metrics(text)
     try:
         return Counters(
-            prompt_tokens=int(values["llamacpp:prompt_tokens_total"]),
-            predicted_tokens=int(values["llamacpp:tokens_predicted_total"]),
-            processing=int(values.get("llamacpp:requests_processing", 0)),
-            queued=int(values.get("llamacpp:requests_deferred", 0)),
+            prompt_tokens=take_whole(values, "llamacpp:prompt_tokens_total"),
+            predicted_tokens=take_whole(values, "llamacpp:tokens_predicted_total"),
+            processing=take_whole(values, "llamacpp:requests_processing", 0),
+            queued=take_whole(values, "llamacpp:requests_deferred", 0),
             process=process,
         )
     except KeyError as error:

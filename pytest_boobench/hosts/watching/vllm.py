@@ -16,7 +16,8 @@ from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
 from pytest_boobench.hosts.watching.ended import Ended
 from pytest_boobench.hosts.watching.interface import OwnMarks
 from pytest_boobench.hosts.watching.naming import number_requests
-from pytest_boobench.hosts.watching.prometheus import sum_metrics
+from pytest_boobench.hosts.watching.prometheus import sum_metrics, take_whole
+from pytest_boobench.hosts.watching.stock import read_text
 from pytest_boobench.servers.clients import Clients
 
 _SETTLE_STEP_S = 0.05
@@ -74,9 +75,9 @@ class VllmWatcher:
     async def _read(self) -> Reading | None:
         try:
             response = await self._control.get("/metrics")
-        except httpx.HTTPError:
+        except httpx.TransportError:
             return None
-        return read(response.text) if response.status_code == httpx.codes.OK else None
+        return read(read_text(response)) if response.status_code == httpx.codes.OK else None
 
     async def _read_settled(self) -> Reading | None:
         """Read until twice the same requests have ended: vLLM counts a request a little after its last byte."""
@@ -96,11 +97,11 @@ def read(text: str) -> Reading | None:
     values = sum_metrics(text)
     try:
         return Reading(
-            running=int(values["vllm:num_requests_running"]),
-            waiting=int(values["vllm:num_requests_waiting"]),
-            ended=int(values.get("vllm:request_success_total", 0)),
-            prompt_tokens=int(values["vllm:prompt_tokens_total"]),
-            generated_tokens=int(values["vllm:generation_tokens_total"]),
+            running=take_whole(values, "vllm:num_requests_running"),
+            waiting=take_whole(values, "vllm:num_requests_waiting"),
+            ended=take_whole(values, "vllm:request_success_total", 0),
+            prompt_tokens=take_whole(values, "vllm:prompt_tokens_total"),
+            generated_tokens=take_whole(values, "vllm:generation_tokens_total"),
             process=values.get("process_start_time_seconds"),
         )
     except KeyError:

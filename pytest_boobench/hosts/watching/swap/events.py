@@ -6,7 +6,6 @@ none before v192, a total from v192 on, a list from v235 on, and from v240 on ea
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,19 @@ from typing import Any, Literal
 
 from pytest_boobench.facts import ForeignRequest
 from pytest_boobench.hosts.watching.interface import RUN_HEADER
+from pytest_boobench.servers.control import list_names
+from pytest_boobench.untrusted import (
+    Fault,
+    get_count,
+    get_list,
+    get_object,
+    get_text,
+    parse_json,
+    show,
+    to_number,
+    to_object,
+    to_text,
+)
 
 Detail = Literal["nothing", "totals", "requests", "callers"]
 """How much a llama-swap tells of what is in flight."""
@@ -79,28 +91,30 @@ class Scene:
     def take(self, message: str) -> str | None:
         """Take in one event's data; the type of event it was, None where it is not what it should be."""
         try:
-            envelope = json.loads(message)
-            kind, payload = str(envelope["type"]), json.loads(envelope["data"])
+            envelope = to_object(parse_json(message))
+            kind = get_text(envelope, "type")
+            payload = parse_json(get_text(envelope, "data") or "")
             if kind == "inflight":
-                self._take_inflight(payload)
+                self._take_inflight(_require(payload, Mapping))
             elif kind == "modelStatus":
-                self._take_states(payload)
-        except (ValueError, KeyError, TypeError, AttributeError):
+                self._take_states([_require(model, Mapping) for model in _require(payload, list)])
+        except Fault:
             return None
         return kind
 
     def _take_inflight(self, payload: Mapping[str, Any]) -> None:
-        operation = payload.get("operation")
+        operation, total = payload.get("operation"), get_count(payload, "total")
         if operation == "upsert":
-            entry = _read(payload["request"])
+            entry = _read(get_object(payload, "request"))
             self.live[entry.id] = entry
         elif operation == "remove":
-            self.live.pop(str(payload.get("id")), None)
+            self.live.pop(show(payload.get("id")), None)
         else:
             # A snapshot; its list is missing where it is empty. Lists without headers, and totals, are always whole.
-            self.live = {entry.id: entry for entry in map(_read, payload.get("requests") or ())}
-        if "total" in payload:
-            self.detail, self.total = "totals", int(payload["total"])
+            requests = get_list(payload, "requests")
+            self.live = {entry.id: entry for entry in (_read(_require(request, Mapping)) for request in requests)}
+        if total is not None:
+            self.detail, self.total = "totals", total
         else:
             self.detail, self.total = "callers" if operation else "requests", len(self.live)
         self._remember()
@@ -111,25 +125,33 @@ class Scene:
     def _take_states(self, models: list[Mapping[str, Any]]) -> None:
         for model in models:
             state = str(model.get("state"))
-            for name in (str(model.get("id")), *(model.get("aliases") or ())):
+            for name in list_names(model):
                 if self.states.get(name) == "ready" and state != "ready":
                     self.falls[name] = self.falls.get(name, 0) + 1
                 self.states[name] = state
 
 
+def _require(value: Any, of: type) -> Any:
+    if not isinstance(value, of):
+        raise Fault(f"data is {show(value)}")
+    return value
+
+
 def _read(request: Mapping[str, Any]) -> Entry:
     """One entry of an ``inflight`` event. Names of headers come in any case."""
-    headers = {name.lower(): value for name, value in (request.get("req_headers") or {}).items()}
-    elapsed_ms = request.get("elapsed_ms")
+    headers = {name.lower(): value for name, value in to_object(request.get("req_headers")).items()}
+    elapsed_ms = to_number(request.get("elapsed_ms"))
     answered = request.get("resp_headers")
+    if request.get("id") is None:
+        raise Fault("request.id is missing")
     return Entry(
-        id=str(request["id"]),
-        method=request.get("method"),
-        model=request.get("model"),
-        path=request.get("req_path"),
-        user_agent=headers.get("user-agent"),
-        run_uid=headers.get(RUN_HEADER.lower()),
-        address=request.get("remote_ip"),
+        id=show(request["id"]),
+        method=to_text(request.get("method")),
+        model=to_text(request.get("model")),
+        path=to_text(request.get("req_path")),
+        user_agent=to_text(headers.get("user-agent")),
+        run_uid=to_text(headers.get(RUN_HEADER.lower())),
+        address=to_text(request.get("remote_ip")),
         queued=None if answered is None else not answered,
         began_at=None if elapsed_ms is None else time.monotonic() - elapsed_ms / 1000,
     )

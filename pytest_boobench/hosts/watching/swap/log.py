@@ -11,8 +11,19 @@ from typing import Any
 import httpx
 
 from pytest_boobench.units import quantity
+from pytest_boobench.untrusted import (
+    Fault,
+    get_count,
+    parse_json,
+    to_count,
+    to_number,
+    to_object,
+    to_objects,
+    to_text,
+)
 
 _ROWS_PER_PAGE = 999
+_MOST_PAGES = 100
 _RECENT_ROWS = 20
 _RECENT = timedelta(minutes=1)
 
@@ -58,8 +69,7 @@ async def find_newest_id(client: httpx.AsyncClient) -> int | None:
 async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[Row] | None:
     """All requests that ended after the one with ``after_id``; None where no log is kept."""
     found: dict[int, Row] = {}
-    number = 1
-    while True:
+    for number in range(1, _MOST_PAGES + 1):
         asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": number}
         page = await _fetch(client, asked)
         if page is None:
@@ -67,8 +77,8 @@ async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[Row] | No
         new = {row.id: row for row in page.rows if row.id > after_id and row.id not in found}
         found |= new
         if len(new) < _ROWS_PER_PAGE:
-            return list(found.values())
-        number += 1
+            break
+    return list(found.values())
 
 
 async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[Row]:
@@ -88,30 +98,46 @@ async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> _
             response = await client.get("/api/metrics")
         if response.status_code != httpx.codes.OK:
             return None
-        body = response.json()
-        rows = body["data"] if isinstance(body, dict) else body
-        return _Page([_read(row) for row in rows or ()], _read_time(response.headers.get("date", "")))
-    except (httpx.RequestError, ValueError, KeyError, TypeError):
+        body = parse_json(response.content)
+        rows = body if isinstance(body, list) else to_object(body).get("data", "none")
+        if not isinstance(rows, list):
+            return None if rows is not None else _Page([], datetime.now(UTC))
+        read_at = _read_time(response.headers.get("date", ""))
+        return _Page([_read(row, read_at) for row in to_objects(rows)], read_at)
+    except (httpx.TransportError, Fault):
         return None
 
 
 def _read_time(date: str) -> datetime:
     """Of an HTTP ``Date`` header, ours where there is none."""
     try:
-        return parsedate_to_datetime(date)
-    except ValueError:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         return datetime.now(UTC)
 
 
-def _read(row: Mapping[str, Any]) -> Row:
-    counts = row.get("tokens", row)
-    tokens = [counts.get("input_tokens", -1), counts.get("output_tokens", -1)]
+def _read(row: Mapping[str, Any], read_at: datetime) -> Row:
+    """Fault where a row has no number: without it rows cannot be told apart."""
+    number = get_count(row, "id")
+    if number is None:
+        raise Fault("id is missing")
+    counts = to_object(row.get("tokens", row))
+    tokens = [to_count(counts.get(key)) for key in ("input_tokens", "output_tokens")]
+    known = [many for many in tokens if many is not None and many >= 0]
     return Row(
-        id=row["id"],
-        model=str(row.get("model")),
-        path=row.get("req_path"),
-        ended_at=datetime.fromisoformat(row["timestamp"]).astimezone(UTC),
-        duration_ms=row.get("duration_ms"),
-        status=row.get("resp_status_code"),
-        tokens=None if min(tokens) < 0 else sum(tokens),
+        id=number,
+        model=to_text(row.get("model")) or "a model",
+        path=to_text(row.get("req_path")),
+        ended_at=_read_moment(row.get("timestamp")) or read_at,
+        duration_ms=None if to_number(row.get("duration_ms")) is None else row["duration_ms"],
+        status=to_count(row.get("resp_status_code")),
+        tokens=sum(known) if len(known) == len(tokens) else None,
     )
+
+
+def _read_moment(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None

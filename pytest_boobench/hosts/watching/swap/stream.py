@@ -66,9 +66,12 @@ class EventStream:
             try:
                 await self._read()
                 in_order = True
-            except httpx.RequestError as error:
-                self.trouble = explain_silence(error)
-                in_order = False
+            except wire.BadAnswer as error:
+                self.trouble, in_order = str(error), False
+            except httpx.DecodingError:
+                self.trouble, in_order = "it is not packed as its header says", False
+            except httpx.TransportError as error:
+                self.trouble, in_order = explain_silence(error), False
             self._primed.clear()
             if self._events > began:
                 self._lost(in_order)
@@ -83,8 +86,15 @@ class EventStream:
                 return
             self.trouble = None
             decoder = wire.SseDecoder()
+            read = 0
             async for piece in response.aiter_bytes():
-                for message in decoder.feed(piece):
+                read += len(piece)
+                messages = decoder.feed(piece)
+                if messages:
+                    read = 0
+                elif read > wire.MOST_BYTES:
+                    raise wire.BadAnswer(f"an event is longer than {wire.MOST_BYTES >> 20} MB")
+                for message in messages:
                     self._events += 1
                     if self._take(message.data) == "inflight":
                         self._primed.set()
