@@ -23,7 +23,7 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``surroundings``   who runs this: git, CI, user, machine
 - ``garbage``     keeps Python's collector off what was imported
 - ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
-- ``scheduler``, ``batches``, ``auto``   one host, one worker; and how many workers that makes
+- ``scheduler``, ``batches``, ``auto``   one machine, one worker; and how many workers that makes
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """``-n auto``: as many workers as hosts. Called before pytest is configured, so it stands here."""
+    """``-n auto``: as many workers as machines. Called before pytest is configured, so it stands here."""
     wanted = config.getoption("boobench") and config.option.numprocesses == "auto"
     if not wanted or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
