@@ -53,7 +53,10 @@ def test_hosts_keep_the_files_order_after_the_embedded_one(tmp_path: Path) -> No
 
 
 def test_all_that_can_be_said_of_a_host_arrives(tmp_path: Path) -> None:
-    fields = "server: llama-swap, url: 'https://h:9292', proxy: true, shared: false, verify: ca.pem, api_key: '${K}', machine: rack"
+    fields = (
+        "server: llama-swap, url: 'https://h:9292', proxy: true, shared: false, verify: ca.pem, api_key: '${K}', "
+        "machine: rack"
+    )
     assert load_host(tmp_path, fields) == Host(
         name="rack-1",
         server="llama-swap",

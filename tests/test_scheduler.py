@@ -205,7 +205,10 @@ def test_batches_ask_once_what_is_loaded() -> None:
         return {"b": ["n"]}
 
     node_ids = cells("b", 1) + cells("b", 1, model="n") + cells("a", 1)
-    assert plan([*PYTHON, *node_ids], "load", machine_of=machine_of, patterns=PATTERNS, begin=begin)[:2] == [[5, 4], [6]]
+    assert plan([*PYTHON, *node_ids], "load", machine_of=machine_of, patterns=PATTERNS, begin=begin)[:2] == [
+        [5, 4],
+        [6],
+    ]
     assert asked == [{"a", "b"}]
     plan(PYTHON, "load", machine_of=machine_of, patterns=PATTERNS, begin=begin)
     assert len(asked) == 1
@@ -214,7 +217,7 @@ def test_batches_ask_once_what_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("args", "workers"),
     [
-        ([], 3),
+        ([], 2),
         (["suites"], 2),
         (["suites/one.boobench.yaml"], 2),
         (["suites/one.boobench.yaml::alias"], 1),

@@ -527,7 +527,8 @@ def test_two_machines_never_bench_one_host_at_once(bench: BenchFolder) -> None:
         result.stdout.re_match_lines(
             [
                 r"llama: its machine \(this machine on .*\) is leased by another boobench session "
-                r"\(ann on ci-2, job nightly\) since [\d:]+ UTC, last heard of at [\d:]+; wait for it with --boobench-wait 10m"
+                r"\(ann on ci-2, job nightly\) since [\d:]+ UTC, last heard of at [\d:]+; "
+                r"wait for it with --boobench-wait 10m"
             ]
         )
         release = threading.Timer(1.0, store.give_leases_back, ("other",))

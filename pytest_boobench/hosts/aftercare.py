@@ -1,7 +1,7 @@
 """Room 2: what a llama-swap had ready before the first of our sessions came: the last one that leaves brings it back.
 
-It is noted in a file beside the machine's lock, one for each server: so sessions that take turns know it of each other, and the next one that
-comes knows it where one was killed.
+It is noted in a file beside the machine's lock, one for each server: so sessions that take turns know it of each
+other, and the next one that comes knows it where one was killed.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from pytest_boobench.documents.source import read
 from pytest_boobench.documents.tables import Entry, Named, Row, Table
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.addresses import (
-    CaFile,
     LOOPBACK,
+    CaFile,
     Secret,
     base_url,
     find_address,

@@ -9,6 +9,7 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``judging``     what a cell is judged by, and what its verdicts mean for its item
 - ``second_pass``   doubtful cells again, when all others of their host are through
+- ``reruns``      items that another plugin runs again because they failed
 - ``readiness``   what the hosts have loaded, asked before the first cell
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
 - ``outputs``     the files that a session leaves

@@ -1,4 +1,4 @@
-"""Leases on machines, in a store that they share: two CI runners never bench one host, nor two of one machine. The reporting side has them."""
+"""Leases on machines, in a store that is shared: two CI runners never have one. The reporting side has them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Leases:
         self._heart: threading.Thread | None = None
 
     def take(self, name: str) -> None:
-        """Lease a host's machine, waiting as long as was asked for; HostError with whose it is where that was too short."""
+        """Lease a host's machine, waiting as long as was asked; HostError with whose it is if that was too short."""
         address = self._inventory.get(name).exclusive_among_machines(self._recorder.surroundings.machine)
         if address is None or address in self._addresses:
             return
@@ -82,5 +82,6 @@ class Leases:
 def _refusal(name: str, address: str, held: Lease) -> str:
     return (
         f"{name}: its machine ({address}) is leased by another boobench session ({held.owner}) since "
-        f"{held.taken_at:%H:%M:%S} UTC, last heard of at {held.heartbeat_at:%H:%M:%S}; wait for it with --boobench-wait 10m"
+        f"{held.taken_at:%H:%M:%S} UTC, last heard of at {held.heartbeat_at:%H:%M:%S}; "
+        "wait for it with --boobench-wait 10m"
     )

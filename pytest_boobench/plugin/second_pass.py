@@ -114,7 +114,13 @@ def run(item: pytest.Item, nextitem: pytest.Item) -> None:
 def close(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the fixtures that were kept alive for another run of the item and that the next one doesn't share."""
     stay = Stay.after(item)
-    stay.ihook.pytest_runtest_setup(item=stay)
+    # Reported to nobody; but plugins prepare with an item's first report what they look up at its last.
+    begun = pytest.CallInfo.from_call(
+        lambda: stay.ihook.pytest_runtest_setup(item=stay),
+        when="setup",
+        reraise=(pytest.exit.Exception, KeyboardInterrupt),
+    )
+    stay.ihook.pytest_runtest_makereport(item=stay, call=begun)
     call = pytest.CallInfo.from_call(
         lambda: stay.ihook.pytest_runtest_teardown(item=stay, nextitem=nextitem),
         when="teardown",

@@ -20,6 +20,7 @@ is raised. asyncio only.
 from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
 from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
 from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
+from pytest_boobench.wire.reader import can_raise_priority
 from pytest_boobench.wire.sse import Message, SseDecoder
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "NoAnswer",
     "SseDecoder",
     "StreamClient",
+    "can_raise_priority",
     "control_client",
     "events",
     "failure_of",
