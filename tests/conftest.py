@@ -74,7 +74,17 @@ access._find_folder = lambda: Path(__file__).parent
 """
 """A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
 faster while we measure are the truth; and tests that run side by side do not wait for each other's locks."""
-UNUSED = ("hypothesispytest", "pytest_cov")
+COMPANY = {
+    "html": "pytest_html.plugin",
+    "metadata": "pytest_metadata.plugin",
+    "randomly": "pytest_randomly",
+    "repeat": "pytest_repeat",
+    "rerunfailures": "pytest_rerunfailures",
+    "pytest-split": "pytest_split.plugin",
+    "timeout": "pytest_timeout",
+}
+"""Other plugins, which the tests of living beside them ask for by module: name -> module."""
+UNUSED = ("hypothesispytest", "pytest_cov", "html_fixtures", *COMPANY)
 """Plugins that sessions apart have no use for: a third of what it takes to start one is their imports."""
 
 

@@ -145,6 +145,22 @@ def test_a_clock_that_is_pythons(project: Path, monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (True, "ok: the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"),
+        (
+            False,
+            "ok: the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so; "
+            "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit",
+        ),
+    ],
+)
+def test_the_priority_of_the_reader(project: Path, monkeypatch: pytest.MonkeyPatch, raised: bool, said: str) -> None:
+    monkeypatch.setattr("pytest_boobench.wire.can_raise_priority", lambda: raised)
+    assert lines_of(run(), "priority") == [said]
+
+
 def test_no_loopback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*args: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -270,12 +270,16 @@ class Bench:
 
         try:
             return self._runner.run(follow())
-        except BaseException as error:  # noqa: BLE001  # one that a signal's handler raised, as a plugin's time limit
+        except (KeyboardInterrupt, SystemExit):  # these end the session
+            raise
+        except BaseException as error:  # one that a signal's handler raised, as a plugin's time limit
             for task in under_way:
                 if not task.done():
                     task.cancel()
                     self._runner.run(_end(task))
-            raise _find_limit(error) or error from None
+            if (limit := _find_limit(error)) is None:
+                raise
+            raise limit from None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
