@@ -21,6 +21,7 @@ import pytest_boobench.walk  # noqa: F401
 from pytest_boobench import aggregate, untrusted
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
+from pytest_boobench.hosts import access
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
 from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
@@ -63,19 +64,33 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
 
 
 PATIENT = """
+from pathlib import Path
+
 from pytest_boobench import aggregate
 from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
+from pytest_boobench.hosts import access
 from pytest_boobench.servers import chunks, witness
 
 aggregate.TREND_FASTER = 1.0
 chunks.BLUR_MS = float("inf")
 witness.APART_MS = 60.0
 block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
+access._find_folder = lambda: Path(__file__).parent
 """
 """A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
-faster while we measure are the truth."""
-UNUSED = ("hypothesispytest", "pytest_cov")
+faster while we measure are the truth; and tests that run side by side do not wait for each other's locks."""
+COMPANY = {
+    "html": "pytest_html.plugin",
+    "metadata": "pytest_metadata.plugin",
+    "randomly": "pytest_randomly",
+    "repeat": "pytest_repeat",
+    "rerunfailures": "pytest_rerunfailures",
+    "pytest-split": "pytest_split.plugin",
+    "timeout": "pytest_timeout",
+}
+"""Other plugins, which the tests of living beside them ask for by module: name -> module."""
+UNUSED = ("hypothesispytest", "pytest_cov", "html_fixtures", *COMPANY)
 """Plugins that sessions apart have no use for: a third of what it takes to start one is their imports."""
 
 
@@ -132,6 +147,7 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     monkeypatch.setattr(chunks, "BLUR_MS", float("inf"))
     monkeypatch.setattr(witness, "APART_MS", 60.0)
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
+    monkeypatch.setattr(access, "_find_folder", lambda: pytester.path)
     return BenchFolder(pytester, llama.url)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from pytest_boobench.hosts import aftercare
 from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.aftercare import Aftercare
 from pytest_boobench.hosts.embedded import EmbeddedServer
@@ -66,6 +67,11 @@ async def sessions(swap: LlamaSwapStandIn, folder: Path, count: int = 1) -> Asyn
         yield several
 
 
+def note_in(folder: Path) -> Path:
+    [note] = folder.glob("*.json")
+    return note
+
+
 def ready(swap: LlamaSwapStandIn) -> list[str]:
     return [model for model, state in swap.states.items() if state == "ready"]
 
@@ -74,7 +80,7 @@ def test_one_session_brings_back_what_was_ready(swap: LlamaSwapStandIn, tmp_path
     async def bench() -> None:
         async with sessions(swap, tmp_path) as [only]:
             await only.use(CODE)
-            note = json.loads((tmp_path / "host.json").read_text())
+            note = json.loads(note_in(tmp_path).read_text())
             assert (note["host"], note["before"], note["loaded"]) == (swap.url, [CHAT], [CODE])
             await only.leave()
 
@@ -124,6 +130,42 @@ def test_who_leaves_while_another_measures_leaves_it_to_that_one(swap: LlamaSwap
     assert ready(swap) == [CHAT]
 
 
+def test_who_leaves_while_another_server_of_the_machine_is_measured_waits(
+    swap: LlamaSwapStandIn, tmp_path: Path
+) -> None:
+    """Loading a model would be felt there."""
+
+    async def bench() -> None:
+        async with sessions(swap, tmp_path) as [only]:
+            await only.use(CODE)
+            with FileLock(tmp_path / "host.lock"):
+                leaving = asyncio.create_task(only.leave())
+                await asyncio.sleep(0.2)
+                assert (leaving.done(), ready(swap)) == (False, [CODE])
+            await leaving
+
+    asyncio.run(bench())
+    assert ready(swap) == [CHAT]
+
+
+def test_who_waits_too_long_leaves_it_to_the_next_session(
+    swap: LlamaSwapStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aftercare, "_PATIENCE_S", 0.0)
+
+    async def bench() -> None:
+        async with sessions(swap, tmp_path, 2) as [one, next_one]:
+            await one.use(CODE)
+            with FileLock(tmp_path / "host.lock"):
+                await one.leave()
+            assert ready(swap) == [CODE]
+            await next_one.use(CODE)
+            await next_one.leave()
+
+    asyncio.run(bench())
+    assert ready(swap) == [CHAT]
+
+
 def test_the_next_session_does_it_for_one_that_was_killed(swap: LlamaSwapStandIn, tmp_path: Path) -> None:
     async def bench() -> None:
         async with sessions(swap, tmp_path, 2) as [killed, next_one]:
@@ -159,7 +201,7 @@ def test_a_note_that_may_be_wrong_is_not_believed(swap: LlamaSwapStandIn, tmp_pa
         async with sessions(swap, tmp_path, 2) as [killed, next_one]:
             await killed.use(CODE)
             killed.die()
-            note = tmp_path / "host.json"
+            note = note_in(tmp_path)
             if what == "another model is there":
                 swap.set_state(EMBED, "ready")
             elif what == "nothing is there":
@@ -183,7 +225,7 @@ def test_a_note_that_is_gone_when_we_load_or_leave(swap: LlamaSwapStandIn, tmp_p
     async def bench() -> None:
         async with sessions(swap, tmp_path) as [only]:
             await only.use()
-            (tmp_path / "host.json").unlink()
+            note_in(tmp_path).unlink()
             await only.server.load(CODE)
             await only.leave()
 

@@ -61,7 +61,7 @@ def test_a_good_environment(project: Path) -> None:
     assert result.return_value == 0
     topics = [line.split(":")[0].split(maxsplit=1)[1] for line in result.output.splitlines()]
     assert topics[:3] == ["python", "pytest-boobench", "packages"]
-    assert topics[-7:] == ["machine", "clock", "ci", "store", "cache", "spool", "hosts file"]
+    assert topics[-8:] == ["machine", "clock", "priority", "ci", "store", "cache", "spool", "hosts file"]
     (packages,) = lines_of(result, "packages")
     assert f"pytest {version('pytest')}, pytest-benchmark {version('pytest-benchmark')}, " in packages
     assert lines_of(result, "extra embedded") == ["ok: installed, for the embedded host"]
@@ -143,6 +143,22 @@ def test_a_clock_that_is_pythons(project: Path, monkeypatch: pytest.MonkeyPatch)
         "warn: arrivals are stamped by Python, late when this machine is busy; "
         "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
     ]
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (True, "ok: the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"),
+        (
+            False,
+            "ok: the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so; "
+            "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit",
+        ),
+    ],
+)
+def test_the_priority_of_the_reader(project: Path, monkeypatch: pytest.MonkeyPatch, raised: bool, said: str) -> None:
+    monkeypatch.setattr("pytest_boobench.wire.can_raise_priority", lambda: raised)
+    assert lines_of(run(), "priority") == [said]
 
 
 def test_no_loopback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_boobench.errors import DocumentError, HostError
-from pytest_boobench.hosts import inventory
+from pytest_boobench.hosts import addresses, inventory
 from pytest_boobench.hosts.embedded.model import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
 
@@ -52,13 +53,17 @@ def test_hosts_keep_the_files_order_after_the_embedded_one(tmp_path: Path) -> No
 
 
 def test_all_that_can_be_said_of_a_host_arrives(tmp_path: Path) -> None:
-    fields = "server: llama-swap, url: 'https://h:9292', proxy: true, shared: false, verify: ca.pem, api_key: '${K}'"
+    fields = (
+        "server: llama-swap, url: 'https://h:9292', proxy: true, shared: false, verify: ca.pem, api_key: '${K}', "
+        "machine: rack"
+    )
     assert load_host(tmp_path, fields) == Host(
         name="rack-1",
         server="llama-swap",
         base_url="https://h:9292",
         proxy=True,
         shared=False,
+        machine="rack",
         verify=tmp_path / "ca.pem",
         key_variable="K",
     )
@@ -98,25 +103,60 @@ def test_one_server_has_one_url(tmp_path: Path, written: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "here", "among_machines"),
     [
-        ("url: http://h:8080", "http://h:8080", "http://h:8080"),
-        ("url: http://localhost:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080 on desk"),
-        ("url: 'http://[::1]:8080/m'", "http://127.0.0.1:8080/m", "http://127.0.0.1:8080/m on desk"),
-        ("url: https://127.0.0.1", "https://127.0.0.1", "https://127.0.0.1 on desk"),
-        ("server: embedded, layers: 4", "embedded", None),
+        ("url: http://10.0.0.5:8080", "10.0.0.5", "10.0.0.5"),
+        ("url: http://10.0.0.5:9292/m", "10.0.0.5", "10.0.0.5"),
+        ("url: 'http://[2001:DB8:0::5]:1'", "2001:db8::5", "2001:db8::5"),
+        ("url: 'http://[::ffff:10.0.0.5]:1'", "10.0.0.5", "10.0.0.5"),
+        ("url: http://rack.test", "10.0.0.5", "10.0.0.5"),
+        ("url: http://nowhere.test:1", "nowhere.test", "nowhere.test"),
+        ("url: http://desk.test", "this machine", "this machine on desk"),
+        ("url: http://localhost:8080", "this machine", "this machine on desk"),
+        ("url: 'http://[::1]:8080/m'", "this machine", "this machine on desk"),
+        ("url: https://127.0.0.1", "this machine", "this machine on desk"),
+        ("url: http://127.0.0.2", "this machine", "this machine on desk"),
+        ("server: embedded, layers: 4", "this machine", None),
+        ("url: http://localhost:8080, machine: left", "machine left", "machine left"),
+        ("server: embedded, machine: left", "machine left", "machine left"),
     ],
 )
-def test_what_one_cell_at_a_time_may_use(tmp_path: Path, fields: str, here: str, among_machines: str | None) -> None:
-    """Loopback is one server here, whatever it is called, and another one on each machine."""
+def test_what_one_cell_at_a_time_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str, here: str, among_machines: str | None
+) -> None:
+    """A machine, whatever the port; loopback is this one, whatever it is called, and another one on each."""
+    known = {"rack.test": ("2001:db8::5", "10.0.0.5", "10.0.0.6"), "desk.test": ("10.0.0.7", "127.0.1.1")}
+
+    def look_up(name: str, *_: object, **how: object) -> list[tuple[object, ...]]:
+        if name not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(0, 0, 0, "", (address, 0)) for address in known[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     host = load_host(tmp_path, fields)
     assert (host.exclusive, host.exclusive_among_machines("desk")) == (here, among_machines)
 
 
-def test_two_names_of_a_server_have_one_lock(tmp_path: Path) -> None:
+def test_an_address_of_this_machine_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among machines it stays what all of them call it."""
+    monkeypatch.setattr(inventory, "is_own", lambda address: address == "10.0.0.5")
+    host = load_host(tmp_path, "url: http://10.0.0.5:8080")
+    assert (host.exclusive, host.exclusive_among_machines("desk")) == ("this machine", "10.0.0.5")
+
+
+def test_what_is_own_is_asked_of_the_system() -> None:
+    assert [addresses.is_own(address) for address in ("127.0.0.1", "192.0.2.1", "rack.test")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_two_hosts_of_a_machine_have_one_lock(tmp_path: Path) -> None:
     found = load(
-        tmp_path, "hosts: {a: {url: 'http://localhost:1'}, b: {url: 'http://127.0.0.1:1/'}, c: {url: http://c}}"
+        tmp_path,
+        "hosts: {a: {url: 'http://localhost:1'}, b: {url: 'http://127.0.0.1:2/'}, c: {url: 'http://10.0.0.5'}}",
     )
-    names = [found.get(name).lock_name for name in ("a", "b", "c")]
-    assert names[0] == names[1] != names[2]
+    names = [found.get(name).lock_name for name in ("a", "b", "c", "embedded")]
+    assert names[0] == names[1] == names[3] != names[2]
     assert all(name.endswith(".lock") and name.isprintable() and "/" not in name for name in names)
 
 

@@ -18,7 +18,7 @@ from pytest_boobench.plugin.surroundings import Surroundings
 from pytest_boobench.store import Store, tables
 from pytest_boobench.store.columns import moment
 
-RACK = "http://10.0.0.5:8080"
+RACK = "10.0.0.5"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_one_session_at_a_time(store: Store) -> None:
     assert held is not None
     assert (held.owner, held.session, held.address) == ("ann@ci-1", "a", RACK)
     assert held.taken_at <= held.heartbeat_at
-    assert store.take_lease("http://10.0.0.6:8080", "bob@ci-2", "b") is None
+    assert store.take_lease("10.0.0.6", "bob@ci-2", "b") is None
     store.give_leases_back("a")
     assert store.take_lease(RACK, "bob@ci-2", "b") is None
 
@@ -68,8 +68,8 @@ def test_of_many_at_once_one_has_it(store: Store) -> None:
 
 def inventory() -> Inventory:
     hosts = {
-        "rack-1": Host(name="rack-1", base_url=RACK),
-        "alias": Host(name="alias", base_url=RACK),
+        "rack-1": Host(name="rack-1", base_url=f"http://{RACK}:8080"),
+        "alias": Host(name="alias", base_url=f"http://{RACK}:9292"),
         "embedded": Host(name="embedded", embedded=EmbeddedSettings()),
     }
     return Inventory(hosts, None)

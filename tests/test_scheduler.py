@@ -150,15 +150,19 @@ def test_hosts_are_asked_once_and_only_for_cells_that_run(bench: BenchFolder) ->
 
 
 HOSTS = {
-    "a": Host(name="a", base_url="http://a"),
-    "alias": Host(name="alias", base_url="http://a"),
-    "b": Host(name="b", base_url="http://b"),
+    "a": Host(name="a", base_url="http://10.0.0.1:8080"),
+    "alias": Host(name="alias", base_url="http://10.0.0.1:8080"),
+    "port": Host(name="port", base_url="http://10.0.0.1:8081"),
+    "local": Host(name="local", base_url="http://localhost:8080"),
+    "left": Host(name="left", base_url="http://10.0.0.9:1", machine="left"),
+    "right": Host(name="right", base_url="http://10.0.0.9:1", machine="right"),
+    "b": Host(name="b", base_url="http://10.0.0.2:8080"),
     "embedded": Host(name="embedded", embedded=EmbeddedSettings()),
     "heavy": Host(name="heavy", embedded=EmbeddedSettings(layers=9)),
 }
 
 
-def server_of(host: str) -> str | None:
+def machine_of(host: str) -> str | None:
     return HOSTS[host].exclusive if host in HOSTS else None
 
 
@@ -174,6 +178,9 @@ PYTHON = ["t/test_a.py::TestA::test_1", "t/test_a.py::TestA::test_2", "t/test_a.
     [
         pytest.param(cells("a", 1) + cells("b", 1, 2), "load", [[1, 2], [0]], id="longest first"),
         pytest.param(cells("a", 1) + cells("alias", 2), "load", [[0, 1]], id="two names of one server"),
+        pytest.param(cells("a", 1) + cells("port", 2), "load", [[0, 1]], id="two ports of one address"),
+        pytest.param(cells("local", 1) + cells("embedded", 2), "load", [[0, 1]], id="loopback is this machine"),
+        pytest.param(cells("left", 1) + cells("right", 2), "load", [[0], [1]], id="machines behind one address"),
         pytest.param(cells("embedded", 1) + cells("heavy", 2), "load", [[0, 1]], id="the machine is one host"),
         pytest.param(cells("a", 1) + cells("a", 2, file="r"), "loadfile", [[0, 1]], id="over all files"),
         pytest.param(cells("gone", 1, 2), "load", [[0], [1]], id="no host of ours"),
@@ -187,7 +194,7 @@ PYTHON = ["t/test_a.py::TestA::test_1", "t/test_a.py::TestA::test_2", "t/test_a.
     ],
 )
 def test_batches(node_ids: Sequence[str], dist: str, batches: list[list[int]]) -> None:
-    assert plan(node_ids, dist, server_of=server_of, patterns=PATTERNS, begin=lambda _: {}) == batches
+    assert plan(node_ids, dist, machine_of=machine_of, patterns=PATTERNS, begin=lambda _: {}) == batches
 
 
 def test_batches_ask_once_what_is_loaded() -> None:
@@ -198,16 +205,19 @@ def test_batches_ask_once_what_is_loaded() -> None:
         return {"b": ["n"]}
 
     node_ids = cells("b", 1) + cells("b", 1, model="n") + cells("a", 1)
-    assert plan([*PYTHON, *node_ids], "load", server_of=server_of, patterns=PATTERNS, begin=begin)[:2] == [[5, 4], [6]]
+    assert plan([*PYTHON, *node_ids], "load", machine_of=machine_of, patterns=PATTERNS, begin=begin)[:2] == [
+        [5, 4],
+        [6],
+    ]
     assert asked == [{"a", "b"}]
-    plan(PYTHON, "load", server_of=server_of, patterns=PATTERNS, begin=begin)
+    plan(PYTHON, "load", machine_of=machine_of, patterns=PATTERNS, begin=begin)
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
     ("args", "workers"),
     [
-        ([], 3),
+        ([], 2),
         (["suites"], 2),
         (["suites/one.boobench.yaml"], 2),
         (["suites/one.boobench.yaml::alias"], 1),
@@ -217,11 +227,11 @@ def test_batches_ask_once_what_is_loaded() -> None:
         ([".", "--boobench-hosts", "bad.yaml"], None),
     ],
 )
-def test_auto_is_as_many_workers_as_the_suites_have_servers(
+def test_auto_is_as_many_workers_as_the_suites_have_machines(
     bench: BenchFolder, args: list[str], workers: int | None
 ) -> None:
     url = bench.hosts["llama"]["url"]
-    bench.write_hosts(alias={"url": url}, other={"url": "http://o"}, unused={"url": "http://u"})
+    bench.write_hosts(alias={"url": url}, other={"url": "http://10.0.0.9"}, unused={"url": "http://10.0.0.8"})
     bench.write_suite("one", file="suites/one.boobench.yaml", hosts=["llama", "alias", "other"])
     bench.write_suite("two", file="two.boobench.yaml", hosts=["embedded"])
     bench.write_suite("hidden", file=".venv/hidden.boobench.yaml", hosts=["unused"])
@@ -560,7 +570,7 @@ SPANS = """
 
 @pytest.fixture(scope="module")
 def racks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """Four real llama.cpp servers."""
+    """Four real llama.cpp servers, each to be taken for a machine of its own."""
     with ExitStack() as stack:
         cache = tmp_path_factory.mktemp("models")
         yield {name: stack.enter_context(start(LIGHT, cache=cache)).url for name in RACKS}
@@ -569,7 +579,7 @@ def racks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str
 @pytest.fixture
 def parallel(bench: BenchFolder, racks: Mapping[str, str]) -> BenchFolder:
     """12 cells on four hosts, in two suite files."""
-    bench.write_hosts(**{name: {"server": "llama-server", "url": url} for name, url in racks.items()})
+    bench.write_hosts(**{name: {"server": "llama-server", "url": url, "machine": name} for name, url in racks.items()})
     for name, prompts in (("one", [16, 17]), ("two", [30])):
         bench.write_suite(name, hosts=list(RACKS), grid={"prompt_tokens": prompts, "output_tokens": [4]}, warmup=0)
     return bench
@@ -651,11 +661,31 @@ def counting(bench: BenchFolder) -> Iterator[Sequence[Counting]]:
             "uno": one.url.replace("127.0.0.1", "localhost"),
             "another": other.url,
         }
-        bench.write_hosts(**{name: {"server": "openai", "url": url, "shared": False} for name, url in urls.items()})
+        machines = {name: names[0] for names in NAMES_OF_SERVERS for name in names}
+        bench.write_hosts(
+            **{
+                name: {"server": "openai", "url": url, "shared": False, "machine": machines[name]}
+                for name, url in urls.items()
+            }
+        )
         for name, prompt in (("first", 40), ("second", 50)):
             grid = {"prompt_tokens": [prompt], "output_tokens": [9]}
             bench.write_suite(name, hosts=list(urls), models=["good"], grid=grid)
         yield models
+
+
+@pytest.mark.parametrize("mode", ["load", "each"])
+def test_two_servers_of_one_machine_are_never_measured_at_once(bench: BenchFolder, mode: str) -> None:
+    """Two ports of one address, as an old build beside a new one."""
+    with openai_server() as old, openai_server() as new:
+        model = Counting(old._scenarios["good"])
+        old._scenarios["good"] = new._scenarios["good"] = model
+        hosts = {"old": old.url, "new": new.url.replace("127.0.0.1", "localhost")}
+        bench.write_hosts(**{name: {"server": "openai", "url": url, "shared": False} for name, url in hosts.items()})
+        bench.write_suite(hosts=list(hosts), models=["good"], grid={"prompt_tokens": [40, 50], "output_tokens": [9]})
+        passed = 8 if mode == "each" else 4
+        bench.run_apart("-n", "2", "--dist", mode).assert_outcomes(passed=passed)
+    assert (model.most, model.all >= passed * 3) == (1, True)
 
 
 @pytest.mark.parametrize("mode", ["load", "worksteal", "loadscope", "loadfile", "loadgroup"])

@@ -523,15 +523,16 @@ def test_two_machines_never_bench_one_host_at_once(bench: BenchFolder) -> None:
     bench.write_hosts(embedded={"server": "embedded", "layers": 1, "width": 256, "feed_forward": 256})
     team = str(bench.path / "team.db")
     bench.run("--boobench-store", team).assert_outcomes(passed=4)
-    address = f"{bench.hosts['llama']['url']} on {platform.node()}"
+    address = f"this machine on {platform.node()}"
     with Store.open(team) as store:
         assert store.take_lease(address, "ann on ci-2, job nightly", "other") is None, "the first session gave it back"
         result = bench.run("--boobench-store", team)
         result.assert_outcomes(passed=2, errors=2)
         result.stdout.re_match_lines(
             [
-                r"llama: leased by another boobench session \(ann on ci-2, job nightly\) since [\d:]+ UTC, "
-                r"last heard of at [\d:]+; wait for it with --boobench-wait 10m"
+                r"llama: its machine \(this machine on .*\) is leased by another boobench session "
+                r"\(ann on ci-2, job nightly\) since [\d:]+ UTC, last heard of at [\d:]+; "
+                r"wait for it with --boobench-wait 10m"
             ]
         )
         release = threading.Timer(1.0, store.give_leases_back, ("other",))

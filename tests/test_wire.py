@@ -974,3 +974,22 @@ def test_an_answer_that_is_too_long_is_an_error() -> None:
     assert not answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n"))
     assert answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 200))
     assert answer.error == "the answer is longer than 100 bytes, which nobody asks for"
+
+
+@pytest.mark.parametrize(("allowed", "platform"), [(True, "linux"), (False, "linux"), (True, "darwin")])
+def test_the_reading_thread_goes_first_where_it_may(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool, platform: str
+) -> None:
+    """The thread and not the process; where that is refused, nothing is said and nothing fails."""
+    asked: list[tuple[int, int, int]] = []
+
+    def ask(which: int, who: int, nice: int) -> None:
+        asked.append((which, who, nice))
+        if not allowed:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "setpriority", ask, raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert wire.can_raise_priority() is (allowed and platform == "linux")
+    assert [(which, nice) for which, _, nice in asked] == ([(0, -10)] if platform == "linux" else [])
+    assert threading.get_native_id() not in [who for _, who, _ in asked]

@@ -75,10 +75,12 @@ def test_a_leased_host_ends_the_session_before_anything_is_measured(bench: Bench
     bench.write_suite()
     team = str(bench.path / "team.db")
     with Store.open(team) as store:
-        store.take_lease(f"{bench.hosts['llama']['url']} on {platform.node()}", "ann on ci-2", "other")
+        store.take_lease(f"this machine on {platform.node()}", "ann on ci-2", "other")
         result = bench.run_apart("-n", "2", "--dist", dist, "--boobench-store", team)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines(["*llama: leased by another boobench session (ann on ci-2) since *"])
+        result.stderr.fnmatch_lines(
+            ["*llama: its machine (this machine on *) is leased by another boobench session (ann on ci-2) *"]
+        )
         assert "Traceback" not in result.stdout.str() + result.stderr.str()
         store.give_leases_back("other")
         bench.run_apart("-n", "2", "--dist", dist, "--boobench-store", team).assert_outcomes(passed=passed)

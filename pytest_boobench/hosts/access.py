@@ -1,4 +1,4 @@
-"""Leave to use a host now. One host never serves two of our cells at once, whatever process they come from."""
+"""Leave to use a host now. One machine never serves two of our cells at once, whatever process they come from."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Hosts:
         await self.close()
 
     async def grant(self, name: str, purpose: str) -> Grant:
-        """Wait until no other process of ours uses the host, then connect. HostError where it is dead or unknown."""
+        """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown."""
         host = self._inventory.get(name)
         hold = await self._hold(host)
         try:
@@ -118,7 +118,7 @@ class Hosts:
             await connection.close()
 
     async def _hold(self, host: Host) -> Hold:
-        """One lock for each server, so that the two hosts of a duet may be one machine's embedded ones.
+        """One lock for each machine, so that the two hosts of a duet may be on one.
 
         Both are locked with either, always in one order: two duets with crossed hosts would wait for each other.
         """

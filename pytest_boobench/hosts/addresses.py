@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from pytest_boobench.untrusted import learn_secret, learn_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+LOOPBACK = "127.0.0.1"
 
 
 class Secret:
@@ -74,6 +77,44 @@ def merge_loopback(url: str) -> str:
         return url
     parts = urlsplit(url)
     return parts._replace(netloc=f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1").geturl()
+
+
+def find_address(url: str) -> str:
+    """The address of a URL's machine, by which two are equal whatever their ports and names: LOOPBACK for each name of
+    it, the lowest of several, the name itself where nobody knows its address."""
+    return _resolve(urlsplit(url).hostname or "")
+
+
+@cache
+def _resolve(name: str) -> str:
+    """Asked once in a process, so that one host is one machine all along."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return LOOPBACK
+    try:
+        found = [ipaddress.ip_address(name)]
+    except ValueError:
+        try:
+            answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            found = [ipaddress.ip_address(str(place[0])) for *_, place in answers]
+        except (OSError, ValueError):  # the latter for a name that no lookup takes
+            return name
+    plain = [getattr(address, "ipv4_mapped", None) or address for address in found]
+    if any(address.is_loopback or address.is_unspecified for address in plain):
+        return LOOPBACK
+    return str(min(plain, key=lambda address: (address.version, int(address))))
+
+
+@cache
+def is_own(address: str) -> bool:
+    """Whether an address is one of this machine's: those it would reach from themselves. Nothing is sent for it."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+            own: str = sock.getsockname()[0]
+    except (OSError, ValueError):  # no way there, or a name
+        return False
+    return own == address
 
 
 def base_url() -> Single[str]:

@@ -1,11 +1,13 @@
 """Room 2: what a llama-swap had ready before the first of our sessions came: the last one that leaves brings it back.
 
-It is noted in a file beside the host's lock: so sessions that take turns know it of each other, and the next one that
-comes knows it where one was killed.
+It is noted in a file beside the machine's lock, one for each server: so sessions that take turns know it of each
+other, and the next one that comes knows it where one was killed.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import time
 import uuid
@@ -15,8 +17,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pytest_boobench.hosts.addresses import merge_loopback
 from pytest_boobench.servers.llama_swap import LlamaSwap
 
+_POLL_S = 0.05
+_PATIENCE_S = 300.0
+"""How long the end of a session waits for others that measure on the machine, another server of it too."""
 _BELIEVED_S = 24 * 3600.0
 """The age at which a note of sessions that are gone says nothing any more."""
 
@@ -35,12 +41,13 @@ class Note:
 
 
 class Aftercare:
-    """One session's part in it, for one host. Whoever reads or writes the note has the host's ``lock``."""
+    """One session's part in it, for one host. Whoever writes the note has the machine's ``lock``."""
 
     def __init__(self, server: LlamaSwap, lock: FileLock) -> None:
         self._server = server
         self._lock = lock
-        self._path = Path(lock.lock_file).with_suffix(".json")
+        name = hashlib.sha256(merge_loopback(server.url).encode()).hexdigest()[:32]
+        self._path = Path(lock.lock_file).with_name(f"{name}.json")
         self._session = uuid.uuid4().hex
         self._life = FileLock(self._life_path(self._session))
 
@@ -57,9 +64,7 @@ class Aftercare:
 
     async def leave(self) -> None:
         """Bring back what was ready, unless others of us go on. HostError where the host does not answer."""
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:  # one of us is at work, and will bring it back
+        if not await self._lock_machine():
             self._life.release()
             return
         try:
@@ -67,6 +72,22 @@ class Aftercare:
             await self._settle()
         finally:
             self._lock.release()
+
+    async def _lock_machine(self) -> bool:
+        """False where others of us are at work on this server, and will bring it back, or on the machine for long: then
+        the next session of ours finds the note."""
+        end = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                note = self._read()
+                others = set(note.sessions if note else ()) - {self._session}
+                if note is None or self._find_living(others) or time.monotonic() >= end:
+                    return False
+                await asyncio.sleep(_POLL_S)
+            else:
+                return True
 
     async def _settle(self) -> None:
         note = self._read()

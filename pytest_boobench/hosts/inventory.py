@@ -15,12 +15,14 @@ from pytest_boobench.documents.source import read
 from pytest_boobench.documents.tables import Entry, Named, Row, Table
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.addresses import (
+    LOOPBACK,
     CaFile,
     Secret,
     base_url,
+    find_address,
     find_key,
     is_loopback,
-    merge_loopback,
+    is_own,
     variable,
 )
 from pytest_boobench.hosts.embedded.model import EmbeddedSettings, find_problems
@@ -28,6 +30,7 @@ from pytest_boobench.suite.names import node_name
 
 EMBEDDED = "embedded"
 """The host that always exists, and the kind of server that it is."""
+THIS_MACHINE = "this machine"
 SERVERS = (EMBEDDED, "llama-server", "llama-swap", "openai", "vllm", "ollama", "lmstudio")
 
 _DEFAULTS = EmbeddedSettings()
@@ -44,6 +47,10 @@ class HostFields(Row):
     api_key: Annotated[str | None, Entry(variable(), "${NAME}: the environment variable that holds the key.")] = None
     proxy: Annotated[bool, Entry(flag(), "Use the proxies that the environment names.", default=False)] = False
     shared: Annotated[bool | None, Entry(flag(), "Whether others use the host too; blank: look.")] = None
+    machine: Annotated[
+        str | None,
+        Entry(node_name(), "Which machine it is; hosts of one are never measured at once. Blank: told by the address."),
+    ] = None
     restore: Annotated[bool, Entry(flag(), "Afterwards load the model again that was ready before.", default=True)] = (
         True
     )
@@ -86,6 +93,8 @@ class Host:
     """Without a slash or /v1 at its end, host in lower case, default port left out. Empty for an embedded host."""
     proxy: bool = False
     shared: bool | None = None
+    machine: str | None = None
+    """The machine's name where the file says it; blank where the address tells."""
     restore: bool = True
     """Whether the models that were ready before the session are loaded again after it."""
     verify: bool | Path = True
@@ -97,8 +106,13 @@ class Host:
 
     @property
     def exclusive(self) -> str:
-        """What one cell at a time may use and two names may share: the server's address; for embedded ones, the CPU."""
-        return merge_loopback(self.base_url) if self.embedded is None else EMBEDDED
+        """What one cell at a time may use and several hosts may share: the machine, by its name in the file or by the
+        address without the port. Loopback and what we start ourselves are this machine."""
+        if self.machine is not None:
+            return f"machine {self.machine}"
+        if self.embedded is not None or is_own(address := find_address(self.base_url)):
+            return THIS_MACHINE
+        return address
 
     @property
     def lock_name(self) -> str:
@@ -106,13 +120,16 @@ class Host:
         return f"{hashlib.sha256(self.exclusive.encode()).hexdigest()[:32]}.lock"
 
     def exclusive_among_machines(self, machine: str | None) -> str | None:
-        """The same where several machines are meant, by the name of this one: loopback is another server on each.
+        """The same where several machines are meant, by the name of this one: loopback is another machine on each.
 
-        None for what we start ourselves, which no other machine can reach.
+        None for what we start ourselves, which no other machine can reach, unless the file names the machine.
         """
+        if self.machine is not None:
+            return self.exclusive
         if self.embedded is not None:
             return None
-        return f"{self.exclusive} on {machine}" if self.local else self.exclusive
+        address = find_address(self.base_url)
+        return f"{THIS_MACHINE} on {machine}" if address == LOOPBACK else address
 
     @property
     def local(self) -> bool:
@@ -205,13 +222,15 @@ def _settings_in(row: HostFields) -> dict[str, Any]:
 
 def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str]) -> Host:
     if _is_embedded(name, row):
-        return Host(name=name, server=EMBEDDED, shared=row.shared, embedded=EmbeddedSettings(**_settings_in(row)))
+        settings = EmbeddedSettings(**_settings_in(row))
+        return Host(name=name, server=EMBEDDED, shared=row.shared, machine=row.machine, embedded=settings)
     return Host(
         name=name,
         server=row.server,
         base_url=row.url or "",
         proxy=row.proxy,
         shared=row.shared,
+        machine=row.machine,
         restore=row.restore,
         verify=folder / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,

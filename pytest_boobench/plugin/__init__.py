@@ -9,6 +9,7 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``judging``     what a cell is judged by, and what its verdicts mean for its item
 - ``second_pass``   doubtful cells again, when all others of their host are through
+- ``reruns``      items that another plugin runs again because they failed
 - ``readiness``   what the hosts have loaded, asked before the first cell
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
 - ``outputs``     the files that a session leaves
@@ -23,7 +24,7 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``surroundings``   who runs this: git, CI, user, machine
 - ``garbage``     keeps Python's collector off what was imported
 - ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
-- ``scheduler``, ``batches``, ``auto``   one host, one worker; and how many workers that makes
+- ``scheduler``, ``batches``, ``auto``   one machine, one worker; and how many workers that makes
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """``-n auto``: as many workers as hosts. Called before pytest is configured, so it stands here."""
+    """``-n auto``: as many workers as machines. Called before pytest is configured, so it stands here."""
     wanted = config.getoption("boobench") and config.option.numprocesses == "auto"
     if not wanted or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None

@@ -1,4 +1,4 @@
-"""How many workers ``-n auto`` means: one for each server that the suites on the command line run on."""
+"""How many workers ``-n auto`` means: one for each machine that the suites on the command line run on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_boobench.plugin.inventory import read_inventory
 
 
 def count_workers(config: pytest.Config) -> int | None:
-    """Servers behind the hosts of the session's suites; None, which is xdist's own answer, where there are none.
+    """Machines behind the hosts of the session's suites; None, which is xdist's own answer, where there are none.
 
     Called before pytest is configured. What is wrong with a file is said by those who need it, later.
     """

@@ -1,4 +1,4 @@
-"""Collected node ids -> batches for pytest-xdist: all cells of one server are one, over all files and names of it."""
+"""Collected node ids -> batches for pytest-xdist: all cells of one machine are one, over all files and hosts of it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ def plan(
     node_ids: Sequence[str],
     dist: str,
     *,
-    server_of: Callable[[str], str | None],
+    machine_of: Callable[[str], str | None],
     patterns: Sequence[str],
     begin: Callable[[Collection[Place]], Loaded],
 ) -> list[Batch]:
-    """The batches, in the order to begin them: servers with the most cells first, then everybody else's items.
+    """The batches, in the order to begin them: machines with the most cells first, then everybody else's items.
 
-    ``server_of`` tells what of a host no two cells may use at once, None for a host that is none. Other items are
+    ``machine_of`` tells what of a host no two cells may use at once, None for a host that is none. Other items are
     grouped as xdist's mode ``dist`` would do it. ``begin`` is called once, with the places of all cells where there are
     any, and says what their hosts have loaded.
     """
-    servers: dict[str, list[int]] = defaultdict(list)
+    machines: dict[str, list[int]] = defaultdict(list)
     others: dict[str, list[int]] = defaultdict(list)
     places: dict[int, Place] = {}
     for index, node_id in enumerate(node_ids):
         place = read_node_id(node_id, patterns)
-        if place is not None and (server := server_of(place.host)) is not None:
+        if place is not None and (machine := machine_of(place.host)) is not None:
             places[index] = place
-            servers[server].append(index)
+            machines[machine].append(index)
         else:
             others[_scope(node_id, index, dist)].append(index)
     loaded = begin(places.values()) if places else {}
     ordered = [
         [batch[position] for position in order([places[index] for index in batch], loaded)]
-        for batch in servers.values()
+        for batch in machines.values()
     ]
     return [*sorted(ordered, key=len, reverse=True), *others.values()]
 

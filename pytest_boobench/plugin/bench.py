@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pytest_boobench.servers.patience import Waiting
 
 _BENCH = pytest.StashKey["Bench"]()
-_RECORD = pytest.StashKey[CellRecord]()
-_VERDICTS = pytest.StashKey[tuple[Verdict, ...]]()
+_RECORD = pytest.StashKey[CellRecord | None]()
+_VERDICTS = pytest.StashKey[tuple[Verdict, ...] | None]()
 PURPOSE = "bench"
 _NAMES = ("node_id", "cell_key", "suite", "host", "identity")
 T = TypeVar("T")
@@ -83,6 +83,8 @@ class Bench:
         self._began_s = time.monotonic()
         self._doubts: dict[str, Doubt] = {}
         """Node id -> why the item is to run again."""
+        self._regressed: dict[str, Doubt] = {}
+        """Node id -> what a failed item found, should a plugin run it again."""
         self._resumed: Doubt | None = None
         """Of the item that runs now."""
         self._at_work: Teller | None = None
@@ -98,11 +100,16 @@ class Bench:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Take up an item that was put off: forget what its last run left on it, and let enough time pass since."""
-        self._resumed = self._doubts.pop(item.nodeid, None)
-        if self._resumed is not None:
+        """Take up an item that was put off, or that a plugin runs again: forget what its last run left on it, and let
+        enough time pass since."""
+        again = self._regressed.pop(item.nodeid, None)
+        self._resumed = self._doubts.pop(item.nodeid, again)
+        if item.stash.get(_RECORD, None) is not None:
             item.user_properties.clear()
+        if self._resumed is not None:
             self._wait(self._resumed)
+        else:
+            item.stash[_RECORD] = item.stash[_VERDICTS] = None
 
     @contextmanager
     def access(self, item: pytest.Item, cell: Cell, host: str) -> Iterator[Grant]:
@@ -220,9 +227,17 @@ class Bench:
         item.stash[_VERDICTS] = verdicts
         item.user_properties.extend(properties_of_verdicts(verdicts))
         if text := self._judging.failure_text(cell, record, verdicts):
+            self._expect_rerun(item, record, verdicts)
             pytest.fail(clean_lines(text), pytrace=False)
         if text := self._judging.skip_text(verdicts):
             pytest.skip(clean_lines(text))
+
+    def _expect_rerun(self, item: pytest.Item, record: CellRecord, verdicts: Sequence[Verdict]) -> None:
+        """Should a plugin run the item again, a regression has one more block: measuring until it passes would prove
+        nothing. Requests that failed are measured afresh."""
+        worse = ", ".join(verdict.metric for verdict in verdicts if verdict.outcome == "regression")
+        if worse and not record.failed and record.reference_host is None:
+            self._regressed[item.nodeid] = Doubt(record, f"{worse} regressed, run again", time.monotonic())
 
     def is_in_doubt(self, item: pytest.Item) -> bool:
         """Whether the item has run and is to run again before it has an outcome."""
@@ -263,7 +278,24 @@ class Bench:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(work)
+        under_way: list[asyncio.Task[Any]] = []
+
+        async def follow() -> T:
+            under_way.append(cast("asyncio.Task[Any]", asyncio.current_task()))
+            return await work
+
+        try:
+            return self._runner.run(follow())
+        except (KeyboardInterrupt, SystemExit):  # these end the session
+            raise
+        except BaseException as error:  # one that a signal's handler raised, as a plugin's time limit
+            for task in under_way:
+                if not task.done():
+                    task.cancel()
+                    self._runner.run(_end(task))
+            if (limit := _find_limit(error)) is None:
+                raise
+            raise limit from None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -290,3 +322,18 @@ def _hide_in_report(report: pytest.TestReport) -> None:
     elif report.longrepr is not None and (told := str(report.longrepr)) != (hidden := hide_secrets(told)):
         report.longrepr = hidden
     report.sections = [(title, hide_secrets(text)) for title, text in report.sections]
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Wait until a cancelled task is over: no request of its goes on beside the next cell's."""
+    await asyncio.wait([task])
+
+
+def _find_limit(error: BaseException) -> BaseException | None:
+    """pytest's own failure among several errors, as where a time limit met one lane of many."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found: BaseException | None = error.subgroup(pytest.fail.Exception)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

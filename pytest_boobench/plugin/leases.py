@@ -1,4 +1,4 @@
-"""Leases on hosts, in a store that machines share: two CI runners never bench one host. The reporting side has them."""
+"""Leases on machines, in a store that is shared: two CI runners never have one. The reporting side has them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Leases:
         self._heart: threading.Thread | None = None
 
     def take(self, name: str) -> None:
-        """Lease a host, waiting as long as was asked for; HostError with whose it is where that was too short."""
+        """Lease a host's machine, waiting as long as was asked; HostError with whose it is if that was too short."""
         address = self._inventory.get(name).exclusive_among_machines(self._recorder.surroundings.machine)
         if address is None or address in self._addresses:
             return
         end = time.monotonic() + self._wait_s
         while (held := self._ask(address)) is not None:
             if time.monotonic() >= end:
-                raise HostError(_refusal(name, held))
+                raise HostError(_refusal(name, address, held))
             time.sleep(_ASK_EVERY_S)
         self._addresses.add(address)
         if self._heart is None:
@@ -79,8 +79,9 @@ class Leases:
                     self._ask(address)
 
 
-def _refusal(name: str, held: Lease) -> str:
+def _refusal(name: str, address: str, held: Lease) -> str:
     return (
-        f"{name}: leased by another boobench session ({held.owner}) since {held.taken_at:%H:%M:%S} UTC, "
-        f"last heard of at {held.heartbeat_at:%H:%M:%S}; wait for it with --boobench-wait 10m"
+        f"{name}: its machine ({address}) is leased by another boobench session ({held.owner}) since "
+        f"{held.taken_at:%H:%M:%S} UTC, last heard of at {held.heartbeat_at:%H:%M:%S}; "
+        "wait for it with --boobench-wait 10m"
     )

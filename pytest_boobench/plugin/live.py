@@ -17,6 +17,7 @@ import pytest
 
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.progress import Progress, State, is_progress
+from pytest_boobench.plugin.reruns import is_rerun
 from pytest_boobench.units import count, quantity
 from pytest_boobench.untrusted import hide_in
 
@@ -67,7 +68,8 @@ class Relay:
             self._kept.pop()
 
     def _tell_end(self, report: pytest.TestReport) -> None:
-        if report.nodeid in self._last and (report.failed or report.skipped or report.when == "call"):
+        over = report.failed or report.skipped or report.when == "call"
+        if report.nodeid in self._last and over and not is_rerun(report):
             state: State = "failed" if report.failed else "finished"
             last = self._last.pop(report.nodeid)
             self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))

@@ -14,6 +14,7 @@ import pytest
 from pytest_boobench.errors import StoreError
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.recorder import Recorder
+from pytest_boobench.plugin.reruns import explain
 from pytest_boobench.reports.session import Session, Unmeasured
 from pytest_boobench.usual import find_version
 
@@ -90,9 +91,9 @@ class Outputs:
             return
         self._failures.pop(report.nodeid, None)
         if report.failed:
-            self._failures[report.nodeid] = _explain(report)
+            self._failures[report.nodeid] = explain(report)
         elif report.skipped:
-            self._skips[report.nodeid] = _explain(report)
+            self._skips[report.nodeid] = explain(report)
 
     def _is_cell(self, node_id: str) -> bool:
         name = Path(node_id.partition("::")[0]).name
@@ -180,13 +181,3 @@ class Outputs:
             terminalreporter.write_line(f"boobench wrote {', '.join(self._written)}")
         for trouble in self._troubles:
             terminalreporter.write_line(f"boobench: {trouble}", red=True)
-
-
-def _explain(report: pytest.TestReport) -> str:
-    """What a report says of its end, without a traceback."""
-    told = report.longrepr
-    if isinstance(told, tuple):
-        return str(told[2]).removeprefix("Skipped: ")
-    crash = getattr(told, "reprcrash", None)
-    # Not longreprtext: with pytest-xdist it begins with the worker.
-    return str(crash.message if crash else told).removeprefix("Failed: ")

@@ -15,6 +15,7 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.reruns import explain, is_rerun
 from pytest_boobench.plugin.storing import Storing
 from pytest_boobench.plugin.surroundings import Surroundings, look_around
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain
@@ -37,6 +38,10 @@ class Recorder:
         self._settings = settings
         self._runs: dict[tuple[str, str], RunFacts] = {}
         self._rows: dict[str, Row] = {}
+        self._held: dict[str, pytest.TestReport] = {}
+        """Node id -> the record's report, of an item that a plugin may run again: what follows says whether it does."""
+        self._reruns: dict[str, list[str]] = {}
+        """Node id -> why a plugin ran it again."""
         self._storing = Storing(config.rootpath, settings, session_uid)
         self._baselines: Mapping[str, Baseline] = {}
         """As they were when they were last asked for."""
@@ -87,9 +92,18 @@ class Recorder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the facts off a cell's reports: the record comes with the set-up, the verdicts with the call."""
+        held = self._held.pop(report.nodeid, None)
+        if is_rerun(report):  # the next attempt brings what this one found, or takes its place
+            self._reruns.setdefault(report.nodeid, []).append(explain(report))
+            return
         facts: Mapping[str, Any] = getattr(report, "boobench", {})
+        if held is not None:
+            self._take_record(held)
+        if "record" in facts and report.passed and hasattr(report, "rerun"):
+            self._held[report.nodeid] = report
+            return
         if "record" in facts:
-            self._take_record(report, from_plain(facts["record"]))
+            self._take_record(report)
         row = self._rows.get(report.nodeid)
         if row is None or report.when in ("teardown", "progress"):
             return
@@ -102,10 +116,12 @@ class Recorder:
                 config=self._config, record=row.record, verdicts=row.verdicts
             )
 
-    def _take_record(self, report: pytest.TestReport, record: CellRecord) -> None:
+    def _take_record(self, report: pytest.TestReport) -> None:
         """Enter a first block as a new measurement, any further one with it."""
+        record = from_plain(report.boobench["record"])
         extends = self._is_in_doubt(report.nodeid)
-        self._rows[report.nodeid] = Row(record, "error" if report.failed else "in doubt")
+        reruns = tuple(self._reruns.get(report.nodeid, ()))
+        self._rows[report.nodeid] = Row(record, "error" if report.failed else "in doubt", reruns=reruns)
         self._storing.record(self._run_of(record), record, extends=extends)
 
     def _is_in_doubt(self, node_id: str) -> bool:

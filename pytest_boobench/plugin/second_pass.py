@@ -30,27 +30,29 @@ class Stay(pytest.Item):
 
 
 class SecondPass:
-    """Without pytest-xdist: the last cell of each host is followed by the host's doubtful ones, until none is left."""
+    """Without pytest-xdist: the last cell of each machine is followed by the doubtful ones, until none is left."""
 
-    def __init__(self, bench: Bench, server_of: Callable[[str], str]) -> None:
+    def __init__(self, bench: Bench, machine_of: Callable[[str], str]) -> None:
         self._bench = bench
-        self._server_of = server_of
+        self._machine_of = machine_of
         self._last: dict[str, pytest.Item] = {}
-        """Server -> the last of its cells."""
+        """Machine -> the last of its cells."""
         self._nested = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Only now it is known which items run, and in which order."""
+        if session.config.option.collectonly:
+            return
         for item in session.items:
             if (cell := cell_of(item)) is not None:
-                self._last[self._server_of(cell.host)] = item
+                self._last[self._machine_of(cell.host)] = item
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a last cell and what follows from it; leave all other items to pytest."""
         cell = cell_of(item)
-        if self._nested or cell is None or self._last.get(self._server_of(cell.host)) is not item:
+        if self._nested or cell is None or self._last.get(self._machine_of(cell.host)) is not item:
             return None
         self._nested = True
         try:
@@ -112,7 +114,13 @@ def run(item: pytest.Item, nextitem: pytest.Item) -> None:
 def close(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the fixtures that were kept alive for another run of the item and that the next one doesn't share."""
     stay = Stay.after(item)
-    stay.ihook.pytest_runtest_setup(item=stay)
+    # Reported to nobody; but plugins prepare with an item's first report what they look up at its last.
+    begun = pytest.CallInfo.from_call(
+        lambda: stay.ihook.pytest_runtest_setup(item=stay),
+        when="setup",
+        reraise=(pytest.exit.Exception, KeyboardInterrupt),
+    )
+    stay.ihook.pytest_runtest_makereport(item=stay, call=begun)
     call = pytest.CallInfo.from_call(
         lambda: stay.ihook.pytest_runtest_teardown(item=stay, nextitem=nextitem),
         when="teardown",

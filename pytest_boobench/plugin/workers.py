@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_boobench.plugin.recorder import Recorder
 
 _SCHEDULED = ("load", "worksteal", "loadscope", "loadfile", "loadgroup")
-"""The modes that spread items over workers. In ``each`` every worker runs all of them, and hosts are only locked."""
+"""The modes that spread items over workers. In ``each`` every worker runs all of them, and machines are only locked."""
 
 
 class Workers:
@@ -63,7 +63,7 @@ class Workers:
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> HostScheduler | None:
-        """One host, one worker, whatever ``--dist`` says; None leaves the modes that spread nothing to xdist."""
+        """One machine, one worker, whatever ``--dist`` says; None leaves the modes that spread nothing to xdist."""
         dist: str = config.getoption("dist")
         if dist not in _SCHEDULED:
             return None
@@ -74,7 +74,7 @@ class Workers:
         self._scheduler = HostScheduler(
             config,
             workers=self._recorder.workers,
-            plan=partial(plan, dist=dist, server_of=self._server_of, patterns=patterns, begin=self._begin),
+            plan=partial(plan, dist=dist, machine_of=self._machine_of, patterns=patterns, begin=self._begin),
             repeats=lambda node_id: read_node_id(node_id, patterns) is not None,
             replaces_crashed=lambda: limit is None or self._crashes <= limit,
         )
@@ -86,8 +86,8 @@ class Workers:
         if getattr(report, "boobench_put_off", "") and self._scheduler is not None:
             self._scheduler.put_off(report.nodeid)
 
-    def _server_of(self, host: str) -> str | None:
-        """What two cells may not use at once: a server; in a duet all of them use the reference too."""
+    def _machine_of(self, host: str) -> str | None:
+        """What two cells may not use at once: a machine; in a duet all of them use the reference too."""
         if host not in self._inventory.hosts:
             return None
         return "duet" if self._settings.duet else self._inventory.get(host).exclusive
@@ -98,7 +98,7 @@ class Workers:
         if self._scheduler is None:
             places = (read_node_id(node_id, self._settings.patterns) for node_id in ids)
             self._lease(
-                {place.host for place in places if place is not None and self._server_of(place.host) is not None}
+                {place.host for place in places if place is not None and self._machine_of(place.host) is not None}
             )
 
     def _begin(self, places: Collection[Place]) -> Loaded:

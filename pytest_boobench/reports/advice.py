@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_boobench.gate import measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord
+from pytest_boobench.reports.escaping import flatten
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.session import name_cell
 from pytest_boobench.units import count, percent
@@ -86,6 +87,50 @@ def advise_power(weak: Sequence[Weakness], *, baseline: str, judged: int) -> Ite
         f"baseline {baseline} is weak for {count(len(weak), 'number')} of {judged}: {worst.name} {title} can prove "
         f"{proves}; {worst.remedy} (all of them: boobench power)"
     )
+
+
+def advise_slots(rows: Iterable[Row]) -> Iterator[str]:
+    """A line for each host and model whose server works on fewer requests at once than a cell has lanes."""
+    most: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        place = (row.record.host, row.record.identity["model"])
+        if explain_slots(row.record) and (place not in most or _lanes(row.record) > _lanes(most[place].record)):
+            most[place] = row
+    for (host, model), row in most.items():
+        yield f"more lanes than slots: {host} {model}: {explain_slots(row.record)}"
+
+
+def explain_slots(record: CellRecord) -> str:
+    """What a cell's numbers mean where its lanes wait for each other, and what helps; empty where they do not."""
+    slots, lanes = record.model.slots if record.model is not None else None, _lanes(record)
+    if not slots or lanes <= slots:
+        return ""
+    raised = f"slots: {lanes} in the hosts file" if record.host == "embedded" else f"start it with -np {lanes}"
+    embeds = record.identity["kind"] == "embedding"
+    effect = "end to end" if embeds else f"decode is that of {count(slots, 'lane')}, TTFT"
+    waiting = lanes - slots
+    return (
+        f"the server has {count(slots, 'slot')} for {count(lanes, 'lane')}, so {count(waiting, 'lane')} at a time "
+        f"{'waits' if waiting == 1 else 'wait'} in its queue: {effect} holds the wait; {raised}, "
+        f"or lower grid.concurrency to {slots}"
+    )
+
+
+def advise_reruns(rows: Iterable[Row]) -> Iterator[str]:
+    """A line for each cell that another plugin ran again: it has one verdict, by what was measured last."""
+    for row in rows:
+        if row.reruns:
+            yield f"run again {count(len(row.reruns), 'time')}: {_name(row)}: {flatten(row.reruns[-1])}"
+
+
+def notes_of(row: Row) -> list[str]:
+    """What is to be known of one cell's numbers, for reports that tell it beside the cell."""
+    return [*filter(None, [explain_slots(row.record)]), *(f"run again: {flatten(why)}" for why in row.reruns)]
+
+
+def _lanes(record: CellRecord) -> int:
+    lanes: int = record.identity["concurrency"]
+    return lanes
 
 
 def _name(row: Row) -> str:

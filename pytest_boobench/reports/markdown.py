@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
+from pytest_boobench.reports.advice import advise_reruns, advise_slots
 from pytest_boobench.reports.escaping import escape, flatten
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
@@ -99,6 +100,8 @@ def _render_findings(session: Session, rows: Sequence[Row]) -> Iterator[str]:
                 yield f"- <code>{escape(row.record.host)} {escape(name_cell(row))}</code> ({escape(row.record.suite)})"
                 yield from (f"  - {escape(reason)}" for reason in _explain(row, session))
             yield ""
+    if notes := [*advise_reruns(rows), *advise_slots(rows)]:
+        yield from ("**To be known**", "", *(f"- {escape(note)}" for note in notes), "")
     if lost := [cell for cell in session.unmeasured if cell.outcome == "failed"]:
         yield from ("**Lost**", "")
         yield from (f"- <code>{escape(cell.node_id)}</code>: {escape(cell.reason)}" for cell in lost)

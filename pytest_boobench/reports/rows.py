@@ -20,6 +20,8 @@ class Row:
     verdicts: tuple[Verdict, ...] = ()
     saved: bool = False
     """Whether this session made it a baseline."""
+    reruns: tuple[str, ...] = ()
+    """Why another plugin ran the item again, attempt by attempt; what is here is the last one."""
 
 
 def is_savable(row: Row) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Verdict, to_plain
+from pytest_boobench.reports.advice import notes_of
 from pytest_boobench.reports.plain import without_nan
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
@@ -52,6 +53,7 @@ def _describe_cell(row: Row, session: Session, *, samples: bool) -> dict[str, An
         "outcome": row.outcome,
         "saved": row.saved,
         "failure": session.failures.get(record.node_id),
+        "notes": notes_of(row),
         "verdicts": [_describe_verdict(verdict) for verdict in row.verdicts],
         **plain,
         **{name: getattr(record, name) for name in _DERIVED},

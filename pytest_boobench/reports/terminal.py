@@ -10,7 +10,7 @@ from typing import Literal
 from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
-from pytest_boobench.reports.advice import advise_lengths, advise_power, find_weak
+from pytest_boobench.reports.advice import advise_lengths, advise_power, advise_reruns, advise_slots, find_weak
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import explain_blanks, sentence
 from pytest_boobench.reports.session import STANDINGS, name_cell
@@ -186,6 +186,7 @@ def render_closing(
             "if that is meant, store a new one with --boobench-save-baseline",
             "yellow",
         )
+    yield from (Line(text, "yellow") for text in (*advise_reruns(rows), *advise_slots(rows)))
     yield from (Line(text, "yellow") for text in advise_lengths(rows))
     weak = find_weak(rows, baselines)
     yield from (Line(text, "yellow") for text in advise_power(weak, baseline=baseline, judged=len(judged)))

@@ -22,6 +22,7 @@ from pytest_boobench.wire.clients import StreamClient, control_client, tls_conte
 from pytest_boobench.wire.control import MOST_BYTES, BadAnswer, ControlClient
 from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
 from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
+from pytest_boobench.wire.reader import can_raise_priority
 from pytest_boobench.wire.sse import ERROR, Message, SseDecoder
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "NoAnswer",
     "SseDecoder",
     "StreamClient",
+    "can_raise_priority",
     "control_client",
     "events",
     "failure_of",

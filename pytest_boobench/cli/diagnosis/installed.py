@@ -21,7 +21,6 @@ _CLASHES: Mapping[str, tuple[str, str]] = {
     "pytest-parallel": ("runs cells of one host at once", "-p no:parallel with --boobench; -n does the same by host"),
     "pytest-random-order": ("may shuffle cells, which swaps models to and fro", "no --random-order with --boobench"),
     "pytest-randomly": ("shuffles cells, which swaps models to and fro", "-p no:randomly with --boobench"),
-    "pytest-rerunfailures": ("a cell that is measured until it passes proves nothing", "no --reruns with --boobench"),
     "pytest-run-parallel": ("can run cells of one host at once", "no --parallel-threads with --boobench"),
     "pytest-timeout": ("a time limit ends a cell in its middle", "--timeout=0 with --boobench; suites have timeouts"),
 }

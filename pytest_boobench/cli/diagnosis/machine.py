@@ -18,6 +18,7 @@ def look_at_machine(env: Mapping[str, str]) -> Iterator[Finding]:
     """Findings on load, clock and CI; a request is sent to ourselves over loopback."""
     yield _look_at_load()
     yield _look_at_clock()
+    yield _look_at_priority()
     ci = read_ci(env)
     if ci:
         yield Finding("ok", "ci", ", ".join(f"{key} {value}" for key, value in ci.items()))
@@ -48,6 +49,16 @@ def _look_at_clock() -> Finding:
         return Finding("ok", "clock", f"the kernel stamps what arrives; Python had it {late} later")
     remedy = "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
     return Finding("warn", "clock", "arrivals are stamped by Python, late when this machine is busy", remedy)
+
+
+def _look_at_priority() -> Finding:
+    """Whether the thread that reads answers goes before other programs."""
+    if wire.can_raise_priority():
+        text = "the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"
+        return Finding("ok", "priority", text)
+    text = "the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so"
+    remedy = "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
+    return Finding("ok", "priority", text, remedy)
 
 
 async def _ask_ourselves() -> wire.Exchange:
