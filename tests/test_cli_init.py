@@ -70,6 +70,12 @@ def test_a_llama_server(folder: Path, llama: EmbeddedServer, capsys: pytest.Capt
     assert (embedding["models"], embedding["kind"]) == (["tiny-embed"], "embedding")
     assert (chat["models"], chat["kind"]) == (["tiny-chat"], "chat")
     assert chat["grid"] == {"prompt_tokens": [512, 2048], "output_tokens": [128], "concurrency": [1, 4]}
+    assert chat["overrides"] == [
+        {
+            "where": {"concurrency": 4, "prompt_tokens": [2048]},
+            "marks": [{"skip": "4 at once may not fit into 4096 tokens that slots may share"}],
+        }
+    ]
     assert comment_on("suites/chat.boobench.yaml", "prompt_tokens") == "4096 tokens of context have room for them"
     assert main(["check"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -272,9 +278,9 @@ def test_a_server_out_of_reach(folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_server_without_a_model_for_us(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with KindServer(kinds.Vllm(("whisper-large", "a[b]"))) as server:
+    with KindServer(kinds.Vllm(("whisper-large", "x-rerank"))) as server:
         assert main(["init", server.url]) == 1
-    assert capsys.readouterr().err == "local: no model there that chats or embeds; it lists whisper-large, a[b]\n"
+    assert capsys.readouterr().err == "local: no model there that chats or embeds; it lists whisper-large, x-rerank\n"
 
 
 @pytest.mark.parametrize(
@@ -313,6 +319,11 @@ def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any
         (make_model(n_ctx=1), (1,), 1, (1, 4)),
         (make_model(n_ctx=32_768, slots=1), (512, 2048), 128, (1,)),
         (make_model(slots=2), (512, 2048), 128, (1, 2)),
+        (make_model(n_ctx=32_768, slots=8), (512, 2048), 128, (1, 4)),
+        (make_model(n_ctx=2048, slots=4), (512,), 128, (1, 3)),
+        (make_model(n_ctx=256, slots=4), (128,), 64, (1,)),
+        (make_model(n_ctx=64, slots=4), (32,), 16, (1,)),
+        (replace(make_model(), ready=False), (512,), 128, (1, 4)),
         (make_model((3_000.0, 40.0), n_ctx=8192), (512, 2048), 32, (1, 4)),
         (make_model((20_000.0, 900.0), n_ctx=32_768), (2048, 8192), 256, (1, 4)),
         (make_model((None, None)), (512, 2048), 128, (1, 4)),
@@ -325,6 +336,21 @@ def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any
 def test_sizes(model: Chosen, prompts: tuple[int, ...], output: int | None, lanes: tuple[int, ...]) -> None:
     sizes = choose_sizes(model)
     assert (sizes.prompt_tokens, sizes.output_tokens, sizes.concurrency) == (prompts, output, lanes)
+
+
+@pytest.mark.parametrize(
+    ("model", "too_long"),
+    [
+        (make_model(n_ctx=8192), ()),
+        (make_model(n_ctx=8192, slots=1), ()),
+        (make_model(n_ctx=8704, slots=4), ()),
+        (make_model(n_ctx=8192, slots=4), (2048,)),
+        (make_model(n_ctx=256, slots=4), ()),
+        (make_model(kind="embedding", n_ctx=1024, slots=4), (512,)),
+    ],
+)
+def test_what_slots_may_not_have_room_for(model: Chosen, too_long: tuple[int, ...]) -> None:
+    assert choose_sizes(model).too_long == too_long
 
 
 @pytest.mark.parametrize(
