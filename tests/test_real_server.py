@@ -34,8 +34,10 @@ SPECULATING = {"ttft_ms", "prefill_tok_s", "e2e_ms"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded host's model, small enough that a cell takes milliseconds."""
-    return provide_model(LIGHT, tmp_path_factory.mktemp("gguf"))
+    """The embedded host's model, small enough that a cell takes milliseconds; served once, to see that it can be."""
+    path = provide_model(LIGHT, tmp_path_factory.mktemp("gguf"))
+    with serve("-m", path, "-c", "256"):
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def test_from_the_url_to_a_verdict_as_a_user_types_it(tmp_path: Path, model: Pat
         saved = do("pytest", "--boobench", "suites/", "--boobench-save-baseline", "-v")
         assert "suites/chat.boobench.yaml::local::tiny-l1-w256-f256-v1[pp128-tg64-c1] PASSED" in saved
         assert "1 cell saved as baseline main" in saved
-        assert "::local::tiny-l1-w256-f256-v1[pp128-tg64-c1]" in do("boobench", "baseline", "show", "main", "--json")
+        assert "::local::tiny-l1-w256-f256-v1[pp128-tg64-c1]" in do("boobench", "baseline", "show", "--json")
         # Others use this machine too: what is tested is that there is a verdict, not which.
         again = do("pytest", "--boobench", "suites/", "--boobench-json", "again.json", "--boobench-max-drop", "100%")
         assert "no baseline" not in again
