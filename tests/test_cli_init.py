@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench, main
+from pytest_boobench.cli.first_suite import llama as llama_cpp
 from pytest_boobench.cli.first_suite import texts
 from pytest_boobench.cli.first_suite.discovery import Chosen, Discovery
 from pytest_boobench.cli.first_suite.probe import Speed
@@ -405,3 +406,53 @@ def test_many_other_models_are_not_all_listed() -> None:
     assert "# - model-19" in lines
     assert "# - model-20" not in lines
     assert "# … and 10 more: boobench hosts rack-1" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "n_ctx", "slots"),
+    [
+        (["--ctx-size", "8192"], 8192, 4),
+        (["--ctx-size", "8192", "--parallel", "2"], 4096, 2),
+        (["--ctx-size", "8192", "--parallel", "2", "--kv-unified"], 8192, 2),
+        (["--ctx-size", "0"], None, None),
+        (["--parallel", "2"], None, None),
+        (["--ctx-size"], None, None),
+        (["--ctx-size", "9" * 5000], None, None),
+        ({"--ctx-size": 8192}, None, None),
+        (None, None, None),
+    ],
+)
+def test_a_routers_model_that_is_not_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: Any, n_ctx: int | None, slots: int | None
+) -> None:
+    """Its context and slots are in the options that it will be started with."""
+    entry = {"id": "one", "status": {"value": "unloaded", "args": options}}
+    listed = kinds.fixed({"object": "list", "data": ["what", {"id": "two"}, entry]})
+    pages = kinds.Router.pages
+    monkeypatch.setattr(kinds.Router, "pages", lambda stand_in: {**pages(stand_in), "/models": listed})
+    with KindServer(kinds.Router(("one",))) as server:
+        assert run(server.url).return_value == 0
+    said = comment_on("suites/chat.boobench.yaml", "prompt_tokens")
+    room = f"{n_ctx} tokens of context have room for them"
+    assert said == (room if n_ctx else "its context is not known before it is loaded: 2560 tokens must fit")
+    assert read_suite("chat")["grid"]["concurrency"] == [1, min(slots or 4, 4)]
+
+
+@pytest.mark.parametrize("listed", [None, [], "x", {"data": 7}, {"data": [{"id": "one", "status": []}]}])
+def test_a_routers_list_of_any_shape(listed: object) -> None:
+    assert llama_cpp.find_options(listed, "one") == []
+
+
+def test_a_llama_server_elsewhere_that_does_not_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    from pytest_boobench.cli.init import say_what_next
+
+    found = make_discovery("http://10.0.0.5:8080", kind="llama-server")
+    lines = texts.write_hosts("rack-1", "http://10.0.0.5:8080", None, found).splitlines()
+    assert lines[-2].endswith(
+        "# take the # out if it is yours alone: the server cannot tell with --no-slots and without --metrics,"
+    )
+    say_what_next(found)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "llama-server cannot tell whether others use it with --no-slots and without --metrics: "
+        "say shared: false in the hosts file if nobody does"
+    )
