@@ -95,6 +95,8 @@ class Sighting:
 
     known: bool
     """False: the host has no way to tell."""
+    why: str = ""
+    """Why it has none, where that is not its kind; a sentence about the host."""
     in_flight: tuple[ForeignRequest, ...] = ()
     recent: tuple[str, ...] = ()
     """What ended within the last minute, one line each."""

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench, main
+from pytest_boobench.cli.first_suite import llama as llama_cpp
 from pytest_boobench.cli.first_suite import texts
 from pytest_boobench.cli.first_suite.discovery import Chosen, Discovery
 from pytest_boobench.cli.first_suite.probe import Speed
@@ -70,6 +71,12 @@ def test_a_llama_server(folder: Path, llama: EmbeddedServer, capsys: pytest.Capt
     assert (embedding["models"], embedding["kind"]) == (["tiny-embed"], "embedding")
     assert (chat["models"], chat["kind"]) == (["tiny-chat"], "chat")
     assert chat["grid"] == {"prompt_tokens": [512, 2048], "output_tokens": [128], "concurrency": [1, 4]}
+    assert chat["overrides"] == [
+        {
+            "where": {"concurrency": 4, "prompt_tokens": [2048]},
+            "marks": [{"skip": "4 at once may not fit into 4096 tokens that slots may share"}],
+        }
+    ]
     assert comment_on("suites/chat.boobench.yaml", "prompt_tokens") == "4096 tokens of context have room for them"
     assert main(["check"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -272,9 +279,9 @@ def test_a_server_out_of_reach(folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_server_without_a_model_for_us(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with KindServer(kinds.Vllm(("whisper-large", "a[b]"))) as server:
+    with KindServer(kinds.Vllm(("whisper-large", "x-rerank"))) as server:
         assert main(["init", server.url]) == 1
-    assert capsys.readouterr().err == "local: no model there that chats or embeds; it lists whisper-large, a[b]\n"
+    assert capsys.readouterr().err == "local: no model there that chats or embeds; it lists whisper-large, x-rerank\n"
 
 
 @pytest.mark.parametrize(
@@ -313,6 +320,11 @@ def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any
         (make_model(n_ctx=1), (1,), 1, (1, 4)),
         (make_model(n_ctx=32_768, slots=1), (512, 2048), 128, (1,)),
         (make_model(slots=2), (512, 2048), 128, (1, 2)),
+        (make_model(n_ctx=32_768, slots=8), (512, 2048), 128, (1, 4)),
+        (make_model(n_ctx=2048, slots=4), (512,), 128, (1, 3)),
+        (make_model(n_ctx=256, slots=4), (128,), 64, (1,)),
+        (make_model(n_ctx=64, slots=4), (32,), 16, (1,)),
+        (replace(make_model(), ready=False), (512,), 128, (1, 4)),
         (make_model((3_000.0, 40.0), n_ctx=8192), (512, 2048), 32, (1, 4)),
         (make_model((20_000.0, 900.0), n_ctx=32_768), (2048, 8192), 256, (1, 4)),
         (make_model((None, None)), (512, 2048), 128, (1, 4)),
@@ -325,6 +337,21 @@ def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any
 def test_sizes(model: Chosen, prompts: tuple[int, ...], output: int | None, lanes: tuple[int, ...]) -> None:
     sizes = choose_sizes(model)
     assert (sizes.prompt_tokens, sizes.output_tokens, sizes.concurrency) == (prompts, output, lanes)
+
+
+@pytest.mark.parametrize(
+    ("model", "too_long"),
+    [
+        (make_model(n_ctx=8192), ()),
+        (make_model(n_ctx=8192, slots=1), ()),
+        (make_model(n_ctx=8704, slots=4), ()),
+        (make_model(n_ctx=8192, slots=4), (2048,)),
+        (make_model(n_ctx=256, slots=4), ()),
+        (make_model(kind="embedding", n_ctx=1024, slots=4), (512,)),
+    ],
+)
+def test_what_slots_may_not_have_room_for(model: Chosen, too_long: tuple[int, ...]) -> None:
+    assert choose_sizes(model).too_long == too_long
 
 
 @pytest.mark.parametrize(
@@ -379,3 +406,53 @@ def test_many_other_models_are_not_all_listed() -> None:
     assert "# - model-19" in lines
     assert "# - model-20" not in lines
     assert "# … and 10 more: boobench hosts rack-1" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "n_ctx", "slots"),
+    [
+        (["--ctx-size", "8192"], 8192, 4),
+        (["--ctx-size", "8192", "--parallel", "2"], 4096, 2),
+        (["--ctx-size", "8192", "--parallel", "2", "--kv-unified"], 8192, 2),
+        (["--ctx-size", "0"], None, None),
+        (["--parallel", "2"], None, None),
+        (["--ctx-size"], None, None),
+        (["--ctx-size", "9" * 5000], None, None),
+        ({"--ctx-size": 8192}, None, None),
+        (None, None, None),
+    ],
+)
+def test_a_routers_model_that_is_not_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: Any, n_ctx: int | None, slots: int | None
+) -> None:
+    """Its context and slots are in the options that it will be started with."""
+    entry = {"id": "one", "status": {"value": "unloaded", "args": options}}
+    listed = kinds.fixed({"object": "list", "data": ["what", {"id": "two"}, entry]})
+    pages = kinds.Router.pages
+    monkeypatch.setattr(kinds.Router, "pages", lambda stand_in: {**pages(stand_in), "/models": listed})
+    with KindServer(kinds.Router(("one",))) as server:
+        assert run(server.url).return_value == 0
+    said = comment_on("suites/chat.boobench.yaml", "prompt_tokens")
+    room = f"{n_ctx} tokens of context have room for them"
+    assert said == (room if n_ctx else "its context is not known before it is loaded: 2560 tokens must fit")
+    assert read_suite("chat")["grid"]["concurrency"] == [1, min(slots or 4, 4)]
+
+
+@pytest.mark.parametrize("listed", [None, [], "x", {"data": 7}, {"data": [{"id": "one", "status": []}]}])
+def test_a_routers_list_of_any_shape(listed: object) -> None:
+    assert llama_cpp.find_options(listed, "one") == []
+
+
+def test_a_llama_server_elsewhere_that_does_not_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    from pytest_boobench.cli.init import say_what_next
+
+    found = make_discovery("http://10.0.0.5:8080", kind="llama-server")
+    lines = texts.write_hosts("rack-1", "http://10.0.0.5:8080", None, found).splitlines()
+    assert lines[-2].endswith(
+        "# take the # out if it is yours alone: the server cannot tell with --no-slots and without --metrics,"
+    )
+    say_what_next(found)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "llama-server cannot tell whether others use it with --no-slots and without --metrics: "
+        "say shared: false in the hosts file if nobody does"
+    )

@@ -99,6 +99,38 @@ def test_selection(folder: Folder, args: list[str], count: int) -> None:
     assert len(folder.ids(*args)) == count
 
 
+HARD_NAMES = ["/root/.cache/a/tiny.v1.gguf", "/root/.cache/b/tiny.v1.gguf", "x[q4]::y", r"C:\models\win.gguf"]
+
+
+def test_models_are_called_by_short_names(folder: Folder) -> None:
+    """The dots in their names stay dots where pytest shows them."""
+    folder.suite(hosts=["rack-1"], models=HARD_NAMES, grid={"prompt_tokens": [64], "output_tokens": [32]})
+    names = ["a/tiny.v1[pp64-tg32-c1]", "b/tiny.v1[pp64-tg32-c1]", "x(q4):y[pp64-tg32-c1]", "win[pp64-tg32-c1]"]
+    assert folder.ids() == [f"chat.boobench.yaml::rack-1::{name}" for name in names]
+    result = folder.run("-v")
+    result.assert_outcomes(passed=4)
+    for name in names:
+        assert f"chat.boobench.yaml::rack-1::{name} PASSED" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        (["-k", "tiny.v1"], 2),
+        (["-k", "a/tiny"], 1),
+        (["-k", "/root/.cache/a/tiny.v1.gguf"], 1),
+        (["-k", "x[q4]::y"], 1),
+        (["-k", "win"], 1),
+        (["chat.boobench.yaml::rack-1::a/tiny.v1[pp64-tg32-c1]"], 1),
+        (["chat.boobench.yaml::rack-1::x(q4):y"], 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_selection_by_short_and_long_names(folder: Folder, args: list[str], count: int) -> None:
+    folder.suite(hosts=["rack-1"], models=HARD_NAMES, grid={"prompt_tokens": [64], "output_tokens": [32]})
+    assert len(folder.ids(*args)) == count
+
+
 def test_last_failed(folder: Folder) -> None:
     folder.suite(models=["qwen3-8b"])
     folder.conftest(

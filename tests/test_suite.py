@@ -442,12 +442,31 @@ def test_a_bad_field_is_said_with_its_line_and_path(tmp_path: Path, field: str, 
         ("__init__", "the name '__init__' has a meaning of its own in pytest; choose another"),
     ],
 )
-@pytest.mark.parametrize("field", ["suite", "hosts", "models"])
+@pytest.mark.parametrize("field", ["suite", "hosts"])
 def test_a_name_that_a_node_id_cannot_carry_is_refused(tmp_path: Path, field: str, name: str, said: str) -> None:
-    line = {"suite": 1, "hosts": 2, "models": 3}[field]
+    line = {"suite": 1, "hosts": 2}[field]
     lines = CHAT.splitlines()
     lines[line - 1] = f"{field}: {name}"
     assert refuse(tmp_path, "\n".join(lines)) == [f"{line}: {field}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ('" a"', "the name ' a' begins or ends with a space, which a node id cannot carry"),
+        ('"a\\tb"', "the name holds the character U+0009, which a node id cannot carry"),
+        ('""', "expected a name, got ''"),
+        ("x" * 1001, "a name of 1,001 characters; 1,000 are the limit"),
+    ],
+)
+def test_a_models_name_can_be_seen(tmp_path: Path, name: str, said: str) -> None:
+    assert refuse(tmp_path, CHAT.replace("models: [tiny-chat]", f"models: {name}")) == [f"3: models: {said}"]
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a::b", ":a", "__init__", "/models/" + "x" * 300, r"C:\models\x.gguf"])
+def test_a_model_may_be_called_what_no_node_id_can_carry(tmp_path: Path, name: str) -> None:
+    loaded = load(tmp_path, CHAT.replace("models: [tiny-chat]", f"models: {json.dumps(name)}"))
+    assert {cell.model for cell in loaded.cells} == {name}
 
 
 @pytest.mark.parametrize(

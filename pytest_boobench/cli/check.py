@@ -18,6 +18,7 @@ from pytest_boobench.cli.project import Project, find_project, hosts_option, rea
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.suite.cell import Suite
+from pytest_boobench.suite.names import shorten
 from pytest_boobench.units import count
 
 _NO_SUITES_IN = ("build", "dist", "node_modules", "venv")
@@ -41,7 +42,7 @@ class FileReport:
         return {
             "file": self.file,
             "suite": self.suite.name if self.suite else None,
-            "cells": [f"{cell.host}::{cell.model}[{cell.id}]" for cell in self.suite.cells] if self.suite else [],
+            "cells": list(_name_cells(self.suite)) if self.suite else [],
             "problems": [asdict(problem) for problem in self.problems],
         }
 
@@ -71,6 +72,12 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
     else:
         click.echo("\n".join(map(str, reports)))
     return 1 if any(report.problems for report in reports) else 0
+
+
+def _name_cells(loaded: Suite) -> Iterator[str]:
+    """As their node ids end."""
+    short = shorten(cell.model for cell in loaded.cells)
+    return (f"{cell.host}::{short[cell.model]}[{cell.id}]" for cell in loaded.cells)
 
 
 def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:

@@ -14,7 +14,7 @@ import click
 
 from pytest_boobench.cli.examples import show_examples
 from pytest_boobench.cli.first_suite.discovery import Discovery, discover
-from pytest_boobench.cli.first_suite.texts import PYTEST_INI, write_hosts, write_suite
+from pytest_boobench.cli.first_suite.texts import PYTEST_INI, name_blindness, write_hosts, write_suite
 from pytest_boobench.cli.project import Project, find_project, load_timeout_option, show_path
 from pytest_boobench.cli.waiting import make_patience
 from pytest_boobench.errors import DocumentError, HostError
@@ -159,7 +159,14 @@ def say_what_next(found: Discovery) -> None:
         (f"pytest --boobench {SUITES}/", "after a change: red where it became slower"),
     )
     click.echo("\n".join(("next:", *steps.splitlines()[2:])))
-    if not found.sees_others and not found.host.local:
-        click.echo(
-            f"{found.kind} cannot tell whether others use it: say shared: false in the hosts file if nobody does"
-        )
+    say_what_is_not_seen(found)
+
+
+def say_what_is_not_seen(found: Discovery) -> None:
+    """Others on the host, where it cannot tell of them and the hosts file leaves the question open."""
+    if found.sees_others or found.host.local:
+        return
+    click.echo(
+        f"{found.kind} cannot tell whether others use it{name_blindness(found)}: "
+        "say shared: false in the hosts file if nobody does"
+    )

@@ -15,6 +15,7 @@ from pytest_boobench.units import count
 _LOOK_EVERY_S = 0.25
 _SHOWN = 3
 """Foreign requests that a refusal names; the rest are counted."""
+_BLIND_KIND = "this kind of server cannot tell whether others use it"
 
 Look = Callable[[], Awaitable[Sighting]]
 
@@ -45,8 +46,8 @@ async def require_quiet(host: str, look: Look, manners: Manners, *, quiet_s: flo
         now = time.monotonic()
         if not sighting.known:
             raise HostError(
-                f"{host}: this kind of server cannot tell whether others use it; if nobody does, say 'shared: false' "
-                "in the hosts file, or measure all the same with --boobench-takeover"
+                f"{host}: {sighting.why or _BLIND_KIND}; if nobody does, say 'shared: false' in the hosts file, or "
+                "measure all the same with --boobench-takeover"
             )
         if sighting.in_flight or passed:
             quiet_since = now

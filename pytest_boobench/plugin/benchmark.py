@@ -165,7 +165,7 @@ def describe(record: CellRecord) -> Mapping[str, Any]:
     medians = {key: aggregate.median for key, aggregate in record.aggregates.items()}
     server = record.server
     told: dict[str, Any] = {
-        "group": f"{record.host} {record.identity['model']}",
+        "group": f"{record.host} {record.node_id.rpartition('::')[2].partition('[')[0]}",
         "params": {**axes, **sampling},
         "extra_info": {
             **medians,

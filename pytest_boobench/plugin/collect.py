@@ -1,6 +1,7 @@
 """Suite file -> test items, made by pytest itself of a synthetic module: class = host, function = model, param = cell.
 
-So fixtures, marks, ``-k``, node ids and plugins work as on any Python test, with public API only.
+A model stands there by its short name. So fixtures, marks, ``-k``, node ids and plugins work as on any Python test,
+with public API only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.order import Loaded, Ready, find_choices, know_nothing, locate, order
 from pytest_boobench.suite.cell import Cell, Mark, Suite
+from pytest_boobench.suite.names import shorten
 
 if TYPE_CHECKING:
     from pytest_boobench.record import CellRecord
@@ -65,10 +67,12 @@ class Collection:
         return modify(self._config, loaded, display)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Cells report the line of the suite file that they come from."""
+        """Cells report the line of the suite file that they come from, and are found by their model's long name too."""
         if (cell := cell_of(item)) is not None:
-            place = (item.path, cell.line - 1, item.name)
+            # Not the end of the node id: there pytest would write every dot of a name as "::".
+            place = (item.path, cell.line - 1, f"{item.name} on {cell.host}")
             item.reportinfo = lambda: place  # type: ignore[method-assign]
+            item.extra_keyword_matches.add(cell.model)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """``--boobench-host`` deselects the cells of all other hosts; those that stay are put in order."""
@@ -142,11 +146,12 @@ def modify(config: pytest.Config, loaded: Suite, display: str) -> Suite:
 def build_module(loaded: Suite) -> types.ModuleType:
     """A module with a class for each host, and in it a function for each model, parametrized with its cells."""
     module = types.ModuleType(loaded.name, loaded.description)
+    short = shorten(cell.model for cell in loaded.cells)
     for host, cells_of_host in groupby(loaded.cells, key=lambda cell: cell.host):
         # Collected whatever python_classes and python_functions say.
         members: dict[str, Any] = {"__test__": True}
         for model, cells in groupby(cells_of_host, key=lambda cell: cell.model):
-            members[model] = build_function(list(cells), loaded.fixtures)
+            members[short[model]] = build_function(list(cells), loaded.fixtures)
         setattr(module, host, type(host, (), members))
     return module
 

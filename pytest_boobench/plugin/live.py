@@ -212,7 +212,7 @@ def choose_display(config: pytest.Config, terminal: pytest.TerminalReporter) -> 
 def describe(progress: Progress) -> str:
     """``rack-1 qwen3-8b[pp512-tg32-c4] measuring 3/10, 41.2 tok/s, 12 seconds left``."""
     counted = f" {progress.done}/{progress.total}" if progress.total else ""
-    facts = [f"{progress.host} {progress.model}[{progress.cell}] {progress.state}{counted}"]
+    facts = [f"{progress.host} {progress.node_id.rpartition('::')[2]} {progress.state}{counted}"]
     if progress.note is not None:
         facts.append(progress.note)
     if progress.tok_s is not None:

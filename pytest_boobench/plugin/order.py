@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.suite.names import list_short_names
 
 Loaded = Mapping[str, Collection[str]]
 """Host -> the models that it has loaded."""
@@ -22,6 +23,7 @@ class Place:
 
     host: str
     model: str
+    """By any of its names."""
     embeds: bool
 
 
@@ -58,7 +60,7 @@ def order(places: Sequence[Place], loaded: Loaded) -> list[int]:
 
     def rank(index: int) -> tuple[int, bool, bool, int]:
         place = places[index]
-        cold = place.model not in loaded.get(place.host, ())
+        cold = not any(_names(place.model, ready) for ready in loaded.get(place.host, ()))
         return hosts[place.host], not place.embeds, cold, models[place.host, place.model]
 
     return sorted(range(len(places)), key=rank)
@@ -68,6 +70,11 @@ def find_choices(places: Iterable[Place]) -> set[str]:
     """The hosts whose order depends on what they have loaded: those of which more than one model is used."""
     models = Counter(host for host, _ in {(place.host, place.model) for place in places})
     return {host for host, count in models.items() if count > 1}
+
+
+def _names(name: str, model: str) -> bool:
+    """Whether a node id's name may be that of a model which its host lists."""
+    return name == model or name in list_short_names(model)
 
 
 def _ranks(keys: Iterable[Hashable]) -> dict[Hashable, int]:

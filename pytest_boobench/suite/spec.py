@@ -14,7 +14,7 @@ from pytest_boobench.metrics import Kind, Length
 from pytest_boobench.suite.body import BodyShape
 from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Policy, Timeouts
 from pytest_boobench.suite.marks import MarkShape
-from pytest_boobench.suite.names import node_name
+from pytest_boobench.suite.names import model_name, node_name
 from pytest_boobench.suite.thresholds import Thresholds, ThresholdsShape
 
 T = TypeVar("T")
@@ -185,7 +185,7 @@ class SuiteFields(PlanFields):
         Entry(OneOrMore(node_name()), "Names from the hosts file; 'embedded' always exists.", required=True),
     ] = ()
     models: Annotated[
-        tuple[str, ...], Entry(OneOrMore(node_name()), "Names as the host lists them.", required=True)
+        tuple[str, ...], Entry(OneOrMore(model_name()), "Names as the host lists them.", required=True)
     ] = ()
     kind: Annotated[Kind, Entry(choice(*get_args(Kind)), "Which requests are sent.", default="chat")] = "chat"
     grid: Annotated[GridFields, Entry(Table(GridFields), "The axes.", required=True)] = field(

@@ -31,20 +31,40 @@ class Sizes:
     """Blank for embeddings."""
     output_reason: str
     concurrency: tuple[int, ...]
+    lanes_reason: str
+    too_long: tuple[int, ...]
+    """Prompts of which several at once may not fit. llama.cpp's slots share one context where nobody said how many
+    there are to be, and no answer of the server tells whether they do."""
 
 
 def choose_sizes(model: Chosen) -> Sizes:
     """The grid for a model's first suite."""
     output, output_reason = (None, "") if model.kind == "embedding" else _choose_output(model)
     prompts, prompt_reason = _choose_prompts(model, output or 0)
-    lanes = _LANES if model.facts.slots is None else min(_LANES, model.facts.slots)
+    slots = _LANES if model.facts.slots is None else min(_LANES, model.facts.slots)
+    lanes = _limit_lanes(model, prompts[0] + (output or 0), slots)
+    shared = _find_shared(model)
     return Sizes(
         prompt_tokens=prompts,
         prompt_reason=prompt_reason,
         output_tokens=output,
         output_reason=output_reason,
         concurrency=(1, lanes) if lanes > 1 else (1,),
+        lanes_reason="requests in flight at once" if lanes == slots else f"more may not fit into {shared} tokens",
+        too_long=tuple(
+            length for length in prompts if lanes > 1 and shared and lanes * (length + (output or 0)) > shared
+        ),
     )
+
+
+def _limit_lanes(model: Chosen, shortest: int, lanes: int) -> int:
+    """So many that requests of the shortest size fit into a slot's context all at once, see `Sizes.too_long`."""
+    return max(1, min(lanes, (_find_shared(model) or lanes * shortest) // shortest))
+
+
+def _find_shared(model: Chosen) -> int | None:
+    """The context that slots may have to share, tokens."""
+    return None if model.facts.slots is None else model.facts.n_ctx
 
 
 def _choose_output(model: Chosen) -> tuple[int, str]:
@@ -69,6 +89,9 @@ def _choose_prompts(model: Chosen, output_tokens: int) -> tuple[tuple[int, ...],
         if context is not None:
             room = max(1, min(room, context - output_tokens))
     lengths = tuple(length for length in (base, _LONGER * base) if length <= room) or (_round_down(room),)
+    if model.facts.n_ctx is None and model.ready is False:
+        together = _LANES * (base + output_tokens)
+        return (base,), f"its context is not known before it is loaded: {together} tokens must fit"
     if model.facts.n_ctx is None:
         return lengths, f"the server does not tell its context: {lengths[-1] + output_tokens} tokens must fit"
     return lengths, f"{model.facts.n_ctx} tokens of context have room for them"

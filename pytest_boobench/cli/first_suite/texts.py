@@ -44,11 +44,18 @@ def _hosts(name: str, url: str, variable: str | None, found: Discovery | None) -
         yield _line("    # api_key: ${MY_KEY}", "name of an environment variable; the key itself never stands here")
     if found is None or found.sees_others:
         yield _line("    # shared: false", "yours alone: nobody is looked for before a cell")
-    elif found.host.local:
-        yield _line("    shared: false", "on this machine, so taken as yours alone: the server cannot tell")
+        return
+    cannot = f"the server cannot tell{name_blindness(found)}"
+    if found.host.local:
+        yield _line("    shared: false", f"on this machine, so taken as yours alone: {cannot}")
     else:
-        yield _line("    # shared: false", "take the # out if it is yours alone: the server cannot tell,")
+        yield _line("    # shared: false", f"take the # out if it is yours alone: {cannot},")
         yield _line("", "and without this line a bench needs --boobench-takeover")
+
+
+def name_blindness(found: Discovery) -> str:
+    """The flags by which a server that could tell whether others use it cannot; empty for the other kinds."""
+    return " with --no-slots and without --metrics" if found.kind in ("llama-server", "llama-router") else ""
 
 
 def write_suite(found: Discovery, model: Chosen) -> str:
@@ -73,7 +80,7 @@ def _suite(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
     yield _line(f"  prompt_tokens: {list(sizes.prompt_tokens)}", sizes.prompt_reason)
     if sizes.output_tokens is not None:
         yield _line(f"  output_tokens: [{sizes.output_tokens}]", sizes.output_reason)
-    yield _line(f"  concurrency: {list(sizes.concurrency)}", "requests in flight at once")
+    yield _line(f"  concurrency: {list(sizes.concurrency)}", sizes.lanes_reason)
     if model.kind != "embedding":
         yield _line("sampling: {temperature: 0.0, seed: 42}", "sent as written, and nothing else is")
     yield _line("cache: cold", "no cached prompt token may be reused; warm: it may")
@@ -81,6 +88,7 @@ def _suite(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("max_failed: 2", "this server cannot be told to go on: answers may end early, which fails them")
     yield from _gate(model, sizes)
+    yield from _overrides(model, sizes)
 
 
 def _gate(model: Chosen, sizes: Sizes) -> Iterator[str]:
@@ -91,12 +99,21 @@ def _gate(model: Chosen, sizes: Sizes) -> Iterator[str]:
         yield _line("", f"stored baseline{', of several lanes decode or the end-to-end time' if several else ''}")
         return
     yield _line("gate: {embed_tok_s: 10%}", "red where it is more than 10 % below the stored baseline")
-    if several:
+
+
+def _overrides(model: Chosen, sizes: Sizes) -> Iterator[str]:
+    """What several lanes have of their own."""
+    lanes = sizes.concurrency[-1]
+    waits = lanes > 1 and model.kind == "embedding"
+    if waits or sizes.too_long:
         yield "overrides:"
-        yield _line(
-            f"- where: {{concurrency: {sizes.concurrency[-1]}}}", "prompts of several lanes wait for each other,"
-        )
+    if waits:
+        yield _line(f"- where: {{concurrency: {lanes}}}", "prompts of several lanes wait for each other,")
         yield _line("  gate: {embed_tok_s: 30%}", "now more and now less")
+    if sizes.too_long:
+        where = f"- where: {{concurrency: {lanes}, prompt_tokens: {list(sizes.too_long)}}}"
+        yield _line(where, "take these two lines out if each slot has a context of its own")
+        yield f"  marks: [{{skip: {lanes} at once may not fit into {model.facts.n_ctx} tokens that slots may share}}]"
 
 
 def _describe(sizes: Sizes) -> str:

@@ -20,6 +20,10 @@ from pytest_boobench.hosts.watching.stock import CannotTell, LlamaProcess
 from pytest_boobench.hosts.watching.window import Window
 from pytest_boobench.servers.clients import Clients
 
+_BLIND = (
+    "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
+    "with --metrics"
+)
 LOOK_EVERY_S = 0.1
 """Foreign requests that last as long are all found; decode loses 0.2 % by it."""
 
@@ -46,8 +50,8 @@ class SlotsWatcher:
                 return Sighting(known=True)
             found = await self._processes.find(self.model)
             in_flight = [request for name in found for request in await self._look_at(name, found[name])]
-        except CannotTell:
-            return Sighting(known=False)
+        except CannotTell as note:
+            return Sighting(known=False, why=_BLIND if "is off" in str(note) else "")
         return Sighting(known=True, in_flight=tuple(in_flight), recent=self._ended.tell(time.time()))
 
     async def _look_at(self, name: str, process: LlamaProcess) -> tuple[ForeignRequest, ...]:

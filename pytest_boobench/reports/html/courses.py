@@ -47,8 +47,8 @@ class Course:
 
     @property
     def model(self) -> str:
-        """Its name on the host."""
-        return str(self.newest.identity["model"])
+        """Its short name, as in the cell's."""
+        return self.name.partition("[")[0]
 
     @property
     def size(self) -> tuple[Any, ...]:

@@ -94,6 +94,8 @@ def _describe_samples(newest: Measurement) -> Iterator[tuple[str, str]]:
 def _describe_host(newest: Measurement) -> Iterator[tuple[str, str]]:
     run, model, canary = newest.run, newest.model, newest.canary
     yield "engine", newest.engine_build or ""
+    short = newest.node_id.rpartition("::")[2].partition("[")[0]
+    yield "listed as", newest.identity["model"] if newest.identity["model"] != short else ""
     if model is not None:
         size = quantity(model.size_bytes / 1e9, "GB") if model.size_bytes else None
         context = f"{model.n_ctx} tokens of context" if model.n_ctx else None
