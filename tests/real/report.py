@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,12 @@ from tests.real.trying import Session, Step
 
 _METRICS = ("prefill_tok_s", "decode_tok_s", "ttft_ms", "itl_ms", "e2e_ms")
 _HEAD = ("cell", "session", "good", "prefill tok/s", "decode tok/s", "TTFT ms", "ITL ms", "e2e ms", "rates", "stands")
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines as they come: a program takes minutes."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def show_place(versions: Mapping[str, str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,14 +47,15 @@ class Session:
 
 
 class Place:
-    """A user's folder: a hosts file, suites, a pytest.ini, a store."""
+    """A user's folder, empty at first: a hosts file, suites, a pytest.ini, a store."""
 
     def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         self.folder = folder
         self._variables = dict(variables or {})
 
-    def write(self, host: Mapping[str, Any], suites: Sequence[Mapping[str, Any]], gap_s: float = 20.0) -> None:
+    def write(self, host: Mapping[str, Any], suites: Sequence[Mapping[str, Any]], gap_s: float = 5.0) -> None:
         """The files by hand. Blocks of a doubtful cell stand ``gap_s`` apart, not a minute, so that it takes less."""
         write_json(self.folder / "boobench.hosts.yaml", {"hosts": {HOST: dict(host)}})
         for suite in suites:

