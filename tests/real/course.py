@@ -19,14 +19,16 @@ def first_steps(folder: Path, running: Running, key: str | None = None) -> Itera
     if key:
         yield from show_step(place.boobench("init", running.url))
     wanted = ("--api-key-env", KEY_NAME) if key else ()
-    made = place.boobench("init", running.url, *wanted)
+    made = place.boobench("init", running.url, "--measure", *wanted)
     yield from show_step(made)
     if made.exit_code:
         return
     for path in sorted(place.folder.rglob("*.yaml")):
         yield from (f"{path.name}:", "```yaml", path.read_text().rstrip(), "```", "")
     yield from show_step(place.boobench("check"))
-    yield from show_sessions({"init's suite": place.session("suites/", "--boobench-save-baseline")})
+    yield from show_sessions(
+        {"init's suite, one lane": place.session("suites/", "-k", "c1]", "--boobench-save-baseline")}
+    )
 
 
 def judge_twice(

