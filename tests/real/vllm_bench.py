@@ -1,0 +1,95 @@
+"""vLLM's own ``vllm bench serve`` beside the plugin: the same server, lengths and lanes, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.real.environment import Environment
+from tests.real.report import median, middle, number, ratio, table
+from tests.real.serving import Running
+from tests.real.trying import Place, Session
+
+TURNS = 3
+REQUESTS = 24
+PROMPT_TOKENS = 256
+OUTPUT_TOKENS = 128
+LANES = (1, 4)
+MODEL = "tiny-qwen2"
+SUITE = {
+    "suite": "beside-vllm-bench",
+    "models": [MODEL],
+    "kind": "completion",
+    "grid": {"prompt_tokens": [PROMPT_TOKENS], "output_tokens": [OUTPUT_TOKENS], "concurrency": list(LANES)},
+    "sampling": {"temperature": 0.0},
+    "samples": REQUESTS,
+    "gate": {"decode_tok_s": "10%", "ttft_ms": "50%"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Medians of one turn at one number of lanes."""
+
+    ttft_ms: float | None
+    itl_ms: float | None
+    decode_tok_s: float | None
+
+
+def compare(made: Environment, model: Path, running: Running, folder: Path) -> Iterator[str]:
+    """Ours and theirs in turns; then whether each of our verdicts was judged."""
+    place = Place(folder / "beside")
+    place.write({"url": running.url}, [SUITE])
+    ours: list[dict[int, Figures]] = []
+    theirs: list[dict[int, Figures]] = []
+    sessions: list[Session] = []
+    for turn in range(TURNS):
+        sessions.append(place.session(*(() if turn else ("--boobench-save-baseline",))))
+        ours.append({cell["identity"]["concurrency"]: _read(cell) for cell in sessions[-1].cells})
+        theirs.append({lanes: _run(made, model, running, folder, lanes, seed=turn + 1) for lanes in LANES})
+    yield from table(("lanes", "metric", "plugin", "vllm bench", "plugin against it"), [*_rows(ours, theirs)])
+    yield from table(("turn", "lanes", "metric", "outcome", "sentence"), [*_verdicts(sessions)])
+
+
+def _read(cell: dict[str, Any]) -> Figures:
+    return Figures(median(cell, "ttft_ms"), median(cell, "itl_ms"), median(cell, "decode_tok_s"))
+
+
+def _run(made: Environment, model: Path, running: Running, folder: Path, lanes: int, seed: int) -> Figures:
+    """Its per-token time is each request's own, so its inverse is our decode."""
+    result = folder / f"vllm-bench-{lanes}-{seed}.json"
+    command = [made.command("vllm"), "bench", "serve", "--backend", "openai", "--base-url", running.url]
+    command += ["--model", MODEL, "--tokenizer", model, "--dataset-name", "random", "--ignore-eos"]
+    command += ["--random-input-len", PROMPT_TOKENS, "--random-output-len", OUTPUT_TOKENS, "--temperature", 0]
+    command += ["--num-prompts", REQUESTS, "--max-concurrency", lanes, "--num-warmups", lanes, "--seed", seed]
+    command += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--save-result", "--save-detailed", "--disable-tqdm"]
+    command += ["--result-dir", folder, "--result-filename", result.name]
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*map(str, command)], env=variables, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        raise RuntimeError(f"vllm bench serve: exit code {done.returncode}: {done.stdout[-500:]}{done.stderr[-1500:]}")
+    told = json.loads(result.read_text())
+    return Figures(told["median_ttft_ms"], told["median_itl_ms"], 1000 / told["median_tpot_ms"])
+
+
+def _rows(ours: Sequence[dict[int, Figures]], theirs: Sequence[dict[int, Figures]]) -> Iterator[list[str]]:
+    for lanes in LANES:
+        for metric in ("ttft_ms", "itl_ms", "decode_tok_s"):
+            mine = [getattr(turn[lanes], metric) if lanes in turn else None for turn in ours]
+            other = [getattr(turn[lanes], metric) for turn in theirs]
+            shown = [f"{number(middle(values))} ({', '.join(map(number, values))})" for values in (mine, other)]
+            yield [str(lanes), metric, *shown, ratio(middle(mine), middle(other))]
+
+
+def _verdicts(sessions: Sequence[Session]) -> Iterator[list[str]]:
+    for turn, session in enumerate(sessions, 1):
+        for cell in session.cells:
+            lanes = str(cell["identity"]["concurrency"])
+            said = [[verdict[key] for key in ("metric", "outcome", "sentence")] for verdict in cell["verdicts"]]
+            said = said or [["all", cell["standing"], cell["error"] or cell["spoiled"] or ""]]
+            yield from ([str(turn), lanes, *words] for words in said)
