@@ -52,7 +52,7 @@ class Paced(StandIn):
         await peer.answer("200 OK", {"prompt": fields["messages"][0]["content"]})
 
     async def _complete(self, peer: Peer, fields: dict[str, Any]) -> None:
-        prompt = len(fields["messages"][0]["content"])
+        prompt = self.tokens_of(fields["messages"][0]["content"])
         if not fields.get("stream"):
             await peer.answer("200 OK", {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 1}})
             return
@@ -60,6 +60,10 @@ class Paced(StandIn):
         tokens = self.length(fields["max_tokens"])
         await self.stream(peer, tokens)
         await self.finish(peer, prompt, tokens)
+
+    def tokens_of(self, text: str) -> int:
+        """How many tokens a prompt has."""
+        return len(text)
 
     def length(self, asked: int) -> int:
         """How many tokens come."""

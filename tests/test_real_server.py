@@ -228,9 +228,6 @@ def test_a_prompt_that_no_slot_has_room_for(bench: BenchFolder, model: Path) -> 
     assert "exceeds the available context size (256 tokens)" in measured.error
 
 
-@pytest.mark.xfail(
-    reason="needs servers/answers: a 500 'Context size has been exceeded' names -c and -np", strict=False
-)
 def test_lanes_that_no_shared_context_has_room_for(bench: BenchFolder, model: Path) -> None:
     with serve("-m", model, "-c", "256") as server:
         measured = measure(bench, server.url, str(model), grid={"prompt_tokens": [100], "concurrency": [4]}, samples=4)
@@ -239,7 +236,6 @@ def test_lanes_that_no_shared_context_has_room_for(bench: BenchFolder, model: Pa
     assert "-c" in measured.error
 
 
-@pytest.mark.xfail(reason="needs branch plugins: more lanes than slots are said in one line", strict=False)
 def test_more_lanes_than_slots_are_measured_and_said(bench: BenchFolder, model: Path) -> None:
     with serve("-m", model, "-c", "256", "-np", "1") as server:
         measured = measure(bench, server.url, str(model), grid={"concurrency": [4]}, samples=4)
@@ -352,7 +348,6 @@ def test_a_key(
     assert KEY not in measured.result.stdout.str() + measured.result.stderr.str() + "".join(capsys.readouterr())
 
 
-@pytest.mark.xfail(reason="needs branch control: 401 while recognising means that it wants a key", strict=False)
 def test_a_key_that_is_missing_or_wrong(
     bench: BenchFolder, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -427,7 +422,6 @@ def slow_to_load(tmp_path: Path) -> Path:
     return provide_model(EmbeddedSettings(layers=24, width=256, feed_forward=256), tmp_path)
 
 
-@pytest.mark.xfail(reason="needs branch control: 503 while loading is waited for", strict=False)
 def test_a_server_that_still_loads_is_waited_for(bench: BenchFolder, slow_to_load: Path) -> None:
     with serve("-m", slow_to_load, "-c", "32768", "-np", "1", ready=False) as server:
         server.wait_until_loading()

@@ -140,6 +140,34 @@ def test_a_warm_ollama_has_no_prefill_rate(bench: BenchFolder) -> None:
     assert query(bench, "select distinct prompt_tokens, prefill_tok_s from bench_samples") == [(48, None)]
 
 
+def test_a_context_that_is_too_small_for_ollama(bench: BenchFolder) -> None:
+    """Ollama would cut the prompt without a word."""
+    with KindServer(kinds.Ollama(("good",))) as server:
+        write(bench, server, grid={"prompt_tokens": [4090], "output_tokens": [16]})
+        result = bench.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "other: good has a context of 4096 tokens (num_ctx), prompt and output need 4106: Ollama would cut the "
+            "prompt without a word; write request: {options: {num_ctx: 5120}} in the suite, or set "
+            "OLLAMA_CONTEXT_LENGTH on the host"
+        ]
+    )
+
+
+def test_a_prompt_that_ollama_cut_all_the_same(bench: BenchFolder) -> None:
+    class Cutting(kinds.Ollama):
+        async def _tell(self, peer: Peer, fields: dict[str, Any], prompt: int, line: Any) -> None:
+            await super()._tell(peer, fields, prompt if not fields.get("stream") else 20, line)
+
+    with KindServer(Cutting(("good",))) as server:
+        write(bench, server)
+        result = bench.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the server counted 20 tokens in a prompt of 48 tokens (within 2): the rest came *"])
+    result.stdout.fnmatch_lines(["*num_ctx*"])
+
+
 def test_ollama_thinks_before_it_speaks(bench: BenchFolder) -> None:
     with KindServer(kinds.Ollama(("thinker",))) as server:
         write(bench, server, models=["thinker"])

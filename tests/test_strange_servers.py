@@ -46,7 +46,7 @@ def test_decode_time_booked_under_the_prompt(bench: BenchFolder) -> None:
     assert (cell["rates"], {sample["rates"] for sample in cell["samples"]}) == ("client", {"client"})
     assert "the first token was there after" in cell["contradiction"]
     cell["result"].stdout.fnmatch_lines(["*m?pp64-tg32-c1?*no baseline, rates: client, saved"])
-    cell["result"].stdout.fnmatch_lines(["rates: client: odd m?pp64-tg32-c1?: the server says *"])
+    cell["result"].stdout.fnmatch_lines(["odd m?pp64-tg32-c1?: rates: client: the server says *"])
 
 
 def test_one_lying_sample_spoils_no_other(bench: BenchFolder) -> None:
@@ -186,6 +186,45 @@ def test_a_tokenizer_that_counts_one_more_now_and_then(bench: BenchFolder) -> No
     cell = measure(bench, Merging())
     assert cell["failed"] == 0
     assert {sample["prompt_tokens"] for sample in cell["samples"]} == {63, 64, 65}
+
+
+def count_words(text: str) -> int:
+    """Most words are a token, one in eight is two: as a tokenizer merges pairs of letters."""
+    return sum(2 if sum(map(ord, word)) % 8 == 0 else 1 for word in text.split(" ") if word)
+
+
+def test_three_sessions_with_a_tokenizer_of_words_end_alike(bench: BenchFolder) -> None:
+    class Wordy(Paced):
+        def tokens_of(self, text: str) -> int:
+            return count_words(text)
+
+    for args in (("--boobench-save-baseline",), (), ()):
+        cell = measure(bench, Wordy(), *args, grid={"prompt_tokens": [400], "output_tokens": [32]}, samples=6)
+        assert (cell["error"], cell["failed"]) == (None, 0)
+        assert all(abs(sample["prompt_tokens"] - 400) <= 4 for sample in cell["samples"])
+        assert cell["standing"] != "error"
+
+
+def test_a_template_that_always_comes_from_the_cache(bench: BenchFolder) -> None:
+    """Where nothing can forbid the cache, the chat template's own tokens are in it from the second request on."""
+
+    class Caching(Paced):
+        cached = 6
+
+        def tokens_of(self, text: str) -> int:
+            return 6 + len(text)
+
+        def count(self, prompt: int, tokens: int) -> Any:
+            return {**super().count(prompt, tokens), "prompt_tokens_details": {"cached_tokens": self.cached}}
+
+    cell = measure(bench, Caching())
+    assert (cell["error"], {sample["cached_tokens"] for sample in cell["samples"]}) == (None, {6})
+    assert median(cell, "prefill_tok_s") == pytest.approx((64 - 6) / TTFT_S, rel=0.3)
+
+    class More(Caching):
+        cached = 7
+
+    assert "the server took 7 prompt tokens from its cache" in measure(bench, More())["error"]
 
 
 def test_more_tokens_than_were_asked_for(bench: BenchFolder) -> None:

@@ -147,8 +147,14 @@ def _judge(case: _Case, key: str, found: Comparison | _Obstacle, allowed: float,
         samples=found.requests,
         blocks=case.record.blocks,
         proven=outcome == "pass" and found.proven,
-        note="; ".join([*case.changes, *describe_assumption(found.was)]),
+        note="; ".join([*case.changes, *_describe_rates(case.record, key), *describe_assumption(found.was)]),
     )
+
+
+def _describe_rates(record: CellRecord, metric: str) -> list[str]:
+    """That a rate is not the server's, where its own is contradicted."""
+    is_rate = metric in ("decode_tok_s", "prefill_tok_s")
+    return ["by the client's clock: the server's timings contradict it"] if is_rate and record.contradiction else []
 
 
 def _refuse(record: CellRecord, key: str, obstacle: _Obstacle, allowed: float, name: str | None) -> Verdict:

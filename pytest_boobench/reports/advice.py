@@ -125,7 +125,17 @@ def advise_reruns(rows: Iterable[Row]) -> Iterator[str]:
 
 def notes_of(row: Row) -> list[str]:
     """What is to be known of one cell's numbers, for reports that tell it beside the cell."""
-    return [*filter(None, [explain_slots(row.record)]), *(f"run again: {flatten(why)}" for why in row.reruns)]
+    return [
+        *filter(None, [explain_slots(row.record), explain_rates(row.record)]),
+        *(f"run again: {flatten(why)}" for why in row.reruns),
+    ]
+
+
+def explain_rates(record: CellRecord) -> str:
+    """That the server's timings are not used, and why; empty where they are."""
+    if not record.contradiction:
+        return ""
+    return f"rates: {record.rates}: {record.contradiction}; the server's timings are not used"
 
 
 def _lanes(record: CellRecord) -> int:

@@ -10,7 +10,14 @@ from typing import Literal
 from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
-from pytest_boobench.reports.advice import advise_lengths, advise_power, advise_reruns, advise_slots, find_weak
+from pytest_boobench.reports.advice import (
+    advise_lengths,
+    advise_power,
+    advise_reruns,
+    advise_slots,
+    explain_rates,
+    find_weak,
+)
 from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import explain_blanks, sentence
 from pytest_boobench.reports.session import STANDINGS, name_cell
@@ -174,12 +181,8 @@ def render_closing(
         reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
         yield from (Line(f"not judged: {row.record.host} {name_cell(row)}: {reason}", "yellow") for reason in reasons)
     for row in rows:
-        if row.record.contradiction:
-            yield Line(
-                f"rates: {row.record.rates}: {row.record.host} {name_cell(row)}: {row.record.contradiction}; "
-                "the server's timings are not used",
-                "yellow",
-            )
+        if told := explain_rates(row.record):
+            yield Line(f"{row.record.host} {name_cell(row)}: {told}", "yellow")
     for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
         yield Line(
             f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "

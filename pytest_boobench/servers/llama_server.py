@@ -11,7 +11,9 @@ import httpx
 from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import prompts
+from pytest_boobench.servers.clients import Answer
 from pytest_boobench.servers.control import to_ids, to_natural, to_plain
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.openai import OpenAIServer
@@ -115,6 +117,15 @@ class LlamaServer(OpenAIServer):
         if cell.kind == "embedding" or prompt.seed is None:
             return call
         return replace(call, body={"seed": prompt.seed, **call.body})
+
+    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+        """As any; where the context is too small, with what gives the server more."""
+        found = super().read(sample, answer, cell)
+        if found.failure not in ("status", "stream-error") or "context size" not in (found.failure_text or "").lower():
+            return found
+        shared = " (its lanes share it)" if cell.concurrency > 1 else ""
+        text = f"{found.failure_text}; start the server with a larger -c{shared}, or ask for fewer tokens or lanes"
+        return replace(found, failure_text=text)
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         """Fixed length by ``ignore_eos``, the prompt cache as the cell wants it."""

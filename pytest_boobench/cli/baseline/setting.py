@@ -91,4 +91,6 @@ def _find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
         return measurement.error
     if measurement.reference_host:
         return f"measured in turns with {measurement.reference_host}, which another session cannot repeat"
+    if measurement.verdicts and all(verdict.now is None for verdict in measurement.verdicts):
+        return "none of its judged metrics has a number"
     return "" if spoiled else measurement.spoiled or ""
