@@ -31,6 +31,18 @@ LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
 
 
+COMPANY = {
+    "html": "pytest_html.plugin",
+    "metadata": "pytest_metadata.plugin",
+    "randomly": "pytest_randomly",
+    "repeat": "pytest_repeat",
+    "rerunfailures": "pytest_rerunfailures",
+    "pytest-split": "pytest_split.plugin",
+    "timeout": "pytest_timeout",
+}
+"""Other plugins, which the tests of living beside them ask for by module: name -> module."""
+
+
 def _stamp(path: Path) -> float | None:
     return path.stat().st_mtime if path.exists() else None
 
@@ -44,11 +56,14 @@ def _users_store_is_left_alone() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     # pytest-benchmark would take a session inside a worker's process for the worker's own
     others = ("PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER")
     for name in [name for name in os.environ if name.startswith("BOOBENCH_") or name in others]:
         monkeypatch.delenv(name)
+    if "pytester" in request.fixturenames:  # its sessions would load all that is installed; a test may name a module
+        request.getfixturevalue("pytester")  # which forgets the outer options first
+        monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in COMPANY))
 
 
 @pytest.fixture(autouse=True)
@@ -80,16 +95,6 @@ access._find_folder = lambda: Path(__file__).parent
 """
 """A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
 faster while we measure are the truth; and tests that run side by side do not wait for each other's locks."""
-COMPANY = {
-    "html": "pytest_html.plugin",
-    "metadata": "pytest_metadata.plugin",
-    "randomly": "pytest_randomly",
-    "repeat": "pytest_repeat",
-    "rerunfailures": "pytest_rerunfailures",
-    "pytest-split": "pytest_split.plugin",
-    "timeout": "pytest_timeout",
-}
-"""Other plugins, which the tests of living beside them ask for by module: name -> module."""
 UNUSED = ("hypothesispytest", "pytest_cov", "html_fixtures", *COMPANY)
 """Plugins that sessions apart have no use for: a third of what it takes to start one is their imports."""
 

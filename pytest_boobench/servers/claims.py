@@ -86,7 +86,7 @@ def _read_timings(timings: Mapping[str, Any], usage: Mapping[str, Any], *, asked
     return Claims(
         prompt_tokens=prompt_tokens,
         cached_tokens=cached,
-        evaluated_tokens=evaluated,
+        evaluated_tokens=prompt_tokens - (cached or 0) if prompt_words else evaluated,
         output_tokens=output_tokens,
         reasoning_tokens=_read_reasoning(usage),
         prompt_ms=_read_ms(timings, "prompt_ms", zero=evaluated == 0),
