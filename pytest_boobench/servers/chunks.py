@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,7 +114,22 @@ def read_stream(chunks: Iterable[Chunk], output_tokens: int | None = None) -> St
             stream.fail("protocol", f"an event is {show(value)}, expected a JSON object")
         if stream.failure:
             break
+    _bound_lateness(stream)
     return stream
+
+
+def _bound_lateness(stream: Stream) -> None:
+    """A token that shares its stamp with later ones is late by what those take at the stream's own pace, at most.
+
+    What the read before it says alone is no use for the first token: that read may be the header's, long ago.
+    """
+    events = len(stream.chunk_ms)
+    if events < 2:
+        return
+    pace_ms = (stream.chunk_ms[-1] - stream.chunk_ms[0]) / (events - 1)
+    sharing = bisect_right(stream.chunk_ms, stream.chunk_ms[0])
+    stream.first_late_ms = min(stream.first_late_ms, sharing * pace_ms)
+    stream.last_late_ms = min(stream.last_late_ms, pace_ms)
 
 
 def _read_chunk(stream: Stream, chunk: Mapping[str, Any], event: wire.Event) -> None:
