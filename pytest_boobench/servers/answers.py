@@ -41,8 +41,8 @@ class Tolerance:
 
     slack: int = 0
     """By so many it may be longer or shorter."""
-    template: int = 0
-    """So many may come from the cache in a cold cell: those of the chat template, which every request begins with."""
+    cached: int = 0
+    """So many may come from the cache in a cold cell: every request begins with the chat template."""
 
 
 EXACT = Tolerance()
@@ -246,7 +246,7 @@ def check(sample: Sample, cell: Cell, tolerance: Tolerance = EXACT, *, done: boo
         about = f" (within {slack})" if slack else ""
         text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens{about}"
         return _failed(sample, wire.Failure("prompt-length", text))
-    if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.template:
+    if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.cached:
         text = f"cache: cold, but the server took {sample.cached_tokens} prompt tokens from its cache"
         return _failed(sample, wire.Failure("cached", text))
     if cell.output_tokens is not None and (text := _find_wrong_length(sample, cell, cell.output_tokens)):

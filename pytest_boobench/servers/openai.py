@@ -115,7 +115,9 @@ class OpenAIServer:
             fresh = prompts.make_nonce(f"{nonces[0]}/trial", next(trial))
             return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :] if text else "")
 
-        fitted = await prompts.fit(count, cell.prompt_tokens, nonces[0], slack=self._find_slack(cell))
+        # no text has more tokens than bytes, so that the first one surely fits into the context
+        most, slack = cell.prompt_tokens, self._find_slack(cell)
+        fitted = await prompts.fit(count, most, nonces[0], guess=most, slack=slack)
         await self._learn_template(cell)
         return [Prompt(text=prompts.make_text(nonce, len(fitted) + len(nonce) - len(nonces[0]))) for nonce in nonces]
 
@@ -173,8 +175,11 @@ class OpenAIServer:
 
     def _find_tolerance(self, cell: Cell) -> answers.Tolerance:
         """What of a prompt may be otherwise than asked, since this server leaves no choice."""
-        template = 0 if self.can.cache_control else self._template_tokens.get((cell.model, cell.kind), 0)
-        return answers.Tolerance(self._find_slack(cell), template)
+        slack = self._find_slack(cell)
+        if self.can.cache_control:
+            return answers.Tolerance(slack)
+        # and by chance two prompts begin with the same token or two
+        return answers.Tolerance(slack, slack + self._template_tokens.get((cell.model, cell.kind), 0))
 
     def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
         """The sample with all that the answer says, checked against what the cell asks for."""

@@ -84,7 +84,7 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
     ``guess`` is a length to try first. Where no length fits, the nearest one within ``slack`` tokens does. Raises
     PromptError where the template alone is too long or nothing fits.
     """
-    low = low_count = high_count = 0
+    low = low_count = high_count = template = 0
     high: int | None = None
     length = guess or 5 * tokens
     for attempt in range(_TRIES):
@@ -93,13 +93,14 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
         if counted == tokens:
             return text
         if attempt == 0:
-            low_count = await _count_template(count, tokens)
+            low_count = template = await _count_template(count, tokens)
         if counted < tokens:
             low, low_count = length, counted
         else:
             high, high_count = length, counted
         if high is None:
-            length += max(1, (tokens - counted) * 5)
+            # as long a step as its own tokens ask for: where counting runs the model, too long a text is an error
+            length += max(1, (tokens - counted) * length // max(counted - template, 1))
             if length > _LONGEST_TOKEN * (tokens + 64):
                 break
         elif high - low <= 1:
