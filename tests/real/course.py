@@ -26,9 +26,9 @@ def first_steps(folder: Path, running: Running, key: str | None = None) -> Itera
     for path in sorted(place.folder.rglob("*.yaml")):
         yield from (f"{path.name}:", "```yaml", path.read_text().rstrip(), "```", "")
     yield from show_step(place.boobench("check"))
-    yield from show_sessions(
-        {"init's suite, one lane": place.session("suites/", "-k", "c1]", "--boobench-save-baseline")}
-    )
+    session = place.session("suites/", "-k", "c1]", "--boobench-save-baseline")
+    yield from show_sessions({"init's suite, one lane": session})
+    yield from show_step(session.step)
 
 
 def judge_twice(

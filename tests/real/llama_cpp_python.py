@@ -20,6 +20,7 @@ from tests.real.transcript import Question, record
 
 PACKAGES = ("llama-cpp-python[server]==0.3.36",)
 _CONTEXT = 4096
+_LIGHT = EmbeddedSettings(layers=4, width=256, feed_forward=512)
 _MODEL = "tiny-chat"
 _ASK = {"model": _MODEL, "messages": [{"role": "user", "content": "hello abc"}], "max_tokens": 8, "stream": True}
 _TEXT = {"model": _MODEL, "prompt": "hello abc", "max_tokens": 8, "stream": True}
@@ -52,11 +53,22 @@ SUITE = {
 
 @contextmanager
 def python_server(made: Environment, folder: Path) -> Iterator[Running]:
-    """``python -m llama_cpp.server``."""
+    """``python -m llama_cpp.server``; with a chat template, since it cannot answer a prompt of no tokens."""
     port = find_port()
-    model = provide_model(EmbeddedSettings())
+    model = provide_model(_LIGHT)
     command = [made.python, "-m", "llama_cpp.server", "--model", model, "--model_alias", _MODEL, "--n_ctx", _CONTEXT]
-    command += ["--n_threads", 1, "--host", "127.0.0.1", "--port", port]
+    command += [
+        "--chat_format",
+        "chatml",
+        "--n_threads",
+        1,
+        "--n_threads_batch",
+        1,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
     with serve([*map(str, command)], port, folder / "llama-cpp-python.log", ready="/v1/models") as up:
         yield up
 

@@ -28,6 +28,7 @@ SUITE = {
     "grid": {"prompt_tokens": [PROMPT_TOKENS], "output_tokens": [OUTPUT_TOKENS], "concurrency": list(LANES)},
     "sampling": {"temperature": 0.0},
     "samples": REQUESTS,
+    "max_samples": 2 * REQUESTS,
     "gate": {"decode_tok_s": "10%", "ttft_ms": "50%"},
 }
 
@@ -51,7 +52,7 @@ def compare(made: Environment, model: Path, running: Running, folder: Path) -> I
     for turn in range(TURNS):
         sessions.append(place.session(*(() if turn else ("--boobench-save-baseline",))))
         ours.append({cell["identity"]["concurrency"]: _read(cell) for cell in sessions[-1].cells})
-        theirs.append({lanes: _run(made, model, running, folder, lanes, seed=turn + 1) for lanes in LANES})
+        theirs.append({lanes: _run(made, model, running, folder, lanes, seed=10 * turn + lanes) for lanes in LANES})
     yield from table(("lanes", "metric", "plugin", "vllm bench", "plugin against it"), [*_rows(ours, theirs)])
     yield from table(("turn", "lanes", "metric", "outcome", "sentence"), [*_verdicts(sessions)])
 
@@ -61,7 +62,10 @@ def _read(cell: dict[str, Any]) -> Figures:
 
 
 def _run(made: Environment, model: Path, running: Running, folder: Path, lanes: int, seed: int) -> Figures:
-    """Its per-token time is each request's own, so its inverse is our decode."""
+    """Its per-token time is each request's own, so its inverse is our decode.
+
+    No seed twice: it would make the same prompts, and vLLM would take them from its cache.
+    """
     result = folder / f"vllm-bench-{lanes}-{seed}.json"
     command = [made.command("vllm"), "bench", "serve", "--backend", "openai", "--base-url", running.url]
     command += ["--model", MODEL, "--tokenizer", model, "--dataset-name", "random", "--ignore-eos"]
