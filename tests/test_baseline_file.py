@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_boobench import baseline_file
@@ -235,6 +235,7 @@ HARD = [
 ]
 
 
+@settings(deadline=None)
 @given(TEXTS | st.sampled_from(HARD), st.dictionaries(TEXTS, TEXTS | st.booleans() | st.none() | st.lists(TEXTS)))
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str, request: dict[str, Any]) -> None:
     cell = make_cell(model=text, request=request)

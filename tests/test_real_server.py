@@ -231,9 +231,9 @@ def test_a_prompt_that_no_slot_has_room_for(bench: BenchFolder, model: Path) -> 
 def test_lanes_that_no_shared_context_has_room_for(bench: BenchFolder, model: Path) -> None:
     with serve("-m", model, "-c", "256") as server:
         measured = measure(bench, server.url, str(model), grid={"prompt_tokens": [100], "concurrency": [4]}, samples=4)
-    measured.result.assert_outcomes(errors=1)
-    assert "Context size has been exceeded" in measured.error
-    assert "-c" in measured.error
+    outcomes = measured.result.parseoutcomes()  # whether all of the lanes are refused, or all but one, is chance
+    assert outcomes.get("errors", 0) + outcomes.get("failed", 0) == 1
+    measured.result.stdout.fnmatch_lines(["*Context size has been exceeded*start the server with a larger -c*"])
 
 
 def test_more_lanes_than_slots_are_measured_and_said(bench: BenchFolder, model: Path) -> None:

@@ -190,6 +190,15 @@ def test_speculation_comes_in_bursts_and_is_measured_all_the_same() -> None:
     assert rates.blanks == {}
 
 
+def test_a_fast_server_that_writes_in_bursts_is_not_held_back() -> None:
+    """Where the server says of its times what the stream shows, nobody is in between."""
+    chunk_ms = [10.0 + 1.6 * (number // 4) + 0.01 * (number % 4) for number in range(16)]
+    seen = see(chunk_ms=chunk_ms, sizes=[4] * 16, e2e_ms=16.0)
+    told = {"output_tokens": 16, "prompt_tokens": 64, "evaluated_tokens": 64}
+    rates = find_rates(seen, claim(**told, prompt_ms=8.5, predicted_ms=5.5))
+    assert (rates.source, rates.ttft_ms, rates.blanks) == ("server", 10.0, {})
+
+
 def test_a_long_prompt_before_a_fast_answer_is_no_burst() -> None:
     seen = see(chunk_ms=[8000.0 + 12 * number for number in range(16)], sizes=[4] * 16, e2e_ms=8200.0)
     rates = find_rates(seen, usage_only(output_tokens=16, prompt_tokens=4096, evaluated_tokens=4096))

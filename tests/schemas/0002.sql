@@ -50,7 +50,6 @@ CREATE TABLE bench_cells (
 	sampling JSON NOT NULL, 
 	request JSON NOT NULL, 
 	cache TEXT NOT NULL, 
-	length TEXT, 
 	started_at DATETIME NOT NULL, 
 	total_tok_s DOUBLE, 
 	samples BIGINT NOT NULL, 
@@ -74,18 +73,19 @@ CREATE TABLE bench_cells (
 	reference_host TEXT, 
 	reference_facts JSON, 
 	spoiled TEXT, 
-	blanks JSON, 
-	rates TEXT, 
-	contradiction TEXT, 
 	worker TEXT NOT NULL, 
 	engine_build TEXT, 
 	model_facts JSON, 
 	error TEXT, 
+	length TEXT, 
+	blanks JSON, 
+	rates TEXT, 
+	contradiction TEXT, 
 	CONSTRAINT pk_bench_cells PRIMARY KEY (id), 
 	CONSTRAINT fk_bench_cells_run_id FOREIGN KEY(run_id) REFERENCES bench_runs (id) ON DELETE CASCADE
 );
-INSERT INTO "bench_cells" VALUES(1,1,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c','qwen','chat',64,8,1,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,'2026-09-21 14:13:21.000000',12.5,3,0,0,NULL,900.0,1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]',1,1,'','[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]',NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,'main','b1','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null}',NULL);
-INSERT INTO "bench_cells" VALUES(2,1,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28','qwen','chat',64,8,4,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,'2026-09-21 14:13:24.000000',12.5,3,0,0,NULL,900.0,1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]',1,1,'','[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]',NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,'main','b1','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null}',NULL);
+INSERT INTO "bench_cells" VALUES(1,1,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c','qwen','chat',64,8,1,'{"temperature": 0.5}','{"a": [1]}','cold','2026-09-21 14:13:21.000000',12.5,3,0,0,NULL,900.0,1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]',1,1,'','[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]',NULL,NULL,NULL,NULL,NULL,'main','b1','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null}',NULL,NULL,'{}',NULL,NULL);
+INSERT INTO "bench_cells" VALUES(2,1,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28','qwen','chat',64,8,4,'{"temperature": 0.5}','{"a": [1]}','cold','2026-09-21 14:13:24.000000',12.5,3,0,0,NULL,900.0,1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]',1,1,'','[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]',NULL,NULL,NULL,NULL,NULL,'main','b1','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null}',NULL,NULL,'{}',NULL,NULL);
 CREATE TABLE bench_hosts (
 	id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -154,44 +154,44 @@ CREATE TABLE bench_samples (
 	queue_ms DOUBLE, 
 	e2e_ms DOUBLE, 
 	chunk_ms JSON NOT NULL, 
-	chunk_tokens JSON, 
 	prompt_tokens BIGINT, 
 	cached_tokens BIGINT, 
 	output_tokens BIGINT, 
-	hidden_tokens BIGINT, 
 	prompt_ms DOUBLE, 
 	predicted_ms DOUBLE, 
 	timings JSON NOT NULL, 
 	decode_tok_s DOUBLE, 
 	prefill_tok_s DOUBLE, 
 	embed_tok_s DOUBLE, 
-	lanes_tok_s DOUBLE, 
 	rate_source TEXT, 
-	contradiction TEXT, 
-	blanks JSON, 
 	finish_reason TEXT, 
 	status BIGINT, 
 	clock TEXT, 
 	client_lag_ms DOUBLE, 
 	blurred_chunks BIGINT NOT NULL, 
-	first_late_ms DOUBLE, 
-	last_late_ms DOUBLE, 
 	stalls BIGINT NOT NULL, 
 	clock_step BOOLEAN NOT NULL, 
 	failure TEXT, 
 	failure_text TEXT, 
+	chunk_tokens JSON, 
+	hidden_tokens BIGINT, 
+	lanes_tok_s DOUBLE, 
+	contradiction TEXT, 
+	blanks JSON, 
+	first_late_ms DOUBLE, 
+	last_late_ms DOUBLE, 
 	CONSTRAINT pk_bench_samples PRIMARY KEY (id), 
 	CONSTRAINT ck_bench_samples_phase CHECK (phase IN ('warmup', 'measure')), 
 	CONSTRAINT fk_bench_samples_cell_id FOREIGN KEY(cell_id) REFERENCES bench_cells (id) ON DELETE CASCADE
 );
-INSERT INTO "bench_samples" VALUES(1,1,'warmup',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,NULL,NULL,NULL,NULL,'[]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(2,1,'measure',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',50.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(3,1,'measure',0,1,1,1,0,'2026-09-21 14:13:21.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',51.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(4,1,'measure',0,2,1,1,0,'2026-09-21 14:13:22.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',52.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(5,2,'warmup',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,NULL,NULL,NULL,NULL,'[]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(6,2,'measure',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',50.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(7,2,'measure',0,1,1,1,0,'2026-09-21 14:13:21.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',51.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
-INSERT INTO "bench_samples" VALUES(8,2,'measure',0,2,1,1,0,'2026-09-21 14:13:22.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]','[]',NULL,NULL,NULL,0,NULL,NULL,'{}',52.0,NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,0,0.0,0.0,0,0,NULL,NULL);
+INSERT INTO "bench_samples" VALUES(1,1,'warmup',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(2,1,'measure',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',50.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(3,1,'measure',0,1,1,1,0,'2026-09-21 14:13:21.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',51.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(4,1,'measure',0,2,1,1,0,'2026-09-21 14:13:22.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',52.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(5,2,'warmup',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(6,2,'measure',0,0,1,1,0,'2026-09-21 14:13:20.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',50.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(7,2,'measure',0,1,1,1,0,'2026-09-21 14:13:21.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',51.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
+INSERT INTO "bench_samples" VALUES(8,2,'measure',0,2,1,1,0,'2026-09-21 14:13:22.000000',0.0,NULL,NULL,20.5,NULL,NULL,NULL,'[20.5, 40.0]',NULL,NULL,NULL,NULL,NULL,'{}',52.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,0,0,NULL,NULL,'[]',0,NULL,NULL,'{}',0.0,0.0);
 CREATE TABLE bench_schema (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT bench_schema_pkc PRIMARY KEY (version_num)
@@ -235,7 +235,7 @@ CREATE INDEX ix_bench_cells_run_id ON bench_cells (run_id);
 CREATE INDEX ix_bench_cells_cell_key_started_at ON bench_cells (cell_key, started_at);
 CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_samples_cell_id ON bench_samples (cell_id);
-CREATE UNIQUE INDEX uq_bench_baselines_in_force ON bench_baselines (name, cell_key, cell_id) WHERE replaced_at IS NULL;
 CREATE INDEX ix_bench_baselines_cell_id ON bench_baselines (cell_id);
+CREATE UNIQUE INDEX uq_bench_baselines_in_force ON bench_baselines (name, cell_key, cell_id) WHERE replaced_at IS NULL;
 CREATE INDEX ix_bench_verdicts_cell_id ON bench_verdicts (cell_id);
 COMMIT;
