@@ -198,7 +198,8 @@ def _is_borne_out(seen: Seen, times: tuple[float, float]) -> bool:
     (prompt_ms, predicted_ms), first_ms = times, seen.chunk_ms[0]
     span_ms = seen.chunk_ms[-1] - first_ms
     waited_ms = first_ms - min(seen.headers_ms, first_ms)
-    return abs(predicted_ms - span_ms) <= _tolerate(span_ms) and prompt_ms >= 0.5 * waited_ms - APART_MS
+    fits = abs(predicted_ms - span_ms) <= _tolerate(span_ms) and prompt_ms >= 0.5 * waited_ms - APART_MS
+    return fits and not _contradict_sum(seen, prompt_ms + predicted_ms)
 
 
 # --- tokens that were counted and never came
