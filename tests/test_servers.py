@@ -358,6 +358,7 @@ def test_vllm_has_exact_prompts_a_fixed_length_and_a_salt(bench: BenchFolder, ki
     ) == [("client", 48, 0, 4)]
     sent = [seen.fields for seen in server.seen if seen.fields.get("stream")]
     assert {(fields["ignore_eos"], fields["min_tokens"], fields["max_tokens"]) for fields in sent} == {(True, 4, 4)}
+    assert all(fields["stream_options"]["continuous_usage_stats"] for fields in sent)
     assert len({fields["cache_salt"] for fields in sent}) == len(sent)
     assert not [seen for seen in server.seen if "completions" in seen.target and not seen.fields.get("stream")]
     assert query(bench, "select engine_build from bench_runs") == [("0.21.0",)]

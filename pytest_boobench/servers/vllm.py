@@ -82,9 +82,10 @@ class Vllm(OpenAIServer):
         return replace(call, body={"cache_salt": salt, **call.body})
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
-        """Fixed length."""
-        if cell.kind == "embedding" or cell.length == "natural":
+        """Fixed length; and with each event how many tokens there are until then, which costs nothing that is measured."""
+        if cell.kind == "embedding":
             return {}
-        if cell.request.get("ignore_eos") is False:
-            return {}
-        return {"ignore_eos": True, "min_tokens": cell.output_tokens}
+        told = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        if cell.length == "natural" or cell.request.get("ignore_eos") is False:
+            return told
+        return {**told, "ignore_eos": True, "min_tokens": cell.output_tokens}
