@@ -82,7 +82,7 @@ class Vllm(OpenAIServer):
         return replace(call, body={"cache_salt": salt, **call.body})
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
-        """Fixed length; and with each event how many tokens there are until then, which costs nothing that is measured."""
+        """Fixed length; and with each event how many tokens there are until then."""
         if cell.kind == "embedding":
             return {}
         told = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
