@@ -48,7 +48,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-_SLOW = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+_SLOW = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def timed(texts: list[str], ends: list[int] | None = None) -> Answer:

@@ -114,22 +114,20 @@ def test_a_regression_that_is_run_again_has_one_more_block(bench: BenchFolder, s
     ) == [(1,)]
 
 
-@ALONE_AND_WORKERS
-def test_a_time_limit_ends_one_cell(bench: BenchFolder, server: FaultServer, workers: tuple[str, ...]) -> None:
+def test_a_time_limit_ends_one_cell(bench: BenchFolder, server: FaultServer) -> None:
     """And its requests: none of them goes on beside the next cell's."""
     stuck = server._scenarios["good"] = Stuck(server._scenarios["good"], 40)
     write_cells(bench, 40, 50)
-    result = run(bench, *workers, "--timeout=8", only=("timeout",))
+    result = run(bench, "--timeout=6", only=("timeout",))
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*Failed: Timeout*"])
     assert (stuck.ended.count("good") >= 3, stuck.ended[-1]) == (True, "good"), "the stuck one ended before, by us"
     assert query(bench, "select count(*) from bench_cells where error is null") == [(1,)]
 
 
-@ALONE_AND_WORKERS
-def test_each_repetition_is_a_measurement(bench: BenchFolder, server: FaultServer, workers: tuple[str, ...]) -> None:
+def test_each_repetition_is_a_measurement(bench: BenchFolder, server: FaultServer) -> None:
     write_cells(bench, 40)
-    result = run(bench, *workers, "--count=2", only=("repeat",))
+    result = run(bench, "--count=2", only=("repeat",))
     result.assert_outcomes(passed=2)
     assert query(bench, "select count(*), count(distinct node_id), count(distinct cell_key) from bench_cells") == [
         (2, 2, 1)

@@ -267,7 +267,7 @@ async def attempt(asking: Awaitable[T]) -> T | None:
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"embedded"}))
 @given(varied=VARIED)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_one_odd_part_of_one_answer_is_a_sentence_at_most(kind: str, varied: tuple[str, Any]) -> None:
     async def work() -> None:
         clients = clients_of({**PAGES, varied[0]: varied[1]})
@@ -293,7 +293,7 @@ def _can_be_stored(facts: ServerFacts) -> bool:
 
 
 @given(varied=VARIED, counter=st.sampled_from(["nan", "1e400", "-1", "1e300", "x", "7"]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_watchers_never_raise(varied: tuple[str, Any], counter: str) -> None:
     async def work() -> None:
         clients = clients_of({**PAGES, varied[0]: varied[1]}, counter)

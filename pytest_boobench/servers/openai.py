@@ -112,23 +112,25 @@ class OpenAIServer:
         trial = itertools.count()
 
         async def count(text: str) -> int:
+            if not text:
+                return await self._count_template(cell)
             fresh = prompts.make_nonce(f"{nonces[0]}/trial", next(trial))
-            return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :] if text else "")
+            return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :])
 
         # no text has more tokens than bytes, so that the first one surely fits into the context
         most, slack = cell.prompt_tokens, self._find_slack(cell)
         fitted = await prompts.fit(count, most, nonces[0], guess=most, slack=slack)
-        await self._learn_template(cell)
+        await self._count_template(cell)
         return [Prompt(text=prompts.make_text(nonce, len(fitted) + len(nonce) - len(nonces[0]))) for nonce in nonces]
 
-    async def _learn_template(self, cell: Cell) -> None:
-        """Once for each model; a server that refuses an empty message says nothing."""
+    async def _count_template(self, cell: Cell) -> int:
+        """Tokens of the chat template alone, asked once for each model; 0 where the server refuses an empty message."""
         known = cell.model, cell.kind
-        if cell.kind != "chat" or known in self._template_tokens:
-            return
-        self._template_tokens[known] = 0
-        with contextlib.suppress(HostError):
-            self._template_tokens[known] = await self._count_by_usage(cell, "")
+        if cell.kind == "chat" and known not in self._template_tokens:
+            self._template_tokens[known] = 0
+            with contextlib.suppress(HostError):
+                self._template_tokens[known] = await self._count_by_usage(cell, "")
+        return self._template_tokens.get(known, 0)
 
     async def _count_by_usage(self, cell: Cell, text: str) -> int:
         body = {**self._input(cell, Prompt(text=text)), "model": cell.model, **cell.request}

@@ -29,6 +29,8 @@ CARRIED = 0.10
 """A rate that the client's clock knows no better than this is blank."""
 LATE_FIRST = 0.05
 """A TTFT that may be late by more than this, since the first tokens were held back, is blank."""
+LATE_FIRST_MS = 5.0
+"""And by more than so much: a server's own threads may hold events back for as long."""
 AT_ONCE = 0.10
 """All tokens within this share of the time before them, much faster than the prompt was read: held back to the end."""
 FASTER_THAN_PROMPT = 3.0
@@ -105,7 +107,7 @@ def find_rates(seen: Seen, claims: Claims) -> Rates:
     contradiction = _contradict(seen, claims, clock, times, unseen=unseen and hidden == 0) if times else ""
     if hidden or (unseen and (contradiction or not times)):  # else the server's prompt_ms says that it was the first
         blanks |= dict.fromkeys(("ttft_ms", "queue_ms"), _describe_hidden(seen, claims, hidden))
-    elif clock.held and clock.first_late_ms > max(LATE_FIRST * first_ms, APART_MS):
+    elif clock.held and clock.first_late_ms > max(LATE_FIRST * first_ms, LATE_FIRST_MS):
         blanks |= dict.fromkeys(("ttft_ms", "ttfo_ms", "queue_ms"), _HELD_BACK.format(how=clock.held))
     carried = clock.decode_tok_s is not None and clock.bound <= CARRIED and (hidden > 0 or not unseen)
     if clock.held and not carried:
@@ -127,7 +129,7 @@ def find_rates(seen: Seen, claims: Claims) -> Rates:
     return Rates(
         ttft_ms=None if "ttft_ms" in blanks else first_ms,
         decode_tok_s=clock.decode_tok_s if carried else None,
-        prefill_tok_s=None if "ttft_ms" in blanks else _divide(claims.evaluated_tokens, first_ms),
+        prefill_tok_s=None if "ttft_ms" in blanks else _divide(claims.evaluated_tokens, first_ms, least=2),
         source="client",
         contradiction=contradiction or None,
         blanks=blanks,
