@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,9 @@ def compare(made: Environment, model: Path, running: Running, folder: Path) -> I
     for turn in range(TURNS):
         sessions.append(place.session(*(() if turn else ("--boobench-save-baseline",))))
         ours.append({cell["identity"]["concurrency"]: _read(cell) for cell in sessions[-1].cells})
+        print(f"turn {turn + 1} of {TURNS}: {ours[-1]}", file=sys.stderr, flush=True)
         theirs.append({lanes: _run(made, model, running, folder, lanes, seed=10 * turn + lanes) for lanes in LANES})
+        print(f"vllm bench: {theirs[-1]}", file=sys.stderr, flush=True)
     yield from table(("lanes", "metric", "plugin", "vllm bench", "plugin against it"), [*_rows(ours, theirs)])
     yield from table(("turn", "lanes", "metric", "outcome", "sentence"), [*_verdicts(sessions)])
 
