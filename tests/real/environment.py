@@ -51,7 +51,7 @@ def provide(root: Path, name: str, requirements: Sequence[str], unwanted: Sequen
         print(f"installing {', '.join(requirements)} in {made.folder}", file=sys.stderr, flush=True)
         if not made.python.exists():
             venv.create(made.folder, with_pip=True)
-        install = [made.python, "-m", "pip", "install", "--quiet", *requirements]
+        install = [str(made.python), "-m", "pip", "install", "--quiet", *requirements]
         subprocess.run(install, check=True)
         if unwanted:
             subprocess.run([made.python, "-m", "pip", "uninstall", "--quiet", "--yes", *unwanted], check=True)

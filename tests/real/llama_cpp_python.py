@@ -81,7 +81,12 @@ def main() -> None:
         folder = options.keep or Path(temporary)
         with python_server(made, folder) as running:
             if options.transcripts:
-                record(running.url, QUESTIONS, options.transcripts / "llama-cpp-python.txt")
+                record(
+                    running.url,
+                    QUESTIONS,
+                    options.transcripts / "llama-cpp-python.txt",
+                    {str(made.folder): "ENVIRONMENT"},
+                )
             tell(show_place({"llama-cpp-python": made.version("llama-cpp-python")}))
             tell(first_steps(folder, running))
             tell(judge_twice(folder, {"url": running.url, "shared": False}, [SUITE]))

@@ -38,12 +38,12 @@ class Session:
     @property
     def cells(self) -> Sequence[Mapping[str, Any]]:
         """Those that were measured."""
-        return self.document.get("cells", [])
+        return list(self.document.get("cells", []))
 
     @property
     def unmeasured(self) -> Sequence[Mapping[str, Any]]:
         """Those that were not, with the reason."""
-        return self.document.get("unmeasured", [])
+        return list(self.document.get("unmeasured", []))
 
 
 class Place:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.real.report import median, middle, number, ratio, table
 from tests.real.serving import Running
 from tests.real.trying import Place, Session
 
-TURNS = 3
+TURNS = 5
 REQUESTS = 24
 PROMPT_TOKENS = 256
 OUTPUT_TOKENS = 128
@@ -42,22 +43,42 @@ class Figures:
     decode_tok_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One session of ours and one run of theirs, one after the other."""
+
+    lanes: int
+    session: Session
+    ours: Figures
+    theirs: Figures
+
+
 def compare(made: Environment, model: Path, running: Running, folder: Path) -> Iterator[str]:
     """Ours and theirs in turns; then whether each of our verdicts was judged."""
     place = Place(folder / "beside")
     place.write({"url": running.url}, [SUITE])
-    ours: list[dict[int, Figures]] = []
-    theirs: list[dict[int, Figures]] = []
-    sessions: list[Session] = []
-    for turn in range(TURNS):
-        sessions.append(place.session(*(() if turn else ("--boobench-save-baseline",))))
-        ours.append({cell["identity"]["concurrency"]: _read(cell) for cell in sessions[-1].cells})
-        theirs.append({lanes: _run(made, model, running, folder, lanes, seed=10 * turn + lanes) for lanes in LANES})
-    yield from table(("lanes", "metric", "plugin", "vllm bench", "plugin against it"), [*_rows(ours, theirs)])
-    yield from table(("turn", "lanes", "metric", "outcome", "sentence"), [*_verdicts(sessions)])
+    place.session("--boobench-save-baseline")
+    turns: list[Turn] = []
+    for lanes in LANES:
+        for number_ in range(TURNS):
+            turns.append(_take_turn(made, model, running, place, lanes, number_))
+            print(f"{lanes} lanes: {turns[-1].ours}, vllm bench: {turns[-1].theirs}", file=sys.stderr, flush=True)
+    yield from table(("lanes", "metric", "plugin", "vllm bench", "plugin against it"), [*_rows(turns)])
+    yield from table(("lanes", "metric", "outcome", "sentence"), [*_verdicts(turns)])
 
 
-def _read(cell: dict[str, Any]) -> Figures:
+def _take_turn(made: Environment, model: Path, running: Running, place: Place, lanes: int, number_: int) -> Turn:
+    """Who is first changes, so that a machine that becomes slower or faster favours neither."""
+    if number_ % 2:
+        theirs = _run(made, model, running, place.folder.parent, lanes, seed=10 * number_ + lanes)
+        session = place.session("-k", f"c{lanes}]")
+    else:
+        session = place.session("-k", f"c{lanes}]")
+        theirs = _run(made, model, running, place.folder.parent, lanes, seed=10 * number_ + lanes)
+    return Turn(lanes, session, _read(session.cells[0]), theirs)
+
+
+def _read(cell: Mapping[str, Any]) -> Figures:
     return Figures(median(cell, "ttft_ms"), median(cell, "itl_ms"), median(cell, "decode_tok_s"))
 
 
@@ -81,19 +102,20 @@ def _run(made: Environment, model: Path, running: Running, folder: Path, lanes: 
     return Figures(told["median_ttft_ms"], told["median_itl_ms"], 1000 / told["median_tpot_ms"])
 
 
-def _rows(ours: Sequence[dict[int, Figures]], theirs: Sequence[dict[int, Figures]]) -> Iterator[list[str]]:
+def _rows(turns: Sequence[Turn]) -> Iterator[list[str]]:
     for lanes in LANES:
+        own = [turn for turn in turns if turn.lanes == lanes]
         for metric in ("ttft_ms", "itl_ms", "decode_tok_s"):
-            mine = [getattr(turn[lanes], metric) if lanes in turn else None for turn in ours]
-            other = [getattr(turn[lanes], metric) for turn in theirs]
+            mine = [getattr(turn.ours, metric) for turn in own]
+            other = [getattr(turn.theirs, metric) for turn in own]
             shown = [f"{number(middle(values))} ({', '.join(map(number, values))})" for values in (mine, other)]
-            yield [str(lanes), metric, *shown, ratio(middle(mine), middle(other))]
+            pairs = [one / two if one and two else None for one, two in zip(mine, other, strict=True)]
+            yield [str(lanes), metric, *shown, ratio(middle(pairs), 1.0)]
 
 
-def _verdicts(sessions: Sequence[Session]) -> Iterator[list[str]]:
-    for turn, session in enumerate(sessions, 1):
-        for cell in session.cells:
-            lanes = str(cell["identity"]["concurrency"])
+def _verdicts(turns: Sequence[Turn]) -> Iterator[list[str]]:
+    for turn in turns:
+        for cell in turn.session.cells:
             said = [[verdict[key] for key in ("metric", "outcome", "sentence")] for verdict in cell["verdicts"]]
             said = said or [["all", cell["standing"], cell["error"] or cell["spoiled"] or ""]]
-            yield from ([str(turn), lanes, *words] for words in said)
+            yield from ([str(turn.lanes), *words] for words in said)
