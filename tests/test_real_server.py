@@ -228,9 +228,13 @@ def test_a_prompt_that_no_slot_has_room_for(bench: BenchFolder, model: Path) -> 
     assert "exceeds the available context size (256 tokens)" in measured.error
 
 
+SHARED = {"prompt_tokens": [100], "output_tokens": [128], "concurrency": [4]}
+"""One of them fits into 256 tokens of context, and no two."""
+
+
 def test_lanes_that_no_shared_context_has_room_for(bench: BenchFolder, model: Path) -> None:
     with serve("-m", model, "-c", "256") as server:
-        measured = measure(bench, server.url, str(model), grid={"prompt_tokens": [100], "concurrency": [4]}, samples=4)
+        measured = measure(bench, server.url, str(model), grid=SHARED, samples=16)
     outcomes = measured.result.parseoutcomes()  # whether all of the lanes are refused, or all but one, is chance
     assert outcomes.get("errors", 0) + outcomes.get("failed", 0) == 1
     measured.result.stdout.fnmatch_lines(["*Context size has been exceeded*start the server with a larger -c*"])
