@@ -20,7 +20,7 @@ from pytest_boobench.servers.witness import Rates, Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
 
-__all__ = ["Tolerance", "body_error_text", "check", "find_most_bytes", "find_slack", "read", "read_text"]
+__all__ = ["Tolerance", "check", "find_most_bytes", "find_slack", "read", "read_text"]
 
 PROMPT_SLACK = 0.01
 """How far a prompt may be off its length where the server cannot count a text before it is sent."""

@@ -14,19 +14,10 @@ def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
     rest = lines.pop()
     if exchange.complete:
         lines.append(rest)
-    arrivals = iter(exchange.arrivals)
-    came, stamp_ns, lag_ns = wire.Arrival(0, exchange.sent_ns)
-    before_ns = stamp_ns
-    events = []
+    messages = []
     begin = 0
     for line in lines:
         if text := line.strip():
-            end = begin + len(line.rstrip())
-            while came < end:
-                before_ns = stamp_ns
-                came, stamp_ns, lag_ns = next(arrivals)
-            arrival_ms = (stamp_ns - exchange.sent_ns) / 1e6
-            earliest_ms = arrival_ms if came <= end + 1 else (before_ns - exchange.sent_ns) / 1e6
-            events.append(wire.Event(text.decode("utf-8", "replace"), "message", arrival_ms, lag_ns / 1e6, earliest_ms))
+            messages.append(wire.Message(text.decode("utf-8", "replace"), "message", begin + len(line.rstrip())))
         begin += len(line) + 1
-    return events
+    return wire.stamp_messages(exchange, messages, line_ends=len("\n"))

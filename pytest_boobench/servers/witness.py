@@ -35,6 +35,7 @@ AT_ONCE = 0.10
 """All tokens within this share of the time before them, much faster than the prompt was read: held back to the end."""
 FASTER_THAN_PROMPT = 3.0
 """No server generates a token so much faster than it reads one of the prompt."""
+_AT_ONCE = "all came at once"
 _HELD_BACK = (
     "something between client and server holds the stream back ({how}); look at nginx's proxy_buffering, at "
     "compression, or at a gateway that batches"
@@ -77,7 +78,6 @@ class _Clock:
     """What the client's clock alone can say."""
 
     tokens: tuple[int, ...]
-    bursts: Sequence[Burst]
     decode_tok_s: float | None
     """As well as it is known; whether that is well enough is said by ``bound``."""
     bound: float
@@ -112,28 +112,25 @@ def find_rates(seen: Seen, claims: Claims) -> Rates:
     carried = clock.decode_tok_s is not None and clock.bound <= CARRIED and (hidden > 0 or not unseen)
     if clock.held and not carried:
         blanks["itl_ms"] = _HELD_BACK.format(how=clock.held)
-    common = {"chunk_tokens": _keep(clock.tokens), "hidden_tokens": hidden}
-    if times and not contradiction:
-        return Rates(
-            ttft_ms=None if "ttft_ms" in blanks else first_ms,
-            decode_tok_s=_divide((claims.output_tokens or 0) - 1, claims.predicted_ms),
-            prefill_tok_s=_divide(claims.evaluated_tokens, claims.prompt_ms, least=2),
-            source="server",
-            blanks=blanks,
-            **common,  # type: ignore[arg-type]
-        )
-    if not carried and (claims.output_tokens or 0) > 1:
-        blanks["decode_tok_s"] = _explain_blank(seen, claims, clock, contradiction, unseen=unseen and hidden == 0)
-    if "ttft_ms" in blanks:
-        blanks["prefill_tok_s"] = blanks["ttft_ms"]
+    ttft_ms = None if "ttft_ms" in blanks else first_ms
+    source: RateSource = "server" if times and not contradiction else "client"
+    if source == "server":
+        decode_tok_s = _divide((claims.output_tokens or 0) - 1, claims.predicted_ms)
+    else:
+        decode_tok_s = clock.decode_tok_s if carried else None
+        if not carried and (claims.output_tokens or 0) > 1:
+            blanks["decode_tok_s"] = _explain_blank(seen, claims, clock, contradiction, unseen=unseen and hidden == 0)
+        if ttft_ms is None:
+            blanks["prefill_tok_s"] = blanks["ttft_ms"]
     return Rates(
-        ttft_ms=None if "ttft_ms" in blanks else first_ms,
-        decode_tok_s=clock.decode_tok_s if carried else None,
-        prefill_tok_s=None if "ttft_ms" in blanks else _divide(claims.evaluated_tokens, first_ms, least=2),
-        source="client",
+        ttft_ms=ttft_ms,
+        decode_tok_s=decode_tok_s,
+        prefill_tok_s=_divide(claims.evaluated_tokens, claims.prompt_ms if source == "server" else ttft_ms, least=2),
+        source=source,
+        chunk_tokens=_keep(clock.tokens),
+        hidden_tokens=hidden,
         contradiction=contradiction or None,
         blanks=blanks,
-        **common,  # type: ignore[arg-type]
     )
 
 
@@ -142,27 +139,25 @@ def find_rates(seen: Seen, claims: Claims) -> Rates:
 
 def _read_clock(seen: Seen, claims: Claims, visible: int) -> _Clock:
     tokens, told = _count_tokens(seen, visible)
-    bursts = find_bursts(seen.chunk_ms, tokens)
-    span_ms = seen.chunk_ms[-1] - seen.chunk_ms[0]
-    if come_in_bursts(bursts):
-        after = visible - bursts[0].tokens
-        speed = _divide(after, bursts[-1].at_ms - bursts[0].at_ms, least=1)
-        how = f"{len(seen.chunk_ms)} events came in {len(bursts)} bursts" if len(bursts) > 1 else "all came at once"
-        late_ms = _find_held_ms(bursts[0], speed, seen.chunk_ms[0])
-        bound = max(burst.tokens for burst in bursts) / after if after > 0 else 1.0
-        if _came_at_once(seen, claims, speed, span_ms):
-            how, late_ms, bound = "all came at once", seen.chunk_ms[0], 1.0
-        return _Clock(tokens=tokens, bursts=bursts, decode_tok_s=speed, bound=bound, held=how, first_late_ms=late_ms)
-    after = visible - (tokens[0] if tokens else 0)
-    speed = _divide(after, span_ms, least=1)
+    bursts, first_ms = find_bursts(seen.chunk_ms, tokens), seen.chunk_ms[0]
+    span_ms = seen.chunk_ms[-1] - first_ms
+    in_bursts = come_in_bursts(bursts)
+    # the last burst counts from its first event on, as the first one does
+    timed_ms = bursts[-1].at_ms - bursts[0].at_ms if in_bursts else span_ms
+    after = visible - (bursts[0].tokens if in_bursts else tokens[0])
+    speed = _divide(after, timed_ms)
     if _came_at_once(seen, claims, speed, span_ms):
-        first_ms = seen.chunk_ms[0]
-        return _Clock(
-            tokens=tokens, bursts=bursts, decode_tok_s=speed, bound=1.0, held="all came at once", first_late_ms=first_ms
-        )
-    # k tokens are as long as k mean ones within sqrt(k): the lengths of tokens' texts vary by about a half
-    unsure = 0.0 if told or not tokens or tokens[0] == 1 else tokens[0] ** 0.5
-    return _Clock(tokens=tokens, bursts=bursts, decode_tok_s=speed, bound=unsure / after if after > 0 else 1.0)
+        return _Clock(tokens=tokens, decode_tok_s=speed, bound=1.0, held=_AT_ONCE, first_late_ms=first_ms)
+    if in_bursts:
+        unsure: float = max(burst.tokens for burst in bursts)
+        held = f"{len(seen.chunk_ms)} events came in {len(bursts)} bursts" if len(bursts) > 1 else _AT_ONCE
+        late_ms = _find_held_ms(bursts[0], speed, first_ms)
+    else:
+        # k tokens are as long as k mean ones within sqrt(k): the lengths of tokens' texts vary by about a half
+        unsure = 0.0 if told or tokens[0] == 1 else tokens[0] ** 0.5
+        held, late_ms = "", 0.0
+    bound = unsure / after if after > 0 else 1.0
+    return _Clock(tokens=tokens, decode_tok_s=speed, bound=bound, held=held, first_late_ms=late_ms)
 
 
 def _count_tokens(seen: Seen, visible: int) -> tuple[tuple[int, ...], bool]:
@@ -240,10 +235,7 @@ def _contradict(seen: Seen, claims: Claims, clock: _Clock, times: tuple[float, f
         return claims.disagreement
     (prompt_ms, predicted_ms), first_ms = times, seen.chunk_ms[0]
     if prompt_ms > first_ms + _tolerate(first_ms):
-        return (
-            f"the server says that the prompt took {quantity(prompt_ms, 'ms')}, the first token was there after "
-            f"{quantity(first_ms, 'ms')}"
-        )
+        return _describe_prompt(prompt_ms, first_ms)
     if clock.held or unseen or len(seen.chunk_ms) < 2:
         return _contradict_sum(seen, prompt_ms + predicted_ms)
     return _contradict_decode(seen, claims.output_tokens or 0, clock, predicted_ms) or _contradict_short_prompt(
@@ -283,11 +275,15 @@ def _contradict_short_prompt(seen: Seen, prompt_ms: float) -> str:
     unexplained_ms = first_ms - seen.connect_ms - prompt_ms
     gross = seen.lanes == 1 and unexplained_ms > 10 * APART_MS and prompt_ms < 0.2 * (first_ms - seen.connect_ms)
     if prompt_ms < least_ms or gross:
-        return (
-            f"the server says that the prompt took {quantity(prompt_ms, 'ms')}, the first token was there after "
-            f"{quantity(first_ms, 'ms')}"
-        )
+        return _describe_prompt(prompt_ms, first_ms)
     return ""
+
+
+def _describe_prompt(prompt_ms: float, first_ms: float) -> str:
+    return (
+        f"the server says that the prompt took {quantity(prompt_ms, 'ms')}, the first token was there after "
+        f"{quantity(first_ms, 'ms')}"
+    )
 
 
 def _contradict_sum(seen: Seen, said_ms: float) -> str:

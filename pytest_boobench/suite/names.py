@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pytest_boobench.documents.node import Node
 from pytest_boobench.documents.scalars import Single, text
@@ -26,30 +26,23 @@ _PATH = re.compile(r"(?:[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\])|.*\\|.*\.gguf\Z", re
 
 def node_name() -> Single[str]:
     """A name of a suite, host or model. Slashes, dots, spaces inside and single colons are fine."""
-    plain = text()
-
-    def accept(node: Node) -> str:
-        name = plain.accept(node)
-        if len(name) > _LONGEST:
-            raise ValueError(f"a name of {len(name):,} characters; {_LONGEST} are the limit")
-        refusal = _refuse(name)
-        if refusal:
-            raise ValueError(refusal)
-        return name
-
-    return Single("a name", accept, plain.json)
+    return _make_name(_LONGEST, _refuse)
 
 
 def model_name() -> Single[str]:
     """A model's name as its host lists it, which a node id carries in short: brackets and ``::`` are fine too."""
+    return _make_name(_LONGEST_PATH, _refuse_unseen)
+
+
+def _make_name(longest: int, refuse: Callable[[str], str | None]) -> Single[str]:
+    """A name of so many characters at most; ``refuse`` says why one cannot be."""
     plain = text()
 
     def accept(node: Node) -> str:
         name = plain.accept(node)
-        if len(name) > _LONGEST_PATH:
-            raise ValueError(f"a name of {len(name):,} characters; {_LONGEST_PATH:,} are the limit")
-        refusal = _refuse_unseen(name)
-        if refusal:
+        if len(name) > longest:
+            raise ValueError(f"a name of {len(name):,} characters; {longest:,} are the limit")
+        if refusal := refuse(name):
             raise ValueError(refusal)
         return name
 

@@ -20,7 +20,7 @@ is raised. asyncio only.
 
 from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
 from pytest_boobench.wire.control import MOST_BYTES, BadAnswer, ControlClient
-from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events
+from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events, stamp_messages
 from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
 from pytest_boobench.wire.reader import can_raise_priority
 from pytest_boobench.wire.sse import ERROR, Message, SseDecoder
@@ -42,5 +42,6 @@ __all__ = [
     "control_client",
     "events",
     "failure_of",
+    "stamp_messages",
     "tls_context",
 ]

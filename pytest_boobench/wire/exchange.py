@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pytest_boobench.metrics import ClockKind
 from pytest_boobench.wire.failures import Failure
-from pytest_boobench.wire.sse import SseDecoder
+from pytest_boobench.wire.sse import Message, SseDecoder
 
 
 class Arrival(NamedTuple):
@@ -106,6 +106,15 @@ def events(exchange: Exchange) -> list[Event]:
     messages = decoder.feed(exchange.body)
     if exchange.complete:
         messages += decoder.close()
+    return stamp_messages(exchange, messages, line_ends=len("\r\n\r\n"))
+
+
+def stamp_messages(exchange: Exchange, messages: Iterable[Message], *, line_ends: int) -> list[Event]:
+    """Messages in the order of their ends, each with its arrival.
+
+    ``line_ends`` are the bytes after a message's data that bring nothing new: where no more was read with it, it was
+    the last of its read.
+    """
     arrivals = iter(exchange.arrivals)
     came, stamp_ns, lag_ns = Arrival(0, exchange.sent_ns)
     before_ns = stamp_ns
@@ -114,12 +123,7 @@ def events(exchange: Exchange) -> list[Event]:
         while came < end:
             before_ns = stamp_ns
             came, stamp_ns, lag_ns = next(arrivals)
-        alone = came - end <= _LINE_ENDS
         arrival_ms = (stamp_ns - exchange.sent_ns) / 1e6
-        earliest_ms = arrival_ms if alone else (before_ns - exchange.sent_ns) / 1e6
+        earliest_ms = arrival_ms if came - end <= line_ends else (before_ns - exchange.sent_ns) / 1e6
         found.append(Event(data, event, arrival_ms, lag_ns / 1e6, earliest_ms))
     return found
-
-
-_LINE_ENDS = len("\r\n\r\n")
-"""Bytes after an event's data that bring nothing new."""
