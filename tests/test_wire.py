@@ -530,14 +530,17 @@ def test_refusal_before_the_request_is_out(server: FaultServer) -> None:
     assert b"too large" in exchange.body
 
 
+RESET = {
+    "connection reset by peer before the request was out",  # as the write met it
+    "broken pipe before the request was out",  # as a second write met it
+    "the connection ended before the request was out",  # as the read met it first
+}
+
+
 def test_reset_before_the_request_is_out(server: FaultServer) -> None:
     failure = failure_before_answer(server.url, "reset_early", PATIENT, body={"prompt": "x" * 30_000_000})
     assert failure.kind == "connect"
-    assert failure.text.removeprefix(f"127.0.0.1:{server.port}: ") in {
-        "connection reset by peer before the request was out",  # as the write met it
-        "broken pipe before the request was out",
-        "the connection ended before the request was out",  # as the read met it first
-    }
+    assert failure.text.removeprefix(f"127.0.0.1:{server.port}: ") in RESET
 
 
 def test_reset_before_the_first_byte_is_out() -> None:
@@ -553,9 +556,8 @@ def test_reset_before_the_first_byte_is_out() -> None:
 
         with pytest.raises(wire.NoAnswer) as caught:
             run(post(f"http://127.0.0.1:{port}", "stream"), Unlucky)
-    assert caught.value.failure == wire.Failure(
-        "connect", f"127.0.0.1:{port}: connection reset by peer before the request was out"
-    )
+    assert caught.value.failure.kind == "connect"
+    assert caught.value.failure.text.removeprefix(f"127.0.0.1:{port}: ") in RESET
 
 
 def test_nobody_listens() -> None:
