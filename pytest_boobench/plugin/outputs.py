@@ -117,9 +117,9 @@ class Outputs:
 
             self._write(files.metrics, openmetrics.render(found.rows))
         if files.json:
-            from pytest_boobench.reports import session_json
+            from pytest_boobench.reports.session_json import render
 
-            self._write(files.json, session_json.render(found, samples=files.json_samples))
+            self._write(files.json, render(found, samples=files.json_samples))
         if self._troubles and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if files.step_summary and (found.rows or found.unmeasured):
