@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_boobench import gate
-from pytest_boobench.blocks.block import add_block
-from pytest_boobench.blocks.pairs import add_pairs
-from pytest_boobench.blocks.warm import Block, Session
 from pytest_boobench.hosts.access import Grant
+from pytest_boobench.measure.block import Block, Measurer, add_block
+from pytest_boobench.measure.pairs import add_pairs
 from pytest_boobench.record import Baseline, CellRecord, Verdict, identify
 from pytest_boobench.suite.cell import Cell
 
@@ -23,7 +22,7 @@ DUET_BLOCKS = 2
 """Blocks of pairs at most."""
 
 
-async def run_cell(cell: Cell, grant: Grant, session: Session, *, node_id: str) -> CellRecord:
+async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str) -> CellRecord:
     """Measure the first block of a cell. What went wrong stands in the record's ``error``, beside all samples taken
     until then."""
     record = identify(
@@ -37,14 +36,14 @@ async def run_cell(cell: Cell, grant: Grant, session: Session, *, node_id: str) 
     return await add_block(Block(cell, session, 1), grant, record)
 
 
-async def extend_cell(cell: Cell, grant: Grant, session: Session, record: CellRecord, why: str) -> CellRecord:
+async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
     """Measure one more block of a cell that the ones before left in doubt; ``why`` says of what."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
     return await add_block(Block(cell, session, record.blocks + 1), grant, replace(record, extended=extended))
 
 
 async def run_duet(
-    cell: Cell, grant: Grant, reference: Grant, session: Session, *, node_id: str, rules: gate.Rules
+    cell: Cell, grant: Grant, reference: Grant, session: Measurer, *, node_id: str, rules: gate.Rules
 ) -> CellRecord:
     """Measure a cell on two hosts in turns, A B B A, until the pairs settle it or there are two blocks of them.
 

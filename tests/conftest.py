@@ -19,10 +19,10 @@ import pytest_boobench.plugin.workers
 import pytest_boobench.store
 import pytest_boobench.walk  # noqa: F401
 from pytest_boobench import aggregate, untrusted
-from pytest_boobench.blocks import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import access
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
+from pytest_boobench.measure import block
 from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
 

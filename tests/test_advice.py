@@ -8,14 +8,14 @@ import pytest
 
 from pytest_boobench.reports import markdown, session_json
 from pytest_boobench.reports.advice import advise_reruns, advise_slots
-from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.session import FinishedCell
 from tests.making import make_cell, make_model, make_record
 from tests.test_markdown import make_session
 
 
-def make_row(lanes: int, slots: int | None, *reruns: str, **cell: object) -> Row:
+def make_row(lanes: int, slots: int | None, *reruns: str, **cell: object) -> FinishedCell:
     record = make_record(make_cell(concurrency=lanes, id=f"pp64-tg8-c{lanes}", **cell), model=make_model(slots=slots))
-    return Row(record, "passed", reruns=reruns)
+    return FinishedCell(record, "passed", reruns=reruns)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def make_row(lanes: int, slots: int | None, *reruns: str, **cell: object) -> Row
         ),
     ],
 )
-def test_more_lanes_than_slots(row: Row, said: str) -> None:
+def test_more_lanes_than_slots(row: FinishedCell, said: str) -> None:
     assert list(advise_slots([row])) == [f"more lanes than slots: {row.record.host} qwen: {said}"]
-    document = json.loads(session_json.render(make_session(row)))
+    document = json.loads(session_json.render_json(make_session(row)))
     assert document["cells"][0]["notes"] == [said]
     assert f"- more lanes than slots: {row.record.host} qwen: the server has" in markdown.render(make_session(row))
 
@@ -63,5 +63,5 @@ def test_a_cell_that_was_run_again() -> None:
     assert list(advise_reruns([row, make_row(1, 4)])) == [
         "run again 2 times: rack-1 qwen[pp64-tg8-c1]: decode 41.2 tok/s below"
     ]
-    document = json.loads(session_json.render(make_session(row)))
+    document = json.loads(session_json.render_json(make_session(row)))
     assert document["cells"][0]["notes"] == ["run again: no answer", "run again: decode 41.2 tok/s below"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pytest_boobench.hosts import aftercare
+from pytest_boobench.hosts import restore
 from pytest_boobench.hosts.access import Hosts
-from pytest_boobench.hosts.aftercare import Aftercare
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.restore import Restore
 from pytest_boobench.servers.clients import open_clients
 from pytest_boobench.servers.llama_swap import LlamaSwap
 from tests.conftest import BenchFolder
@@ -40,7 +40,7 @@ class Session:
     def __init__(self, server: LlamaSwap, folder: Path) -> None:
         self.server = server
         self.lock = FileLock(folder / "host.lock")
-        self.aftercare = Aftercare(server, self.lock)
+        self.aftercare = Restore(server, self.lock)
 
     async def use(self, *models: str) -> None:
         with self.lock:
@@ -151,7 +151,7 @@ def test_who_leaves_while_another_server_of_the_machine_is_measured_waits(
 def test_who_waits_too_long_leaves_it_to_the_next_session(
     swap: LlamaSwapStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aftercare, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(restore, "_PATIENCE_S", 0.0)
 
     async def bench() -> None:
         async with sessions(swap, tmp_path, 2) as [one, next_one]:

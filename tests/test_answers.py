@@ -10,7 +10,7 @@ import pytest
 
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.answers import read
-from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.wire import Arrival, Exchange, Failure
 from tests.making import make_cell, make_sample
@@ -39,7 +39,7 @@ WORDS = tuple(token(letter) for letter in "abcdefgh")
 """Eight tokens."""
 
 
-def stream_of(*events: Any, failure: Failure | None = None, status: int = 200) -> Answer:
+def stream_of(*events: Any, failure: Failure | None = None, status: int = 200) -> ServerAnswer:
     """Events 10 ms apart, the first one at 10 ms."""
     body = b""
     arrivals = []
@@ -51,7 +51,7 @@ def stream_of(*events: Any, failure: Failure | None = None, status: int = 200) -
 
 def answer_of(
     body: bytes, arrivals: tuple[Arrival, ...] = (), *, failure: Failure | None = None, status: int = 200
-) -> Answer:
+) -> ServerAnswer:
     arrivals = arrivals or (Arrival(len(body), 20_000_000),)
     exchange = Exchange(
         connect_ms=0.5,
@@ -68,10 +68,10 @@ def answer_of(
         clock_step=False,
         failure=failure,
     )
-    return Answer(sent_at=exchange.sent_at, sent_ns=0, status=status, exchange=exchange, failure=failure)
+    return ServerAnswer(sent_at=exchange.sent_at, sent_ns=0, status=status, exchange=exchange, failure=failure)
 
 
-def read_one(answer: Answer, cell: Cell | None = None) -> Sample:
+def read_one(answer: ServerAnswer, cell: Cell | None = None) -> Sample:
     return read(make_sample(), answer, cell or make_cell())
 
 
@@ -181,11 +181,11 @@ GOOD = (ROLE, token("a"), STOP, LAST)
         (answer_of(b"<html>\n  Bad   gateway", status=502), "status", "502: <html> Bad gateway"),
         (answer_of(b"", status=500), "status", "500: no body"),
         (
-            Answer(sent_at=0.0, sent_ns=0, failure=Failure("connect", "refused")),
+            ServerAnswer(sent_at=0.0, sent_ns=0, failure=Failure("connect", "refused")),
             "connect",
             "refused",
         ),
-        (Answer(sent_at=0.0, sent_ns=0), "connect", "no answer"),
+        (ServerAnswer(sent_at=0.0, sent_ns=0), "connect", "no answer"),
         (
             stream_of(ROLE, *WORDS, STOP, {**LAST, "timings": {**TIMINGS, "prompt_n": 65}, "usage": {}}, DONE),
             "prompt-length",
@@ -238,7 +238,7 @@ GOOD = (ROLE, token("a"), STOP, LAST)
         ),
     ],
 )
-def test_failures(answer: Answer, kind: str, text: str) -> None:
+def test_failures(answer: ServerAnswer, kind: str, text: str) -> None:
     sample = read_one(answer)
     assert (sample.failure, sample.failure_text) == (kind, text)
 

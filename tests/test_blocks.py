@@ -12,14 +12,14 @@ from typing import TypeVar
 
 import pytest
 
-from pytest_boobench.blocks import block
-from pytest_boobench.blocks.warm import Block, Session
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import canary
 from pytest_boobench.hosts.access import Grant, Hosts
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.measure import block
+from pytest_boobench.measure.block import Block, Measurer
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.suite.cell import Plan
@@ -28,7 +28,7 @@ from tests.making import make_cell
 
 T = TypeVar("T")
 CELL = make_cell(host="llama", model="tiny-chat", prompt_tokens=16, output_tokens=4, concurrency=2)
-SESSION = Session(run_uid="blocks")
+SESSION = Measurer(run_uid="blocks")
 
 
 @pytest.fixture
@@ -65,10 +65,10 @@ def test_warm_up_is_as_long_as_the_suite_says(measured: Callable[..., CellRecord
 def test_warm_up_goes_on_while_requests_become_faster(
     measured: Callable[..., CellRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.blocks.warm.is_settled", lambda rounds: len(rounds) == 4)
+    monkeypatch.setattr("pytest_boobench.measure.block.is_settled", lambda rounds: len(rounds) == 4)
     record = measured(warmup=2, warmup_max=9)
     assert [sample.index for sample in warm_up_of(record)] == list(range(8))
-    monkeypatch.setattr("pytest_boobench.blocks.warm.is_settled", lambda rounds: False)
+    monkeypatch.setattr("pytest_boobench.measure.block.is_settled", lambda rounds: False)
     assert len(warm_up_of(measured(warmup=2, warmup_max=3))) == 6
 
 
@@ -80,7 +80,7 @@ def test_warm_up_by_time_has_as_many_requests_as_fit(measured: Callable[..., Cel
 def test_a_block_that_was_still_warming_up_is_measured_once_more(
     measured: Callable[..., CellRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.blocks.block.find_trend", lambda samples: "still warming up")
+    monkeypatch.setattr("pytest_boobench.measure.block.find_trend", lambda samples: "still warming up")
     record = measured(warmup=1)
     assert record.attempts == 2
     assert record.measured == 4
@@ -160,7 +160,7 @@ def test_where_others_seem_to_be_at_work_it_is_listened_longer(
         return Canary(copy_mb_s=takes_s, hash_mb_s=1.0, busy_share=short_share)
 
     monkeypatch.setattr(block, "listen", listen)
-    heard = block._listen_as_long_as_needed(Block(make_cell(), Session(run_uid="run"), number))
+    heard = block._listen_as_long_as_needed(Block(make_cell(), Measurer(run_uid="run"), number))
     assert asked_s == listened_s
     assert heard.copy_mb_s == listened_s[-1]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_boobench.changes import NEWEST, Change, find_changes
+from pytest_boobench.gate.change_points import NEWEST, Change, find_changes
 
 HISTORIES = 100
 

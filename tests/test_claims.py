@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers, ollama_answers
 from pytest_boobench.servers.answers import Tolerance
-from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.ollama_answers import Asked
 from pytest_boobench.wire import Arrival
 from tests.making import make_cell, make_sample
@@ -51,7 +51,7 @@ _JSON = st.recursive(
 _SLOW = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
-def timed(texts: list[str], ends: list[int] | None = None) -> Answer:
+def timed(texts: list[str], ends: list[int] | None = None) -> ServerAnswer:
     """The texts of an answer, the first when the header came, then a token after 40 ms and one every 10 ms."""
     body, arrivals = b"", []
     for number, text in enumerate(texts):
@@ -61,7 +61,7 @@ def timed(texts: list[str], ends: list[int] | None = None) -> Answer:
     return answer_of(body, tuple(arrivals))
 
 
-def openai_stream(last: Any, *, at: int = -1, chunk: Any = None) -> Answer:
+def openai_stream(last: Any, *, at: int = -1, chunk: Any = None) -> ServerAnswer:
     """A stream as llama-server sends it, ``last`` at its end, and ``chunk`` in the place of the object at ``at``."""
     role = {"id": "x", "choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]}
     word = {"id": "x", "choices": [{"delta": {"content": "word"}, "finish_reason": None}]}
@@ -72,7 +72,7 @@ def openai_stream(last: Any, *, at: int = -1, chunk: Any = None) -> Answer:
     return timed([f"data: {json.dumps(value)}\n\n" for value in values] + ["data: [DONE]\n\n"])
 
 
-def read(answer: Answer) -> Sample:
+def read(answer: ServerAnswer) -> Sample:
     return answers.read(make_sample(), answer, CELL)
 
 

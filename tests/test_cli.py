@@ -363,7 +363,7 @@ def test_the_command_alone_shows_its_help(project: Path, capsys: pytest.CaptureF
 def test_our_own_bug_is_told_apart(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.cli.hosts.survey", lambda hosts, patience: 1 / 0)
+    monkeypatch.setattr("pytest_boobench.cli.hosts_command.ask_hosts_now", lambda hosts, patience: 1 / 0)
     assert main(["hosts"]) == 3
     error = capsys.readouterr().err
     assert error == (
@@ -394,7 +394,7 @@ def test_interrupted_in_the_same_process(project: Path, monkeypatch: pytest.Monk
     def interrupt(hosts: object, patience: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pytest_boobench.cli.hosts.survey", interrupt)
+    monkeypatch.setattr("pytest_boobench.cli.hosts_command.ask_hosts_now", interrupt)
     assert main(["hosts"]) == 130
 
 

@@ -14,9 +14,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from pytest_boobench.ci import read_ci
-from pytest_boobench.cli import boobench, main
-from pytest_boobench.cli.diagnosis import installed
+from pytest_boobench.cli import boobench, diagnosis, main
+from pytest_boobench.environment import read_ci
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.store import Store
 from tests import kinds_stand_in as kinds
@@ -90,7 +89,7 @@ def test_what_is_missing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(installed, "version", find)
+    monkeypatch.setattr(diagnosis, "version", find)
     result = run()
     assert result.return_value == 1
     assert lines_of(result, "packages") == ["fail: pytest-xdist not installed; pip install pytest-boobench"]
@@ -100,7 +99,7 @@ def test_what_is_missing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_extra_that_brings_nothing_is_not_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installed, "requires", lambda name: ["pytest>=8.4", "xllamacpp; extra == 'embedded'", "!"])
+    monkeypatch.setattr(diagnosis, "requires", lambda name: ["pytest>=8.4", "xllamacpp; extra == 'embedded'", "!"])
     result = run()
     assert lines_of(result, "packages") == [f"ok: pytest {version('pytest')}"]
     assert "extra postgres" not in result.output

@@ -14,12 +14,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from pytest_boobench.cli import boobench, main
-from pytest_boobench.cli.first_suite import llama as llama_cpp
-from pytest_boobench.cli.first_suite import texts
-from pytest_boobench.cli.first_suite.discovery import Chosen, Discovery
-from pytest_boobench.cli.first_suite.probe import Speed
-from pytest_boobench.cli.first_suite.sizes import choose_sizes
+from pytest_boobench.cli import boobench, init_texts, main
+from pytest_boobench.cli import init_probe as llama_cpp
+from pytest_boobench.cli.init_discovery import Chosen, Discovery
+from pytest_boobench.cli.init_probe import Speed
+from pytest_boobench.cli.init_texts import choose_sizes
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host
@@ -139,7 +138,7 @@ def test_a_project_that_has_a_configuration(folder: Path, llama: EmbeddedServer)
 
 def test_one_slot_is_one_lane(folder: Path) -> None:
     model = make_model(slots=1)
-    written = yaml.safe_load(texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model))
+    written = yaml.safe_load(init_texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model))
     assert written["grid"]["concurrency"] == [1]
     assert "overrides" not in written
 
@@ -296,7 +295,7 @@ def test_a_server_without_a_model_for_us(folder: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_names_of_hosts(url: str, name: str) -> None:
-    from pytest_boobench.cli.init import name_host
+    from pytest_boobench.cli.init_command import name_host
 
     assert name_host(url) == name
 
@@ -368,7 +367,7 @@ def test_what_slots_may_not_have_room_for(model: Chosen, too_long: tuple[int, ..
     ],
 )
 def test_quoting(name: str, written: str) -> None:
-    assert texts.quote(name) == written
+    assert init_texts.quote(name) == written
     assert yaml.safe_load(written) == name
 
 
@@ -387,10 +386,10 @@ def make_discovery(url: str, **changed: Any) -> Discovery:
 
 
 def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
-    from pytest_boobench.cli.init import say_what_next
+    from pytest_boobench.cli.init_command import say_what_next
 
     found = make_discovery("http://10.0.0.5:11434")
-    text = texts.write_hosts("rack-1", "http://10.0.0.5:11434", None, found)
+    text = init_texts.write_hosts("rack-1", "http://10.0.0.5:11434", None, found)
     assert "--boobench-takeover" in text
     assert yaml.safe_load(text) == {"hosts": {"rack-1": {"server": "ollama", "url": "http://10.0.0.5:11434"}}}
     assert "    # shared: false" in text
@@ -402,7 +401,7 @@ def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixtu
 
 def test_many_other_models_are_not_all_listed() -> None:
     model = replace(MODEL, ready=None, others=tuple(f"model-{number}" for number in range(30)))
-    lines = texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model).splitlines()
+    lines = init_texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,)), model).splitlines()
     assert "# - model-19" in lines
     assert "# - model-20" not in lines
     assert "# … and 10 more: boobench hosts rack-1" in lines
@@ -444,10 +443,10 @@ def test_a_routers_list_of_any_shape(listed: object) -> None:
 
 
 def test_a_llama_server_elsewhere_that_does_not_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
-    from pytest_boobench.cli.init import say_what_next
+    from pytest_boobench.cli.init_command import say_what_next
 
     found = make_discovery("http://10.0.0.5:8080", kind="llama-server")
-    lines = texts.write_hosts("rack-1", "http://10.0.0.5:8080", None, found).splitlines()
+    lines = init_texts.write_hosts("rack-1", "http://10.0.0.5:8080", None, found).splitlines()
     assert lines[-2].endswith(
         "# take the # out if it is yours alone: the server cannot tell with --no-slots and without --metrics,"
     )

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench, main
-from pytest_boobench.store import Selection, Store, schema, spool
+from pytest_boobench.store import Selection, Store, revisions, spool
 from tests.databases import make_database
 from tests.stored import ONE, add_session
 from tests.test_store import change
@@ -42,13 +42,13 @@ def run(*args: str) -> Result:
 def test_a_store_of_today_is_left_alone(project: Path, store: Store) -> None:
     result = run("upgrade")
     assert result.return_value == 0
-    assert result.output == f"{store.address}: has today's schema {schema.NEWEST}\n"
+    assert result.output == f"{store.address}: has today's schema {revisions.NEWEST}\n"
 
 
 def test_a_team_s_store_is_upgraded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = make_database()
     Store.open(url).close()
-    monkeypatch.setattr("pytest_boobench.cli.store.NEWEST", "0003")
+    monkeypatch.setattr("pytest_boobench.cli.store_command.NEWEST", "0003")
     result = run("upgrade", "--store", url)
     assert re.fullmatch(r"postgresql://postgres@/bench_\d+: upgraded from schema 0002 to 0003\n", result.output)
 

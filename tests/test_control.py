@@ -21,17 +21,16 @@ from pytest_boobench import wire
 from pytest_boobench.cli import boobench
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic, ServerFacts
-from pytest_boobench.hosts.watching.interface import OwnMarks
-from pytest_boobench.hosts.watching.slots import SlotsWatcher
-from pytest_boobench.hosts.watching.swap.events import Scene
-from pytest_boobench.hosts.watching.swap.log import fetch_recent, fetch_rows, find_newest_id
-from pytest_boobench.hosts.watching.vllm import VllmWatcher
-from pytest_boobench.servers.clients import Clients, open_clients, read_retry_after
+from pytest_boobench.hosts.llama_watcher import SlotsWatcher
+from pytest_boobench.hosts.swap_events import Scene
+from pytest_boobench.hosts.swap_log import fetch_recent, fetch_rows, find_newest_id
+from pytest_boobench.hosts.vllm_watcher import VllmWatcher
+from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.servers.clients import Clients, Patience, Waiting, open_clients, read_retry_after
 from pytest_boobench.servers.connect import KINDS, connect
 from pytest_boobench.servers.control import Question, StillLoading, ask
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.openai import OpenAIServer
-from pytest_boobench.servers.patience import Patience, Waiting
 from tests import kinds_stand_in as kinds
 from tests.conftest import BenchFolder
 from tests.fault_server import JSON, FaultServer, Peer, Scenario, Seen, closed_port
@@ -108,7 +107,7 @@ FAULTS: Mapping[str, tuple[Scenario, str]] = {
 def test_whatever_is_answered_ends_in_one_sentence(
     project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, kind: str
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", SOON)
+    monkeypatch.setattr("pytest_boobench.wire.http_clients.CONTROL_TIMEOUT", SOON)
     scenario, said = FAULTS[fault]
     with Always(scenario) as server:
         result = look(project, url=server.url, server=kind)
@@ -121,7 +120,7 @@ def test_whatever_is_answered_ends_in_one_sentence(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_first_suite_is_not_written_for_it(project: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", SOON)
+    monkeypatch.setattr("pytest_boobench.wire.http_clients.CONTROL_TIMEOUT", SOON)
     with Always(FAULTS[fault][0]) as server:
         result = CliRunner().invoke(boobench, ["init", server.url], standalone_mode=False)
     assert (result.return_value, result.exception) == (1, None)
@@ -141,7 +140,7 @@ def test_a_page_that_tells_the_kind_and_cannot_be_read(
     project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
 ) -> None:
     """Taken for another kind it would be measured by less."""
-    monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", SOON)
+    monkeypatch.setattr("pytest_boobench.wire.http_clients.CONTROL_TIMEOUT", SOON)
 
     async def list_models(peer: Peer) -> None:
         await peer.answer("200 OK", {"data": [{"id": "m"}]})
@@ -166,7 +165,7 @@ async def put(url: str, question: Question, patience: Patience | None = None) ->
 
 
 def test_an_answer_that_is_packed_and_one_that_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_boobench.wire.control.MOST_BYTES", 2**20)
+    monkeypatch.setattr("pytest_boobench.wire.http_clients.MOST_BYTES", 2**20)
     for size, fits in ((2**20, True), (2**20 + 1, False)):
         packed = gzip.compress(b" " * size)
         with serving(body(packed, "Content-Encoding: gzip")) as put_question:

@@ -85,7 +85,7 @@ def test_both_halves_of_a_pair_are_stored(duet: BenchFolder) -> None:
 def test_pairs_of_a_host_that_was_still_warming_up_are_taken_once_more(
     duet: BenchFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.blocks.pairs.find_trend_of_pairs", lambda samples: "still warming up")
+    monkeypatch.setattr("pytest_boobench.measure.pairs.find_trend_of_pairs", lambda samples: "still warming up")
     monkeypatch.setattr("pytest_boobench.walk.DUET_BLOCKS", 1)
     duet.write_suite(hosts=["twin"], grid=GRID, gate={"decode_tok_s": "90%"})
     duet.run("--boobench-duet", "old").assert_outcomes(passed=1)

@@ -20,10 +20,16 @@ import pytest
 
 import pytest_boobench
 from pytest_boobench.errors import HostError, MissingExtra
-from pytest_boobench.hosts.embedded import MODELS, EmbeddedServer, EmbeddedSettings, find_problems, start
-from pytest_boobench.hosts.embedded.gguf import F32, IQ3_S, Tensor, Value, pack_f16, pack_f32, write
-from pytest_boobench.hosts.embedded.model import provide_model
-from pytest_boobench.hosts.embedded.process import is_healthy
+from pytest_boobench.hosts.embedded import (
+    MODELS,
+    EmbeddedServer,
+    EmbeddedSettings,
+    find_problems,
+    is_healthy,
+    provide_model,
+    start,
+)
+from pytest_boobench.hosts.gguf_file import F32, IQ3_S, Tensor, Value, pack_f16, pack_f32, write
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=2, context_tokens=1024)
@@ -128,9 +134,7 @@ def test_model_is_written_once_and_whole(tmp_path: Path) -> None:
 
 
 def test_model_lies_in_the_users_cache_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        "pytest_boobench.hosts.embedded.model.user_cache_path", lambda application: tmp_path / application
-    )
+    monkeypatch.setattr("pytest_boobench.hosts.embedded.user_cache_path", lambda application: tmp_path / application)
     assert provide_model(LIGHT).parent == tmp_path / "pytest-boobench"
 
 

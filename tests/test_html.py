@@ -23,16 +23,14 @@ from pytest_boobench.facts import Canary
 from pytest_boobench.record import CellRecord, Measurement, RunFacts
 from pytest_boobench.reports import html
 from pytest_boobench.reports.html import page, summary
-from pytest_boobench.reports.html.courses import ALL_LANES, Course, follow
+from pytest_boobench.reports.html.chart_points import Pool, plot_metric, plot_runs, shorten, tell_turn
 from pytest_boobench.reports.html.details import MOST_DOTS, compare_samples, explain, list_facts, split_ttft
-from pytest_boobench.reports.html.groups import group_hosts, group_lanes
-from pytest_boobench.reports.html.points import Pool, plot_metric, plot_runs, shorten
+from pytest_boobench.reports.html.page_data import fill_gaps
+from pytest_boobench.reports.html.series import ALL_LANES, Series, follow, group_hosts, group_lanes
 from pytest_boobench.reports.html.states import STATES, find_state
-from pytest_boobench.reports.html.table import Entry, list_columns, list_rows
-from pytest_boobench.reports.html.text import LONGEST, clean, to_script_json
-from pytest_boobench.reports.html.turns import tell_turn
-from pytest_boobench.reports.html.unmeasured import fill_gaps
+from pytest_boobench.reports.html.summary import TableValue, list_columns, list_rows
 from pytest_boobench.reports.session import Unmeasured
+from pytest_boobench.reports.text import LONGEST_TEXT, clean, to_script_json
 from pytest_boobench.store import BaselineSave, Store
 from pytest_boobench.suite.cell import Cell
 from tests.conftest import BenchFolder
@@ -58,8 +56,8 @@ from tests.histories import (
 from tests.making import make_cell, make_record, make_sample
 
 
-def course_of(*measurements: Measurement) -> Course:
-    return Course(measurements=measurements)
+def course_of(*measurements: Measurement) -> Series:
+    return Series(measurements=measurements)
 
 
 def data_of(text: str) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def test_every_outcome_is_a_state_and_every_sign_is_its_own_but_for_the_failures
     assert [word for word, state in STATES.items() if not state.advice] == ["pass"]
 
 
-def measured_as(*found: Mapping[str, Any]) -> list[Course]:
+def measured_as(*found: Mapping[str, Any]) -> list[Series]:
     return [
         course_of(make_measurement(make_cell(prompt_tokens=number), **fields))
         for number, fields in enumerate(found, start=1)
@@ -399,18 +397,18 @@ def test_facts_leave_blanks_out() -> None:
 # --- cells against each other
 
 
-def names_and_cells(groups: Sequence[Mapping[str, Any]], courses: Sequence[Course], key: str) -> list[Any]:
+def names_and_cells(groups: Sequence[Mapping[str, Any]], courses: Sequence[Series], key: str) -> list[Any]:
     def show(places: Any) -> Any:
         return [show(place) if isinstance(place, list) else host_and_lanes(courses[place]) for place in places]
 
     return [(group["name"], show(group[key])) for group in groups]
 
 
-def by_place(courses: Sequence[Course]) -> Mapping[int, Course]:
+def by_place(courses: Sequence[Series]) -> Mapping[int, Series]:
     return dict(enumerate(courses))
 
 
-def host_and_lanes(course: Course) -> str:
+def host_and_lanes(course: Series) -> str:
     return f"{course.newest.run.host} {course.newest.identity['concurrency']}"
 
 
@@ -442,10 +440,15 @@ def test_the_table_has_a_column_for_each_number_there_is() -> None:
     columns = list_columns(courses)
     assert columns == ("decode_tok_s", "prefill_tok_s", "ttft_ms", ALL_LANES)
     first, second = list_rows(courses, columns)
-    assert first.entries == (Entry("50.0", "−17.6 %", "bad"), Entry("2200"), Entry("180"), Entry("50.0"))
+    assert first.entries == (
+        TableValue("50.0", "−17.6 %", "bad"),
+        TableValue("2200"),
+        TableValue("180"),
+        TableValue("50.0"),
+    )
     assert {entry.text for entry in second.entries} == {"–"}
     passed = course_of(make_measurement(CELL, verdicts=(judge_as("pass", change=0.01),)))
-    assert list_rows([passed], columns)[0].entries[0] == Entry("50.0", "+1.0 %", "plain")
+    assert list_rows([passed], columns)[0].entries[0] == TableValue("50.0", "+1.0 %", "plain")
 
 
 # --- cells without a measurement
@@ -480,7 +483,7 @@ def test_the_headline_counts_every_cell(
 def test_gaps_stand_among_the_cells_of_their_state() -> None:
     courses = follow(one for course in measured_as(GREEN, NOT_MEASURED, RED) for one in course.measurements)
     cells = fill_gaps(courses, [SKIPPED, LOST])
-    assert [(cell.state.word, isinstance(cell, Course)) for cell in cells] == [
+    assert [(cell.state.word, isinstance(cell, Series)) for cell in cells] == [
         ("regression", True),
         ("not measured", True),
         ("not measured", False),
@@ -698,7 +701,7 @@ def test_no_text_becomes_markup(name: str) -> None:
 
 
 def test_a_long_text_is_cut_wherever_it_stands() -> None:
-    short, long = (len(html.render(hostile_history(text), 0.0)) for text in ("x" * LONGEST, "x" * 1_000_000))
+    short, long = (len(html.render(hostile_history(text), 0.0)) for text in ("x" * LONGEST_TEXT, "x" * 1_000_000))
     assert long <= short + 100
 
 
@@ -710,8 +713,8 @@ def test_a_long_text_is_cut_wherever_it_stands() -> None:
         ("\x00\x1b[0m\r\x7f\x85", "\ufffd\ufffd[0m\ufffd\ufffd\ufffd"),
         ("a\u202eb\u2066c\u200fd\ufeff", "a\ufffdb\ufffdc\ufffdd\ufffd"),
         ("\ud800", "\ufffd"),
-        ("x" * LONGEST, "x" * LONGEST),
-        ("x" * (LONGEST + 1), "x" * (LONGEST - 1) + "…"),
+        ("x" * LONGEST_TEXT, "x" * LONGEST_TEXT),
+        ("x" * (LONGEST_TEXT + 1), "x" * (LONGEST_TEXT - 1) + "…"),
     ],
 )
 def test_cleaning(text: str, cleaned: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_boobench.errors import DocumentError, HostError
 from pytest_boobench.hosts import addresses, inventory
-from pytest_boobench.hosts.embedded.model import EmbeddedSettings
+from pytest_boobench.hosts.embedded import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
 
 KEY = "sk-very-secret"

@@ -10,9 +10,8 @@ import pytest
 
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import RunFacts
-from pytest_boobench.reports.rows import Row
-from pytest_boobench.reports.session import Session
-from pytest_boobench.reports.session_json import SCHEMA, render
+from pytest_boobench.reports.session import FinishedCell, SessionReport
+from pytest_boobench.reports.session_json import SCHEMA, render_json
 from tests.conftest import BenchFolder
 from tests.making import make_record, make_sample
 from tests.test_markdown import ERROR, HOSTILE, LOST, SKIPPED, make_row, make_session
@@ -44,7 +43,7 @@ def read(text: str) -> dict[str, Any]:
 def test_the_fields_of_schema_1() -> None:
     """A field that goes away or has another name needs a new schema: here is where that is noticed."""
     facts = RunFacts(uid="u", session="s", suite="smoke", host="rack-1", started_at=0.0)
-    document = read(render(make_session(make_row("regression", "failed"), runs=[facts], unmeasured=[LOST])))
+    document = read(render_json(make_session(make_row("regression", "failed"), runs=[facts], unmeasured=[LOST])))
     assert SCHEMA == document["schema"] == 1
     (cell,) = document["cells"]
     assert set(DOCUMENT) <= set(document)
@@ -68,7 +67,7 @@ def test_what_became_of_cells() -> None:
     row = make_row("regression", "failed")
     failures = {row.record.node_id: "decode 41.2 tok/s, 17.3 % below …"}
     session = make_session(row, ERROR, make_row("no baseline"), failures=failures, unmeasured=[SKIPPED], exit_status=1)
-    document = read(render(replace(session, sections=[("Power", "310 W")])))
+    document = read(render_json(replace(session, sections=[("Power", "310 W")])))
     assert document["sections"] == [{"title": "Power", "text": "310 W"}]
     assert [cell["standing"] for cell in document["cells"]] == ["regression", "error", "no baseline"]
     assert {standing: number for standing, number in document["counts"].items() if number} == {
@@ -87,9 +86,9 @@ def test_what_became_of_cells() -> None:
 
 def test_samples_are_there_when_asked_for() -> None:
     samples = [make_sample(chunk_ms=(1.0, 2.5), timings={"predicted_n": 2}), make_sample(failure="status")]
-    session = make_session(Row(make_record(samples=samples), "passed"))
-    assert "samples" not in read(render(session))["cells"][0]
-    (cell,) = read(render(session, samples=True))["cells"]
+    session = make_session(FinishedCell(make_record(samples=samples), "passed"))
+    assert "samples" not in read(render_json(session))["cells"][0]
+    (cell,) = read(render_json(session, samples=True))["cells"]
     assert cell["failed"] == 1
     assert [list(sample) for sample in cell["samples"]] == [[*(field.name for field in fields(Sample)), "rates"]] * 2
     assert cell["samples"][0]["chunk_ms"] == [1.0, 2.5]
@@ -97,21 +96,21 @@ def test_samples_are_there_when_asked_for() -> None:
 
 def test_it_is_json_whatever_servers_say() -> None:
     timings = {"rate": float("nan"), "rates": [float("inf"), 1.0], "deep": {"x": -float("inf")}}
-    session = make_session(Row(make_record(samples=[make_sample(timings=timings)]), "passed"))
-    (cell,) = read(render(session, samples=True))["cells"]
+    session = make_session(FinishedCell(make_record(samples=[make_sample(timings=timings)]), "passed"))
+    (cell,) = read(render_json(session, samples=True))["cells"]
     assert cell["samples"][0]["timings"] == {"rate": None, "rates": [None, 1.0], "deep": {"x": None}}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names(name: str) -> None:
-    text = render(make_session(make_row(host=name, model=name, error=name), baseline=name))
+    text = render_json(make_session(make_row(host=name, model=name, error=name), baseline=name))
     assert text.isascii()
     document = read(text)
     assert document["baseline"] == document["cells"][0]["host"] == document["cells"][0]["error"] == name
 
 
 def test_an_empty_session() -> None:
-    document = read(render(Session(uid="u", baseline="main", finished_at=1.0, exit_status=5, rows=())))
+    document = read(render_json(SessionReport(uid="u", baseline="main", finished_at=1.0, exit_status=5, rows=())))
     assert (document["cells"], document["runs"], document["unmeasured"]) == ([], [], [])
 
 

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import create_engine, update
 
+from pytest_boobench.environment import Environment
 from pytest_boobench.errors import HostError, StoreError
 from pytest_boobench.hosts.embedded import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.plugin import leases
-from pytest_boobench.plugin.surroundings import Surroundings
 from pytest_boobench.store import Store, tables
-from pytest_boobench.store.columns import moment
+from pytest_boobench.store.column_types import moment
 
 RACK = "10.0.0.5"
 
@@ -77,7 +77,7 @@ def inventory() -> Inventory:
 
 def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "_HEARTBEAT_S", 0.02)
-    around = Surroundings(user="ann", machine="desk", ci={"job": "nightly"})
+    around = Environment(user="ann", machine="desk", ci={"job": "nightly"})
     recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=around)
     held = leases.Leases(recorder, inventory(), wait_s=0.0)  # type: ignore[arg-type]
     held.take("embedded")
@@ -104,7 +104,7 @@ def test_a_leased_host_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("pytest_boobench.plugin.leases.time.sleep", wait)
     store.take_lease(RACK, "bob on ci-2", "b")
-    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=Surroundings())
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=Environment())
     held = leases.Leases(recorder, inventory(), wait_s=60.0)  # type: ignore[arg-type]
     held.pytest_boobench_acquire_host_access("rack-1")
     held.give_back()
@@ -115,6 +115,6 @@ def test_a_store_that_fails_grants_nothing(store: Store) -> None:
     def fail() -> Store:
         raise StoreError("team.db: is locked")
 
-    recorder = SimpleNamespace(open_store=fail, session_uid="a", surroundings=Surroundings())
+    recorder = SimpleNamespace(open_store=fail, session_uid="a", surroundings=Environment())
     with pytest.raises(HostError, match=rf"^{RACK}: no lease to be had: team.db: is locked$"):
         leases.Leases(recorder, inventory(), wait_s=0.0).take("rack-1")  # type: ignore[arg-type]

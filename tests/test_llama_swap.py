@@ -14,17 +14,14 @@ import pytest
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic, Traffic
-from pytest_boobench.hosts.access import Hosts
+from pytest_boobench.hosts.access import Hosts, Manners
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.hosts.quiet import Manners
-from pytest_boobench.hosts.watching.interface import OwnMarks
-from pytest_boobench.hosts.watching.swap import SwapWatcher
-from pytest_boobench.hosts.watching.swap.count import Evidence, weigh
-from pytest_boobench.hosts.watching.swap.events import Entry, Scene
-from pytest_boobench.hosts.watching.swap.log import Row, fetch_rows
-from pytest_boobench.servers.admission import Door
-from pytest_boobench.servers.clients import Answer, Clients, open_clients, read_retry_after
+from pytest_boobench.hosts.swap_events import InFlight, Scene
+from pytest_boobench.hosts.swap_log import Evidence, LoggedRequest, fetch_rows, weigh
+from pytest_boobench.hosts.swap_watcher import SwapWatcher
+from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.servers.clients import Clients, Door, ServerAnswer, open_clients, read_retry_after
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.llama_swap import LlamaSwap
 from pytest_boobench.servers.llama_swap_upstream import Upstream
@@ -43,7 +40,7 @@ NONE_OF_OURS = OwnTraffic()
 
 @pytest.fixture(autouse=True)
 def _no_long_wait_for_an_event_that_old_versions_never_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_boobench.hosts.watching.swap.stream._PRIMED_S", 0.5)
+    monkeypatch.setattr("pytest_boobench.hosts.swap_events._PRIMED_S", 0.5)
 
 
 @pytest.fixture
@@ -226,7 +223,7 @@ class TestWatching:
     def test_a_request_that_comes_and_goes_in_the_quiet_period_refuses(
         self, swap: LlamaSwapStandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pytest_boobench.hosts.quiet._LOOK_EVERY_S", 0.1)
+        monkeypatch.setattr("pytest_boobench.hosts.access._LOOK_EVERY_S", 0.1)
 
         async def come_and_go() -> None:
             while swap.seen.count("GET /api/metrics/activity?limit=20") < 2:
@@ -393,7 +390,7 @@ class TestWatching:
     def test_rows_that_never_come_are_not_waited_for_long(
         self, swap: LlamaSwapStandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pytest_boobench.hosts.watching.swap.watcher._LOG_WAIT_S", 0.0)
+        monkeypatch.setattr("pytest_boobench.hosts.swap_watcher._LOG_WAIT_S", 0.0)
 
         async def watch() -> Traffic:
             async with watching(swap) as (watcher, _):
@@ -430,7 +427,7 @@ class TestTheLog:
     def test_it_is_read_page_by_page(self, swap: LlamaSwapStandIn) -> None:
         swap.rows = [_raw_row(number) for number in range(1, 2101)]
 
-        async def fetch() -> list[Row] | None:
+        async def fetch() -> list[LoggedRequest] | None:
             async with clients_of(swap.url) as clients:
                 return await fetch_rows(clients.control, 50)
 
@@ -445,7 +442,7 @@ class TestTheLog:
             await peer.head("200 OK", "text/html", f"Content-Length: {len(body)}")
             await peer.send(body.encode())
 
-        async def fetch(url: str) -> list[Row] | None:
+        async def fetch(url: str) -> list[LoggedRequest] | None:
             async with clients_of(url) as clients:
                 return await fetch_rows(clients.control, 0)
 
@@ -458,9 +455,9 @@ def _raw_row(number: int) -> dict[str, object]:
     return {"id": number, "timestamp": "2020-01-01T06:04:52Z", "model": "m", "tokens": tokens, "resp_status_code": 200}
 
 
-def _row(**changed: object) -> Row:
+def _row(**changed: object) -> LoggedRequest:
     fields: dict[str, object] = {"id": 1, "model": "m", "path": None, "ended_at": datetime.now(UTC)}
-    return Row(**{**fields, "duration_ms": 1.0, "status": 200, "tokens": 10, **changed})  # type: ignore[arg-type]
+    return LoggedRequest(**{**fields, "duration_ms": 1.0, "status": 200, "tokens": 10, **changed})  # type: ignore[arg-type]
 
 
 def _weigh(own: OwnTraffic, **changed: object) -> tuple[int | None, int | None]:
@@ -481,8 +478,8 @@ def _weigh(own: OwnTraffic, **changed: object) -> tuple[int | None, int | None]:
     return traffic.concurrent_foreign_requests, traffic.foreign_tokens
 
 
-THEIRS = Entry(id="1", method="POST")
-OURS = Entry(id="2", method="POST", run_uid=RUN)
+THEIRS = InFlight(id="1", method="POST")
+OURS = InFlight(id="2", method="POST", run_uid=RUN)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +504,7 @@ OURS = Entry(id="2", method="POST", run_uid=RUN)
         ),
         pytest.param(
             OwnTraffic(requests=1),
-            {"detail": "requests", "seen": (THEIRS, Entry(id="3", method="GET")), "rows": None},
+            {"detail": "requests", "seen": (THEIRS, InFlight(id="3", method="GET")), "rows": None},
             (0, 0),
             id="without callers: looks are no requests",
         ),
@@ -681,7 +678,7 @@ class TestServer:
     def test_a_model_that_is_never_ready_is_given_up(
         self, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pytest_boobench.servers.patience.LOAD_TIMEOUT_S", 0.1)
+        monkeypatch.setattr("pytest_boobench.servers.clients.LOAD_TIMEOUT_S", 0.1)
 
         async def bench() -> None:
             async with serving(swap) as server:
@@ -730,19 +727,19 @@ class TestTheDoor:
     CELL = make_cell(model="tiny-chat", concurrency=2)
 
     def test_a_request_that_is_turned_away_comes_again_when_told(self) -> None:
-        answers = [Answer(sent_at=0, sent_ns=0, status=429, retry_after_s=0.0)] * 2
-        answers.append(Answer(sent_at=0, sent_ns=0, status=200))
+        answers = [ServerAnswer(sent_at=0, sent_ns=0, status=429, retry_after_s=0.0)] * 2
+        answers.append(ServerAnswer(sent_at=0, sent_ns=0, status=200))
         left = iter(answers)
 
-        async def attempt() -> Answer:
+        async def attempt() -> ServerAnswer:
             return next(left)
 
         answer = asyncio.run(Door().send(attempt, self.CELL))
         assert (answer.status, answer.turned_away) == (200, 2)
 
     def test_it_gives_up_when_the_requests_time_is_up(self) -> None:
-        async def attempt() -> Answer:
-            return Answer(sent_at=0, sent_ns=0, status=429)
+        async def attempt() -> ServerAnswer:
+            return ServerAnswer(sent_at=0, sent_ns=0, status=429)
 
         cell = replace(self.CELL, plan=Plan(timeouts=Timeouts(request_s=0.5)))
         answer = asyncio.run(Door().send(attempt, cell))

@@ -13,10 +13,9 @@ from markdown_it.token import Token
 
 from pytest_boobench.record import RunFacts, Verdict
 from pytest_boobench.reports import markdown
-from pytest_boobench.reports.escaping import LONGEST, escape, flatten
 from pytest_boobench.reports.markdown import describe, render
-from pytest_boobench.reports.rows import ItemOutcome, Row
-from pytest_boobench.reports.session import Session, Unmeasured
+from pytest_boobench.reports.session import FinishedCell, ItemOutcome, SessionReport, Unmeasured
+from pytest_boobench.reports.text import LONGEST, escape, flatten
 from tests.conftest import BenchFolder
 from tests.making import make_cell, make_record, make_sample
 from tests.test_session import scale_baselines
@@ -32,16 +31,18 @@ def make_verdict(outcome: str, **changed: object) -> Verdict:
     return Verdict(**{**fields, "outcome": outcome, **changed})  # type: ignore[arg-type]
 
 
-def make_row(outcome: str = "pass", item: ItemOutcome = "passed", id: str = "pp64-tg8-c1", **changed: object) -> Row:
+def make_row(
+    outcome: str = "pass", item: ItemOutcome = "passed", id: str = "pp64-tg8-c1", **changed: object
+) -> FinishedCell:
     samples = [make_sample(index=number, decode_tok_s=41.2, ttft_ms=31.0) for number in range(3)]
     names = {key: changed.pop(key) for key in ("host", "model", "suite") if key in changed}
     record = make_record(make_cell(id=id, **names), **{"samples": samples, **changed})
-    return Row(record, item, (make_verdict(outcome),) if outcome else ())
+    return FinishedCell(record, item, (make_verdict(outcome),) if outcome else ())
 
 
-def make_session(*rows: Row, **changed: object) -> Session:
+def make_session(*rows: FinishedCell, **changed: object) -> SessionReport:
     fields: dict[str, object] = {"uid": "u", "baseline": "main", "finished_at": 0.0, "exit_status": 0, "rows": rows}
-    return Session(**{**fields, **changed})  # type: ignore[arg-type]
+    return SessionReport(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 REGRESSED = make_row("regression", "failed", id="pp512")
@@ -76,7 +77,7 @@ GREEN, NEW = make_row(), make_row("no baseline")
         (make_session(unmeasured=[SKIPPED]), "1 cell skipped"),
     ],
 )
-def test_the_verdict_line(session: Session, line: str) -> None:
+def test_the_verdict_line(session: SessionReport, line: str) -> None:
     assert describe(session) == line
     assert render(session).splitlines()[0] == f"## boobench: {line}"
 

@@ -13,7 +13,7 @@ from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Verdict
 from pytest_boobench.reports.openmetrics import render
-from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.session import FinishedCell
 from tests.conftest import BenchFolder
 from tests.making import make_cell, make_record, make_sample
 from tests.test_markdown import HOSTILE
@@ -21,7 +21,7 @@ from tests.test_markdown import HOSTILE
 LABELS = {"suite": "smoke", "host": "rack-1", "model": "qwen", "cell": "pp64-tg8-c1"}
 
 
-def make_row(*verdicts: Verdict, **changed: object) -> Row:
+def make_row(*verdicts: Verdict, **changed: object) -> FinishedCell:
     names = {key: changed.pop(key) for key in ("host", "model", "suite") if key in changed}
     samples = [
         make_sample(
@@ -35,7 +35,7 @@ def make_row(*verdicts: Verdict, **changed: object) -> Row:
         for number in range(11)
     ]
     samples.append(make_sample(index=11, failure="status", failure_text="500"))
-    return Row(
+    return FinishedCell(
         make_record(make_cell(**names), **{"samples": samples, "total_tok_s": 80.5, **changed}), "passed", verdicts
     )
 
@@ -104,8 +104,8 @@ def test_the_text_itself() -> None:
 
 def test_every_metric_has_a_unit_that_openmetrics_knows() -> None:
     sample = make_sample(**{key: 1.0 for key in METRICS if key not in {"queue_ms", "itl_ms"}})
-    row = Row(make_record(samples=[sample]), "passed")
-    embedding = Row(make_record(make_cell(kind="embedding", output_tokens=None), samples=[sample]), "passed")
+    row = FinishedCell(make_record(samples=[sample]), "passed")
+    embedding = FinishedCell(make_record(make_cell(kind="embedding", output_tokens=None), samples=[sample]), "passed")
     units = {family.unit for rows in ([row], [embedding]) for family in parse(render(rows)).values()}
     assert units == {"seconds", "tokens_per_second", "requests"}
     assert "boobench_embed_tokens_per_second" in parse(render([embedding]))

@@ -21,7 +21,7 @@ import trustme
 import yaml
 
 from pytest_boobench.cli import main
-from pytest_boobench.hosts.embedded.model import EmbeddedSettings, provide_model
+from pytest_boobench.hosts.embedded import EmbeddedSettings, provide_model
 from tests.conftest import CHECKOUT, LIGHT, PATIENT, BenchFolder
 from tests.real_llama_server import RealServer, behind_tls, serve
 

@@ -175,7 +175,7 @@ def test_a_host_that_answers_otherwise(project: Path, answer: Scenario, host: Ma
 
 
 def test_a_host_that_never_answers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", httpx.Timeout(0.3))
+    monkeypatch.setattr("pytest_boobench.wire.http_clients.CONTROL_TIMEOUT", httpx.Timeout(0.3))
 
     async def keep_silent(peer: Peer) -> None:
         """Never a byte."""
@@ -262,7 +262,7 @@ class TestTls:
         self, project: Path, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """llama.cpp waits for the end of a header that never comes; others say that it makes no sense."""
-        monkeypatch.setattr("pytest_boobench.wire.clients.CONTROL_TIMEOUT", httpx.Timeout(5.0, connect=0.3))
+        monkeypatch.setattr("pytest_boobench.wire.http_clients.CONTROL_TIMEOUT", httpx.Timeout(5.0, connect=0.3))
         assert ask(project, url=llama.url.replace("http:", "https:")) == (
             "no answer from URL: it took the connection and spoke no TLS; should the url begin with http://?"
         )

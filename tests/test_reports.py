@@ -6,9 +6,9 @@ from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import RunFacts, Verdict
 from pytest_boobench.reports import junit
-from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import failure_text, provenance, sentence
-from pytest_boobench.reports.terminal import Line, render_closing, render_tables
+from pytest_boobench.reports.session import FinishedCell
+from pytest_boobench.reports.terminal import TerminalLine, render_closing, render_tables
 from tests.making import make_baseline, make_cell, make_record, make_sample
 
 
@@ -75,14 +75,14 @@ def test_provenance_without_commit_and_build() -> None:
     assert provenance(baseline) == "measured 2026-11-23 02:13 UTC"
 
 
-def table(*rows: Row, verbosity: int = 0) -> list[Line]:
+def table(*rows: FinishedCell, verbosity: int = 0) -> list[TerminalLine]:
     return list(render_tables(rows, verbosity=verbosity))
 
 
 def test_table() -> None:
-    red = Row(make_record(samples=samples()), "failed", (verdict(),))
-    saved = Row(make_record(samples=samples()), "passed", (verdict("no baseline", change=None),), saved=True)
-    dead = Row(make_record(error="no answer", server=None), "error")
+    red = FinishedCell(make_record(samples=samples()), "failed", (verdict(),))
+    saved = FinishedCell(make_record(samples=samples()), "passed", (verdict("no baseline", change=None),), saved=True)
+    dead = FinishedCell(make_record(error="no answer", server=None), "error")
     lines = table(red, saved, dead)
     assert [line.text for line in lines] == [
         "rack-1  (llama-server b11549 http://10.0.0.5:8080)",
@@ -98,12 +98,16 @@ def test_table() -> None:
 def test_table_colours_and_words() -> None:
     failed = [*samples(), make_sample(failure="status")]
     rows = {
-        "improvement decode": Row(make_record(samples=samples()), "passed", (verdict("improvement", change=0.2),)),
-        "not comparable": Row(make_record(samples=samples()), "passed", (verdict("not comparable"),)),
-        "inconclusive": Row(make_record(samples=samples()), "passed", (verdict("inconclusive"), verdict("pass"))),
-        "pass": Row(make_record(samples=samples()), "passed", (verdict("pass"),)),
-        "passed": Row(make_record(samples=samples()), "passed"),
-        "failed: 1 of 4 requests": Row(make_record(samples=failed), "failed", (verdict("pass"),)),
+        "improvement decode": FinishedCell(
+            make_record(samples=samples()), "passed", (verdict("improvement", change=0.2),)
+        ),
+        "not comparable": FinishedCell(make_record(samples=samples()), "passed", (verdict("not comparable"),)),
+        "inconclusive": FinishedCell(
+            make_record(samples=samples()), "passed", (verdict("inconclusive"), verdict("pass"))
+        ),
+        "pass": FinishedCell(make_record(samples=samples()), "passed", (verdict("pass"),)),
+        "passed": FinishedCell(make_record(samples=samples()), "passed"),
+        "failed: 1 of 4 requests": FinishedCell(make_record(samples=failed), "failed", (verdict("pass"),)),
     }
     for word, row in rows.items():
         (_, _, line, _) = table(row)
@@ -114,7 +118,7 @@ def test_table_colours_and_words() -> None:
 
 def test_verbose_table_has_more_columns_and_the_sentences() -> None:
     more = [make_sample(decode_tok_s=41.2, ttft_ms=30.0, prompt_ms=20.0, connect_ms=0.2, e2e_ms=100.0, output_tokens=8)]
-    texts = [line.text for line in table(Row(make_record(samples=more), "failed", (verdict(),)), verbosity=1)]
+    texts = [line.text for line in table(FinishedCell(make_record(samples=more), "failed", (verdict(),)), verbosity=1)]
     assert texts[1].split() == (
         "smoke connect ms queue ms prompt ms TTFT ms decode tok/s e2e ms change verdict".split()
     )
@@ -123,8 +127,8 @@ def test_verbose_table_has_more_columns_and_the_sentences() -> None:
 
 def test_what_others_did_is_in_the_table() -> None:
     traffic = Traffic(in_flight_at_start=1, concurrent_foreign_requests=2, foreign_tokens=530)
-    disturbed = Row(make_record(samples=samples(), traffic=traffic), "passed", (verdict("inconclusive"),))
-    alone = Row(make_record(samples=samples(), traffic=Traffic(concurrent_foreign_requests=0)), "passed")
+    disturbed = FinishedCell(make_record(samples=samples(), traffic=traffic), "passed", (verdict("inconclusive"),))
+    alone = FinishedCell(make_record(samples=samples(), traffic=Traffic(concurrent_foreign_requests=0)), "passed")
     _, head, first, second, _ = [line.text for line in table(disturbed, alone)]
     assert "in flight at start  foreign requests  foreign tokens" in head
     assert first.split()[4:7] == ["1", "2", "530"]
@@ -134,7 +138,7 @@ def test_what_others_did_is_in_the_table() -> None:
 
 def test_hosts_and_suites_stand_apart() -> None:
     rows = [
-        Row(make_record(make_cell(suite=suite, host=host), samples=samples()), "passed")
+        FinishedCell(make_record(make_cell(suite=suite, host=host), samples=samples()), "passed")
         for host in ("rack-1", "rack-2")
         for suite in ("a", "b")
     ]
@@ -142,17 +146,17 @@ def test_hosts_and_suites_stand_apart() -> None:
     assert heads == ["rack-1", "a", "b", "rack-2", "a", "b"]
 
 
-def closing(*rows: Row, saving: bool = False) -> list[str]:
+def closing(*rows: FinishedCell, saving: bool = False) -> list[str]:
     return [
         line.text for line in render_closing(rows, baseline="main", store="/x/store.db", saving=saving, baselines={})
     ]
 
 
 def test_closing_lines() -> None:
-    new = Row(make_record(), "passed", (verdict("no baseline"),))
-    saved = Row(make_record(), "passed", (verdict("no baseline"),), saved=True)
-    red = Row(make_record(), "failed", (verdict(),))
-    other = Row(make_record(), "passed", (verdict("not comparable", reason="another model file: x"),) * 2)
+    new = FinishedCell(make_record(), "passed", (verdict("no baseline"),))
+    saved = FinishedCell(make_record(), "passed", (verdict("no baseline"),), saved=True)
+    red = FinishedCell(make_record(), "failed", (verdict(),))
+    other = FinishedCell(make_record(), "passed", (verdict("not comparable", reason="another model file: x"),) * 2)
     assert closing(new) == [
         "1 cell without a baseline main: passed unjudged; store one with --boobench-save-baseline",
         "store: /x/store.db",

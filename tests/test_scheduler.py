@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from pytest_boobench.hosts.embedded import EmbeddedSettings, start
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.plugin import pytest_xdist_auto_num_workers
-from pytest_boobench.plugin.auto import count_workers
-from pytest_boobench.plugin.batches import plan
-from pytest_boobench.plugin.order import Place, find_choices, order, read_node_id
+from pytest_boobench.plugin.ordering import CellPlace, count_workers, find_choices, order, plan, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
 from tests.conftest import LIGHT, BenchFolder
@@ -34,12 +32,12 @@ PATTERNS = ("*.boobench.yaml",)
 # --- the order on a host
 
 
-def chat(host: str, model: str) -> Place:
-    return Place(host, model, embeds=False)
+def chat(host: str, model: str) -> CellPlace:
+    return CellPlace(host, model, embeds=False)
 
 
-def embedding(host: str, model: str) -> Place:
-    return Place(host, model, embeds=True)
+def embedding(host: str, model: str) -> CellPlace:
+    return CellPlace(host, model, embeds=True)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def embedding(host: str, model: str) -> Place:
         ),
     ],
 )
-def test_order(places: Sequence[Place], loaded: Mapping[str, Collection[str]], expected: list[int]) -> None:
+def test_order(places: Sequence[CellPlace], loaded: Mapping[str, Collection[str]], expected: list[int]) -> None:
     assert order(places, loaded) == expected
 
 
@@ -80,7 +78,7 @@ def test_only_hosts_with_a_choice_are_asked() -> None:
         ("a.boobench.yaml", None),
     ],
 )
-def test_read_node_id(node_id: str, place: Place | None) -> None:
+def test_read_node_id(node_id: str, place: CellPlace | None) -> None:
     assert read_node_id(node_id, PATTERNS) == place
 
 
@@ -200,7 +198,7 @@ def test_batches(node_ids: Sequence[str], dist: str, batches: list[list[int]]) -
 def test_batches_ask_once_what_is_loaded() -> None:
     asked: list[set[str]] = []
 
-    def begin(places: Collection[Place]) -> Mapping[str, Collection[str]]:
+    def begin(places: Collection[CellPlace]) -> Mapping[str, Collection[str]]:
         asked.append({place.host for place in places})
         return {"b": ["n"]}
 

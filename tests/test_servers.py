@@ -15,13 +15,13 @@ from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.embedded import EmbeddedServer
-from pytest_boobench.servers.clients import Answer, open_clients
+from pytest_boobench.servers.clients import ServerAnswer, open_clients
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Prompt
-from pytest_boobench.servers.llama_router import LlamaRouter
+from pytest_boobench.servers.llama_server import LlamaRouter
 from pytest_boobench.servers.lmstudio import LmStudio
-from pytest_boobench.servers.ndjson import read_lines
 from pytest_boobench.servers.ollama import Ollama
+from pytest_boobench.servers.ollama_answers import read_lines
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.servers.vllm import Vllm
 from tests import kinds_stand_in as kinds
@@ -332,7 +332,7 @@ def test_lines_arrive_with_their_last_byte(
 )
 def test_lines_that_are_no_answer(pieces: list[bytes], failure: str, text: str) -> None:
     exchange = exchange_of(*pieces)
-    answer = Answer(sent_at=exchange.sent_at, sent_ns=0, status=200, exchange=exchange)
+    answer = ServerAnswer(sent_at=exchange.sent_at, sent_ns=0, status=200, exchange=exchange)
     server = Ollama("rack-1", "http://rack-1", clients=None)  # type: ignore[arg-type]
     sample = server.read(make_sample(), answer, make_cell())
     assert (sample.failure, sample.failure_text) == (failure, text)
@@ -340,11 +340,11 @@ def test_lines_that_are_no_answer(pieces: list[bytes], failure: str, text: str) 
 
 def test_an_ollama_that_does_not_answer_is_a_failed_sample() -> None:
     server = Ollama("rack-1", "http://rack-1", clients=None)  # type: ignore[arg-type]
-    nothing = Answer(sent_at=0.0, sent_ns=0, failure=wire.Failure("connect", "refused"))
+    nothing = ServerAnswer(sent_at=0.0, sent_ns=0, failure=wire.Failure("connect", "refused"))
     cell = make_cell(kind="embedding", output_tokens=None)
     assert server.read(make_sample(), nothing, cell).failure_text == "refused"
     exchange = exchange_of(b'{"embeddings": 1}')
-    answer = Answer(sent_at=0.0, sent_ns=0, status=200, exchange=exchange)
+    answer = ServerAnswer(sent_at=0.0, sent_ns=0, status=200, exchange=exchange)
     assert server.read(make_sample(), answer, cell).failure == "protocol"
 
 
@@ -500,7 +500,7 @@ def test_a_routers_model_that_does_not_load(bench: BenchFolder) -> None:
 
 
 def test_a_routers_model_that_never_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_boobench.servers.patience.LOAD_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("pytest_boobench.servers.clients.LOAD_TIMEOUT_S", 0.01)
     stand_in = kinds.Router(("stuck",))
     with KindServer(stand_in) as server, pytest.raises(HostError) as caught:
         ask(server.url, lambda router: router.load("stuck"), "llama-router")

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_boobench.cli import main
 from pytest_boobench.errors import StoreError
-from pytest_boobench.plugin.spool import Spool, take_in_waiting
+from pytest_boobench.plugin.session_store import SessionSpool, take_in_waiting
 from pytest_boobench.store import Selection, Store, spool
 from tests.conftest import BenchFolder
 from tests.databases import make_database
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path: Path, monkeypa
         folder.mkdir()
     (project / ".boobench").write_text("not a folder")
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    kept = Spool(project, "a")
+    kept = SessionSpool(project, "a")
     kept.keep(make_entry(), StoreError("team: gone"))
     kept.keep(make_entry(record=None, status="finished"), StoreError("team: still gone"))
     file = elsewhere / "spool-a.jsonl"
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path: Path, monkeypa
 def test_where_no_file_can_be_written_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".boobench").write_text("not a folder")
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
-    lost = Spool(tmp_path, "a")
+    lost = SessionSpool(tmp_path, "a")
     lost.keep(make_entry(), StoreError("team: gone"))
     assert lost.is_waiting
     assert lost.describe() == "the store failed: team: gone; no file took all of the cells either"
@@ -290,7 +290,7 @@ def test_where_no_file_can_be_written_that_is_said(tmp_path: Path, monkeypatch: 
 def test_nothing_waits_in_a_new_project(tmp_path: Path) -> None:
     with Store.open(str(tmp_path / "store.db")) as store:
         assert list(take_in_waiting(store, tmp_path)) == []
-        unused = Spool(tmp_path, "a")
+        unused = SessionSpool(tmp_path, "a")
         unused.empty_into(store)
         assert not unused.is_waiting
 

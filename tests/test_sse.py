@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_boobench.wire.sse import Message, SseDecoder
+from pytest_boobench.wire.exchange import Message, SseDecoder
 
 
 def decode(*pieces: bytes) -> list[Message]:

@@ -28,11 +28,11 @@ from pytest_boobench.errors import MissingExtra, StoreError
 from pytest_boobench.facts import ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts, Verdict
-from pytest_boobench.store import BaselineSave, Store, default_url, holders, schema, tables
-from pytest_boobench.store import open as store_open
-from pytest_boobench.store.columns import moment
-from pytest_boobench.store.open import describe, open_engine, parse_url
-from pytest_boobench.store.transactions import migrating, reading, writing
+from pytest_boobench.store import BaselineSave, Store, database_errors, default_url, revisions, tables
+from pytest_boobench.store import engine as store_open
+from pytest_boobench.store.column_types import moment
+from pytest_boobench.store.engine import describe, open_engine, parse_url
+from pytest_boobench.store.revisions import migrating, reading, writing
 from tests.making import make_cell, make_model, make_record
 
 ELSEWHERE = "or name another store with --boobench-store"
@@ -165,14 +165,14 @@ def test_a_new_store_is_what_all_revisions_make(path: Path, tmp_path: Path) -> N
     migrated = tmp_path / "migrated.db"
     engine = create_engine(f"sqlite:///{migrated}")
     with engine.begin() as connection:
-        command.upgrade(schema.configuration(connection), "head")
+        command.upgrade(revisions.configuration(connection), "head")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
     assert schema_of(path) == schema_of(migrated)
     versions = "SELECT version_num FROM bench_schema"
-    assert rows(path, versions) == rows(migrated, versions) == [(schema.NEWEST,)]
+    assert rows(path, versions) == rows(migrated, versions) == [(revisions.NEWEST,)]
 
 
 def test_a_store_of_today_needs_neither_alembic_nor_another_dialect(path: Path) -> None:
@@ -215,10 +215,10 @@ def upgrade():
 def with_next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def install() -> None:
         folder = tmp_path / "100% new" / "migrations"
-        shutil.copytree(schema.MIGRATIONS, folder)
+        shutil.copytree(revisions.MIGRATIONS, folder)
         (folder / "versions" / "0003_third.py").write_text(NEXT_REVISION)
-        monkeypatch.setattr(schema, "MIGRATIONS", folder)
-        monkeypatch.setattr(schema, "NEWEST", "0003")
+        monkeypatch.setattr(revisions, "MIGRATIONS", folder)
+        monkeypatch.setattr(revisions, "NEWEST", "0003")
 
     return install
 
@@ -243,7 +243,7 @@ def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_next_revision: C
     engine = open_engine(parse_url(str(path)), create=True)
     with_next_revision()
     with reading(engine) as connection, pytest.raises(StoreError) as caught:
-        schema.bring_to_newest(connection, "postgresql://rack/bench", create=True, upgrade_old=False)
+        revisions.bring_to_newest(connection, "postgresql://rack/bench", create=True, upgrade_old=False)
     engine.dispose()
     assert str(caught.value) == (
         "postgresql://rack/bench: its schema 0002 is older than the 0003 of this pytest-boobench, "
@@ -252,7 +252,7 @@ def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_next_revision: C
 
 
 def test_the_newest_revision_is_the_last_migration() -> None:
-    assert schema.revisions()[0] == schema.NEWEST
+    assert revisions.revisions()[0] == revisions.NEWEST
 
 
 def test_the_next_revision_can_be_generated(
@@ -262,14 +262,14 @@ def test_the_next_revision_can_be_generated(
     engine = open_engine(parse_url(str(path)), create=True)
     with migrating(engine) as connection:
         connection.exec_driver_sql("ALTER TABLE bench_cells DROP COLUMN total_tok_s")
-        command.revision(schema.configuration(connection), "what changes", rev_id="0004", autogenerate=True)
+        command.revision(revisions.configuration(connection), "what changes", rev_id="0004", autogenerate=True)
     engine.dispose()
-    (file,) = schema.MIGRATIONS.glob("versions/0004*.py")
+    (file,) = revisions.MIGRATIONS.glob("versions/0004*.py")
     text = file.read_text()
     assert text.startswith('"""Room 5: what changes.')
     assert "revision = '0004'\ndown_revision = '0003'\n" in text
     assert "batch_op.add_column(sa.Column('total_tok_s', sa.Double(), nullable=True))" in text
-    monkeypatch.setattr(schema, "NEWEST", "0004")
+    monkeypatch.setattr(revisions, "NEWEST", "0004")
     Store.open(str(path)).close()
     assert rows(path, "SELECT total_tok_s FROM bench_cells") == []
 
@@ -539,7 +539,7 @@ def test_a_locked_store_says_by_whom_after_waiting(
     assert holder.stdout is not None
     holder.stdout.readline()
     told = refusal(path)
-    monkeypatch.setattr(holders, "_PROC", path.parent / "nowhere")
+    monkeypatch.setattr(database_errors, "_PROC", path.parent / "nowhere")
     elsewhere = refusal(path)
     holder.communicate()
     name = Path(sys.executable).name
@@ -565,8 +565,8 @@ def test_holders_are_told_as_far_as_linux_knows_them(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.touch()
-    place = next(holders._place(path))
-    monkeypatch.setattr(holders, "_PROC", tmp_path)
+    place = next(database_errors._place(path))
+    monkeypatch.setattr(database_errors, "_PROC", tmp_path)
     (tmp_path / "locks").write_text(
         f"1: POSIX  ADVISORY  WRITE 11 {place} 0 EOF\n"
         f"1: -> POSIX  ADVISORY  WRITE 12 {place} 0 EOF\n"
@@ -576,7 +576,7 @@ def test_holders_are_told_as_far_as_linux_knows_them(
     )
     (tmp_path / "15").mkdir()
     (tmp_path / "15" / "comm").write_text("pytest\n")
-    assert holders.find_holders(path) == ["a program (process 11)", "pytest (process 15)"]
+    assert database_errors.find_holders(path) == ["a program (process 11)", "pytest (process 15)"]
 
 
 NO_ROOM = """

@@ -14,7 +14,7 @@ from pytest_boobench.facts import Canary, ForeignRequest, ServerFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, Measurement, RunFacts, Verdict
 from pytest_boobench.store import BaselineSave, Selection, Store, StoredRun, tables
-from pytest_boobench.store.open import parse_url
+from pytest_boobench.store.engine import parse_url
 from tests.databases import BACKENDS
 from tests.making import make_cell, make_model, make_record, make_sample
 
@@ -384,7 +384,7 @@ def test_reading_costs_a_handful_of_queries_however_much_there_is(store: Store) 
 def test_ids_are_asked_for_in_as_many_statements_as_databases_need(
     store: Store, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("pytest_boobench.store.values._IDS_AT_ONCE", 5)
+    monkeypatch.setattr("pytest_boobench.store.reads._IDS_AT_ONCE", 5)
     ids = [add(store, str(number), make()) for number in range(size)]
     assert sorted(store.samples(ids)) == ids
     assert all(found.aggregates for found in store.measurements(Selection()))

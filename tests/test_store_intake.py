@@ -17,10 +17,9 @@ from sqlalchemy import create_engine, select
 from pytest_boobench.errors import StoreError, UnstorableError
 from pytest_boobench.facts import Canary, ForeignRequest, ServerFacts, Traffic
 from pytest_boobench.record import RunFacts, Verdict
-from pytest_boobench.store import BaselineSave, Exchange, Saved, Selection, Store, spool, tables
-from pytest_boobench.store.entry import Entry, from_line, to_line
-from pytest_boobench.store.intake import Taken
-from pytest_boobench.store.open import parse_url
+from pytest_boobench.store import BaselineChange, BaselineSave, Saved, Selection, Store, spool, tables
+from pytest_boobench.store.engine import parse_url
+from pytest_boobench.store.replay import Replayed, SpooledCell, from_line, to_line
 from tests.databases import BACKENDS
 from tests.making import make_cell, make_record, make_sample
 from tests.test_store_history import DAY, FOUR, PASS, T0, add, make, make_run, make_samples
@@ -39,9 +38,9 @@ def store(url: str) -> Iterator[Store]:
         yield store
 
 
-def make_entry(**changed: Any) -> Entry:
+def make_entry(**changed: Any) -> SpooledCell:
     fields: dict[str, Any] = {"store": "team", "run": make_run("a"), "at": T0 + 60, "record": make()}
-    return Entry(**{**fields, **changed})
+    return SpooledCell(**{**fields, **changed})
 
 
 # --- entries
@@ -63,7 +62,7 @@ FULL = make_entry(
 
 
 @pytest.mark.parametrize("entry", [FULL, make_entry(record=None, status="finished"), make_entry()])
-def test_an_entry_survives_its_line(entry: Entry) -> None:
+def test_an_entry_survives_its_line(entry: SpooledCell) -> None:
     line = to_line(entry)
     assert line.count("\n") == 1
     assert from_line(line) == entry
@@ -144,7 +143,7 @@ _JSON = st.recursive(
 @given(st.sampled_from(sorted(WRONG)), _JSON)
 def test_reading_a_line_is_total(path: str, value: Any) -> None:
     try:
-        assert isinstance(from_line(spoil(path, value)), Entry)
+        assert isinstance(from_line(spoil(path, value)), SpooledCell)
     except ValueError as error:
         assert str(error).startswith("entry.")
 
@@ -204,49 +203,49 @@ def test_what_is_taken_in_is_as_if_it_had_been_recorded(url: str, store: Store, 
 
 def test_a_second_time_changes_nothing(url: str, store: Store) -> None:
     entries = [make_entry(), make_entry(verdicts=PASS, save_as=SAVE), make_entry(record=None, status="finished")]
-    assert store.take_in(entries) == Taken(cells=1, verdicts=1, baselines=1)
+    assert store.take_in(entries) == Replayed(cells=1, verdicts=1, baselines=1)
     once = snapshot(url)
-    assert store.take_in(entries) == Taken()
+    assert store.take_in(entries) == Replayed()
     assert snapshot(url) == once
 
 
 def test_what_the_store_has_already_is_not_doubled(store: Store) -> None:
     add(store, "a", make(), *PASS, save_as="main")
-    assert store.take_in([make_entry(verdicts=PASS, save_as=SAVE, status="finished")]) == Taken()
+    assert store.take_in([make_entry(verdicts=PASS, save_as=SAVE, status="finished")]) == Replayed()
     (run,) = store.runs(Selection())
     assert (run.status, run.finished_at) == ("finished", T0 + 60)
-    assert store.take_in([make_entry(save_as=BaselineSave(name="other"))]) == Taken(baselines=1)
+    assert store.take_in([make_entry(save_as=BaselineSave(name="other"))]) == Replayed(baselines=1)
 
 
 def test_a_cell_whose_verdicts_alone_were_lost(store: Store) -> None:
     store.record(store.start_run(make_run("a")), make())
-    assert store.take_in([make_entry(verdicts=PASS)]) == Taken(verdicts=1)
+    assert store.take_in([make_entry(verdicts=PASS)]) == Replayed(verdicts=1)
 
 
 def test_an_item_that_was_measured_again_is_another_measurement(store: Store) -> None:
-    assert store.take_in([make_entry(), make_entry(record=make(T0 + 1))]) == Taken(cells=2)
+    assert store.take_in([make_entry(), make_entry(record=make(T0 + 1))]) == Replayed(cells=2)
 
 
 def test_blocks_that_the_store_lacks_are_added(store: Store) -> None:
     add(store, "a", make(samples=make_samples(1)), *PASS)
     whole = make(samples=[*make_samples(1), *make_samples(2)], extended="block 2: decode")
     first_only = make_entry()
-    assert store.take_in([make_entry(record=whole, verdicts=PASS)]) == Taken(cells=1, verdicts=1)
-    assert store.take_in([first_only]) == Taken(), "what is known already is never taken back"
+    assert store.take_in([make_entry(record=whole, verdicts=PASS)]) == Replayed(cells=1, verdicts=1)
+    assert store.take_in([first_only]) == Replayed(), "what is known already is never taken back"
     (found,) = store.measurements(Selection())
     assert (found.blocks, found.samples, found.verdicts) == (2, 6, PASS)
 
 
 def test_an_error_in_a_later_block_is_added(store: Store) -> None:
     add(store, "a", make())
-    assert store.take_in([make_entry(record=make(error="rack-1: died"))]) == Taken(cells=1)
+    assert store.take_in([make_entry(record=make(error="rack-1: died"))]) == Replayed(cells=1)
     (found,) = store.measurements(Selection())
     assert found.error == "rack-1: died"
 
 
 def test_a_baseline_that_comes_late_does_not_replace_a_newer_one(store: Store) -> None:
     add(store, "newer", make(T0 + DAY), save_as="main")
-    assert store.take_in([make_entry(at=60.0, save_as=SAVE)]) == Taken(cells=1, baselines=1)
+    assert store.take_in([make_entry(at=60.0, save_as=SAVE)]) == Replayed(cells=1, baselines=1)
     assert [run.run_uid for run in store.baselines("main")[make_cell().key].runs] == ["newer"]
     late = make_entry(run=make_run("b"), record=make(T0 + 5), at=70.0, save_as=replace(SAVE, add=True))
     store.take_in([late])
@@ -279,7 +278,7 @@ def test_a_spool_file_is_taken_in_and_removed(team: Store, file: Path) -> None:
     spool.append(file, make_entry(verdicts=PASS))
     assert file.stat().st_mode & 0o777 == 0o600
     assert spool.find_waiting(file.parent) == [file]
-    assert spool.take_in(team, file) == spool.TakenIn(Taken(cells=1, verdicts=1))
+    assert spool.take_in(team, file) == spool.TakenIn(Replayed(cells=1, verdicts=1))
     assert spool.find_waiting(file.parent) == []
     assert len(team.measurements(Selection())) == 1
 
@@ -288,7 +287,7 @@ def test_a_line_that_was_cut_off_is_left_out(team: Store, file: Path) -> None:
     spool.append(file, make_entry())
     with file.open("a") as end:
         end.write(to_line(make_entry(run=make_run("b")))[:100])
-    assert spool.take_in(team, file) == spool.TakenIn(Taken(cells=1))
+    assert spool.take_in(team, file) == spool.TakenIn(Replayed(cells=1))
 
 
 def test_lines_that_can_never_come_in_are_put_aside_and_stop_no_other(team: Store, file: Path) -> None:
@@ -296,7 +295,7 @@ def test_lines_that_can_never_come_in_are_put_aside_and_stop_no_other(team: Stor
     file.write_text(f"{bad[0]}{to_line(make_entry())}{bad[1]}{to_line(make_entry(run=make_run('b')))}{bad[2]}")
     done = spool.take_in(team, file)
     aside = file.with_name("spool-a.rejected.jsonl")
-    assert done.new == Taken(cells=2)
+    assert done.new == Replayed(cells=2)
     assert [line.number for line in done.rejected] == [1, 3, 5]
     assert done.describe_rejected(lambda path: path.name) == (
         "3 lines can never come in, put aside in spool-a.rejected.jsonl: "
@@ -307,7 +306,7 @@ def test_lines_that_can_never_come_in_are_put_aside_and_stop_no_other(team: Stor
     assert spool.find_waiting(file.parent) == []
 
     again = spool.take_in(team, aside)
-    assert (again.new, len(again.rejected), again.aside) == (Taken(), 3, aside), "a newer version may know them"
+    assert (again.new, len(again.rejected), again.aside) == (Replayed(), 3, aside), "a newer version may know them"
     assert aside.read_text() == "".join(bad)
 
 
@@ -318,7 +317,7 @@ class Failing:
         self._file = file
         self._goes_on = goes_on
 
-    def take_in(self, entries: object) -> Taken:
+    def take_in(self, entries: object) -> Replayed:
         if self._goes_on:
             spool.append(self._file, make_entry(run=make_run("meanwhile")))
         raise StoreError("team: gone")
@@ -349,19 +348,19 @@ def test_measurements_are_put_in_force_and_taken_out(store: Store) -> None:
     one, two = add(store, "a", make(), save_as="main"), add(store, "b", make(T0 + DAY))
     four = add(store, "c", make(T0 + DAY, cell=FOUR), save_as="main")
     saves = [Saved(measurement_id=two, cell_key=make_cell().key, saved_at=60.0, reason="accepted")]
-    assert store.put_in_force("main", saves, add=True) == Exchange(came=1, went=0)
-    assert store.put_in_force("main", saves) == Exchange(came=0, went=1)
-    assert store.put_in_force("main", saves) == Exchange(came=0, went=0)
+    assert store.put_in_force("main", saves, add=True) == BaselineChange(came=1, went=0)
+    assert store.put_in_force("main", saves) == BaselineChange(came=0, went=1)
+    assert store.put_in_force("main", saves) == BaselineChange(came=0, went=0)
     assert store.saves("main") == [saves[0], *[save for save in store.saves("main") if save.measurement_id == four]]
     (names,) = store.baseline_names()
     assert (names.name, names.cells, names.runs, names.replaced) == ("main", 2, 2, 1)
-    assert store.put_in_force("other", []) == Exchange(came=0, went=0)
+    assert store.put_in_force("other", []) == BaselineChange(came=0, went=0)
     assert store.clear_baseline("main", [FOUR.key]) == 1
     assert store.clear_baseline("main", [FOUR.key]) == 0
     assert force(store) == [two]
     assert {found.id for found in store.measurements(Selection())} == {one, two, four}
     back = Saved(measurement_id=one, cell_key=make_cell().key, saved_at=T0 + DAY, reason="back")
-    assert store.put_in_force("main", [back]) == Exchange(came=1, went=1)
+    assert store.put_in_force("main", [back]) == BaselineChange(came=1, went=1)
     assert force(store) == [one]
 
 
@@ -375,13 +374,13 @@ def test_a_baseline_goes_from_store_to_store(store: Store, tmp_path: Path) -> No
     assert [saved.run.uid for saved in store.export_baseline("main", Selection(containing="c4")).runs] == ["c"]
     with Store.open(str(tmp_path / "other.db")) as other:
         add(other, "old", make(T0 - DAY), save_as="main")
-        assert other.import_baseline(file) == Exchange(came=3, went=1)
-        assert other.import_baseline(file) == Exchange(came=0, went=0)
+        assert other.import_baseline(file) == BaselineChange(came=3, went=1)
+        assert other.import_baseline(file) == BaselineChange(came=0, went=0)
         assert other.export_baseline("main", Selection()) == file
         baselines = store.baselines("main")
         assert other.baselines("main") == {key: replace(found, later=()) for key, found in baselines.items()}
         add(other, "new", make(T0 + 2 * DAY), save_as="main")
-        assert other.import_baseline(file, add=True) == Exchange(came=0, went=0)
+        assert other.import_baseline(file, add=True) == BaselineChange(came=0, went=0)
         assert {run.status for run in other.runs(Selection(baselines=["main"])) if run.facts.uid != "new"} == {
             "finished"
         }

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, create_engine, event
 
 from pytest_boobench.errors import StoreError
 from pytest_boobench.record import Verdict
-from pytest_boobench.store import BaselineSave, Selection, Store, default_url, schema, tables
-from pytest_boobench.store.entry import Entry
-from pytest_boobench.store.open import parse_url, upgrade_schema
+from pytest_boobench.store import BaselineSave, Selection, Store, default_url, revisions, tables
+from pytest_boobench.store.engine import parse_url, upgrade_schema
+from pytest_boobench.store.replay import SpooledCell
 from tests.databases import make_database, postgresql_url, run_as_admin
 from tests.making import make_cell
 from tests.test_store import NEXT_REVISION, cell, run_facts, sample, start_writer
@@ -70,7 +70,7 @@ def test_a_new_store_is_what_all_revisions_make(url: str, store: Store) -> None:
     migrated = make_database()
     engine = create_engine(parse_url(migrated))
     with engine.begin() as connection:
-        command.upgrade(schema.configuration(connection), "head")
+        command.upgrade(revisions.configuration(connection), "head")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
         assert compare_metadata(context, tables.metadata) == []
@@ -81,11 +81,11 @@ def test_a_new_store_is_what_all_revisions_make(url: str, store: Store) -> None:
 
 def install_next_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = folder / "migrations"
-    shutil.copytree(schema.MIGRATIONS, migrations)
+    shutil.copytree(revisions.MIGRATIONS, migrations)
     revision = NEXT_REVISION.replace(', recreate="always"', "")
     (migrations / "versions" / "0003_third.py").write_text(revision)
-    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
-    monkeypatch.setattr(schema, "NEWEST", "0003")
+    monkeypatch.setattr(revisions, "MIGRATIONS", migrations)
+    monkeypatch.setattr(revisions, "NEWEST", "0003")
 
 
 def test_an_old_schema_waits_for_somebody_who_upgrades_it_for_all(
@@ -167,7 +167,8 @@ def test_baselines_are_read_as_they_were_at_one_moment(url: str, store: Store) -
 
 def test_two_that_take_in_one_run_at_once_do_not_double_it(url: str, store: Store) -> None:
     entries = [
-        Entry(store="team", run=make_run("a"), at=T0, record=make(T0 + number), verdicts=PASS) for number in range(20)
+        SpooledCell(store="team", run=make_run("a"), at=T0, record=make(T0 + number), verdicts=PASS)
+        for number in range(20)
     ]
     store.take_in(entries[:1])
     others = [Store.open(url) for _ in range(4)]

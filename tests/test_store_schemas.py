@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_boobench.store import Selection, Store, schema
+from pytest_boobench.store import Selection, Store, revisions
 from tests.schemas import ENTRIES, FOLDER
 from tests.test_store import rows, schema_of
 
@@ -21,7 +21,7 @@ def restore(file: Path, path: Path) -> None:
 
 
 def test_each_revision_has_its_file() -> None:
-    assert [file.stem for file in FILES] == sorted(schema.revisions())
+    assert [file.stem for file in FILES] == sorted(revisions.revisions())
 
 
 def test_the_newest_file_is_of_today(tmp_path: Path) -> None:
@@ -46,6 +46,6 @@ def test_what_is_in_an_old_store_stays(tmp_path: Path, file: Path) -> None:
         assert upgraded.runs(Selection()) == today.runs(Selection())
         upgraded.take_in(ENTRIES)
         assert len(upgraded.measurements(Selection())) == 2
-    assert rows(old, "SELECT version_num FROM bench_schema") == [(schema.NEWEST,)]
+    assert rows(old, "SELECT version_num FROM bench_schema") == [(revisions.NEWEST,)]
     assert rows(old, "PRAGMA integrity_check") == [("ok",)]
     assert rows(old, "PRAGMA foreign_key_check") == []

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_boobench import wire
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.clients import Answer, open_clients
+from pytest_boobench.servers.clients import ServerAnswer, open_clients
 from pytest_boobench.suite.cell import Timeouts
 from tests.benchmarks import stage
 from tests.benchmarks.clients import CLIENTS, Heard, Load, find_limit
@@ -37,8 +37,8 @@ def body_of(schedule: Schedule | None = None) -> dict[str, Any]:
     return {"model": "truth", "stream": True, "messages": [{"role": "user", "content": PROMPT}], **fields}
 
 
-def ask(url: str, count: int = 1, schedule: Schedule | None = None) -> list[Answer]:
-    async def ask_all() -> list[Answer]:
+def ask(url: str, count: int = 1, schedule: Schedule | None = None) -> list[ServerAnswer]:
+    async def ask_all() -> list[ServerAnswer]:
         clients = open_clients(url, {})
         try:
             asked = (clients.send("/v1/chat/completions", body_of(schedule), Timeouts()) for _ in range(count))
@@ -54,7 +54,7 @@ def get(url: str, data: bytes | None = None) -> Any:
         return json.load(answer)
 
 
-def trace_of(answer: Answer) -> Trace:
+def trace_of(answer: ServerAnswer) -> Trace:
     assert answer.exchange is not None
     events = [(0, json.loads(event.data)) for event in wire.events(answer.exchange) if event.data != "[DONE]"]
     return trace(0, events, 0)

@@ -18,15 +18,12 @@ import pytest
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.embedded import EmbeddedServer, start
-from pytest_boobench.hosts.watching.account import Account
-from pytest_boobench.hosts.watching.choose import WATCHERS, UnknownWatcher, choose
-from pytest_boobench.hosts.watching.ended import Ended
-from pytest_boobench.hosts.watching.interface import OwnMarks, Watcher
-from pytest_boobench.hosts.watching.ours import Ours
-from pytest_boobench.hosts.watching.prometheus import sum_metrics
-from pytest_boobench.hosts.watching.slots import SlotsWatcher
-from pytest_boobench.hosts.watching.stock import NO_SEED, Counters, LlamaProcess, Slot, Stock, read_slots
-from pytest_boobench.hosts.watching.vllm import Reading, VllmWatcher, compare
+from pytest_boobench.hosts.llama_account import LlamaAccount, OwnRequests, RecentlyEnded
+from pytest_boobench.hosts.llama_counters import NO_SEED, Counters, LlamaCounters, LlamaProcess, Slot, read_slots
+from pytest_boobench.hosts.llama_watcher import SlotsWatcher
+from pytest_boobench.hosts.open_host import WATCHERS, UnknownWatcher, choose
+from pytest_boobench.hosts.vllm_watcher import Reading, VllmWatcher, compare
+from pytest_boobench.hosts.watcher import OwnMarks, Watcher, sum_metrics
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import KINDS
 from pytest_boobench.untrusted import Fault
@@ -224,30 +221,30 @@ AT_WORK = replace(WITH_42, processing=True)
 @pytest.mark.parametrize(
     ("ours", "slots", "own", "foreign"),
     [
-        pytest.param(Ours.by([42]), [WITH_42], OwnTraffic(requests=1), 0, id="ours"),
-        pytest.param(Ours.by([42]), [WITH_42, replace(WITH_42, task=6)], OwnTraffic(requests=1), 1, id="more"),
-        pytest.param(Ours.by([42]), [AT_WORK], OwnTraffic(requests=1), 1, id="works on"),
-        pytest.param(Ours.by([42]), [AT_WORK], OwnTraffic(requests=1, exact=False), 0, id="broke off"),
-        pytest.param(Ours.by([43], known=[42]), [WITH_42], OwnTraffic(), 0, id="of a window before"),
-        pytest.param(Ours.by([42, 43]), [WITH_42, replace(WITH_42, task=6)], OwnTraffic(), 0, id="of their own"),
-        pytest.param(Ours.by([]), [BARE], OwnTraffic(requests=1), 0, id="embedding"),
-        pytest.param(Ours.by([]), [BARE, replace(BARE, task=6)], OwnTraffic(requests=1), 1, id="embeddings"),
-        pytest.param(Ours.by([]), [replace(BARE, decoded_tokens=3)], OwnTraffic(requests=1), 1, id="generates"),
+        pytest.param(OwnRequests.by([42]), [WITH_42], OwnTraffic(requests=1), 0, id="ours"),
+        pytest.param(OwnRequests.by([42]), [WITH_42, replace(WITH_42, task=6)], OwnTraffic(requests=1), 1, id="more"),
+        pytest.param(OwnRequests.by([42]), [AT_WORK], OwnTraffic(requests=1), 1, id="works on"),
+        pytest.param(OwnRequests.by([42]), [AT_WORK], OwnTraffic(requests=1, exact=False), 0, id="broke off"),
+        pytest.param(OwnRequests.by([43], known=[42]), [WITH_42], OwnTraffic(), 0, id="of a window before"),
+        pytest.param(OwnRequests.by([42, 43]), [WITH_42, replace(WITH_42, task=6)], OwnTraffic(), 0, id="of their own"),
+        pytest.param(OwnRequests.by([]), [BARE], OwnTraffic(requests=1), 0, id="embedding"),
+        pytest.param(OwnRequests.by([]), [BARE, replace(BARE, task=6)], OwnTraffic(requests=1), 1, id="embeddings"),
+        pytest.param(OwnRequests.by([]), [replace(BARE, decoded_tokens=3)], OwnTraffic(requests=1), 1, id="generates"),
     ],
 )
-def test_whose_a_slots_request_is(ours: Ours, slots: list[Slot], own: OwnTraffic, foreign: int) -> None:
-    traffic = Account(Stock(slots=(Slot(),)), ours, "m").close(Stock(slots=tuple(slots)), own)
+def test_whose_a_slots_request_is(ours: OwnRequests, slots: list[Slot], own: OwnTraffic, foreign: int) -> None:
+    traffic = LlamaAccount(LlamaCounters(slots=(Slot(),)), ours, "m").close(LlamaCounters(slots=tuple(slots)), own)
     assert traffic.concurrent_foreign_requests == foreign
     assert traffic.notes == (() if ours.sure else (SAME_SEED if ours.shared else SAME,))
 
 
 def test_a_request_that_looked_as_ours_do_and_then_generates_is_counted_once() -> None:
-    account = Account(Stock(slots=(Slot(),)), Ours.by([]), "m")
+    account = LlamaAccount(LlamaCounters(slots=(Slot(),)), OwnRequests.by([]), "m")
     account.see([replace(BARE, processing=True)])
     account.see([replace(BARE, processing=True, decoded_tokens=3)])
     account.see([BARE])
     account.see([replace(BARE, task=6)])
-    traffic = account.close(Stock(slots=(replace(BARE, task=6),)), OwnTraffic(requests=1))
+    traffic = account.close(LlamaCounters(slots=(replace(BARE, task=6),)), OwnTraffic(requests=1))
     assert traffic.concurrent_foreign_requests == 1
 
 
@@ -387,7 +384,7 @@ def test_requests_across_both_ends_are_charged_once(llama: EmbeddedServer) -> No
             fourth = await process.take_stock((), patience_s=2.0)
             stocks = (first, second, third, fourth)
             traffics = [
-                Account(opening, Ours(), MODEL).close(closing, OwnTraffic())
+                LlamaAccount(opening, OwnRequests(), MODEL).close(closing, OwnTraffic())
                 for opening, closing in itertools.pairwise(stocks)
             ]
             assert [traffic.in_flight_at_start for traffic in traffics] == [0, 1, 1]
@@ -702,7 +699,7 @@ def test_a_look_at_what_a_server_tells(said: dict[str, Any], known: bool, in_fli
 
 
 def test_what_ended_is_told_for_a_minute() -> None:
-    ended = Ended()
+    ended = RecentlyEnded()
     ended.see_slots("m", [Slot(task=1), Slot()], 0.0)
     ended.see_slots("m", [Slot(task=1), Slot(task=2, processing=True)], 1.0)
     assert ended.tell(1.0) == ()
@@ -713,7 +710,7 @@ def test_what_ended_is_told_for_a_minute() -> None:
 
 
 def test_what_ended_by_a_counter() -> None:
-    ended = Ended()
+    ended = RecentlyEnded()
     for total, now_s in ((5, 0.0), (5, 1.0), (6, 2.0), (9, 3.0)):
         ended.see_total("m", total, "token", now_s)
     assert ended.tell(4.0) == ("m, 3 tokens (ended 00:00:03 UTC)", "m, 1 token (ended 00:00:02 UTC)")
@@ -750,17 +747,17 @@ def test_slots_that_do_not_say_whether_they_work() -> None:
 
 def test_requests_without_a_seed_are_told_from_ours_by_their_number() -> None:
     """As before b4027, where slots say little."""
-    account = Account(Stock(slots=(Slot(), Slot(), Slot())), Ours.by([1, 2]), "m")
+    account = LlamaAccount(LlamaCounters(slots=(Slot(), Slot(), Slot())), OwnRequests.by([1, 2]), "m")
     account.see([Slot(task=number, processing=True) for number in (4, 5, 6)])
-    traffic = account.close(Stock(slots=(Slot(task=4), Slot(task=5), Slot(task=6))), OwnTraffic(requests=2))
+    traffic = account.close(LlamaCounters(slots=(Slot(task=4), Slot(task=5), Slot(task=6))), OwnTraffic(requests=2))
     assert traffic.concurrent_foreign_requests == 1
     assert traffic.notes == ("these slots show no seeds, so foreign requests are told from ours by their number only",)
 
 
 def test_what_never_settles_has_no_exact_tokens() -> None:
     counters = Counters(prompt_tokens=0, predicted_tokens=0)
-    opening = Stock(slots=(), counters=counters, settled=False)
-    traffic = Account(opening, Ours(), "m").close(Stock(slots=(), counters=counters), OwnTraffic())
+    opening = LlamaCounters(slots=(), counters=counters, settled=False)
+    traffic = LlamaAccount(opening, OwnRequests(), "m").close(LlamaCounters(slots=(), counters=counters), OwnTraffic())
     assert traffic.foreign_tokens is None
     assert traffic.notes == ("requests came and went too fast for an exact count of foreign tokens",)
 

@@ -28,7 +28,7 @@ from pytest_boobench.suite.cell import Timeouts
 from pytest_boobench.wire import clock, connection, reader
 from pytest_boobench.wire.clock import Reads, Stamps, stamp
 from pytest_boobench.wire.connection import Address
-from pytest_boobench.wire.http1 import Answer, write_head, write_request
+from pytest_boobench.wire.http1 import HttpAnswer, write_head, write_request
 from pytest_boobench.wire.transport import Transport
 from tests.fault_server import JSON, TOKENS, FaultServer, Peer, closed_port
 
@@ -949,7 +949,7 @@ def test_end_is_seen_with_the_last_byte_and_not_before(
 ) -> None:
     raw = frame(chunks, end)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=8)))
-    answer, came, lengths = Answer(), bytearray(), []
+    answer, came, lengths = HttpAnswer(), bytearray(), []
     for start, stop in pairwise([0, *cuts, len(raw)]):
         assert not answer.complete
         came += raw[start:stop]
@@ -965,14 +965,14 @@ def test_end_is_seen_with_the_last_byte_and_not_before(
 
 
 def test_an_answer_follows_no_more_after_an_error() -> None:
-    answer = Answer()
+    answer = HttpAnswer()
     assert answer.follow(bytearray(b"nonsense\r\n\r\n"))
     assert answer.error == "the answer is not HTTP, it begins with b'nonsense\\r\\n\\r\\n'"
     assert (answer.head, answer.close()) == (None, False)
 
 
 def test_an_answer_that_is_too_long_is_an_error() -> None:
-    answer = Answer(max_bytes=100)
+    answer = HttpAnswer(max_bytes=100)
     assert not answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n"))
     assert answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 200))
     assert answer.error == "the answer is longer than 100 bytes, which nobody asks for"

@@ -1,4 +1,4 @@
-"""Door 2: the command ``boobench``, one verb per file. A verb returns its exit code.
+"""Door 2: the command ``boobench``, one file per verb. A verb returns its exit code.
 
 Exit codes: 0 fine; 1 the answer is bad news (regressed, a host out of reach, a suite that is wrong); 2 wrong use; 3 our
 bug; 130 interrupted; 141 nobody reads the output any more.
@@ -15,11 +15,12 @@ from importlib.metadata import metadata
 
 import click
 
-from pytest_boobench.cli.examples import show_examples
-from pytest_boobench.cli.guarded import guarded
+from pytest_boobench.cli.output import guarded, show_examples
 from pytest_boobench.errors import BoobenchError
 
 VERBS = tuple("init check schema hosts doctor history compare power baseline report export store".split())
+_ELSEWHERE = {"schema": ("check_command", "schema_command")}
+"""Verb -> its module and name there, where that is not ``VERB_command.command``."""
 WRONG_USE, OUR_BUG, INTERRUPTED, UNREAD = 2, 3, 130, 141
 _TRACKER = "Issues"
 """The project's page for reports, as its metadata calls it."""
@@ -38,7 +39,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"pytest_boobench.cli.{cmd_name}").command
+        module, name = _ELSEWHERE.get(cmd_name, (f"{cmd_name}_command", "command"))
+        command: click.Command = getattr(importlib.import_module(f"pytest_boobench.cli.{module}"), name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -17,11 +17,10 @@ noise floor, and a third verdict where an unchanged server could have given the 
 All but the duet is judged from aggregates: a verdict can be recomputed from the store when raw samples are long gone.
 """
 
+from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, judge_duet
 from pytest_boobench.gate.power import provable_drop, remedy
-from pytest_boobench.gate.reference import level, measure_spread
-from pytest_boobench.gate.rules import MAX_DROP, Rules, limits
-from pytest_boobench.gate.sessions import looks
+from pytest_boobench.gate.reference import level, looks, measure_spread
 from pytest_boobench.gate.verdicts import find_doubts, judge
 
 __all__ = [

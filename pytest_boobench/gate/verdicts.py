@@ -18,7 +18,7 @@ from pytest_boobench.gate.circumstances import (
     keep_comparable,
 )
 from pytest_boobench.gate.comparison import Comparison, compare, to_change
-from pytest_boobench.gate.doubts import explain
+from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import consult, usable
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict

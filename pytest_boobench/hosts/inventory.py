@@ -25,7 +25,7 @@ from pytest_boobench.hosts.addresses import (
     is_own,
     variable,
 )
-from pytest_boobench.hosts.embedded.model import EmbeddedSettings, find_problems
+from pytest_boobench.hosts.embedded import EmbeddedSettings, find_problems
 from pytest_boobench.suite.names import node_name
 
 EMBEDDED = "embedded"

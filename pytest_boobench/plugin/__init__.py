@@ -59,13 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Everything else is behind the flag."""
     config.addinivalue_line("markers", "boobench(cell): a cell of a bench suite; set by the plugin, select with -m")
     if config.getoption("boobench"):
-        from pytest_boobench.plugin import garbage
+        from pytest_boobench.plugin import activate
 
-        with garbage.set_aside():
+        with activate.set_aside():
             from pytest_boobench.plugin import activate
 
             activate.activate(config)
-        config.pluginmanager.register(garbage.LateImports(), "boobench-garbage")
+        config.pluginmanager.register(activate.LateImports(), "boobench-garbage")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -81,9 +81,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     wanted = config.getoption("boobench") and config.option.numprocesses == "auto"
     if not wanted or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
-    from pytest_boobench.plugin import auto
+    from pytest_boobench.plugin import ordering
 
-    return auto.count_workers(config)
+    return ordering.count_workers(config)
 
 
 @pytest.fixture

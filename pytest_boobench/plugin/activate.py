@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin import benchmark, options
-from pytest_boobench.plugin.bench import Bench, Place
+from pytest_boobench.plugin.bench import Bench, BenchPlace
 from pytest_boobench.plugin.collect import Collection
-from pytest_boobench.plugin.inventory import read_inventory
-from pytest_boobench.plugin.order import know_nothing
-from pytest_boobench.plugin.readiness import ask_hosts
+from pytest_boobench.plugin.ordering import ask_hosts, know_nothing
 from pytest_boobench.plugin.second_pass import ScheduledPass, SecondPass
+from pytest_boobench.plugin.session_hosts import read_inventory
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """No collection in the block, and after it none that looks at what there is by then."""
+    if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
+        yield
+        return
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
+
+
+class LateImports:
+    """What is imported only when there are cells to measure: the store, and what asks the hosts."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_finish(self) -> Iterator[None]:
+        """Around the recorder's, which opens the store."""
+        with set_aside():
+            yield
 
 
 def activate(config: pytest.Config) -> None:
@@ -35,7 +64,7 @@ def activate(config: pytest.Config) -> None:
     if worker is None:
         _report_here(config, settings, inventory)
     else:
-        bench = Bench(config, settings, inventory, Place.of_worker(worker))
+        bench = Bench(config, settings, inventory, BenchPlace.of_worker(worker))
         manager.register(bench, "boobench-bench")
         manager.register(ScheduledPass(bench), "boobench-second-pass")
 
@@ -52,7 +81,7 @@ def _report_here(config: pytest.Config, settings: options.Settings, inventory: I
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
     manager.register(Outputs(config, settings, recorder), "boobench-outputs")
-    bench = Bench(config, settings, inventory, Place.reporting(recorder))
+    bench = Bench(config, settings, inventory, BenchPlace.reporting(recorder))
     manager.register(bench, "boobench-bench")
     manager.register(SecondPass(bench, lambda host: inventory.get(host).exclusive), "boobench-second-pass")
     leases = None

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
     from pytest_boobench.hosts.inventory import Host
     from pytest_boobench.plugin.recorder import Recorder
-    from pytest_boobench.servers.clients import Clients
+    from pytest_boobench.servers.clients import Clients, Waiting
     from pytest_boobench.servers.interface import Server
-    from pytest_boobench.servers.patience import Waiting
 
 _BENCH = pytest.StashKey["Bench"]()
 _RECORD = pytest.StashKey[CellRecord | None]()
@@ -40,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BenchPlace:
     """Where a bench stands: alone in the process that also reports, or in one of several workers."""
 
     run_uid: str
@@ -51,12 +50,12 @@ class Place:
     """Whether a doubtful cell can run again later; else its further blocks follow at once, after the wait."""
 
     @classmethod
-    def reporting(cls, recorder: Recorder) -> Place:
+    def reporting(cls, recorder: Recorder) -> BenchPlace:
         """In the process that also reports: baselines come from the store."""
         return cls(recorder.session_uid, "main", recorder.client, recorder.baselines)
 
     @classmethod
-    def of_worker(cls, workerinput: Mapping[str, Any]) -> Place:
+    def of_worker(cls, workerinput: Mapping[str, Any]) -> BenchPlace:
         """In a worker: what it needs to know came with it from the controller."""
         plain: Mapping[str, Any] = workerinput["boobench_baselines"]
         return cls(
@@ -71,7 +70,7 @@ class Place:
 class Bench:
     """One process's measuring: an event loop and the hosts, both made at the first cell and ended with the session."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory, place: Place) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory, place: BenchPlace) -> None:
         self._config = config
         self._settings = settings
         self._inventory = inventory
@@ -141,9 +140,8 @@ class Bench:
     @pytest.hookimpl(trylast=True)
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
         """The plugin's own answer."""
-        from pytest_boobench.hosts.access import Hosts
-        from pytest_boobench.hosts.quiet import Manners
-        from pytest_boobench.servers.patience import Patience
+        from pytest_boobench.hosts.access import Hosts, Manners
+        from pytest_boobench.servers.clients import Patience
 
         if self._hosts is None:
             asked = self._settings
@@ -197,9 +195,9 @@ class Bench:
     ) -> Coroutine[Any, Any, CellRecord]:
         """The cell's first block, or one more where the ones before left doubt; pairs in a duet."""
         from pytest_boobench import walk
-        from pytest_boobench.blocks.warm import Session
+        from pytest_boobench.measure.block import Measurer
 
-        session = Session(
+        session = Measurer(
             run_uid=self._run_uid, worker=self._worker, client=self._client, observe=self._teller(item, cell).observe
         )
         if (doubt := self._resumed) is not None:

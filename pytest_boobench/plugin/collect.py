@@ -21,7 +21,7 @@ from pytest_boobench import suite
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.order import Loaded, Ready, find_choices, know_nothing, locate, order
+from pytest_boobench.plugin.ordering import Loaded, Ready, find_choices, know_nothing, locate, order
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 from pytest_boobench.suite.names import shorten
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_boobench.hosts.inventory import Host
     from pytest_boobench.plugin.progress import Progress
     from pytest_boobench.record import Baseline, CellRecord, Verdict
-    from pytest_boobench.reports.rows import Row
+    from pytest_boobench.reports.session import FinishedCell
     from pytest_boobench.servers.clients import Clients
     from pytest_boobench.servers.interface import Server
     from pytest_boobench.suite.cell import Cell, Suite
@@ -67,7 +67,7 @@ def pytest_boobench_run_metadata(config: pytest.Config, suite: str, host: str, m
 
 
 @pytest.hookspec
-def pytest_boobench_report_section(config: pytest.Config, rows: Sequence[Row]) -> tuple[str, str] | None:
+def pytest_boobench_report_section(config: pytest.Config, rows: Sequence[FinishedCell]) -> tuple[str, str] | None:
     """Answer with (title, plain text) to have a section of your own after the tables, in the terminal and in every
     report for people. Called in the reporting process at the end."""
 

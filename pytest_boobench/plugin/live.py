@@ -17,7 +17,7 @@ import pytest
 
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.progress import Progress, State, is_progress
-from pytest_boobench.plugin.reruns import is_rerun
+from pytest_boobench.plugin.second_pass import is_rerun
 from pytest_boobench.units import count, quantity
 from pytest_boobench.untrusted import hide_in
 

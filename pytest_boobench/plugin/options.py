@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import pytest
 
-from pytest_boobench.usual import BASELINE, HOSTS_FILE, MAX_CELLS, SUITE_FILES
+from pytest_boobench import BASELINE, HOSTS_FILE, MAX_CELLS, SUITE_FILES
 
 if TYPE_CHECKING:
     from pytest_boobench.gate import Rules

@@ -4,19 +4,59 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_boobench.errors import StoreError
+from pytest_boobench import find_version
+from pytest_boobench.errors import MissingExtra, StoreError
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.recorder import Recorder
-from pytest_boobench.plugin.reruns import explain
-from pytest_boobench.reports.session import Session, Unmeasured
-from pytest_boobench.usual import find_version
+from pytest_boobench.plugin.second_pass import explain
+from pytest_boobench.record import Measurement
+from pytest_boobench.reports import html
+from pytest_boobench.reports.session import SessionReport, Unmeasured
+
+if TYPE_CHECKING:
+    from pytest_boobench.store import Store
+
+
+def require_page() -> None:
+    """UsageError where the page could not be made, before anything is measured."""
+    try:
+        html.require_template_engine()
+    except MissingExtra as error:
+        raise pytest.UsageError(f"--boobench-report: {error}") from error
+
+
+def render_page(recorder: Recorder, unmeasured: Sequence[Unmeasured]) -> str:
+    """The page of the session's cells: what it measured with what was before, and what it did not come to measure.
+
+    StoreError where the cells can't be read.
+    """
+    history = replace(_gather(recorder), unmeasured=unmeasured)
+    return html.render(history, made_at=time.time())
+
+
+def _gather(recorder: Recorder) -> html.History:
+    cell_keys = {row.record.cell_key for row in recorder.rows}
+    if not cell_keys:
+        return html.History(measurements=())
+    with recorder.open_store() as store:
+        return _gather_from(store, recorder.session_uid, cell_keys)
+
+
+def _gather_from(store: Store, session_uid: str, cell_keys: Collection[str]) -> html.History:
+    from pytest_boobench.store import Selection
+
+    def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
+        return store.measurements(Selection(cell_keys=cell_keys, last=last, baselines=baselines))
+
+    return html.gather(ask, store.samples, store=store.address, session=session_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +77,6 @@ class Files:
         offered = os.environ.get("GITHUB_STEP_SUMMARY") if config.getini("boobench_step_summary") else None
         report = _typed(config, "report")
         if report:
-            from pytest_boobench.plugin.page import require_page
-
             require_page()
         return cls(
             report=report,
@@ -117,20 +155,20 @@ class Outputs:
 
             self._write(files.metrics, openmetrics.render(found.rows))
         if files.json:
-            from pytest_boobench.reports.session_json import render
+            from pytest_boobench.reports.session_json import render_json
 
-            self._write(files.json, render(found, samples=files.json_samples))
+            self._write(files.json, render_json(found, samples=files.json_samples))
         if self._troubles and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if files.step_summary and (found.rows or found.unmeasured):
             self._append(files.step_summary, found)
 
-    def _gather(self, exit_status: int) -> Session:
+    def _gather(self, exit_status: int) -> SessionReport:
         rows = self._recorder.rows
         recorded = {row.record.node_id for row in rows}
         lost = [Unmeasured(node_id=node_id, outcome="failed", reason=why) for node_id, why in self._failures.items()]
         skipped = [Unmeasured(node_id=node_id, outcome="skipped", reason=why) for node_id, why in self._skips.items()]
-        return Session(
+        return SessionReport(
             uid=self._recorder.session_uid,
             baseline=self._settings.baseline,
             finished_at=time.time(),
@@ -144,7 +182,6 @@ class Outputs:
         )
 
     def _write_page(self, path: Path, unmeasured: Sequence[Unmeasured]) -> None:
-        from pytest_boobench.plugin.page import render_page
 
         try:
             self._write(path, render_page(self._recorder, unmeasured))
@@ -159,7 +196,7 @@ class Outputs:
         else:
             self._written.append(str(path))
 
-    def _append(self, path: Path, found: Session) -> None:
+    def _append(self, path: Path, found: SessionReport) -> None:
         """To what other tools have written in the same step; nobody asked us to, so trouble is only told."""
         from pytest_boobench.reports import markdown
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_boobench import find_version
+from pytest_boobench.environment import Environment, read_environment
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.reruns import explain, is_rerun
-from pytest_boobench.plugin.storing import Storing
-from pytest_boobench.plugin.surroundings import Surroundings, look_around
+from pytest_boobench.plugin.second_pass import explain, is_rerun
+from pytest_boobench.plugin.session_store import SessionStore
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain
 from pytest_boobench.reports import junit, terminal
-from pytest_boobench.reports.rows import Row, is_savable
+from pytest_boobench.reports.session import FinishedCell, is_savable
 from pytest_boobench.untrusted import clean_lines, hide_secrets
-from pytest_boobench.usual import find_version
 
 if TYPE_CHECKING:
     from pytest_boobench.store import BaselineSave, Store
@@ -37,17 +37,17 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._runs: dict[tuple[str, str], RunFacts] = {}
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, FinishedCell] = {}
         self._held: dict[str, pytest.TestReport] = {}
         """Node id -> the record's report, of an item that a plugin may run again: what follows says whether it does."""
         self._reruns: dict[str, list[str]] = {}
         """Node id -> why a plugin ran it again."""
-        self._storing = Storing(config.rootpath, settings, session_uid)
+        self._storing = SessionStore(config.rootpath, settings, session_uid)
         self._baselines: Mapping[str, Baseline] = {}
         """As they were when they were last asked for."""
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[FinishedCell]:
         """The cells measured so far, in the order they came in."""
         return list(self._rows.values())
 
@@ -71,9 +71,9 @@ class Recorder:
         return found
 
     @cached_property
-    def surroundings(self) -> Surroundings:
+    def surroundings(self) -> Environment:
         """Who runs the session and where."""
-        return look_around(self._config.rootpath)
+        return read_environment(self._config.rootpath)
 
     def open_store(self) -> Store:
         """The store, opened on first use; UsageError where it can't be, before anything is measured."""
@@ -121,13 +121,13 @@ class Recorder:
         record = from_plain(report.boobench["record"])
         extends = self._is_in_doubt(report.nodeid)
         reruns = tuple(self._reruns.get(report.nodeid, ()))
-        self._rows[report.nodeid] = Row(record, "error" if report.failed else "in doubt", reruns=reruns)
+        self._rows[report.nodeid] = FinishedCell(record, "error" if report.failed else "in doubt", reruns=reruns)
         self._storing.record(self._run_of(record), record, extends=extends)
 
     def _is_in_doubt(self, node_id: str) -> bool:
         return node_id in self._rows and self._rows[node_id].outcome == "in doubt"
 
-    def _take_verdicts(self, row: Row, verdicts: tuple[Verdict, ...]) -> None:
+    def _take_verdicts(self, row: FinishedCell, verdicts: tuple[Verdict, ...]) -> None:
         row.verdicts = verdicts
         save_as = self._saving() if is_savable(row) else None
         row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save_as)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pytest
 
-from pytest_boobench.plugin.batches import Batch
+from pytest_boobench.plugin.ordering import Batch
 
 AHEAD = 2
 """Items that a worker has, or its shutdown: it begins one only when it knows what comes after. No more than that, so

@@ -11,9 +11,8 @@ import pytest
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin.batches import plan
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.order import Loaded, Place, Ready, find_choices, know_nothing, read_node_id
+from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, know_nothing, plan, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.record import baseline_to_plain
 
@@ -101,7 +100,7 @@ class Workers:
                 {place.host for place in places if place is not None and self._machine_of(place.host) is not None}
             )
 
-    def _begin(self, places: Collection[Place]) -> Loaded:
+    def _begin(self, places: Collection[CellPlace]) -> Loaded:
         """Lease the hosts that have cells; ask what they have loaded where the order depends on it."""
         self._lease({place.host for place in places})
         return self._ready(find_choices(places))

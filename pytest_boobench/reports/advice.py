@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pytest_boobench.gate import measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord
-from pytest_boobench.reports.escaping import flatten
-from pytest_boobench.reports.rows import Row
-from pytest_boobench.reports.session import name_cell
+from pytest_boobench.reports.session import FinishedCell, name_cell
+from pytest_boobench.reports.text import flatten
 from pytest_boobench.units import count, percent
 
 SHORT_PROMPT_MS = 100
@@ -31,7 +30,7 @@ class Weakness:
     remedy: str
 
 
-def advise_lengths(rows: Iterable[Row]) -> Iterator[str]:
+def advise_lengths(rows: Iterable[FinishedCell]) -> Iterator[str]:
     """A line for each of the first cells whose judged requests are too short, with the tokens that would do."""
     found = [(row, short) for row in rows if (short := find_short(row.record, [v.metric for v in row.verdicts]))]
     for row, short in found[:_SHOWN]:
@@ -59,7 +58,7 @@ def find_short(record: CellRecord, judged: Iterable[str]) -> list[str]:
     return found
 
 
-def find_weak(rows: Iterable[Row], baselines: Mapping[str, Baseline]) -> list[Weakness]:
+def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -> list[Weakness]:
     """The judged metrics whose baselines cannot prove the worsening that is allowed, the weakest first."""
     spread = measure_spread(baselines.values())
     found = []
@@ -89,9 +88,9 @@ def advise_power(weak: Sequence[Weakness], *, baseline: str, judged: int) -> Ite
     )
 
 
-def advise_slots(rows: Iterable[Row]) -> Iterator[str]:
+def advise_slots(rows: Iterable[FinishedCell]) -> Iterator[str]:
     """A line for each host and model whose server works on fewer requests at once than a cell has lanes."""
-    most: dict[tuple[str, str], Row] = {}
+    most: dict[tuple[str, str], FinishedCell] = {}
     for row in rows:
         place = (row.record.host, row.record.identity["model"])
         if explain_slots(row.record) and (place not in most or _lanes(row.record) > _lanes(most[place].record)):
@@ -116,14 +115,14 @@ def explain_slots(record: CellRecord) -> str:
     )
 
 
-def advise_reruns(rows: Iterable[Row]) -> Iterator[str]:
+def advise_reruns(rows: Iterable[FinishedCell]) -> Iterator[str]:
     """A line for each cell that another plugin ran again: it has one verdict, by what was measured last."""
     for row in rows:
         if row.reruns:
             yield f"run again {count(len(row.reruns), 'time')}: {_name(row)}: {flatten(row.reruns[-1])}"
 
 
-def notes_of(row: Row) -> list[str]:
+def notes_of(row: FinishedCell) -> list[str]:
     """What is to be known of one cell's numbers, for reports that tell it beside the cell."""
     return [
         *filter(None, [explain_slots(row.record), explain_rates(row.record)]),
@@ -143,5 +142,5 @@ def _lanes(record: CellRecord) -> int:
     return lanes
 
 
-def _name(row: Row) -> str:
+def _name(row: FinishedCell) -> str:
     return f"{row.record.host} {name_cell(row)}"

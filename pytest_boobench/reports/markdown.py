@@ -9,18 +9,18 @@ from itertools import accumulate
 from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.reports.advice import advise_reruns, advise_slots
-from pytest_boobench.reports.escaping import escape, flatten
-from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.session import (
     STANDINGS,
-    Session,
+    FinishedCell,
+    SessionReport,
     Standing,
     count_standings,
     decisive,
     name_cell,
     stand,
 )
+from pytest_boobench.reports.text import escape, flatten
 from pytest_boobench.units import BLANK, change, count, number
 
 COMMENT_BYTES = 65_536
@@ -59,7 +59,7 @@ _NAMED: tuple[Standing, ...] = (
 _RED: tuple[Standing, ...] = ("regression", "failed", "error", "in doubt")
 
 
-def render(session: Session, *, max_bytes: int = COMMENT_BYTES) -> str:
+def render(session: SessionReport, *, max_bytes: int = COMMENT_BYTES) -> str:
     """Verdict line, the cells that ask for attention with their sentences, and all cells in a table.
 
     Never longer than ``max_bytes`` of UTF-8, at least `LEAST_BYTES`: what asks least is left out, and counted.
@@ -74,7 +74,7 @@ def render(session: Session, *, max_bytes: int = COMMENT_BYTES) -> str:
     return "\n".join([*head, *findings, *table, *sections, *foot]) + "\n"
 
 
-def describe(session: Session) -> str:
+def describe(session: SessionReport) -> str:
     """The verdict line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
     standings = count_standings(session.rows)
     lost = sum(cell.outcome == "failed" for cell in session.unmeasured)
@@ -92,7 +92,7 @@ def describe(session: Session) -> str:
     return f"{total}{none}: {', '.join(parts)}"
 
 
-def _render_findings(session: Session, rows: Sequence[Row]) -> Iterator[str]:
+def _render_findings(session: SessionReport, rows: Sequence[FinishedCell]) -> Iterator[str]:
     for standing in _NAMED:
         if of_standing := [row for row in rows if stand(row) == standing]:
             yield from (f"**{_WORDS[standing].capitalize()}**", "")
@@ -108,7 +108,7 @@ def _render_findings(session: Session, rows: Sequence[Row]) -> Iterator[str]:
         yield ""
 
 
-def _explain(row: Row, session: Session) -> list[str]:
+def _explain(row: FinishedCell, session: SessionReport) -> list[str]:
     """What the failed item says of itself, else the sentences that its standing rests on."""
     if text := session.failures.get(row.record.node_id, row.record.error):
         return [line for line in map(_tidy, text.splitlines()) if line][:_MOST_LINES]
@@ -117,7 +117,7 @@ def _explain(row: Row, session: Session) -> list[str]:
     return [sentence(verdict) for verdict in judged if standing in ("regression", verdict.outcome)]
 
 
-def _render_table(rows: Sequence[Row], room: int) -> list[str]:
+def _render_table(rows: Sequence[FinishedCell], room: int) -> list[str]:
     columns = [column for column in _COLUMNS if any(map(column[1], rows))]
     titles = ["host", "suite", "cell", *(title for title, _ in columns), "change", "verdict"]
     rulers = ["---", "---", "---", *("---:" for _ in columns), "---:", "---"]
@@ -130,7 +130,7 @@ def _render_table(rows: Sequence[Row], room: int) -> list[str]:
     return [*top, *fitting, *bottom]
 
 
-def _render_row(row: Row, values: Sequence[float | None]) -> list[str]:
+def _render_row(row: FinishedCell, values: Sequence[float | None]) -> list[str]:
     standing, verdict = stand(row), decisive(row)
     word: str = standing
     if verdict is not None and standing in ("regression", "improvement"):
@@ -140,7 +140,7 @@ def _render_row(row: Row, values: Sequence[float | None]) -> list[str]:
     return [*names, *map(number, values), change(verdict.change) if verdict else BLANK, shown]
 
 
-def _median_of(key: str) -> tuple[str, Callable[[Row], float | None]]:
+def _median_of(key: str) -> tuple[str, Callable[[FinishedCell], float | None]]:
     return f"{METRICS[key].title} {METRICS[key].unit}", lambda row: median_of(row.record.aggregates, key)
 
 
@@ -151,7 +151,7 @@ _COLUMNS = (
 """Head and number of each column; shown where any cell has a number."""
 
 
-def _render_sections(session: Session) -> Iterator[str]:
+def _render_sections(session: SessionReport) -> Iterator[str]:
     """What others want to say; two spaces at its end keep a line a line."""
     for title, text in session.sections:
         yield from ("", f"**{escape(title)}**", "")
@@ -163,7 +163,7 @@ def _tidy(line: str) -> str:
     return flatten(line).strip()
 
 
-def _describe_setting(session: Session) -> str:
+def _describe_setting(session: SessionReport) -> str:
     """On what the verdicts rest: baseline or the host of a duet, commit, engines."""
     names = {verdict.baseline_name: None for row in session.rows for verdict in row.verdicts if verdict.baseline_name}
     parts = [escape(name if name.startswith("duet ") else f"baseline {name}") for name in names or [session.baseline]]

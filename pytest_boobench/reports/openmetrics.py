@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_boobench.metrics import METRICS, Metric
-from pytest_boobench.reports.escaping import flatten
-from pytest_boobench.reports.rows import Row
-from pytest_boobench.reports.session import name_parameters
+from pytest_boobench.reports.session import FinishedCell, name_parameters
+from pytest_boobench.reports.text import flatten
 
 _BASE_UNITS = {"ms": ("ms", "seconds", 1000.0), "tok/s": ("tok_s", "tokens_per_second", 1.0)}
 """Our unit -> its end in a metric's key, OpenMetrics' unit, ours in one of those."""
@@ -27,7 +26,7 @@ class _Family:
     points: Sequence[tuple[Mapping[str, str], float]]
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[FinishedCell]) -> str:
     """The file's text, one gauge for each metric.
 
     Only cells whose samples speak of their host alone: another number would be shown as a change that is none.
@@ -37,7 +36,7 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def _gather(rows: Sequence[Row]) -> Iterator[_Family]:
+def _gather(rows: Sequence[FinishedCell]) -> Iterator[_Family]:
     for metric in METRICS.values():
         end, unit, per_base = _BASE_UNITS[metric.unit]
         points = [point for row in rows for point in _points(row, metric, per_base)]
@@ -68,7 +67,7 @@ def _gather(rows: Sequence[Row]) -> Iterator[_Family]:
     )
 
 
-def _points(row: Row, metric: Metric, per_base: float) -> Iterator[tuple[dict[str, str], float]]:
+def _points(row: FinishedCell, metric: Metric, per_base: float) -> Iterator[tuple[dict[str, str], float]]:
     """The median, and of the tails the bad one: all others are in the JSON document."""
     aggregate = row.record.aggregates.get(metric.key)
     if aggregate is not None:
@@ -77,7 +76,7 @@ def _points(row: Row, metric: Metric, per_base: float) -> Iterator[tuple[dict[st
             yield {**_labels(row), "stat": stat}, value / per_base
 
 
-def _labels(row: Row) -> dict[str, str]:
+def _labels(row: FinishedCell) -> dict[str, str]:
     record = row.record
     model = str(record.identity["model"])
     return {"suite": record.suite, "host": record.host, "model": model, "cell": name_parameters(row)}

@@ -8,7 +8,7 @@ from pytest_boobench.aggregate import describe_failures
 from pytest_boobench.gate import looks
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
-from pytest_boobench.reports.rows import Row
+from pytest_boobench.reports.session import FinishedCell
 from pytest_boobench.units import count, moment, number, percent, quantity
 
 
@@ -26,7 +26,7 @@ def sentence(verdict: Verdict) -> str:
     return f"{now}, {verdict.outcome}{reason}"
 
 
-def explain_blanks(row: Row) -> list[str]:
+def explain_blanks(row: FinishedCell) -> list[str]:
     """Why metrics are blank that such a cell would have, a line for each reason; those of verdicts are theirs."""
     judged = {verdict.metric for verdict in row.verdicts}
     reasons: dict[str, list[str]] = {}

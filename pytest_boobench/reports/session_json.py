@@ -9,17 +9,16 @@ from typing import Any
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Verdict, to_plain
 from pytest_boobench.reports.advice import notes_of
-from pytest_boobench.reports.plain import without_nan
-from pytest_boobench.reports.rows import Row
 from pytest_boobench.reports.sentences import sentence
-from pytest_boobench.reports.session import Session, count_standings, stand
+from pytest_boobench.reports.session import FinishedCell, SessionReport, count_standings, stand
+from pytest_boobench.reports.text import without_nan
 
 SCHEMA = 1
 _DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled", "rates", "contradiction")
 """Facts of a record that follow from its samples, and are in the document without them."""
 
 
-def render(session: Session, *, samples: bool = False) -> str:
+def render_json(session: SessionReport, *, samples: bool = False) -> str:
     """The document's text, ASCII; ``samples`` adds the raw samples, which are nearly all of its size then."""
     document = {
         "schema": SCHEMA,
@@ -43,7 +42,7 @@ def _describe_metric(key: str) -> dict[str, Any]:
     return {name: getattr(metric, name) for name in ("title", "unit", "better", "definition")}
 
 
-def _describe_cell(row: Row, session: Session, *, samples: bool) -> dict[str, Any]:
+def _describe_cell(row: FinishedCell, session: SessionReport, *, samples: bool) -> dict[str, Any]:
     record = row.record
     plain = to_plain(record)
     taken = plain.pop("samples")

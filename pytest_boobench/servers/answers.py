@@ -15,7 +15,7 @@ from pytest_boobench import wire
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.chunks import Chunks, Stream, body_error_text, join_text, list_chunks, read_stream
 from pytest_boobench.servers.claims import Claims, read_claims
-from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.witness import Rates, Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
@@ -59,7 +59,7 @@ def find_slack(prompt_tokens: int) -> int:
 
 
 def read(
-    sample: Sample, answer: Answer, cell: Cell, tolerance: Tolerance = EXACT, chunks: Chunks = list_chunks
+    sample: Sample, answer: ServerAnswer, cell: Cell, tolerance: Tolerance = EXACT, chunks: Chunks = list_chunks
 ) -> Sample:
     """The sample with all that the answer says, checked against what the cell asks for and what the client saw.
 
@@ -116,7 +116,7 @@ def _describe_body(exchange: wire.Exchange) -> str:
     return clean(f"expected a stream of events, got {kind}: {words}")
 
 
-def read_text(answer: Answer, chunks: Chunks = list_chunks) -> str:
+def read_text(answer: ServerAnswer, chunks: Chunks = list_chunks) -> str:
     """All that the model said, reasoning first; empty where nothing can be read."""
     return join_text(chunks(answer.exchange)) if answer.exchange is not None else ""
 

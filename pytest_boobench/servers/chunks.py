@@ -14,16 +14,7 @@ from typing import Any
 
 from pytest_boobench import wire
 from pytest_boobench.metrics import FailureKind
-from pytest_boobench.untrusted import (
-    Fault,
-    clean,
-    get_count,
-    get_list,
-    get_object,
-    get_text,
-    parse_json,
-    show,
-)
+from pytest_boobench.untrusted import Fault, clean, get_count, get_list, get_object, get_text, parse_json, show
 
 BLUR_MS = 1.0
 """Tokens that Python had no later than this may share a stamp: they came together, or the error is no more."""

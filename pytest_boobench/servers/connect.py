@@ -15,8 +15,7 @@ from pytest_boobench.facts import ServerFacts
 from pytest_boobench.servers.clients import Clients
 from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure
 from pytest_boobench.servers.interface import Server
-from pytest_boobench.servers.llama_router import LlamaRouter
-from pytest_boobench.servers.llama_server import LlamaServer
+from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
 from pytest_boobench.servers.llama_swap import LlamaSwap
 from pytest_boobench.servers.lmstudio import LmStudio
 from pytest_boobench.servers.ollama import Ollama

@@ -16,8 +16,7 @@ import httpx
 
 from pytest_boobench import wire
 from pytest_boobench.errors import HostError
-from pytest_boobench.servers.clients import Clients, read_retry_after
-from pytest_boobench.servers.patience import Waiting
+from pytest_boobench.servers.clients import Clients, Waiting, read_retry_after
 from pytest_boobench.servers.refusals import explain_silence, is_refused, read_words
 from pytest_boobench.units import span
 from pytest_boobench.untrusted import MAX_COUNT, clean, clean_json, to_count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
-from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.clients import Clients, ServerAnswer
 from pytest_boobench.suite.cell import Cell
 
 
@@ -90,14 +91,24 @@ class Server(Protocol):
         """The measured request for a prompt."""
         ...
 
-    async def send(self, call: Call, cell: Cell) -> Answer:
+    async def send(self, call: Call, cell: Cell) -> ServerAnswer:
         """Send a measured request down the time-stamping wire and bring the whole answer, unread."""
         ...
 
-    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+    def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """The sample with all that its answer says, checked against what the cell asks for."""
         ...
 
-    def read_text(self, answer: Answer) -> str:
+    def read_text(self, answer: ServerAnswer) -> str:
         """What the model said, reasoning first; empty where nothing can be read."""
         ...
+
+
+def require_known(cell: Cell, known: Collection[str], server: str) -> None:
+    """HostError where the suite names a sampling field that this kind of server ignores: its default would hold."""
+    unknown = [name for name in cell.sampling if name not in known]
+    if unknown:
+        raise HostError(
+            f"{cell.host}: sampling.{unknown[0]}: {server} ignores it, and its own default would hold; "
+            f"leave it out, it knows {', '.join(sorted(known))}"
+        )

@@ -16,8 +16,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.admission import Door
-from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.clients import Clients, Door, ServerAnswer
 from pytest_boobench.servers.control import list_names, to_plain
 from pytest_boobench.servers.interface import Call, Capabilities, Prompt
 from pytest_boobench.servers.llama_server import LlamaServer
@@ -145,11 +144,11 @@ class LlamaSwap(LlamaServer):
         """llama-server's fields, where it is one."""
         return {} if cell.model in self._foreign_engines else super()._extras(cell)
 
-    async def send(self, call: Call, cell: Cell) -> Answer:
+    async def send(self, call: Call, cell: Cell) -> ServerAnswer:
         """As any; where llama-swap has too many requests already, it is asked again when it says."""
         return await self._door.send(lambda: super(LlamaSwap, self).send(call, cell), cell)
 
-    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+    def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """As any; failed where the cell sends more at once than llama-swap lets in."""
         return self._door.check(super().read(sample, answer, cell), answer, cell)
 

@@ -11,11 +11,9 @@ from urllib.parse import quote
 import httpx
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.servers.admission import DEFAULT_WAIT_S
-from pytest_boobench.servers.clients import Clients, read_retry_after
+from pytest_boobench.servers.clients import DEFAULT_WAIT_S, Clients, Waiting, read_retry_after
 from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure, telling
 from pytest_boobench.servers.llama_server import LlamaServer
-from pytest_boobench.servers.patience import Waiting
 from pytest_boobench.units import span
 from pytest_boobench.untrusted import to_object, to_objects
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers.control import to_natural
-from pytest_boobench.servers.interface import Capabilities, Prompt
+from pytest_boobench.servers.interface import Capabilities, Prompt, require_known
 from pytest_boobench.servers.openai import PATHS, OpenAIServer
-from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import to_text
 

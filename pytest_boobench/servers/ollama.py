@@ -11,13 +11,12 @@ from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.clients import Answer
+from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.control import to_natural
-from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.interface import Call, Capabilities, Prompt, require_known
 from pytest_boobench.servers.ollama_answers import Asked, list_chunks, translate_embedding
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.servers.prompts import NoFit
-from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, get_count, to_count, to_object, to_objects, to_text, to_texts
 
@@ -141,7 +140,7 @@ class Ollama(OpenAIServer):
             options["num_predict"] = output_tokens
         return {**body, **cell.request, "options": options}
 
-    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+    def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """The sample with all that the answer says, checked against what the cell asks for."""
         exchange = answer.exchange
         if cell.kind == "embedding" and exchange is not None:
@@ -153,7 +152,7 @@ class Ollama(OpenAIServer):
             found = replace(found, cached_tokens=None)  # it does not say, and that its count fits proves nothing
         return _explain_cut(found, cell)
 
-    def read_text(self, answer: Answer) -> str:
+    def read_text(self, answer: ServerAnswer) -> str:
         """What the model said; empty where nothing can be read."""
         return answers.read_text(answer, list_chunks)
 

@@ -10,8 +10,26 @@ from typing import Any
 from pytest_boobench import wire
 from pytest_boobench.servers.chunks import DONE, Chunk, load
 from pytest_boobench.servers.claims import EVALUATED_UNKNOWN
-from pytest_boobench.servers.ndjson import read_lines
 from pytest_boobench.untrusted import Fault, get_count, get_number, get_object, parse_json, show
+
+
+def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
+    """The lines of an answer that are not blank, in order; a line was there when the last byte before its end was.
+
+    A last line without an end counts where the answer is whole, and is dropped where it was cut short.
+    """
+    lines = exchange.body.split(b"\n")
+    rest = lines.pop()
+    if exchange.complete:
+        lines.append(rest)
+    messages = []
+    begin = 0
+    for line in lines:
+        if text := line.strip():
+            messages.append(wire.Message(text.decode("utf-8", "replace"), "message", begin + len(line.rstrip())))
+        begin += len(line) + 1
+    return wire.stamp_messages(exchange, messages, line_ends=len("\n"))
+
 
 _NS_PER_MS = 1_000_000
 _RAW = (

@@ -18,7 +18,7 @@ from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
-from pytest_boobench.servers.clients import Answer, Clients
+from pytest_boobench.servers.clients import Clients, ServerAnswer
 from pytest_boobench.servers.control import (
     Question,
     StillLoading,
@@ -166,7 +166,7 @@ class OpenAIServer:
         """Fields of this kind of server; none that every server knows."""
         return {}
 
-    async def send(self, call: Call, cell: Cell) -> Answer:
+    async def send(self, call: Call, cell: Cell) -> ServerAnswer:
         """Send a measured request and bring the whole answer, unread."""
         most = None if cell.output_tokens is None else answers.find_most_bytes(cell.output_tokens)
         return await self._clients.send(call.path, call.body, cell.plan.timeouts, most)
@@ -183,11 +183,11 @@ class OpenAIServer:
         # and by chance two prompts begin with the same token or two
         return answers.Tolerance(slack, slack + self._template_tokens.get((cell.model, cell.kind), 0))
 
-    def read(self, sample: Sample, answer: Answer, cell: Cell) -> Sample:
+    def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """The sample with all that the answer says, checked against what the cell asks for."""
         return answers.read(sample, answer, cell, self._find_tolerance(cell))
 
-    def read_text(self, answer: Answer) -> str:
+    def read_text(self, answer: ServerAnswer) -> str:
         """What the model said; empty where nothing can be read."""
         return answers.read_text(answer)
 

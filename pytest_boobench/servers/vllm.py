@@ -11,9 +11,8 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.servers import prompts
 from pytest_boobench.servers.control import to_ids, to_natural
-from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.interface import Call, Capabilities, Prompt, require_known
 from pytest_boobench.servers.openai import OpenAIServer
-from pytest_boobench.servers.sampling import require_known
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import show, to_count, to_text
 

@@ -23,19 +23,18 @@
 - ``store``       Store, the whole of it for the rest of the house
 """
 
-from pytest_boobench.store.baselines import BaselineSave
-from pytest_boobench.store.history import StoredRun
-from pytest_boobench.store.leases import LEASE_S, Lease
-from pytest_boobench.store.open import default_url
-from pytest_boobench.store.saves import BaselineName, Exchange, Saved
+from pytest_boobench.store.baselines import BaselineChange, BaselineName, BaselineSave, Saved
+from pytest_boobench.store.engine import default_url
+from pytest_boobench.store.facade import Store
+from pytest_boobench.store.reads import StoredRun
 from pytest_boobench.store.selection import Selection
-from pytest_boobench.store.store import Store
+from pytest_boobench.store.writes import LEASE_S, Lease
 
 __all__ = [
     "LEASE_S",
+    "BaselineChange",
     "BaselineName",
     "BaselineSave",
-    "Exchange",
     "Lease",
     "Saved",
     "Selection",

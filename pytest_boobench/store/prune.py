@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists, func, select
 
+from pytest_boobench.store.revisions import outside, reading, writing
 from pytest_boobench.store.tables import baselines, cells, metadata, samples
-from pytest_boobench.store.transactions import outside, reading, writing
 
 _CELLS_AT_ONCE = 1_000
 """In one transaction, so that others who write need not wait for long."""

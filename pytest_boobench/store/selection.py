@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import CTE, ColumnElement, FromClause, Select, and_, func, or_, select
 
 from pytest_boobench.store import tables
-from pytest_boobench.store.columns import moment
+from pytest_boobench.store.column_types import moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from pytest_boobench.errors import UnstorableError
-from pytest_boobench.store.entry import Entry, from_line, to_line
-from pytest_boobench.store.intake import Taken
+from pytest_boobench.store.replay import Replayed, SpooledCell, from_line, to_line
 from pytest_boobench.units import count
 
 if TYPE_CHECKING:
-    from pytest_boobench.store.store import Store
+    from pytest_boobench.store.facade import Store
 
 _PATTERN = "spool-*.jsonl"
 _TAKING = ".taking"
@@ -27,12 +26,12 @@ _LOCK_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SpoolLine:
     """A line of a spool file: its entry, or what is wrong with it."""
 
     number: int
     text: str
-    entry: Entry | None = None
+    entry: SpooledCell | None = None
     wrong: str = ""
 
 
@@ -40,9 +39,9 @@ class Line:
 class TakenIn:
     """What became of a spool file."""
 
-    new: Taken
+    new: Replayed
     """To the store."""
-    rejected: tuple[Line, ...] = ()
+    rejected: tuple[SpoolLine, ...] = ()
     """Lines that can never come in."""
     aside: Path | None = None
     """Where they are now."""
@@ -58,7 +57,7 @@ class TakenIn:
         )
 
 
-def append(path: Path, entry: Entry) -> None:
+def append(path: Path, entry: SpooledCell) -> None:
     """Add an entry to a spool file, made where it is missing; OSError where that can't be.
 
     It is for this user's eyes only: names of hosts and users are in it.
@@ -79,7 +78,7 @@ def find_waiting(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.endswith(_REJECTED))
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[SpoolLine]:
     """A spool file's lines, oldest first.
 
     A last line without its end is left out: who wrote it was killed.
@@ -88,11 +87,11 @@ def read(path: Path) -> list[Line]:
     return [_read_line(number, text) for number, text in enumerate(whole, start=1)]
 
 
-def _read_line(number: int, text: str) -> Line:
+def _read_line(number: int, text: str) -> SpoolLine:
     try:
-        return Line(number, text, entry=from_line(text))
+        return SpoolLine(number, text, entry=from_line(text))
     except ValueError as error:
-        return Line(number, text, wrong=str(error))
+        return SpoolLine(number, text, wrong=str(error))
 
 
 def find_stores(path: Path) -> set[str]:
@@ -106,7 +105,7 @@ def take_in(store: Store, path: Path) -> TakenIn:
     What can never come in, into no store, is put aside into a file beside it. Where the store cannot take anything now,
     all stays where it is: StoreError or OSError; what was entered until then does no harm when it comes again.
     """
-    taken, rejected = Taken(), []
+    taken, rejected = Replayed(), []
     with _claimed(path) as claim:
         for line in read(claim):
             if line.entry is not None:
@@ -120,7 +119,7 @@ def take_in(store: Store, path: Path) -> TakenIn:
     return TakenIn(taken, tuple(rejected), aside)
 
 
-def _put_aside(path: Path, lines: Sequence[Line]) -> Path:
+def _put_aside(path: Path, lines: Sequence[SpoolLine]) -> Path:
     """Append lines to ``spool-….rejected.jsonl``, as they came."""
     stem = path.name.partition(".jsonl")[0].removesuffix(_REJECTED.removesuffix(".jsonl"))
     aside = path.with_name(f"{stem}{_REJECTED}")

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from pytest_boobench.metrics import Phase
 from pytest_boobench.record import JobType, Outcome, RunStatus
-from pytest_boobench.store.columns import Count, Id, Moment, Number, PlainJson, PlainText
+from pytest_boobench.store.column_types import Count, Id, Moment, Number, PlainJson, PlainText
 
 VERSION_TABLE = "bench_schema"
 """Where Alembic keeps the schema's revision; a name of our own, for a team's database may hold other tables too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from pytest_boobench import MAX_CELLS
 from pytest_boobench.documents.problems import Problems
 from pytest_boobench.documents.source import read
 from pytest_boobench.errors import DocumentError, Problem
@@ -13,7 +14,6 @@ from pytest_boobench.suite.checks import check_hosts, check_kind, check_override
 from pytest_boobench.suite.grid import list_points
 from pytest_boobench.suite.overrides import Treatments
 from pytest_boobench.suite.spec import SUITE, SuiteFields
-from pytest_boobench.usual import MAX_CELLS
 
 
 def load(

@@ -18,12 +18,28 @@ Once the status line came nothing is raised: ``exchange.failure`` says what cut 
 is raised. asyncio only.
 """
 
-from pytest_boobench.wire.clients import StreamClient, control_client, tls_context
-from pytest_boobench.wire.control import MOST_BYTES, BadAnswer, ControlClient
-from pytest_boobench.wire.exchange import Arrival, Event, Exchange, events, stamp_messages
-from pytest_boobench.wire.failures import Failure, NoAnswer, failure_of
+from pytest_boobench.wire.exchange import (
+    ERROR,
+    Arrival,
+    Event,
+    Exchange,
+    Failure,
+    Message,
+    NoAnswer,
+    SseDecoder,
+    events,
+    failure_of,
+    stamp_messages,
+)
+from pytest_boobench.wire.http_clients import (
+    MOST_BYTES,
+    BadAnswer,
+    ControlClient,
+    StreamClient,
+    control_client,
+    tls_context,
+)
 from pytest_boobench.wire.reader import can_raise_priority
-from pytest_boobench.wire.sse import ERROR, Message, SseDecoder
 
 __all__ = [
     "ERROR",

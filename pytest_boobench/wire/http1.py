@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import h11
 
-from pytest_boobench.wire.failures import Failure, NoAnswer
+from pytest_boobench.wire.exchange import Failure, NoAnswer
 
 MAX_HEAD_BYTES = 65_536
 _OURS: Mapping[bytes, bytes] = {
@@ -48,7 +48,7 @@ def write_request(head: bytes, content: bytes) -> bytes:
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
 
 
-class Answer:
+class HttpAnswer:
     """Follows an answer while it comes. h11 reads its header; of its body only the framing is looked at, no byte moved.
 
     After an error it follows no more.

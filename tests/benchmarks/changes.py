@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from pytest_boobench.changes import Change, find_changes
+from pytest_boobench.gate.change_points import Change, find_changes
 
 COURSES = 1000
 RUNS = 30

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pytest_boobench.blocks.warm import Session
 from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.embedded import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.measure.block import Measurer
 from pytest_boobench.record import CellRecord
 from pytest_boobench.suite.cell import Cell, Plan
 from pytest_boobench.walk import run_cell
@@ -83,7 +83,7 @@ async def record_round(number: int) -> Sequence[str]:
                 cell = make_cell(name, shape)
                 grant = await hosts.grant(name, "bench")
                 canary = asdict(listen(takes_s=0.25))
-                record = await run_cell(cell, grant, Session(run_uid=f"recordings-{number}"), node_id=cell.id)
+                record = await run_cell(cell, grant, Measurer(run_uid=f"recordings-{number}"), node_id=cell.id)
                 grant.release()
                 if record.error:
                     raise RuntimeError(record.error)

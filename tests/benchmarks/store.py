@@ -23,8 +23,8 @@ from sqlalchemy import Connection, Table, create_engine, func, insert, select
 from pytest_boobench.aggregate import condense
 from pytest_boobench.record import CellRecord, RunFacts
 from pytest_boobench.store import Selection, Store, tables
-from pytest_boobench.store.columns import moment
-from pytest_boobench.store.open import parse_url
+from pytest_boobench.store.column_types import moment
+from pytest_boobench.store.engine import parse_url
 from pytest_boobench.suite.cell import Cell
 from tests.databases import make_database
 from tests.making import make_cell, make_model, make_record, make_sample

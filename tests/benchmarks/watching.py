@@ -20,8 +20,8 @@ import httpx
 
 from pytest_boobench.facts import OwnTraffic
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
-from pytest_boobench.hosts.watching.interface import OwnMarks
-from pytest_boobench.hosts.watching.slots import LOOK_EVERY_S, SlotsWatcher
+from pytest_boobench.hosts.llama_watcher import LOOK_EVERY_S, SlotsWatcher
+from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.servers.clients import Clients, open_clients
 
 _SEED = 3

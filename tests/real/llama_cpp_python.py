@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_boobench.hosts.embedded.model import EmbeddedSettings, provide_model
+from pytest_boobench.hosts.embedded import EmbeddedSettings, provide_model
 from tests.real.course import first_steps, judge_twice
 from tests.real.environment import Environment, provide, read_options
 from tests.real.report import show_place, tell

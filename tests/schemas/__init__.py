@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pytest_boobench.facts import Canary, ForeignRequest, ServerFacts, Traffic
 from pytest_boobench.record import RunFacts, Verdict
-from pytest_boobench.store import BaselineSave, Store, schema
-from pytest_boobench.store.entry import Entry
+from pytest_boobench.store import BaselineSave, Store, revisions
+from pytest_boobench.store.replay import SpooledCell
 from tests.making import make_cell, make_record, make_sample
 
 FOLDER = Path(__file__).parent
@@ -23,7 +23,7 @@ RUN = RunFacts(
     git_commit="c" * 40, git_dirty=True, ci={"system": "gitlab"}, workers=2, plugin_version="0.1.0",
 )  # fmt: skip
 ENTRIES = [
-    Entry(
+    SpooledCell(
         store="",
         run=RUN,
         at=T0 + 60,
@@ -61,4 +61,4 @@ def main() -> None:
             connection.execute("UPDATE bench_hosts SET first_seen_at = '2026-01-01 00:00:00.000000'")
             connection.execute("UPDATE bench_suites SET first_seen_at = '2026-01-01 00:00:00.000000'")
             lines = "\n".join(connection.iterdump())
-    (FOLDER / f"{schema.NEWEST}.sql").write_text(f"{lines}\n", encoding="utf-8")
+    (FOLDER / f"{revisions.NEWEST}.sql").write_text(f"{lines}\n", encoding="utf-8")

@@ -19,7 +19,7 @@ Charts are drawn when they are looked at: drawn beforehand, 500 cells of 50 runs
 a chart library of megabytes would ride in every page.
 """
 
-from pytest_boobench.reports.html.history import RUNS, History, gather
 from pytest_boobench.reports.html.page import render, require_template_engine
+from pytest_boobench.reports.html.page_data import RUNS, History, gather
 
 __all__ = ["RUNS", "History", "gather", "render", "require_template_engine"]

@@ -8,12 +8,11 @@ from typing import Any
 from pytest_boobench.aggregate import Aggregate, counted, describe_failures, measured
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, Verdict
-from pytest_boobench.reports.html.courses import ALL_LANES, Course
-from pytest_boobench.reports.html.points import Number, shorten
+from pytest_boobench.reports.html.chart_points import Number, shorten, tell_turn
+from pytest_boobench.reports.html.series import ALL_LANES, Series
 from pytest_boobench.reports.html.states import RANKS
-from pytest_boobench.reports.html.text import clean, show_time
-from pytest_boobench.reports.html.turns import tell_turn
 from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import count, number, percent, quantity
 
 MOST_DOTS = 24
@@ -22,7 +21,7 @@ _SPLIT = ("connect_ms", "queue_ms", "prompt_ms", "ttft_ms")
 _BOX = ("n", "p10", "p25", "median", "p75", "p90")
 
 
-def explain(course: Course, samples: Sequence[Sample]) -> list[str]:
+def explain(course: Series, samples: Sequence[Sample]) -> list[str]:
     """Everything there is to say of the newest measurement, what asks most of the reader first."""
     newest = course.newest
     ranked = [(RANKS[verdict.outcome], _tell(verdict)) for verdict in newest.verdicts]
@@ -46,7 +45,7 @@ def _tell(verdict: Verdict) -> str:
     return f"{verdict.outcome}: {verdict.reason}" if verdict.reason else verdict.outcome
 
 
-def compare_samples(course: Course, samples: Mapping[int, Sequence[Sample]]) -> dict[str, Any]:
+def compare_samples(course: Series, samples: Mapping[int, Sequence[Sample]]) -> dict[str, Any]:
     """Metric key -> the newest measurement's box and dots and, where there is one, the baseline's."""
     pairs = [("now", course.newest), ("was", course.baseline)]
     sides = {
@@ -61,7 +60,7 @@ def compare_samples(course: Course, samples: Mapping[int, Sequence[Sample]]) -> 
     return {key: found for key, found in sides.items() if found}
 
 
-def split_ttft(course: Course) -> dict[str, list[Number]]:
+def split_ttft(course: Series) -> dict[str, list[Number]]:
     """Medians of connect, queue, prompt and TTFT, ms: of the newest measurement, and of the baseline's."""
     pairs = [("now", course.newest), ("was", course.baseline)]
     return {
@@ -71,7 +70,7 @@ def split_ttft(course: Course) -> dict[str, list[Number]]:
     }
 
 
-def list_facts(course: Course) -> list[tuple[str, str]]:
+def list_facts(course: Series) -> list[tuple[str, str]]:
     """(what, value) of everything that was noted beside the numbers; blanks are left out."""
     newest, baseline = course.newest, course.baseline
     facts = [("measured", show_time(newest.started_at)), *_describe_samples(newest), *_describe_host(newest)]

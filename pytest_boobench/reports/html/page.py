@@ -8,14 +8,12 @@ import importlib.util
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from pytest_boobench import find_version
 from pytest_boobench.errors import MissingExtra
-from pytest_boobench.reports.html import summary, table
-from pytest_boobench.reports.html.courses import follow
-from pytest_boobench.reports.html.data import encode
-from pytest_boobench.reports.html.history import History
-from pytest_boobench.reports.html.text import clean, show_time, to_script_json
-from pytest_boobench.reports.html.unmeasured import fill_gaps
-from pytest_boobench.usual import find_version
+from pytest_boobench.reports.html import summary
+from pytest_boobench.reports.html.page_data import History, encode, fill_gaps
+from pytest_boobench.reports.html.series import follow
+from pytest_boobench.reports.text import clean, show_time, to_script_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,7 +34,7 @@ def render(history: History, made_at: float) -> str:
     courses = follow(history.measurements, history.session)
     cells = fill_gaps(courses, history.unmeasured)
     data = encode(cells, history.samples)
-    columns = table.list_columns(courses)
+    columns = summary.list_columns(courses)
     style, script = _read("style.css"), _read_script()
     return (
         _open_templates()
@@ -48,8 +46,8 @@ def render(history: History, made_at: float) -> str:
             unfolded=summary.UNFOLDED,
             scope=list(summary.describe_scope(courses)),
             job_url=summary.find_job_url(courses),
-            heads=table.list_heads(columns),
-            rows=table.list_rows(cells, columns),
+            heads=summary.list_heads(columns),
+            rows=summary.list_rows(cells, columns),
             has_hosts=bool(data["hosts"]),
             has_lanes=bool(data["lanes"]),
             store=history.store,

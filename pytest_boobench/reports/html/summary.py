@@ -6,11 +6,68 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_boobench.reports.html.courses import Course
-from pytest_boobench.reports.html.states import STATES, State
-from pytest_boobench.reports.html.text import show_time
-from pytest_boobench.reports.html.unmeasured import Gap
-from pytest_boobench.units import count
+from pytest_boobench.aggregate import median_of
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Measurement, Verdict
+from pytest_boobench.reports.html.page_data import Gap
+from pytest_boobench.reports.html.series import ALL_LANES, Series, title_of
+from pytest_boobench.reports.html.states import STATES, State, Tone
+from pytest_boobench.reports.text import show_time
+from pytest_boobench.units import change, count, number
+
+
+@dataclass(frozen=True, slots=True)
+class TableValue:
+    """A number of the newest measurement; ``change`` and ``tone`` are empty where it was not judged."""
+
+    text: str
+    change: str = ""
+    tone: Tone | str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A cell's line; without a measurement it has a reason in place of its numbers."""
+
+    cell: Series | Gap
+    entries: tuple[TableValue, ...] = ()
+    reason: str | None = None
+
+
+def list_columns(courses: Sequence[Series]) -> tuple[str, ...]:
+    """Keys of the charted metrics that any cell has a number for, in the order of the metrics' table."""
+    known = {key for course in courses for key in course.charted}
+    return tuple(key for key in (*METRICS, ALL_LANES) if key in known)
+
+
+def list_heads(columns: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(key, title, unit) of each column."""
+    return [(key, *title_of(key)) for key in columns]
+
+
+def list_rows(cells: Sequence[Series | Gap], columns: Sequence[str]) -> list[TableRow]:
+    """A row for each cell, with an entry for each column."""
+    return [
+        TableRow(cell, tuple(_enter(cell.newest, key) for key in columns))
+        if isinstance(cell, Series)
+        else TableRow(cell, reason=cell.cell.reason)
+        for cell in cells
+    ]
+
+
+def _enter(newest: Measurement, key: str) -> TableValue:
+    if key == ALL_LANES:
+        return TableValue(number(newest.total_tok_s))
+    text = number(median_of(newest.aggregates, key))
+    verdict = next((verdict for verdict in newest.verdicts if verdict.metric == key), None)
+    if verdict is None or verdict.change is None:
+        return TableValue(text)
+    return TableValue(text, change(verdict.change), _tone(verdict))
+
+
+def _tone(verdict: Verdict) -> Tone:
+    return STATES[verdict.outcome].tone if verdict.outcome != "pass" else "plain"
+
 
 UNFOLDED = 8
 """So many cells of a finding are listed at once; the others are behind a fold."""
@@ -28,10 +85,10 @@ class Finding:
     """All cells that are the same thing; ``cells`` are (place, cell, what is said of it)."""
 
     state: State
-    cells: Sequence[tuple[int, Course | Gap, Sequence[str]]]
+    cells: Sequence[tuple[int, Series | Gap, Sequence[str]]]
 
 
-def headline(cells: Sequence[Course | Gap]) -> str:
+def headline(cells: Sequence[Series | Gap]) -> str:
     """The finding in one line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
     if not cells:
         return "Nothing measured yet"
@@ -50,13 +107,13 @@ def headline(cells: Sequence[Course | Gap]) -> str:
     return _list_counts([f"None of {count(len(cells), 'cell')} regressed"], left)
 
 
-def count_states(cells: Iterable[Course | Gap]) -> list[tuple[int, State, int]]:
+def count_states(cells: Iterable[Series | Gap]) -> list[tuple[int, State, int]]:
     """(rank, state, how many cells) for each state that there is, in order of rank."""
     counts = Counter(cell.state.word for cell in cells)
     return [(rank, state, counts[word]) for rank, (word, state) in enumerate(STATES.items()) if counts[word]]
 
 
-def list_findings(cells: Sequence[Course | Gap], said: Sequence[Sequence[str]]) -> list[Finding]:
+def list_findings(cells: Sequence[Series | Gap], said: Sequence[Sequence[str]]) -> list[Finding]:
     """The cells that something is to be said of, by state; ``said`` has the sentences of each."""
     told = list(zip(range(len(cells)), cells, said, strict=True))
     of_state = [
@@ -65,7 +122,7 @@ def list_findings(cells: Sequence[Course | Gap], said: Sequence[Sequence[str]]) 
     return [finding for finding in of_state if finding.cells]
 
 
-def describe_scope(courses: Sequence[Course]) -> Iterator[tuple[str, str]]:
+def describe_scope(courses: Sequence[Series]) -> Iterator[tuple[str, str]]:
     """(what, values) of what the newest measurements were made on: suites, hosts, engines, commits, times."""
     newest = [course.newest for course in courses]
     if not newest:
@@ -80,7 +137,7 @@ def describe_scope(courses: Sequence[Course]) -> Iterator[tuple[str, str]]:
     yield "measured", show_time(last) if show_time(first) == show_time(last) else f"{show_time(first)[:16]} to {until}"
 
 
-def find_job_url(courses: Iterable[Course]) -> str | None:
+def find_job_url(courses: Iterable[Series]) -> str | None:
     """The address of the newest CI job, where it is one for a browser."""
     newest = max((course.newest for course in courses), key=lambda one: one.started_at, default=None)
     url = newest.run.ci.get("url") if newest is not None else None

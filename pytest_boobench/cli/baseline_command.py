@@ -1,0 +1,243 @@
+"""Door 2: ``boobench baseline``: which baselines there are, what they rest on, and how they come and go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+
+from pytest_boobench import baseline_file
+from pytest_boobench.cli.output import show_examples, to_json
+from pytest_boobench.cli.parameters import cell_options, measurement_options, name_cell
+from pytest_boobench.cli.power_command import find_foundations, render, to_plain
+from pytest_boobench.cli.project import (
+    baseline_option,
+    find_baseline,
+    find_project,
+    open_store,
+    show_path,
+    store_option,
+)
+from pytest_boobench.record import Measurement
+from pytest_boobench.reports.text import render_table
+from pytest_boobench.store import Saved, Selection
+from pytest_boobench.units import count, moment
+
+
+@click.command(
+    "list",
+    epilog=show_examples(
+        ("boobench baseline list", "all names that the store knows"),
+        ("boobench baseline list --json | jq -r '.baselines[].name'", "for other programs"),
+    ),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_option
+def list_(as_json: bool, store_url: str | None) -> int:
+    """List the names of baselines, and what is in force under each.
+
+    How many cells it is, and how many measurements of them.
+    """
+    with open_store(find_project(Path.cwd()), store_url) as store:
+        names = store.baseline_names()
+    if as_json:
+        click.echo(to_json({"baselines": [asdict(name) for name in names]}))
+    elif not names:
+        click.echo(f"{store.address}: no baseline; store one with pytest --boobench --boobench-save-baseline")
+    else:
+        rows = [
+            (
+                name.name,
+                str(name.cells),
+                str(name.runs),
+                str(name.replaced),
+                moment(name.saved_at),
+            )
+            for name in names
+        ]
+        click.echo("\n".join(render_table(("name", "cells", "runs", "replaced", "last saved (UTC)"), rows)))
+    return 0
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench baseline show", "every cell of the baseline main"),
+        ("boobench baseline show -k pp512-tg32-c4 --host rack-1", "one cell"),
+        ("boobench power", "only what all of them can prove, the weakest first"),
+    )
+)
+@baseline_option
+@cell_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_option
+def show(*, selection: Selection, baseline: str | None, as_json: bool, store_url: str | None) -> int:
+    """Show what a baseline rests on, cell by cell.
+
+    Runs and sessions, the level, and the smallest drop that it can prove.
+    """
+    project = find_project(Path.cwd())
+    name = find_baseline(project, baseline)
+    with open_store(project, store_url) as store:
+        found = find_foundations(store, name, selection)
+    if not found:
+        raise click.UsageError(f"nothing of that is in force as baseline {name}; see boobench baseline list")
+    if as_json:
+        plain = {"baseline": name, "cells": [to_plain(each) for each in found]}
+        click.echo(to_json(plain))
+    else:
+        click.echo("\n\n".join("\n".join(render(each)) for each in found))
+    return 0
+
+
+@click.command(
+    "set",
+    epilog=show_examples(
+        ("boobench baseline set --session 3f2a --reason 'new driver, accepted'", "what a red session measured"),
+        ("boobench baseline set --baseline 1.4 --commit 0a1b2c3d --reason released", "under a name of its own"),
+        ("boobench baseline set --add --run 9c01 --reason 'another evening'", "beside what is in force"),
+    ),
+)
+@baseline_option
+@measurement_options
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is stored, and shown with the baseline.")
+@click.option("--add", is_flag=True, help="Beside what is in force, instead of in its place.")
+@click.option("--spoiled", is_flag=True, help="Also what others disturbed, or was still warming up.")
+@store_option
+def set_(
+    *, selection: Selection, baseline: str | None, reason: str, add: bool, spoiled: bool, store_url: str | None
+) -> int:
+    """Make stored measurements the baseline of their cells.
+
+    It is the newest of each cell that is chosen, also a slower one. What is replaced stays in the store. Exit code 1
+    where something chosen cannot become a baseline.
+    """
+    if not (selection.runs or selection.sessions or selection.commits or selection.since):
+        raise click.UsageError("say which with --session, --run, --commit or --since; boobench history shows them")
+    project = find_project(Path.cwd())
+    name = find_baseline(project, baseline)
+    with open_store(project, store_url) as store:
+        chosen = store.measurements(replace(selection, last=selection.last or 1))
+        flaws = {one.id: _find_flaw(one, spoiled=spoiled) for one in chosen}
+        saves = [
+            Saved(measurement_id=one.id, cell_key=one.cell_key, saved_at=time.time(), reason=reason)
+            for one in chosen
+            if not flaws[one.id]
+        ]
+        exchange = store.put_in_force(name, saves, add=add)
+    if not chosen:
+        raise click.UsageError("nothing of that was measured; boobench history shows what was")
+    for one in chosen:
+        if flaws[one.id]:
+            click.echo(f"not set: {name_cell(one)}: {flaws[one.id]}")
+    click.echo(f"{count(exchange.came, 'measurement')} set as baseline {name}, {exchange.went} replaced")
+    return 1 if any(flaws.values()) else 0
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench baseline clear --baseline old", "all of a baseline"),
+        ("boobench baseline clear --model qwen3-8b", "the cells of one model"),
+    )
+)
+@baseline_option
+@cell_options
+@store_option
+def clear(*, selection: Selection, baseline: str | None, store_url: str | None) -> int:
+    """Take a baseline out of force, all of it or some cells. Nothing is deleted: set puts it back.
+
+    Exit code 1 where nothing of that was in force.
+    """
+    project = find_project(Path.cwd())
+    name = find_baseline(project, baseline)
+    with open_store(project, store_url) as store:
+        keys = {one.cell_key for one in store.measurements(replace(selection, baselines=(name,)))}
+        gone = store.clear_baseline(name, keys)
+    click.echo(f"{count(gone, 'measurement')} of {count(len(keys), 'cell')} out of force as baseline {name}")
+    return 0 if gone else 1
+
+
+def _find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
+    """Why a measurement cannot be a baseline; empty where it can."""
+    if measurement.error:
+        return measurement.error
+    if measurement.reference_host:
+        return f"measured in turns with {measurement.reference_host}, which another session cannot repeat"
+    if measurement.verdicts and all(verdict.now is None for verdict in measurement.verdicts):
+        return "none of its judged metrics has a number"
+    return "" if spoiled else measurement.spoiled or ""
+
+
+_STDOUT = Path("-")
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench baseline export boobench.baseline.yaml", "all of the baseline main"),
+        (
+            "pytest --boobench --boobench-baseline-file boobench.baseline.yaml",
+            "a gate on it, with no database kept anywhere",
+        ),
+    )
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@baseline_option
+@cell_options
+@store_option
+def export(*, file: Path, selection: Selection, baseline: str | None, store_url: str | None) -> int:
+    """Write a baseline to FILE, as text for git; - is the terminal.
+
+    It has each request's numbers, and where they come from. The same baseline gives the same text.
+    """
+    project = find_project(Path.cwd())
+    name = find_baseline(project, baseline)
+    with open_store(project, store_url) as store:
+        found = store.export_baseline(name, selection)
+    if not found.runs:
+        raise click.UsageError(f"nothing of that is in force as baseline {name}; see boobench baseline list")
+    if file == _STDOUT:
+        click.echo(baseline_file.render(found), nl=False)
+        return 0
+    try:
+        baseline_file.write(file, found)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {file}: {error.strerror}") from error
+    cells = len({saved.record.cell_key for saved in found.runs})
+    click.echo(f"wrote {count(len(found.runs), 'measurement')} of {count(cells, 'cell')} to {file}")
+    return 0
+
+
+@click.command(
+    "import",
+    epilog=show_examples(
+        ("boobench baseline import boobench.baseline.yaml", "in the place of what is in force for its cells"),
+        ("boobench baseline import --add --baseline team FILE", "beside it, under another name"),
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--baseline", metavar="NAME", help="Under this name (default: the file's own).")
+@click.option("--add", is_flag=True, help="Beside what is in force, instead of in its place.")
+@store_option
+def import_(file: Path, baseline: str | None, add: bool, store_url: str | None) -> int:
+    """Put the baseline of FILE in force in the store.
+
+    The store is made where there is none. For the cells of the file only; what is replaced stays in the store. A second
+    time changes nothing.
+    """
+    found = baseline_file.read(file, show_path(file))
+    named = replace(found, name=baseline or found.name)
+    with open_store(find_project(Path.cwd()), store_url, create=True) as store:
+        exchange = store.import_baseline(named, add=add)
+    came = count(exchange.came, "measurement")
+    click.echo(f"{came} of {show_path(file)} in force as baseline {named.name}, {exchange.went} replaced")
+    return 0
+
+
+@click.group()
+def command() -> None:
+    """Look at baselines, set and clear them, carry them in git."""
+
+
+for verb in (list_, show, set_, clear, export, import_):
+    command.add_command(verb)

@@ -1,0 +1,133 @@
+"""Door 2: ``boobench check`` and ``schema``: what is wrong with suites and hosts file, and how editors find out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_boobench import baseline_file, suite
+from pytest_boobench.cli.output import show_examples, to_json
+from pytest_boobench.cli.project import Project, find_project, hosts_option, read_inventory, show_path
+from pytest_boobench.errors import DocumentError, Problem
+from pytest_boobench.hosts import inventory
+from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.suite.cell import Suite
+from pytest_boobench.suite.names import shorten
+from pytest_boobench.units import count
+
+SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baseline_file.schema}
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench schema > suite.schema.json", "for *.boobench.yaml, in an editor's yaml.schemas"),
+        ("boobench schema hosts > hosts.schema.json", "for boobench.hosts.yaml"),
+    )
+)
+@click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
+def schema_command(what: str) -> int:
+    """Print the JSON Schema of suite, hosts or baseline files."""
+    click.echo(to_json(SCHEMAS[what]()))
+    return 0
+
+
+_NO_SUITES_IN = ("build", "dist", "node_modules", "venv")
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file, read: its suite, or what is wrong with it."""
+
+    file: str
+    suite: Suite | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __str__(self) -> str:
+        if self.suite is None:
+            return "\n".join(map(str, self.problems))
+        return f"{self.file}: {self.suite.name}: {count(len(self.suite.cells), 'cell')}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "file": self.file,
+            "suite": self.suite.name if self.suite else None,
+            "cells": list(_name_cells(self.suite)) if self.suite else [],
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench check", "every suite below here, and the hosts file"),
+        ("boobench check suites/chat.boobench.yaml", "one; exit code 1 where something is wrong"),
+        ("boobench check --json | jq -r '.files[].cells[]'", "the cells that pytest --boobench would run"),
+    )
+)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@hosts_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> int:
+    """Check suites and hosts file: every problem, with its line.
+
+    PATHS are suite files and folders; by default all below the project's root.
+    """
+    project = find_project(Path.cwd())
+    files = [file for path in paths or (project.root,) for file in _find_suites(path, project.patterns)]
+    if not files:
+        raise click.UsageError(f"no suite there; expected files named {' or '.join(project.patterns)}")
+    reports = list(_check(files, project, hosts_file))
+    if as_json:
+        click.echo(to_json({"files": [report.to_plain() for report in reports]}))
+    else:
+        click.echo("\n".join(map(str, reports)))
+    return 1 if any(report.problems for report in reports) else 0
+
+
+def _name_cells(loaded: Suite) -> Iterator[str]:
+    """As their node ids end."""
+    short = shorten(cell.model for cell in loaded.cells)
+    return (f"{cell.host}::{short[cell.model]}[{cell.id}]" for cell in loaded.cells)
+
+
+def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
+    """The hosts file where it is wrong, then each suite. With wrong hosts nothing is said of the names suites use."""
+    inventory: Inventory | None = None
+    try:
+        inventory = read_inventory(project, hosts_file)
+    except DocumentError as error:
+        yield FileReport(error.problems[0].file, problems=error.problems)
+    names = suite.SuiteNames()
+    for file in files:
+        try:
+            yield FileReport(show_path(file), _read_suite(file, inventory, names))
+        except DocumentError as error:
+            yield FileReport(show_path(file), problems=error.problems)
+
+
+def _read_suite(file: Path, inventory: Inventory | None, names: suite.SuiteNames) -> Suite:
+    display = show_path(file)
+    loaded = suite.load(
+        file,
+        display=display,
+        known_hosts=inventory.names if inventory else None,
+        hosts_file=inventory.display if inventory else None,
+    )
+    names.claim(loaded, display)
+    return loaded
+
+
+def _find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    """A file as it is, a folder's suites in order; hidden folders and those of tools are left out."""
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NO_SUITES_IN)
+        yield from (Path(folder, name) for name in sorted(files) if any(fnmatch(name, pattern) for pattern in patterns))

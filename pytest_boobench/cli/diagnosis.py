@@ -1,0 +1,242 @@
+"""Door 2: what ``boobench doctor`` looks at: what is installed, this machine, files and folders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from pytest_boobench import PACKAGE, find_version, wire
+from pytest_boobench.cli.project import Project, find_store_file, find_store_url, show_path
+from pytest_boobench.environment import read_ci
+from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
+from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.store import Store
+from pytest_boobench.store.engine import FOLDER
+from pytest_boobench.store.revisions import NEWEST
+from pytest_boobench.store.spool import find_waiting
+from pytest_boobench.units import count, number, quantity, size
+
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at, how it is, and what to do where it is not as it should be."""
+
+    state: State
+    topic: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:<4}  {self.topic}: {self.text}{f'; {self.remedy}' if self.remedy else ''}"
+
+
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?[^;]*(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
+_EXTRAS: Mapping[str, str] = {
+    "embedded": "the embedded host",
+    "postgres": "a PostgreSQL store",
+    "report": "HTML reports",
+}
+"""Extras that users install -> what needs them."""
+_CLASHES: Mapping[str, tuple[str, str]] = {
+    "pytest-parallel": ("runs cells of one host at once", "-p no:parallel with --boobench; -n does the same by host"),
+    "pytest-random-order": ("may shuffle cells, which swaps models to and fro", "no --random-order with --boobench"),
+    "pytest-randomly": ("shuffles cells, which swaps models to and fro", "-p no:randomly with --boobench"),
+    "pytest-run-parallel": ("can run cells of one host at once", "no --parallel-threads with --boobench"),
+    "pytest-timeout": ("a time limit ends a cell in its middle", "--timeout=0 with --boobench; suites have timeouts"),
+}
+"""Package of a plugin -> what it does to a bench, and what helps."""
+
+
+def look_at_installed() -> Iterator[Diagnosis]:
+    """Findings on this environment; nothing is imported for them."""
+    yield Diagnosis("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Diagnosis("ok", PACKAGE, find_version())
+    needed = list(_list_requirements())
+    yield _look_at_packages(sorted(name for name, extra in needed if not extra))
+    for extra, purpose in _EXTRAS.items():
+        if names := [name for name, wanted_by in needed if wanted_by == extra]:
+            yield _look_at_extra(extra, purpose, names)
+    yield from _look_for_clashes()
+
+
+def _look_at_packages(names: Sequence[str]) -> Diagnosis:
+    found = {name: _find_version(name) for name in names}
+    missing = [name for name in names if found[name] is None]
+    if missing:
+        return Diagnosis("fail", "packages", f"{', '.join(missing)} not installed", f"pip install {PACKAGE}")
+    return Diagnosis("ok", "packages", ", ".join(f"{name} {release}" for name, release in found.items()))
+
+
+def _look_at_extra(extra: str, purpose: str, names: Sequence[str]) -> Diagnosis:
+    missing = [name for name in names if _find_version(name) is None]
+    if missing:
+        remedy = f"needed for {purpose} only: pip install '{PACKAGE}[{extra}]'"
+        return Diagnosis("warn", f"extra {extra}", f"{', '.join(missing)} not installed", remedy)
+    return Diagnosis("ok", f"extra {extra}", f"installed, for {purpose}")
+
+
+def _look_for_clashes() -> Iterator[Diagnosis]:
+    """By the packages of pytest's plugins: what is installed is loaded."""
+    plugins = {point.dist.name.lower() for point in entry_points(group="pytest11") if point.dist is not None}
+    for package, (effect, remedy) in _CLASHES.items():
+        if package in plugins:
+            yield Diagnosis("warn", package, effect, remedy)
+
+
+def _list_requirements() -> Iterator[tuple[str, str]]:
+    """Our own requirements: package, and the extra that brings it, empty for what is always needed."""
+    for requirement in requires(PACKAGE) or ():
+        if found := _REQUIREMENT.match(requirement):
+            yield found["name"], found["extra"] or ""
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+
+def look_at_machine(env: Mapping[str, str]) -> Iterator[Diagnosis]:
+    """Findings on load, clock and CI; a request is sent to ourselves over loopback."""
+    yield _look_at_load()
+    yield _look_at_clock()
+    yield _look_at_priority()
+    ci = read_ci(env)
+    if ci:
+        yield Diagnosis("ok", "ci", ", ".join(f"{key} {value}" for key, value in ci.items()))
+    else:
+        yield Diagnosis("ok", "ci", "none that is known")
+
+
+def _look_at_load() -> Diagnosis:
+    cores = os.cpu_count() or 1
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):  # not on every system
+        return Diagnosis("ok", "machine", count(cores, "core"))
+    text = f"{count(cores, 'core')}, load {number(load)}"
+    if load > cores:
+        return Diagnosis("warn", "machine", text, "a busy client blurs time stamps; measure when it is calm")
+    return Diagnosis("ok", "machine", text)
+
+
+def _look_at_clock() -> Diagnosis:
+    try:
+        exchange = asyncio.run(_ask_ourselves())
+    except (OSError, wire.NoAnswer) as error:
+        text = f"no request to ourselves over 127.0.0.1 comes through: {error}"
+        return Diagnosis("fail", "clock", text, "let this user open sockets")
+    if exchange.clock == "kernel":
+        late = quantity(exchange.client_lag_ms, "ms")
+        return Diagnosis("ok", "clock", f"the kernel stamps what arrives; Python had it {late} later")
+    remedy = "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
+    return Diagnosis("warn", "clock", "arrivals are stamped by Python, late when this machine is busy", remedy)
+
+
+def _look_at_priority() -> Diagnosis:
+    """Whether the thread that reads answers goes before other programs."""
+    if wire.can_raise_priority():
+        text = "the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"
+        return Diagnosis("ok", "priority", text)
+    text = "the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so"
+    remedy = "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
+    return Diagnosis("ok", "priority", text, remedy)
+
+
+async def _ask_ourselves() -> wire.Exchange:
+    """One request through the measuring wire, to a server of this process."""
+    async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with wire.StreamClient(f"http://127.0.0.1:{port}") as client:
+            return await client.post("/", {})
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(_ANSWER)
+    await writer.drain()
+    writer.close()
+
+
+def look_at_store(project: Project, typed: str | None) -> Iterator[Diagnosis]:
+    """Whether there is a store, of which schema and size, and whether its folder can be written."""
+    url = find_store_url(project, typed)
+    file = find_store_file(url)
+    if file is not None and not file.exists():
+        yield _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
+        return
+    try:
+        with Store.open(url, create=False) as store:
+            address = store.address
+    except BoobenchError as error:
+        yield Diagnosis("fail", "store", str(error))
+        return
+    if file is None:
+        yield Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
+    else:
+        yield _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(_measure(file))}")
+
+
+def look_at_cache() -> Iterator[Diagnosis]:
+    """Where locks and the embedded host's model go."""
+    folder = platformdirs.user_cache_path(PACKAGE)
+    yield _look_at_folder("cache", folder, str(folder))
+
+
+def look_at_spool(project: Project) -> Iterator[Diagnosis]:
+    """What sessions could not store, and left in files."""
+    folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
+    files = [file for folder in folders for file in find_waiting(folder)]
+    if not files:
+        yield Diagnosis("ok", "spool", "nothing waits to be stored")
+        return
+    names = ", ".join(map(show_path, files))
+    yield Diagnosis("warn", "spool", f"{count(len(files), 'file')} to be stored: {names}", "boobench store import")
+
+
+def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:
+    """Which hosts there are, and whether their keys are in the environment."""
+    text = f"{count(len(inventory.names), 'host')}: {', '.join(inventory.names)}"
+    if inventory.display is None:
+        yield Diagnosis("ok", "hosts file", f"none, {text}")
+    else:
+        yield Diagnosis("ok", "hosts file", f"{inventory.display}, {text}")
+    for host in inventory.hosts.values():
+        try:
+            host.require_key()
+            host.require_verify()
+        except HostError as error:
+            yield Diagnosis("warn", f"host {host.name}", str(error).removeprefix(f"{host.name}: "))
+
+
+def _look_at_folder(topic: str, folder: Path, text: str) -> Diagnosis:
+    """Whether a folder can be written, or made; by trying it in the nearest one that is there."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return Diagnosis("ok", topic, text)
+    except OSError as error:
+        reason = explain_os_error(error)
+        return Diagnosis("fail", topic, f"{text}; {nearest} cannot be written ({reason})", "let this user write there")
+
+
+def _measure(file: Path) -> int:
+    """Bytes of a SQLite database with what it keeps beside it."""
+    parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
+    return sum(part.stat().st_size for part in parts if part.exists())

@@ -1,0 +1,209 @@
+"""Door 2: ``boobench hosts``: which hosts there are, what they run, whether they are free."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from pytest_boobench.cli.output import make_patience, show_examples, to_json
+from pytest_boobench.cli.project import find_project, hosts_option, load_timeout_option, read_inventory
+from pytest_boobench.errors import BoobenchError, HostError, MissingExtra
+from pytest_boobench.hosts import embedded
+from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
+from pytest_boobench.hosts.open_host import choose, open_host, require_direct
+from pytest_boobench.servers.clients import NONE, Clients, Patience
+from pytest_boobench.servers.connect import KINDS, connect
+from pytest_boobench.servers.interface import Capabilities, Server
+from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
+from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.units import count
+from pytest_boobench.untrusted import clean
+
+Use = Literal["quiet", "busy", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """One host as it is now; blanks are what it does not say."""
+
+    name: str
+    url: str | None = None
+    reachable: bool = False
+    """Whether it answers us as a server of its kind."""
+    error: str | None = None
+    """Why it does not."""
+    kind: str | None = None
+    version: str | None = None
+    models: tuple[tuple[str, str], ...] = ()
+    """Name and state of each: ``ready``, ``not loaded``, ``unknown``; ``on demand`` for the embedded host."""
+    left_out: int = 0
+    """Models whose names cannot be shown."""
+    capabilities: tuple[str, ...] = ()
+    use: Use | None = None
+    requests: tuple[str, ...] = ()
+    """What is in flight, a line each."""
+
+
+async def ask_hosts_now(hosts: Iterable[Host], patience: Patience = NONE) -> list[HostReport]:
+    """A report for each host, in the same order; they are asked at the same time."""
+    return list(await asyncio.gather(*(_look_at(host, patience) for host in hosts)))
+
+
+async def _look_at(host: Host, patience: Patience) -> HostReport:
+    if host.embedded is not None:
+        return _describe_embedded(host)
+    try:
+        clients = open_host(host, host.base_url, patience=patience)
+    except BoobenchError as error:
+        return HostReport(name=host.name, url=host.base_url, kind=host.server, error=str(error))
+    try:
+        await require_direct(host)
+        return await _ask(host, await connect(host.name, host.base_url, clients, host.server))
+    except BoobenchError as error:
+        text = f"{error}{await _correct_kind(host, clients)}"
+        return HostReport(name=host.name, url=host.base_url, kind=host.server, error=text)
+    finally:
+        await clients.close()
+
+
+async def _correct_kind(host: Host, clients: Clients) -> str:
+    """Where the hosts file calls it another kind of server than it is: what it is; else empty."""
+    if host.server is None:
+        return ""
+    clients.patience = NONE
+    try:
+        kind = (await connect(host.name, host.base_url, clients, None)).kind
+    except BoobenchError:
+        return ""
+    same = {kind, host.server} <= {LlamaServer.kind, LlamaRouter.kind}
+    return (
+        ""
+        if same or kind in (host.server, OpenAIServer.kind)
+        else f"; it answers as {kind}: mend server in the hosts file"
+    )
+
+
+async def _ask(host: Host, server: Server) -> HostReport:
+    facts = await server.facts()
+    names = await server.models()
+    ready = await server.ready_models()
+    use, requests = await _look_for_others(server, next(iter(ready or names), ""))
+    return HostReport(
+        name=host.name,
+        url=host.base_url,
+        reachable=True,
+        kind=server.kind,
+        version=facts.engine_build,
+        models=tuple((clean(name), _state(name, ready)) for name in names),
+        left_out=getattr(server, "left_out", 0),
+        capabilities=_list_capabilities(server.can),
+        use=use,
+        requests=requests,
+    )
+
+
+async def _look_for_others(server: Server, model: str) -> tuple[Use, tuple[str, ...]]:
+    """What is in flight on the whole host; ``model`` is one of its, loaded if any is."""
+    watcher = choose(server, model)
+    try:
+        sighting = await watcher.look()
+    finally:
+        await watcher.close()
+    if not sighting.known:
+        return "unknown", ()
+    return ("busy" if sighting.in_flight else "quiet"), tuple(map(str, sighting.in_flight))
+
+
+def _state(name: str, ready: Sequence[str] | None) -> str:
+    if ready is None:
+        return "unknown"
+    return "ready" if name in ready else "not loaded"
+
+
+def _list_capabilities(can: Capabilities) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(can) if getattr(can, field.name))
+
+
+def _describe_embedded(host: Host) -> HostReport:
+    """Told without starting it."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        return HostReport(name=host.name, kind=EMBEDDED, error=str(MissingExtra("the embedded host", "embedded")))
+    return HostReport(
+        name=host.name,
+        reachable=True,
+        kind=EMBEDDED,
+        version=f"xllamacpp {version('xllamacpp')}",
+        models=tuple((model, "on demand") for model in embedded.MODELS),
+        capabilities=_list_capabilities(KINDS[EMBEDDED].can),
+        use="quiet",
+    )
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench hosts", "all of them"),
+        ("boobench hosts rack-1", "one; exit code 1 where it is out of reach"),
+        ("boobench hosts --json | jq '.hosts[] | select(.use == \"quiet\") | .name'", ""),
+    )
+)
+@click.argument("names", nargs=-1, metavar="[HOST]...")
+@hosts_option
+@load_timeout_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(names: Sequence[str], hosts_file: Path | None, load_timeout_s: float, as_json: bool) -> int:
+    """Ask the hosts for their kind, version, models and other users. Nothing is loaded by it; a model that is being
+    loaded already is waited for.
+
+    All hosts of the hosts file, or those named. Exit code 1 where one is out of reach.
+    """
+    hosts = _choose(read_inventory(find_project(Path.cwd()), hosts_file), names)
+    reports = asyncio.run(ask_hosts_now(hosts, make_patience(load_timeout_s)))
+    click.echo(_render_json(reports) if as_json else "\n".join(_render(reports)))
+    # The embedded host is always listed, also for those who never installed it.
+    missed = [report for report in reports if not report.reachable and (names or report.kind != EMBEDDED)]
+    return 1 if missed else 0
+
+
+def _choose(inventory: Inventory, names: Sequence[str]) -> list[Host]:
+    try:
+        return [inventory.get(name) for name in names or inventory.names]
+    except HostError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _render_json(reports: Sequence[HostReport]) -> str:
+    plain = [{**asdict(report), "models": dict(report.models)} for report in reports]
+    return to_json({"hosts": plain})
+
+
+def _render(reports: Sequence[HostReport]) -> Iterator[str]:
+    for report in reports:
+        yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
+        yield from (f"  {line}" for line in _describe(report))
+
+
+def _describe(report: HostReport) -> Iterator[str]:
+    if not report.reachable:
+        yield from (report.error or "").removeprefix(f"{report.name}: ").splitlines()
+        if report.kind == EMBEDDED:
+            yield "it is there to try things without a server; other hosts do not need it"
+        return
+    width = max((len(name) for name, _ in report.models), default=0)
+    yield from (f"{name:<{width}}  {state}" for name, state in report.models)
+    if report.left_out:
+        yield f"left out: {count(report.left_out, 'model')} whose name holds a control character"
+    yield f"can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
+    if report.use == "unknown":
+        yield "cannot tell whether others use it"
+    elif report.use == "quiet":
+        yield "quiet"
+    else:
+        yield f"busy: {count(len(report.requests), 'request')} in flight"
+        yield from (f"  {request}" for request in report.requests)

@@ -1,0 +1,249 @@
+"""llama-swap's event stream, kept open: opened again whenever it ends, as it does when a configuration is reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+
+from pytest_boobench import wire
+from pytest_boobench.facts import ForeignRequest
+from pytest_boobench.hosts.watcher import RUN_HEADER
+from pytest_boobench.servers.control import list_names
+from pytest_boobench.servers.refusals import explain_silence
+from pytest_boobench.untrusted import (
+    Fault,
+    get_count,
+    get_list,
+    get_object,
+    get_text,
+    parse_json,
+    show,
+    to_number,
+    to_object,
+    to_text,
+)
+
+Detail = Literal["nothing", "totals", "requests", "callers"]
+"""How much a llama-swap tells of what is in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """A request that llama-swap has in flight; blanks are facts that its version does not give."""
+
+    id: str
+    method: str | None = None
+    model: str | None = None
+    path: str | None = None
+    user_agent: str | None = None
+    run_uid: str | None = None
+    """Value of our header, whichever run of ours sent it."""
+    address: str | None = None
+    queued: bool | None = None
+    began_at: float | None = None
+    """By our monotonic clock, seconds."""
+
+    def describe(self) -> ForeignRequest:
+        """The request for those who are not its caller."""
+        return ForeignRequest(
+            id=self.id,
+            model=self.model,
+            path=self.path,
+            user_agent=self.user_agent if self.run_uid is None else "another boobench run",
+            address=self.address,
+            age_s=None if self.began_at is None else time.monotonic() - self.began_at,
+            queued=self.queued,
+        )
+
+
+@dataclass(slots=True)
+class Scene:
+    """The host as its events paint it, and what came to pass since `mark`."""
+
+    detail: Detail = "nothing"
+    live: dict[str, InFlight] = field(default_factory=dict)
+    """In flight now, by id; empty where only a total is told."""
+    total: int = 0
+    """How many are in flight now."""
+    seen: dict[str, InFlight] = field(default_factory=dict)
+    """All that were in flight at some time since the mark. Ids begin anew with each stream, so keys have its number."""
+    states: dict[str, str] = field(default_factory=dict)
+    """Model or alias -> its state, as in ``ready``."""
+    falls: dict[str, int] = field(default_factory=dict)
+    """Model or alias -> how often it left the state ready since the mark."""
+    streams: int = 1
+
+    def mark(self) -> None:
+        """Begin a new window: what is in flight now belongs to it."""
+        self.falls.clear()
+        self.seen.clear()
+        self._remember()
+
+    def forget_live(self) -> None:
+        """A new stream begins: what the old one said of requests no longer holds."""
+        self.live, self.total = {}, 0
+        self.streams += 1
+
+    def take(self, message: str) -> str | None:
+        """Take in one event's data; the type of event it was, None where it is not what it should be."""
+        try:
+            envelope = to_object(parse_json(message))
+            kind = get_text(envelope, "type")
+            payload = parse_json(get_text(envelope, "data") or "")
+            if kind == "inflight":
+                self._take_inflight(_require(payload, Mapping))
+            elif kind == "modelStatus":
+                self._take_states([_require(model, Mapping) for model in _require(payload, list)])
+        except Fault:
+            return None
+        return kind
+
+    def _take_inflight(self, payload: Mapping[str, Any]) -> None:
+        operation, total = payload.get("operation"), get_count(payload, "total")
+        if operation == "upsert":
+            entry = _read(get_object(payload, "request"))
+            self.live[entry.id] = entry
+        elif operation == "remove":
+            self.live.pop(show(payload.get("id")), None)
+        else:
+            # A snapshot; its list is missing where it is empty. Lists without headers, and totals, are always whole.
+            requests = get_list(payload, "requests")
+            self.live = {entry.id: entry for entry in (_read(_require(request, Mapping)) for request in requests)}
+        if total is not None:
+            self.detail, self.total = "totals", total
+        else:
+            self.detail, self.total = "callers" if operation else "requests", len(self.live)
+        self._remember()
+
+    def _remember(self) -> None:
+        self.seen |= {f"{self.streams}/{id}": entry for id, entry in self.live.items()}
+
+    def _take_states(self, models: list[Mapping[str, Any]]) -> None:
+        for model in models:
+            state = str(model.get("state"))
+            for name in list_names(model):
+                if self.states.get(name) == "ready" and state != "ready":
+                    self.falls[name] = self.falls.get(name, 0) + 1
+                self.states[name] = state
+
+
+def _require(value: Any, of: type) -> Any:
+    if not isinstance(value, of):
+        raise Fault(f"data is {show(value)}")
+    return value
+
+
+def _read(request: Mapping[str, Any]) -> InFlight:
+    """One entry of an ``inflight`` event. Names of headers come in any case."""
+    headers = {name.lower(): value for name, value in to_object(request.get("req_headers")).items()}
+    elapsed_ms = to_number(request.get("elapsed_ms"))
+    answered = request.get("resp_headers")
+    if request.get("id") is None:
+        raise Fault("request.id is missing")
+    return InFlight(
+        id=show(request["id"]),
+        method=to_text(request.get("method")),
+        model=to_text(request.get("model")),
+        path=to_text(request.get("req_path")),
+        user_agent=to_text(headers.get("user-agent")),
+        run_uid=to_text(headers.get(RUN_HEADER.lower())),
+        address=to_text(request.get("remote_ip")),
+        queued=None if answered is None else not answered,
+        began_at=None if elapsed_ms is None else time.monotonic() - elapsed_ms / 1000,
+    )
+
+
+_PRIMED_S = 2.0
+"""How long to wait for the first word on requests in flight: versions before v192 never say one."""
+_AFTER_LOSS_S = 0.05
+_AFTER_REFUSAL_S = 1.0
+_SILENT_S = 0.05
+_SETTLE_TRIES = 10
+
+
+class EventStream:
+    """Reads ``/api/events`` in the background from `open` to `close`; nothing that the host does is raised."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, take: Callable[[str], str | None], lost: Callable[[bool], None]
+    ) -> None:
+        """``take`` gets each event's data and tells its type; ``lost`` hears that a stream is over, and if in order."""
+        self._client = client
+        self._take = take
+        self._lost = lost
+        self._task: asyncio.Task[None] | None = None
+        self._primed = asyncio.Event()
+        self._events = 0
+        self.trouble: str | None = None
+        """Why there is no stream now."""
+
+    async def open(self) -> None:
+        """See to it that the stream runs and has said what is in flight, where it ever does."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(_PRIMED_S):
+                await self._primed.wait()
+        except TimeoutError:
+            if self.trouble is None and self._events:
+                self._primed.set()
+
+    async def settle(self) -> None:
+        """Wait until all that the host has sent by now is read: until it is silent for a moment, or half a second."""
+        for _ in range(_SETTLE_TRIES):
+            before = self._events
+            await asyncio.sleep(_SILENT_S)
+            if self._events == before:
+                return
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            began = self._events
+            try:
+                await self._read()
+                in_order = True
+            except wire.BadAnswer as error:
+                self.trouble, in_order = str(error), False
+            except httpx.DecodingError:
+                self.trouble, in_order = "it is not packed as its header says", False
+            except httpx.TransportError as error:
+                self.trouble, in_order = explain_silence(error), False
+            self._primed.clear()
+            if self._events > began:
+                self._lost(in_order)
+            await asyncio.sleep(_AFTER_LOSS_S if self._events > began else _AFTER_REFUSAL_S)
+
+    async def _read(self) -> None:
+        """One stream to its end. Idle ones send nothing at all, so silence is no reason to give up."""
+        timeout = httpx.Timeout(self._client.timeout.connect, read=None)
+        async with self._client.stream("GET", "/api/events", timeout=timeout) as response:
+            if response.status_code != httpx.codes.OK:
+                self.trouble = f"GET /api/events: {response.status_code}"
+                return
+            self.trouble = None
+            decoder = wire.SseDecoder()
+            read = 0
+            async for piece in response.aiter_bytes():
+                read += len(piece)
+                messages = decoder.feed(piece)
+                if messages:
+                    read = 0
+                elif read > wire.MOST_BYTES:
+                    raise wire.BadAnswer(f"an event is longer than {wire.MOST_BYTES >> 20} MB")
+                for message in messages:
+                    self._events += 1
+                    if self._take(message.data) == "inflight":
+                        self._primed.set()
+        self.trouble = "the event stream ended"

@@ -1,0 +1,236 @@
+"""What a window on a llama-swap comes to: requests seen in flight and requests in its log, ours taken off, weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from pytest_boobench.facts import OwnTraffic, Traffic
+from pytest_boobench.hosts.swap_events import Detail, InFlight
+from pytest_boobench.units import count, quantity
+from pytest_boobench.untrusted import Fault, get_count, parse_json, to_count, to_number, to_object, to_objects, to_text
+
+_ROWS_PER_PAGE = 999
+_MOST_PAGES = 100
+_RECENT_ROWS = 20
+_RECENT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRequest:
+    """One finished request."""
+
+    id: int
+    model: str
+    path: str | None
+    ended_at: datetime
+    duration_ms: float | None
+    """With waiting and loading."""
+    status: int | None
+    """Blank before v230."""
+    tokens: int | None
+    """Evaluated prompt tokens and generated ones; zero where it broke off."""
+
+    @property
+    def ran(self) -> bool:
+        """Whether it got as far as the model. Where no status is told, no tokens say that it did not."""
+        return self.status != httpx.codes.TOO_MANY_REQUESTS if self.status is not None else bool(self.tokens)
+
+    def __str__(self) -> str:
+        known = (self.model, self.path, self.status and str(self.status), quantity(self.duration_ms, "ms"))
+        return f"{', '.join(part for part in known if part)} (ended {self.ended_at:%H:%M:%S} UTC)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    rows: list[LoggedRequest]
+    read_at: datetime
+    """By the host's own clock, where it tells the time."""
+
+
+async def find_newest_id(client: httpx.AsyncClient) -> int | None:
+    """The id of the request that ended last, 0 before the first one; None where no log is kept."""
+    page = await _fetch(client, {"limit": 1})
+    return None if page is None else max((row.id for row in page.rows), default=0)
+
+
+async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest] | None:
+    """All requests that ended after the one with ``after_id``; None where no log is kept."""
+    found: dict[int, LoggedRequest] = {}
+    for number in range(1, _MOST_PAGES + 1):
+        asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": number}
+        page = await _fetch(client, asked)
+        if page is None:
+            return None
+        new = {row.id: row for row in page.rows if row.id > after_id and row.id not in found}
+        found |= new
+        if len(new) < _ROWS_PER_PAGE:
+            break
+    return list(found.values())
+
+
+async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest]:
+    """The last few requests that ended within the last minute, newest first."""
+    page = await _fetch(client, {"limit": _RECENT_ROWS})
+    if page is None:
+        return []
+    recent = [row for row in page.rows if row.id > after_id and row.ended_at >= page.read_at - _RECENT]
+    return sorted(recent, key=lambda row: row.id, reverse=True)[:_RECENT_ROWS]
+
+
+async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> _Page | None:
+    """Rows by the paged log of v236 and later, else the whole of the older one."""
+    try:
+        response = await client.get("/api/metrics/activity", params=dict(asked))
+        if response.status_code == httpx.codes.NOT_FOUND:
+            response = await client.get("/api/metrics")
+        if response.status_code != httpx.codes.OK:
+            return None
+        body = parse_json(response.content)
+        rows = body if isinstance(body, list) else to_object(body).get("data", "none")
+        if not isinstance(rows, list):
+            return None if rows is not None else _Page([], datetime.now(UTC))
+        read_at = _read_time(response.headers.get("date", ""))
+        return _Page([_read(row, read_at) for row in to_objects(rows)], read_at)
+    except (httpx.TransportError, Fault):
+        return None
+
+
+def _read_time(date: str) -> datetime:
+    """Of an HTTP ``Date`` header, ours where there is none."""
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return datetime.now(UTC)
+
+
+def _read(row: Mapping[str, Any], read_at: datetime) -> LoggedRequest:
+    """Fault where a row has no number: without it rows cannot be told apart."""
+    number = get_count(row, "id")
+    if number is None:
+        raise Fault("id is missing")
+    counts = to_object(row.get("tokens", row))
+    tokens = [to_count(counts.get(key)) for key in ("input_tokens", "output_tokens")]
+    known = [many for many in tokens if many is not None and many >= 0]
+    return LoggedRequest(
+        id=number,
+        model=to_text(row.get("model")) or "a model",
+        path=to_text(row.get("req_path")),
+        ended_at=_read_moment(row.get("timestamp")) or read_at,
+        duration_ms=None if to_number(row.get("duration_ms")) is None else row["duration_ms"],
+        status=to_count(row.get("resp_status_code")),
+        tokens=sum(known) if len(known) == len(tokens) else None,
+    )
+
+
+def _read_moment(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+_NAMED = 5
+"""Foreign requests that a Traffic names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a window when it closes."""
+
+    detail: Detail
+    run_uid: str
+    """By this value of our header a request is ours."""
+    seen: tuple[InFlight, ...]
+    """All requests in flight at some time in the window, ours among them."""
+    present: tuple[InFlight, ...]
+    """Those of them that were there when it opened."""
+    total_at_start: int | None
+    """How many that were; blank where nothing tells."""
+    live_at_end: int
+    rows: Sequence[LoggedRequest] | None
+    """Requests that ended in the window, ours among them; blank where no log is kept."""
+    model_swaps: int
+    reloads: int
+    """Event streams that llama-swap ended itself."""
+    breaks: int
+    """Event streams that broke off."""
+    trouble: str | None
+    """Why there is no event stream."""
+
+
+def weigh(evidence: Evidence, own: OwnTraffic) -> Traffic:
+    """The Traffic of a window. Of two counts of foreign requests the greater one holds: both can only miss some."""
+    seen, logged = count_seen(evidence, own), count_logged(evidence, own)
+    known = [number for number in (seen, logged) if number is not None]
+    foreign = max(known) if known else None
+    named = evidence.present if evidence.detail == "requests" else leave_ours_out(evidence.seen, evidence.run_uid)
+    return Traffic(
+        in_flight_at_start=evidence.total_at_start,
+        concurrent_foreign_requests=foreign,
+        foreign_tokens=count_tokens(evidence, own) if foreign else foreign,
+        model_swaps=evidence.model_swaps,
+        server_restarts=evidence.reloads or int(evidence.breaks > 0 and evidence.model_swaps > 0),
+        requests=tuple(entry.describe() for entry in named[:_NAMED]),
+        notes=tuple(_find_doubts(evidence, own, seen, logged)),
+    )
+
+
+def leave_ours_out(entries: Sequence[InFlight], run_uid: str) -> tuple[InFlight, ...]:
+    """The entries that do not carry our header's value."""
+    return tuple(entry for entry in entries if entry.run_uid != run_uid)
+
+
+def count_seen(evidence: Evidence, own: OwnTraffic) -> int | None:
+    """Foreign requests by the events; None where these tell of none."""
+    if evidence.detail == "callers":
+        return len(leave_ours_out(evidence.seen, evidence.run_uid))
+    if evidence.detail == "requests":
+        # Each of ours that was turned away came again under another id.
+        turned_away = sum(not row.ran for row in evidence.rows or ())
+        posted = sum(entry.method == "POST" for entry in evidence.seen)
+        return max(0, posted - own.requests - turned_away)
+    return None
+
+
+def count_logged(evidence: Evidence, own: OwnTraffic) -> int | None:
+    """Foreign requests by the log, and where only totals are told those still in flight; None without a log."""
+    if evidence.rows is None:
+        return None
+    ours_seen = len(evidence.seen) - len(leave_ours_out(evidence.seen, evidence.run_uid))
+    finished = max(0, sum(row.ran for row in evidence.rows) - max(own.requests, ours_seen))
+    return finished + (evidence.live_at_end if evidence.detail == "totals" else 0)
+
+
+def count_tokens(evidence: Evidence, own: OwnTraffic) -> int | None:
+    """Tokens of all finished requests less our own; None where either is not known to the token."""
+    charged = [row.tokens for row in evidence.rows or () if row.ran]
+    known = [tokens for tokens in charged if tokens is not None]
+    if evidence.rows is None or not own.exact or len(known) < len(charged):
+        return None
+    return max(0, sum(known) - own.prompt_tokens - own.output_tokens)
+
+
+def _find_doubts(evidence: Evidence, own: OwnTraffic, seen: int | None, logged: int | None) -> Iterator[str]:
+    if evidence.trouble is not None:
+        yield f"no event stream: {evidence.trouble}"
+    elif evidence.detail == "nothing":
+        yield "this llama-swap does not tell what is in flight (v192 and later do): only what ended is counted"
+    elif evidence.detail != "callers":
+        yield "this llama-swap does not tell who sent a request (v240 and later do): ours are taken off by number"
+    if evidence.rows is None:
+        yield "no log of finished requests: only what was seen in flight is counted"
+    if seen is not None and logged is not None and logged > seen:
+        yield f"its log has {count(logged - seen, 'foreign request')} more than were seen in flight"
+    if evidence.reloads:
+        yield "its event stream ended: its configuration was reloaded, or it was started again"
+    if evidence.breaks:
+        yield "its event stream broke off and was opened again: what came in between may be missing"
+    if (seen or logged) and not own.exact:
+        yield "requests of ours broke off: how many tokens the foreign ones took cannot be told"

@@ -1,0 +1,278 @@
+"""Room 3: one block of a cell on one host: the requests, the warm-up, the samples, while somebody watches the host."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_boobench import measure
+from pytest_boobench.aggregate import (
+    add_totals,
+    describe_failures,
+    find_blanks,
+    find_trend,
+    is_settled,
+    summarize,
+    total_tok_s,
+)
+from pytest_boobench.documents.problems import suggest
+from pytest_boobench.errors import HostError
+from pytest_boobench.facts import Canary, ClientFacts, OwnTraffic
+from pytest_boobench.hosts.access import Grant
+from pytest_boobench.hosts.canary import listen
+from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.metrics import FailureKind, Sample
+from pytest_boobench.record import CellRecord
+from pytest_boobench.servers.clients import ServerAnswer
+from pytest_boobench.servers.interface import Call, Server
+from pytest_boobench.servers.prompts import make_nonce, make_seed
+from pytest_boobench.suite.cell import Cell
+
+_GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
+_NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
+"""Failures that say of the whole cell that something else than it was measured; ``max_failed`` can't allow them."""
+
+
+async def require_model(server: Server, cell: Cell) -> None:
+    """HostError where the host has no such model."""
+    listed = await server.models()
+    if listed and cell.model not in listed:
+        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
+
+
+async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
+    """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
+
+    ``seed`` is a text that no other series of requests has.
+    """
+    if not count:
+        return []
+    cold = cell.cache == "cold"
+    nonces = [make_nonce(seed, number) if cold else make_nonce(cell.key, 0) for number in range(count)]
+    prompts = await server.make_prompts(cell, nonces)
+    return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
+
+
+def make_load(server: Server, cell: Cell, calls: Sequence[Call]) -> measure.Load[ServerAnswer]:
+    """The load of a phase: request number n is the n-th call."""
+
+    async def send(ticket: measure.Ticket) -> ServerAnswer:
+        return await server.send(calls[ticket.index], cell)
+
+    return measure.Load(send, server.alive)
+
+
+def find_seeds(calls: Sequence[Call]) -> frozenset[int]:
+    """The sampling seeds that these requests carry: by them a watcher knows them as ours."""
+    return frozenset(seed for call in calls if isinstance(seed := call.body.get("seed"), int))
+
+
+def read_answers(
+    server: Server,
+    cell: Cell,
+    result: measure.PhaseResult[ServerAnswer],
+    *,
+    block: int = 1,
+    attempt: int = 1,
+    reference: bool = False,
+) -> list[Sample]:
+    """The samples of a phase, read only now that it is over."""
+    samples = [
+        server.read(
+            Sample(
+                phase=ticket.phase,
+                lane=ticket.lane,
+                index=ticket.index,
+                block=block,
+                attempt=attempt,
+                reference=reference,
+                started_at=answer.sent_at,
+                offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
+            ),
+            answer,
+            cell,
+        )
+        for ticket, answer in result.answers
+    ]
+    return add_totals(samples, cell.kind) if cell.concurrency > 1 else samples
+
+
+def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
+    """What of the host's traffic these samples were, by the server's own counts."""
+    cached = sum(sample.cached_tokens or 0 for sample in samples)
+    return OwnTraffic(
+        requests=len(samples),
+        prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples) - cached,
+        cached_tokens=cached,
+        output_tokens=sum(sample.output_tokens or 0 for sample in samples),
+        exact=all(sample.ok for sample in samples),
+    )
+
+
+def require_sense(samples: Sequence[Sample], result: measure.PhaseResult[ServerAnswer], cell: Cell) -> None:
+    """HostError where going on, or judging, would be senseless: a dead host, another prompt, no good request at all."""
+    failed = [sample for sample in samples if not sample.ok]
+    if result.gone:
+        raise HostError(
+            f"{cell.host}: the host died in the middle of the cell, after {len(samples) - len(failed)} good requests; "
+            f"last: {failed[-1].failure_text if failed else 'nothing'}"
+        )
+    for sample in failed:
+        if sample.failure in _NOT_WHAT_WAS_ASKED:
+            raise HostError(f"{cell.host}: {sample.failure}: {sample.failure_text}")
+    if failed and len(failed) == len(samples):
+        raise HostError(f"{cell.host}: every request failed: {describe_failures(failed)}")
+
+
+async def digest_text(server: Server, cell: Cell) -> str | None:
+    """Fingerprint of what the model says to a prompt that is always the same, at temperature 0 and with a fixed seed:
+    16 hex digits of SHA-256. None where it said nothing, as in an embedding."""
+    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}) if cell.kind != "embedding" else None
+    if greedy is None:
+        return None
+    (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
+    answer = await server.send(server.call(greedy, prompt), greedy)
+    text = server.read_text(answer)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurer:
+    """Who measures, and who is told how it comes along."""
+
+    run_uid: str
+    worker: str = "main"
+    client: ClientFacts = field(default_factory=ClientFacts)
+    observe: measure.Observe = measure.ignore_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of a cell that is to be measured."""
+
+    cell: Cell
+    session: Measurer
+    number: int
+
+    def series(self, name: str) -> str:
+        """The text that makes the requests of a series unlike those of any other."""
+        block = "" if self.number == 1 else f"{self.number}/"
+        return f"{self.session.run_uid}/{self.cell.key}/{block}{name}"
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of a cell so far: kept when the next step fails."""
+
+    record: CellRecord
+
+    def note(self, **facts: object) -> None:
+        """Enter facts of the record."""
+        self.record = replace(self.record, **facts)  # type: ignore[arg-type]
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Enter samples."""
+        self.note(samples=(*self.record.samples, *samples))
+
+    def condense(self, cell: Cell) -> CellRecord:
+        """The record with its aggregates, and with reasons in the place of those that the samples cannot carry."""
+        samples, record = self.record.samples, self.record
+        wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
+        blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
+        found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
+        return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
+
+
+async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
+    """Warm up as long as it pays; gives back the seeds that the requests carried."""
+    cell, plan = block.cell, block.cell.plan
+    end = time.monotonic() + (plan.warmup_s or 0.0)
+    seeds: frozenset[int] = frozenset()
+    rounds: list[Sequence[Sample]] = []
+
+    async def warm(per_lane: int) -> None:
+        nonlocal seeds
+        calls = await make_calls(server, cell, block.series(f"warmup{len(rounds) or ''}"), per_lane * cell.concurrency)
+        seeds |= find_seeds(calls)
+        warmed = await measure.warm_up(
+            make_load(server, cell, calls), lanes=cell.concurrency, per_lane=per_lane, observe=block.session.observe
+        )
+        samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
+        found.add([replace(sample, index=sample.index + len(rounds) * cell.concurrency) for sample in samples])
+        require_sense(samples, warmed, cell)
+        rounds.extend(samples[at : at + cell.concurrency] for at in range(0, len(samples), cell.concurrency))
+
+    await warm(plan.warmup)
+    while (plan.warmup_s is not None and time.monotonic() < end) or (
+        plan.warmup_s is None and len(rounds) < plan.warmup_max and not is_settled(rounds)
+    ):
+        await warm(1)
+    return seeds
+
+
+ATTEMPTS = 2
+"""A block that others disturbed, or that was still warming up, is measured once more."""
+CANARY_S = (0.02, 0.5)
+"""How long to listen to the canary before a first block, and before one that is to settle a doubt."""
+BUSY_SHARE = 0.05
+"""Where others seem to take more of the processors, the canary is listened to once more, for long: in a short time a
+burst looks like a habit, and what is counted in hundredths of a second is rough."""
+
+
+async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
+    """The record with another block, or with as much of it as there was before something went wrong."""
+    found = Found(record)
+    try:
+        await look(block, grant, found)
+        hear_canary(block, grant, found)
+        await take_block(block, grant, found)
+    except HostError as trouble:
+        found.note(error=str(trouble))
+    return found.condense(block.cell)
+
+
+async def look(block: Block, grant: Grant, found: Found) -> None:
+    """See to it that the host has the model ready, and note what both are."""
+    cell, server = block.cell, grant.server
+    await require_model(server, cell)
+    load_ms = await server.load(cell.model)
+    if block.number == 1:
+        found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
+    if block.number == 1 and cell.plan.output_canary:
+        found.note(text_digest=await digest_text(server, cell))
+
+
+def hear_canary(block: Block, grant: Grant, found: Found) -> None:
+    """Note what this machine is like right before a block, where the host runs on it."""
+    if grant.local:
+        found.note(canaries=(*found.record.canaries, _listen_as_long_as_needed(block)))
+
+
+def _listen_as_long_as_needed(block: Block) -> Canary:
+    short_s, long_s = CANARY_S
+    if block.number > 1:
+        return listen(takes_s=long_s)
+    canary = listen(takes_s=short_s)
+    return listen(takes_s=long_s) if (canary.busy_share or 0.0) > BUSY_SHARE else canary
+
+
+async def take_block(block: Block, grant: Grant, found: Found) -> None:
+    cell, server, session = block.cell, grant.server, block.session
+    seeds = await warm_up(block, server, found)
+    watcher = grant.watcher(cell.model)
+    for attempt in range(1, ATTEMPTS + 1):
+        calls = await make_calls(server, cell, block.series(str(attempt)), cell.plan.samples)
+        await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
+        taken = await measure.take_samples(
+            make_load(server, cell, calls), lanes=cell.concurrency, count=cell.plan.samples, observe=session.observe
+        )
+        samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
+        found.add(samples)
+        traffic = await watcher.end(own_traffic(samples))
+        found.note(traffic=traffic)
+        require_sense(samples, taken, cell)
+        if not traffic.disturbed and not find_trend(samples):
+            return

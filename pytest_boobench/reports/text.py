@@ -1,0 +1,104 @@
+"""Room 7: text from outside, made fit for a line, a page, Markdown, a script; and tables in plain text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_boobench.units import moment
+from pytest_boobench.untrusted import hide_in
+
+
+def without_nan(value: Any) -> Any:
+    """The same data, secrets hidden, None in the place of what is not finite: a server's own numbers may be."""
+    return _replace_nan(hide_in(value))
+
+
+def _replace_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _replace_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replace_nan(each) for each in value]
+    return value
+
+
+def render_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> Iterator[str]:
+    """The head and a line for each row; columns whose number is in ``left`` are aligned left, the others right."""
+    lines = [head, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
+    for line in lines:
+        cells = (
+            text.ljust(width) if place in left else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+LONGEST = 400
+"""Characters of one text; more is cut."""
+
+_SPECIAL = re.compile(
+    r"(?P<refers>"
+    r"[@#!%~$&](?=\w)"  # people, issues, merge requests, milestones, labels, snippets, epics
+    r"|:(?=//)|(?<=www)\."  # addresses
+    r"|(?<!:):(?=[\w+-]+:)"  # emoji; node ids have two colons
+    r")"
+    r"|[&<>`*~|\\$]"  # HTML, markup, table cells, mathematics
+    r"|_(?![A-Za-z0-9])|(?<![A-Za-z0-9])_"  # emphasis; an underscore within a word is none
+    r"|(?<=\])[(\[]"  # links
+    r"|^[#+=/-]|^\d(?=\d*[.)])"  # headings, lists, commands to the forge, where the text begins a line
+)
+_ZERO_WIDTH_SPACE = "&#8203;"
+
+
+def escape(text: str) -> str:
+    """The text for any place in a line of Markdown: it shows as it is, on one line, and does nothing.
+
+    Special characters become entities, which are never markup. What the forges look for after Markdown is done
+    (``@name``, ``#12``) is broken by a space of no width, the only thing that helps there.
+    """
+    return _SPECIAL.sub(_replace, flatten(text))
+
+
+def flatten(text: str) -> str:
+    """The text on one line, without secrets and characters that can't be seen, and not too long."""
+    plain = "".join(char if char.isprintable() else " " for char in hide_in(text))
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+
+
+def _replace(match: re.Match[str]) -> str:
+    return f"&#{ord(match[0])};{_ZERO_WIDTH_SPACE if match.lastgroup else ''}"
+
+
+LONGEST_TEXT = 1000
+"""Characters of one text at most; an error text may hold a server's whole log."""
+
+# What no page may hold (control characters, halves of a surrogate pair), and what turns the direction of reading, so
+# that a name looks like another one.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+
+
+def clean(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text without secrets, with a mark for each character that is unfit for a page, and cut where it is too long.
+    Not escaped."""
+    kept = _UNFIT.sub("\ufffd", hide_in(text)[: longest + 1])
+    return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
+
+
+def to_script_json(plain: Mapping[str, Any]) -> str:
+    """Plain data as JSON that may stand in an HTML ``script`` element: ASCII, no secret, nothing that could end it."""
+    text = json.dumps(hide_in(plain), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return re.sub("[<>&]", lambda found: _IN_SCRIPT[found[0]], text)
+
+
+def show_time(at: float) -> str:
+    """Seconds since 1970 as ``2026-11-24 09:12 UTC``."""
+    return f"{moment(at)} UTC"

@@ -1,0 +1,207 @@
+"""Room 5: a URL or path -> an engine on a store that is there, has today's schema and can be written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error
+from pytest_boobench.store.database_errors import ELSEWHERE, NO_SQLITE, explained, sqlite_error_name
+from pytest_boobench.store.revisions import (
+    outside,
+    prepare_schema,
+    read_revision,
+    reading,
+    refuse_foreign,
+    take_over_begin,
+)
+from pytest_boobench.store.tables import prepare_for_postgresql
+from pytest_boobench.untrusted import learn_url
+
+FOLDER = ".boobench"
+BUSY_TIMEOUT_S = 30.0
+_SQLITE = b"SQLite format 3\0"
+"""What its files begin with."""
+
+_CONNECT_ARGS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000,
+    "application_name": "boobench",
+}
+"""libpq's, where the URL doesn't say otherwise: no run waits for minutes on a server that is gone."""
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_RIGHT_URL = "expected a path, sqlite:///path/to/store.db or postgresql://user:password@host/name"
+
+
+def default_url(rootdir: Path) -> str:
+    """The store of a project that names none: ``.boobench/store.db`` under its rootdir, as a URL."""
+    return URL.create("sqlite", database=str(rootdir / FOLDER / "store.db")).render_as_string()
+
+
+def parse_url(text: str) -> URL:
+    """A SQLAlchemy URL or a plain path -> URL with the driver we use.
+
+    StoreError where it is neither; the text is never repeated in it, for it may hold a password, which no message holds
+    from now on.
+    """
+    learn_url(text)
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"store URL: cannot be read, {_RIGHT_URL}") from None
+    backend = url.get_backend_name()
+    if backend not in _DRIVERS:
+        raise StoreError(f"store URL: {backend} is no database for a store, {_RIGHT_URL}")
+    if backend != "sqlite" and "@" in f"{url.host}{url.database}":
+        raise StoreError("store URL: more than one @, expected %40 for one in a user name or password")
+    return url.set(drivername=_DRIVERS[backend])
+
+
+def describe(url: URL) -> str:
+    """Where a store is, for messages: SQLite's path, else the URL without password and options."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or "store in memory"
+    return url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
+    """An engine on a store with today's schema.
+
+    With ``create`` a missing store is made, for its owner only, and one that cannot be written is refused now, before
+    anything is measured. Without it a missing store is refused and a read-only one is fine. A file of another
+    program's is left as it is. An old schema of a team's database is left alone without ``upgrade``. StoreError for
+    all that goes wrong.
+    """
+    where = describe(url)
+    if path := _file_of(url):
+        _prepare_file(path, create=create)
+    engine = _make_engine(url)
+    try:
+        with explained(where):
+            if engine.dialect.name == "sqlite":
+                with reading(engine) as connection:
+                    refuse_foreign(connection, where)
+            if create and engine.dialect.name == "sqlite":
+                _use_wal(engine)
+            prepare_schema(engine, where, create=create, upgrade=upgrade)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def upgrade_schema(url: URL) -> str | None:
+    """Bring an existing store to today's schema, a team's too; gives back the schema that it had before."""
+    if path := _file_of(url):
+        _prepare_file(path, create=False)
+    engine = _make_engine(url)
+    try:
+        with explained(describe(url)), reading(engine) as connection:
+            before = read_revision(connection)
+    finally:
+        engine.dispose()
+    open_engine(url, create=False, upgrade=True).dispose()
+    return before
+
+
+def _file_of(url: URL) -> Path | None:
+    """The file a SQLite URL names; None for a database in memory, SQLite's own ``file:`` URIs and other databases."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return Path(url.database)
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    try:
+        if create:
+            make_folder(path.parent)
+            _make_file(path)
+        elif not path.exists():
+            raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
+        _require_sqlite(path)
+    except OSError as error:
+        reason = explain_os_error(error)
+        raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
+
+
+def _require_sqlite(path: Path) -> None:
+    """SQLite itself takes a file of a few bytes for an empty database, and writes over it."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begin = file.read(len(_SQLITE))
+    if begin and begin != _SQLITE:
+        raise StoreError(f"{path}: {NO_SQLITE}")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for a store; the project's own one is for its owner only, and git looks away from it."""
+    if folder.name != FOLDER:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _make_file(folder / ".gitignore", b"*\n")
+
+
+def _make_file(path: Path, content: bytes = b"") -> None:
+    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return _make_postgresql_engine(url)
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_connection)
+    take_over_begin(engine)
+    return engine
+
+
+def _make_postgresql_engine(url: URL) -> Engine:
+    """With a look whether the server is still there before each transaction: cells may be minutes apart."""
+    prepare_for_postgresql()
+    mine = {key: value for key, value in _CONNECT_ARGS.items() if key not in url.query}
+    try:
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=mine)
+    except ImportError as error:
+        raise MissingExtra("a PostgreSQL store", "postgres") from error
+
+
+def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # without this Python's driver begins transactions by itself, too late for DDL and for the write lock
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _use_wal(engine: Engine) -> None:
+    """Let others read while one process writes; the file keeps the setting.
+
+    SQLite does not wait for the lock that this takes, whatever its timeout, so the waiting is done here.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    with outside(engine) as connection:
+        while True:
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError as error:
+                if sqlite_error_name(error.orig) != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return

@@ -1,0 +1,246 @@
+"""Room 5: rows -> the house's values: measurements, runs, aggregates, samples."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, and_, func, select
+
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import Canary, ForeignRequest, ModelFacts, Traffic
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import Measurement, RunFacts, RunStatus, Verdict
+from pytest_boobench.store.selection import Selection, select_measurements
+from pytest_boobench.store.tables import aggregates, baselines, cells, hosts, runs, samples, suites, verdicts
+
+T = TypeVar("T")
+_IDS_AT_ONCE = 10_000
+"""SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535."""
+
+_AGGREGATE_FIELDS = tuple(field.name for field in fields(Aggregate))
+_VERDICT_FIELDS = tuple(field.name for field in fields(Verdict))
+_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+_KNOWN: Mapping[type, frozenset[str]] = {
+    kind: frozenset(field.name for field in fields(kind)) for kind in (ModelFacts, ForeignRequest)
+}
+_SINCE_0002: Mapping[str, Any] = {"hidden_tokens": 0, "blanks": {}, "first_late_ms": 0.0, "last_late_ms": 0.0}
+"""What samples of before have no value for."""
+_RUN_FIELDS = tuple(field.name for field in fields(RunFacts) if field.name not in ("suite", "host"))
+
+RUN_COLUMNS = (
+    suites.c.name.label("suite"),
+    hosts.c.name.label("host"),
+    *(runs.c[name].label(f"run_{name}") for name in _RUN_FIELDS),
+)
+"""What `read_run` needs of a row, from runs joined with suites and hosts."""
+
+
+def execute_for(connection: Connection, query: Select[Any], column: Any, ids: Collection[int]) -> Iterator[Any]:
+    """The query's rows whose ``column`` is one of the ids, in as few statements as databases allow."""
+    listed = list(ids)
+    for start in range(0, len(listed), _IDS_AT_ONCE):
+        yield from connection.execute(query.where(column.in_(listed[start : start + _IDS_AT_ONCE]))).all()
+
+
+def load_aggregates(
+    connection: Connection, cell_ids: Collection[int], metrics: Collection[str] = (), *, judged: bool = False
+) -> dict[int, dict[str, Aggregate]]:
+    """Measurement -> metric -> Aggregate; of all metrics where none is named, or only of those that were judged."""
+    query = select(aggregates.c.cell_id, aggregates.c.metric, *(aggregates.c[name] for name in _AGGREGATE_FIELDS))
+    if metrics:
+        query = query.where(aggregates.c.metric.in_(metrics))
+    if judged:
+        same = (verdicts.c.cell_id == aggregates.c.cell_id, verdicts.c.metric == aggregates.c.metric)
+        query = query.join(verdicts, and_(*same))
+    found: dict[int, dict[str, Aggregate]] = defaultdict(dict)
+    for row in execute_for(connection, query, aggregates.c.cell_id, cell_ids):
+        found[row[0]][row[1]] = Aggregate(**dict(zip(_AGGREGATE_FIELDS, row[2:], strict=True)))
+    return found
+
+
+def load_verdicts(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Verdict, ...]]:
+    """Measurement -> its verdicts, in the order they were judged."""
+    query = select(verdicts.c.cell_id, *(verdicts.c[name] for name in _VERDICT_FIELDS)).order_by(verdicts.c.id)
+    found: dict[int, list[Verdict]] = defaultdict(list)
+    for row in execute_for(connection, query, verdicts.c.cell_id, cell_ids):
+        found[row[0]].append(Verdict(**dict(zip(_VERDICT_FIELDS, row[1:], strict=True))))
+    return {cell_id: tuple(several) for cell_id, several in found.items()}
+
+
+def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Sample, ...]]:
+    """Measurement -> its samples, warm-up and failed ones too, in the order they were stored."""
+    query = select(samples.c.cell_id, *(samples.c[name] for name in _SAMPLE_FIELDS)).order_by(samples.c.id)
+    found: dict[int, list[Sample]] = defaultdict(list)
+    for row in execute_for(connection, query, samples.c.cell_id, cell_ids):
+        facts = dict(zip(_SAMPLE_FIELDS, row[1:], strict=True))
+        facts["started_at"] = facts["started_at"].timestamp()
+        facts["chunk_ms"] = tuple(at for at in facts["chunk_ms"] if at is not None)
+        facts["chunk_tokens"] = tuple(facts["chunk_tokens"] or ())
+        found[row[0]].append(Sample(**{**facts, **{name: facts[name] or usual for name, usual in _SINCE_0002.items()}}))
+    return {cell_id: tuple(several) for cell_id, several in found.items()}
+
+
+def read_run(row: Any) -> RunFacts:
+    """The run of a row that has `RUN_COLUMNS`."""
+    facts = {name: getattr(row, f"run_{name}") for name in _RUN_FIELDS}
+    return RunFacts(**{**facts, "suite": row.suite, "host": row.host, "started_at": row.run_started_at.timestamp()})
+
+
+def read_canary(stored: Sequence[Mapping[str, float | None]]) -> Canary | None:
+    """What the machine was like while a measurement was taken: the median over its blocks."""
+    if not stored:
+        return None
+    names = [field.name for field in fields(Canary)]
+    known = {name: [value for canary in stored if (value := canary.get(name)) is not None] for name in names}
+    return Canary(**{name: statistics.median(values) for name, values in known.items() if values})
+
+
+def read_model(stored: Mapping[str, Any] | None) -> ModelFacts | None:
+    """The model's facts; blank where nothing is stored."""
+    return None if stored is None else _make(ModelFacts, stored)
+
+
+def read_traffic(row: Any) -> Traffic | None:
+    """What else a measurement's host did; None where nobody watched."""
+    if row.model_swaps is None:
+        return None
+    return Traffic(
+        in_flight_at_start=row.in_flight_at_start,
+        concurrent_foreign_requests=row.concurrent_foreign_requests,
+        foreign_tokens=row.foreign_tokens,
+        model_swaps=row.model_swaps,
+        server_restarts=row.server_restarts,
+        requests=tuple(_make(ForeignRequest, request) for request in row.foreign_requests),
+        notes=tuple(row.traffic_notes),
+    )
+
+
+def _make(kind: type[T], stored: Mapping[str, Any]) -> T:
+    return kind(**{key: value for key, value in stored.items() if key in _KNOWN[kind]})
+
+
+_IDENTITY = ("model", "kind", "prompt_tokens", "output_tokens", "concurrency", "sampling", "request", "cache")
+_AS_STORED = (
+    "id",
+    "node_id",
+    "cell_key",
+    "total_tok_s",
+    "engine_build",
+    "samples",
+    "failed",
+    "blocks",
+    "extended",
+    "attempts",
+    "stalls",
+    "load_ms",
+    "clock",
+    "text_digest",
+    "reference_host",
+    "spoiled",
+    "rates",
+    "contradiction",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run with what it came to."""
+
+    facts: RunFacts
+    status: RunStatus
+    finished_at: float | None
+    """Seconds since 1970 UTC; blank while it runs, or where it was killed."""
+    engine_build: str | None
+    cells: int
+    """How many measurements of cells it has."""
+    errors: int
+    """How many of them could not be made, or not to their end."""
+
+
+def load_measurements(connection: Connection, selection: Selection, metrics: Collection[str]) -> list[Measurement]:
+    """The wanted measurements, oldest first, each with its aggregates of the named metrics, or of all."""
+    rows = _newest_only(connection.execute(select_measurements(selection, cells, *RUN_COLUMNS)).all(), selection.last)
+    ids = [row.id for row in rows]
+    condensed = load_aggregates(connection, ids, metrics)
+    judged = load_verdicts(connection, ids)
+    names = _load_baseline_names(connection)
+    of_run: dict[int, RunFacts] = {}
+    found = []
+    for row in rows:
+        run = of_run.get(row.run_id) or of_run.setdefault(row.run_id, read_run(row))
+        linked = {"aggregates": condensed.get(row.id, {}), "verdicts": judged.get(row.id, ())}
+        found.append(_measurement(row, run, baselines=tuple(names.get(row.id, ())), **linked))
+    return found
+
+
+def load_runs(connection: Connection, selection: Selection) -> list[StoredRun]:
+    """The runs that have a wanted measurement, oldest first."""
+    wanted = select_measurements(selection, cells.c.run_id).order_by(None).distinct().subquery()
+    per_run = (
+        select(cells.c.run_id, func.count().label("cells"), func.count(cells.c.error).label("errors"))
+        .where(cells.c.run_id.in_(select(wanted.c.run_id)))
+        .group_by(cells.c.run_id)
+        .subquery()
+    )
+    query = (
+        select(*RUN_COLUMNS, runs.c.status, runs.c.finished_at, runs.c.engine_build, per_run.c.cells, per_run.c.errors)
+        .join(per_run, per_run.c.run_id == runs.c.id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
+        .join(suites, suites.c.id == runs.c.suite_id)
+        .order_by(runs.c.started_at, runs.c.id)
+    )
+    return [
+        StoredRun(
+            facts=read_run(row),
+            status=row.status,
+            finished_at=row.finished_at and row.finished_at.timestamp(),
+            engine_build=row.engine_build,
+            cells=row.cells,
+            errors=row.errors,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _newest_only(rows: Sequence[Any], last: int | None) -> Sequence[Any]:
+    """Where several of a cell began in one moment, the query let more of them pass than were asked for."""
+    if last is None:
+        return rows
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in reversed(rows):
+        seen[row.cell_key] += 1
+        if seen[row.cell_key] <= last:
+            kept.append(row)
+    return kept[::-1]
+
+
+def _load_baseline_names(connection: Connection) -> Mapping[int, list[str]]:
+    """Measurement -> the names under which it is in force; there are few of those, so all are taken."""
+    query = select(baselines.c.cell_id, baselines.c.name).where(baselines.c.replaced_at.is_(None))
+    found: dict[int, list[str]] = defaultdict(list)
+    for row in connection.execute(query.order_by(baselines.c.name)):
+        found[row.cell_id].append(row.name)
+    return found
+
+
+def _measurement(row: Any, run: RunFacts, **linked: Any) -> Measurement:
+    identity = {"suite": run.suite, "host": run.host, **{name: getattr(row, name) for name in _IDENTITY}}
+    if row.length is not None:
+        identity["length"] = row.length
+    return Measurement(
+        run=run,
+        identity=identity,
+        started_at=row.started_at.timestamp(),
+        model=read_model(row.model_facts),
+        canary=read_canary(row.canaries),
+        traffic=read_traffic(row),
+        blanks=row.blanks or {},
+        **{name: getattr(row, name) for name in _AS_STORED},
+        **linked,
+    )

@@ -1,0 +1,271 @@
+"""Room 5: what was measured while a store could not be reached: a line of JSON each, and its way into the store.
+
+A second time changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from sqlalchemy import Connection, Table, exists, select
+
+from pytest_boobench.baseline_file import SavedRun
+from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict, to_plain
+from pytest_boobench.store import tables
+from pytest_boobench.store.baselines import BaselineSave, Saved, save_baseline
+from pytest_boobench.store.column_types import moment, storable_text
+from pytest_boobench.store.writes import (
+    extend_cell,
+    finish_run,
+    insert_cell,
+    insert_run,
+    insert_verdicts,
+    update_run_facts,
+)
+from pytest_boobench.untrusted import hide_in, show
+
+T = TypeVar("T")
+_COUNT_LIMIT = 2**63
+_WORDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def make(kind: type[T], plain: object, where: str) -> T:
+    """The dataclass with all its parts; fields that have defaults may be missing, others may not be there.
+
+    ValueError names the place: ``record.samples[0].finish_reason is an object, expected a text``.
+    """
+    if not isinstance(plain, Mapping):
+        raise _wrong(where, plain, "an object")
+    known = _list_fields(cast("Any", kind))
+    for name in plain:
+        if name not in known:
+            raise ValueError(f"{where}.{name} is no field of this version of pytest-boobench")
+    made = {}
+    for name, (field, hint) in known.items():
+        if name in plain:
+            made[name] = _check(hint, plain[name], f"{where}.{name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{where}.{name} is missing")
+    return kind(**made)
+
+
+@functools.cache
+def _list_fields(kind: type) -> Mapping[str, tuple[Field[Any], Any]]:
+    hints = get_type_hints(kind)
+    return {field.name: (field, hints[field.name]) for field in fields(kind)}
+
+
+def _check(hint: Any, value: Any, where: str) -> Any:
+    """The value, made what the hint says."""
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return make(hint, value, where)  # type: ignore[arg-type]  # a type, since hints are
+    return _CHECKS.get(get_origin(hint), _check_plain)(hint, value, where)
+
+
+def _check_plain(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        if hint is int and abs(value) >= _COUNT_LIMIT:
+            raise ValueError(f"{where} is a number of more than 64 bits")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _COUNT_LIMIT:
+        return float(value)
+    raise _wrong(where, value, _WORDS.get(hint, hint.__name__))
+
+
+def _check_literal(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, str) and value in get_args(hint):
+        return value
+    raise _wrong(where, value, f"one of {', '.join(get_args(hint))}")
+
+
+def _check_union(hint: Any, value: Any, where: str) -> Any:
+    """Of our unions all are of one type and a blank."""
+    if value is None:
+        return None
+    (only,) = (each for each in get_args(hint) if each is not type(None))
+    return _check(only, value, where)
+
+
+def _check_mapping(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "an object")
+    return {key: _check(get_args(hint)[1], each, f"{where}.{key}") for key, each in value.items()}
+
+
+def _check_tuple(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, list):
+        raise _wrong(where, value, "a list")
+    return tuple(_check(get_args(hint)[0], each, f"{where}[{place}]") for place, each in enumerate(value))
+
+
+_CHECKS: Mapping[Any, Callable[[Any, Any, str], Any]] = {
+    Literal: _check_literal,
+    Union: _check_union,
+    types.UnionType: _check_union,
+    Mapping: _check_mapping,
+    tuple: _check_tuple,
+    Sequence: _check_tuple,
+}
+
+
+def _wrong(where: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{where} is {show(value)}, expected {expected}")
+
+
+_FORMAT = 1
+"""Goes up when a field changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledCell:
+    """A measured cell, or the end of a run, with all that a store must know to take it in: also twice, also late."""
+
+    store: str
+    """Address of the store that did not take it."""
+    run: RunFacts
+    at: float
+    """When the verdicts were given, the baseline was saved, the run ended; seconds since 1970 UTC."""
+    record: CellRecord | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    save_as: BaselineSave | None = None
+    status: RunStatus | None = None
+    """How the run ended; blank while it goes on."""
+
+
+def to_line(entry: SpooledCell) -> str:
+    """One line of JSON, its end of line included."""
+    plain = {
+        "boobench": _FORMAT,
+        "store": entry.store,
+        "run": asdict(entry.run),
+        "at": entry.at,
+        "record": to_plain(entry.record) if entry.record else None,
+        "verdicts": [asdict(verdict) for verdict in entry.verdicts],
+        "save_as": asdict(entry.save_as) if entry.save_as else None,
+        "status": entry.status,
+    }
+    # the address never holds a password, and later sessions look the entry up by it
+    return json.dumps({**hide_in(plain), "store": entry.store}, default=str) + "\n"
+
+
+def from_line(line: str) -> SpooledCell:
+    """The inverse of `to_line`; ValueError, in words for a message, where the line is none of ours.
+
+    Total: whatever the line is, there is an entry that a store can take, or a ValueError.
+    """
+    try:
+        plain = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("expected a JSON object, got something else") from None
+    if not isinstance(plain, dict) or plain.get("boobench") != _FORMAT:
+        found = plain.get("boobench") if isinstance(plain, dict) else None
+        raise ValueError(f"expected an entry of format {_FORMAT}, got {show(found) if found else 'something else'}")
+    del plain["boobench"]
+    try:
+        entry = make(SpooledCell, plain, "entry")
+        _require_times(entry)
+    except RecursionError:
+        raise ValueError("expected an entry, got one that is nested too deep") from None
+    return entry
+
+
+def _require_times(entry: SpooledCell) -> None:
+    """Numbers of seconds that are no time pass for numbers."""
+    times = {"entry.at": entry.at, "entry.run.started_at": entry.run.started_at}
+    if entry.record is not None:
+        times["entry.record.started_at"] = entry.record.started_at
+        times |= {
+            f"entry.record.samples[{place}].started_at": sample.started_at
+            for place, sample in enumerate(entry.record.samples)
+        }
+    for where, seconds in times.items():
+        try:
+            moment(seconds)
+        except (ArithmeticError, OSError, ValueError):
+            raise ValueError(f"{where} is {show(seconds)}, expected seconds since 1970") from None
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was new to the store, counted."""
+
+    cells: int = 0
+    """Measurements that it did not have, or not with all their blocks."""
+    verdicts: int = 0
+    """Measurements whose verdicts it did not have."""
+    baselines: int = 0
+
+    def add(self, other: Replayed) -> None:
+        """Count what another has counted too."""
+        self.cells += other.cells
+        self.verdicts += other.verdicts
+        self.baselines += other.baselines
+
+
+def take_in(connection: Connection, entry: SpooledCell, taken: Replayed) -> None:
+    """Enter what the store does not have yet, and count it.
+
+    In a transaction that writes: of two that take in one run at once, one waits for the other.
+    """
+    at = moment(entry.at)
+    run_id = enter_run(connection, entry.run)
+    if entry.record is not None:
+        cell_id, is_new = enter_cell(connection, run_id, entry.record)
+        taken.cells += is_new
+        if entry.verdicts and not _has(connection, tables.verdicts, cell_id):
+            insert_verdicts(connection, cell_id, entry.verdicts, at)
+            taken.verdicts += 1
+        if entry.save_as and not _has(connection, tables.baselines, cell_id, name=entry.save_as.name):
+            save_baseline(connection, cell_id, entry.save_as, at)
+            taken.baselines += 1
+    if entry.status is not None:
+        finish_run(connection, run_id, entry.status, at)
+
+
+def enter_saved(connection: Connection, saved: SavedRun) -> Saved:
+    """Enter the measurement of a baseline file where the store does not have it; gives back what to put in force."""
+    run_id = enter_run(connection, saved.run)
+    cell_id, _ = enter_cell(connection, run_id, saved.record)
+    finish_run(connection, run_id, "finished", moment(saved.saved_at))
+    key, at = saved.record.cell_key, saved.saved_at
+    return Saved(measurement_id=cell_id, cell_key=key, saved_at=at, reason=saved.reason)
+
+
+def enter_run(connection: Connection, facts: RunFacts) -> int:
+    """The run's id, as the store knows it or from now on."""
+    runs = tables.runs
+    found = connection.execute(select(runs.c.id).where(runs.c.uid == facts.uid).with_for_update()).scalar()
+    return insert_run(connection, facts) if found is None else int(found)
+
+
+def enter_cell(connection: Connection, run_id: int, record: CellRecord) -> tuple[int, bool]:
+    """The measurement's id, and whether it was new or had fewer blocks; a test item may be measured again in a run."""
+    cells = tables.cells
+    found = connection.execute(
+        select(cells.c.id, cells.c.extended, cells.c.error).where(
+            cells.c.run_id == run_id,
+            cells.c.node_id == storable_text(record.node_id),
+            cells.c.started_at == moment(record.started_at),
+        )
+    ).first()
+    if found is None:
+        cell_id = insert_cell(connection, run_id, record)
+    elif len(record.extended) > len(found.extended) or (record.error and not found.error):
+        cell_id = found.id
+        extend_cell(connection, cell_id, record)
+    else:
+        return int(found.id), False
+    update_run_facts(connection, run_id, record)
+    return cell_id, True
+
+
+def _has(connection: Connection, table: Table, cell_id: int, **more: str) -> bool:
+    same = (table.c.cell_id == cell_id, *(table.c[name] == value for name, value in more.items()))
+    return bool(connection.execute(select(exists().where(*same))).scalar())

@@ -1,0 +1,250 @@
+"""Room 5: writes of runs, cells, verdicts and leases. Each function works inside the transaction it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, delete, func, insert, select, update
+
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import Traffic
+from pytest_boobench.metrics import Sample
+from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict
+from pytest_boobench.store import tables
+from pytest_boobench.store.column_types import moment
+
+
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any], unique: Column[Any]) -> None:
+    """Make the row unless one with its value of ``unique`` is there already."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415  # each takes a while to import
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # noqa: PLC0415
+    make = insert(table).values(dict(row))
+    connection.execute(make.on_conflict_do_nothing(index_elements=[unique]))
+
+
+_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+
+
+def insert_run(connection: Connection, facts: RunFacts) -> int:
+    """A new run, its host and suite entered where they are new; gives back the run's id."""
+    row = {
+        "uid": facts.uid,
+        "session": facts.session,
+        "job_type": facts.job_type,
+        "host_id": _name_id(connection, tables.hosts, facts.host),
+        "suite_id": _name_id(connection, tables.suites, facts.suite),
+        "started_at": moment(facts.started_at),
+        "user": facts.user,
+        "machine": facts.machine,
+        "cpu": facts.cpu,
+        "git_commit": facts.git_commit,
+        "git_dirty": facts.git_dirty,
+        "ci": facts.ci,
+        "model_facts": {},
+        "takeover": False,
+        "workers": facts.workers,
+        "plugin_version": facts.plugin_version,
+        "metadata": facts.metadata,
+        "status": "running",
+    }
+    return _insert_one(connection, tables.runs, row)
+
+
+def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
+    """One measurement of a cell with its samples and aggregates; gives back the measurement's id."""
+    cell_id = _insert_one(connection, tables.cells, {"run_id": run_id, **_cell_row(record)})
+    _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in record.samples])
+    _insert_all(connection, tables.aggregates, _aggregate_rows(cell_id, record))
+    return cell_id
+
+
+def extend_cell(connection: Connection, cell_id: int, record: CellRecord) -> int:
+    """A measurement that blocks were added to: enter their samples, condense anew, and take back what was judged of
+    less; gives back its run's id."""
+    run_id: int = connection.execute(select(tables.cells.c.run_id).where(tables.cells.c.id == cell_id)).scalar_one()
+    connection.execute(update(tables.cells).where(tables.cells.c.id == cell_id).values(_cell_row(record)))
+    here = tables.samples.c
+    stored = {
+        (row.block, row.attempt)
+        for row in connection.execute(select(here.block, here.attempt).where(here.cell_id == cell_id).distinct())
+    }
+    added = [sample for sample in record.samples if (sample.block, sample.attempt) not in stored]
+    _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in added])
+    for table in (tables.aggregates, tables.verdicts):
+        connection.execute(delete(table).where(table.c.cell_id == cell_id))
+    _insert_all(connection, tables.aggregates, _aggregate_rows(cell_id, record))
+    return run_id
+
+
+def update_run_facts(connection: Connection, run_id: int, record: CellRecord) -> None:
+    """What a cell learned about server, model and others on the host, entered in its run; the rest stays as it was."""
+    run = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).one()
+    values: dict[str, Any] = {"takeover": run.takeover or record.takeover}
+    if record.server:
+        values["server_facts"] = asdict(record.server)
+        values["engine_build"] = record.server.engine_build or run.engine_build
+    if record.model:
+        values["model_facts"] = {**run.model_facts, record.identity["model"]: asdict(record.model)}
+    if record.traffic:
+        values["in_flight_at_start"] = _first_known(run.in_flight_at_start, record.traffic.in_flight_at_start)
+        of_cells = tables.cells.c.concurrent_foreign_requests
+        values["concurrent_foreign_requests"] = (
+            select(func.sum(of_cells)).where(tables.cells.c.run_id == run_id).scalar_subquery()
+        )
+    connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
+
+
+def _first_known(before: int | None, now: int | None) -> int | None:
+    """The first cell's number stands for the run."""
+    return now if before is None else before
+
+
+def insert_verdicts(
+    connection: Connection, cell_id: int, verdicts: Iterable[Verdict], judged_at: datetime | None = None
+) -> None:
+    """The verdicts on one measurement, given now where nothing else is said."""
+    judged_at = judged_at or datetime.now(UTC)
+    rows = [{"cell_id": cell_id, "judged_at": judged_at, **asdict(verdict)} for verdict in verdicts]
+    _insert_all(connection, tables.verdicts, rows)
+
+
+def finish_run(connection: Connection, run_id: int, status: RunStatus, at: datetime | None = None) -> None:
+    """How a run ended, now where nothing else is said; one that has ended already stays as it is."""
+    runs = tables.runs
+    going_on = (runs.c.id == run_id, runs.c.status == "running")
+    connection.execute(update(runs).where(*going_on).values(status=status, finished_at=at or datetime.now(UTC)))
+
+
+def _name_id(connection: Connection, table: Table, name: str) -> int:
+    """The id of a named row, made where it is missing; two runners may do so at once."""
+    insert_new(connection, table, {"name": name, "first_seen_at": datetime.now(UTC)}, unique=table.c.name)
+    return int(connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one())
+
+
+def _insert_one(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
+    key: Any = connection.execute(insert(table).values(row)).inserted_primary_key
+    return int(key[0])
+
+
+def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:  # no rows at all would mean one row of defaults
+        connection.execute(insert(table), rows)
+
+
+def _cell_row(record: CellRecord) -> dict[str, Any]:
+    identity = record.identity
+    return {
+        "node_id": record.node_id,
+        "cell_key": record.cell_key,
+        "model": identity["model"],
+        "kind": identity["kind"],
+        "prompt_tokens": identity["prompt_tokens"],
+        "output_tokens": identity["output_tokens"],
+        "concurrency": identity["concurrency"],
+        "sampling": identity["sampling"],
+        "request": identity["request"],
+        "cache": identity["cache"],
+        "length": identity.get("length"),
+        "started_at": moment(record.started_at),
+        "total_tok_s": record.total_tok_s,
+        "samples": record.measured,
+        "failed": len(record.failed),
+        "stalls": record.stalls,
+        "client_limit": record.client_limit,
+        "load_ms": record.load_ms,
+        "attempts": record.attempts,
+        "blocks": record.blocks,
+        "extended": record.extended,
+        "canaries": [asdict(canary) for canary in record.canaries],
+        "text_digest": record.text_digest,
+        "clock": record.clock,
+        "reference_host": record.reference_host,
+        "reference_facts": asdict(record.reference) if record.reference else None,
+        "spoiled": record.error or record.spoiled,
+        "blanks": record.blanks,
+        "rates": record.rates,
+        "contradiction": record.contradiction,
+        **_traffic_columns(record.traffic),
+        "worker": record.worker,
+        "engine_build": record.server.engine_build if record.server else None,
+        "model_facts": asdict(record.model) if record.model else None,
+        "error": record.error,
+    }
+
+
+def _traffic_columns(traffic: Traffic | None) -> dict[str, Any]:
+    if traffic is None:
+        return {}
+    return {
+        "in_flight_at_start": traffic.in_flight_at_start,
+        "concurrent_foreign_requests": traffic.concurrent_foreign_requests,
+        "foreign_tokens": traffic.foreign_tokens,
+        "model_swaps": traffic.model_swaps,
+        "server_restarts": traffic.server_restarts,
+        "foreign_requests": [asdict(request) for request in traffic.requests],
+        "traffic_notes": list(traffic.notes),
+    }
+
+
+def _aggregate_rows(cell_id: int, record: CellRecord) -> list[dict[str, Any]]:
+    return [
+        {"cell_id": cell_id, "metric": metric, **asdict(aggregate)}
+        for metric, aggregate in record.aggregates.items()
+        if _is_storable(aggregate)
+    ]
+
+
+def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:
+    row = {name: getattr(sample, name) for name in _SAMPLE_FIELDS}
+    derived = {"queue_ms": sample.queue_ms, "stalls": sample.stalls}
+    return {**row, **derived, "cell_id": cell_id, "started_at": moment(sample.started_at)}
+
+
+def _is_storable(aggregate: Aggregate) -> bool:
+    """Whether its statistics are numbers; one that is not says nothing that could be compared."""
+    return all(math.isfinite(value) for value in asdict(aggregate).values() if value is not None)
+
+
+LEASE_S = 90.0
+"""How long a lease holds after its last heartbeat: several of those, and the clocks of two machines may differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who has a host."""
+
+    address: str
+    owner: str
+    session: str
+    taken_at: datetime
+    heartbeat_at: datetime
+
+
+def take_lease(connection: Connection, address: str, owner: str, session: str) -> Lease | None:
+    """Take or renew the lease of an address for a session; None where that worked, else whose it is.
+
+    In a transaction that writes: of two at once, one waits for the other.
+    """
+    now = datetime.now(UTC)
+    table = tables.leases
+    wanted = {"owner": owner, "session": session, "heartbeat_at": now, "expires_at": now + timedelta(seconds=LEASE_S)}
+    insert_new(connection, table, {"address": address, "taken_at": now, **wanted}, unique=table.c.address)
+    row = connection.execute(select(table).where(table.c.address == address).with_for_update()).one()
+    if row.session != session and row.expires_at > now:
+        return Lease(
+            address=address, owner=row.owner, session=row.session, taken_at=row.taken_at, heartbeat_at=row.heartbeat_at
+        )
+    taken_at = row.taken_at if row.session == session else now
+    connection.execute(update(table).where(table.c.address == address).values(taken_at=taken_at, **wanted))
+    return None
+
+
+def give_back(connection: Connection, session: str) -> None:
+    """Give back every lease of a session."""
+    connection.execute(delete(tables.leases).where(tables.leases.c.session == session))

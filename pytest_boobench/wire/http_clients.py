@@ -1,0 +1,178 @@
+"""Room 2: where callers come in: a client for measured requests, and ordinary ones for all others."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.request import getproxies
+
+import httpx
+
+from pytest_boobench.suite.cell import Timeouts
+from pytest_boobench.untrusted import hide_secrets, learn_url
+from pytest_boobench.wire.connection import Address
+from pytest_boobench.wire.exchange import Exchange
+from pytest_boobench.wire.http1 import write_head, write_request
+from pytest_boobench.wire.transport import Transport
+
+MOST_BYTES = 32 * 2**20
+"""No answer to a control request is as long, unpacked: a list of models takes kilobytes, token ids of a long prompt
+some megabytes."""
+_PACKING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class BadAnswer(httpx.TransportError):
+    """An answer that began and is of no use: endless, far too long, broken off, or packed wrongly. ``str`` says which
+    and follows on the request's name."""
+
+
+class ControlClient(httpx.AsyncClient):
+    """httpx's client with a limit on the whole of a request: its read timeout is for all of the answer's bytes.
+
+    httpx's own is for each step, so that a byte a second may go on for ever. Streams are left to those who read them.
+    What goes wrong is always an httpx.TransportError.
+    """
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **how: Any) -> httpx.Response:
+        """As httpx's."""
+        if stream:
+            return await super().send(request, stream=True, **how)
+        limit_s = request.extensions.get("timeout", {}).get("read")
+        response: httpx.Response | None = None
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await super().send(request, stream=True, **how)
+                try:
+                    body = await _read(response)
+                finally:
+                    await response.aclose()
+        except (TimeoutError, httpx.ReadTimeout) as error:
+            if response is None:
+                raise httpx.ReadTimeout("no answer in time", request=request) from error
+            raise BadAnswer(f"its answer does not end within {limit_s:g} s", request=request) from error
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _PACKING]
+        return httpx.Response(
+            response.status_code, headers=headers, content=body, request=request, extensions=response.extensions
+        )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """All of an answer's body, unpacked."""
+    body = bytearray()
+    try:
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise BadAnswer(f"its answer is longer than {MOST_BYTES >> 20} MB", request=response.request)
+    except httpx.DecodingError as error:
+        raise BadAnswer("its answer is not packed as its header says", request=response.request) from error
+    except (httpx.NetworkError, httpx.ProtocolError) as error:
+        raise BadAnswer("its answer breaks off", request=response.request) from error
+    return bytes(body)
+
+
+CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Of a control request: for its connection, and for all of it."""
+FRESH_CONNECTIONS = httpx.Limits(max_keepalive_connections=0)
+"""llama-server closes idle connections that it said to keep: a pooled one may die under the next request."""
+
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+"""Who logs answers' status lines and headers."""
+_USUAL_TIMEOUTS = Timeouts()
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+@functools.cache
+def tls_context(verify: bool | Path = True) -> ssl.SSLContext:
+    """The process's one TLS context for a way to check certificates; making one costs tens of milliseconds.
+
+    ``verify`` may be a file of CA certificates. True honours SSL_CERT_FILE and SSL_CERT_DIR.
+    """
+    if isinstance(verify, Path):
+        return ssl.create_default_context(cafile=str(verify))
+    return httpx.create_ssl_context(verify=verify)
+
+
+def control_client(
+    base_url: str,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    proxies_from_env: bool = False,
+) -> ControlClient:
+    """An ordinary httpx client for a host: lists, counters, tokenising; 15 s for all of a request."""
+    url, auth = _split_credentials(base_url)
+    for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
+        learn_url(known)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_hide_in_log)
+    return ControlClient(
+        base_url=url,
+        headers=headers,
+        auth=auth,
+        verify=ssl_context or tls_context(),
+        trust_env=proxies_from_env,
+        timeout=CONTROL_TIMEOUT,
+        limits=FRESH_CONNECTIONS,
+    )
+
+
+def _hide_in_log(record: logging.LogRecord) -> bool:
+    """A filter that lets all records through, without the secrets that a server may have sent back."""
+    record.msg, record.args = hide_secrets(record.getMessage()), ()
+    return True
+
+
+class StreamClient:
+    """A host's client for measured requests, never through a proxy; close it when none is under way.
+
+    httpx is not between: with its redirects, cookies, hooks and log it takes longer than all of the wire, and other
+    streams are running meanwhile. All that requests have in common is made once.
+    """
+
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        url = httpx.URL(base_url)
+        secure = url.scheme == "https"
+        self._address = Address(
+            host=url.raw_host.decode("ascii"),
+            port=url.port or (443 if secure else 80),
+            tls=(ssl_context or tls_context()) if secure else None,
+        )
+        self._host, self._base_path = url.netloc, url.raw_path.rstrip(b"/")
+        self._headers = dict(headers or {})
+        self._heads: dict[str, bytes] = {}
+        self._transport = Transport()
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS, max_bytes: int | None = None
+    ) -> Exchange:
+        """Sends a body as JSON and brings the answer, read to the end; as `Transport.exchange`, and raises as it."""
+        if path not in self._heads:
+            self._heads[path] = write_head(self._host, self._base_path + httpx.URL(path).raw_path, self._headers)
+        message = write_request(self._heads[path], _JSON.encode(body).encode())
+        return await self._transport.exchange(self._address, message, timeouts, max_bytes)
+
+    async def aclose(self) -> None:
+        """Closes the transport."""
+        self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _split_credentials(base_url: str) -> tuple[httpx.URL, httpx.BasicAuth | None]:
+    """Takes user and password out of a URL: httpx logs URLs as they are."""
+    url = httpx.URL(base_url)
+    auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
+    return url.copy_with(userinfo=b""), auth
