@@ -1,21 +1,20 @@
 """The corridor: one cell through the rooms. Read this first.
 
 cell + grant -> look at the host -> warm up -> take a block of samples -> condense -> CellRecord
-CellRecord + baseline -> Verdicts, or doubt -> another block, later
-cell + two grants -> pairs of samples, one host against the other -> CellRecord + its own Verdicts
+cell + two grants -> pairs of samples, one host against the other -> CellRecord
+CellRecord + baseline -> Verdicts, or doubt -> another block, later: `gate.judge_cell`, `gate.find_cell_doubts`
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_boobench import gate
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.measure.block import Block, Measurer, add_block
 from pytest_boobench.measure.pairs import add_pairs
-from pytest_boobench.record import Baseline, CellRecord, Verdict, identify
+from pytest_boobench.record import CellRecord, identify
 from pytest_boobench.suite.cell import Cell
 
 DUET_BLOCKS = 2
@@ -64,34 +63,3 @@ async def run_duet(
         if record.error or record.spoiled or not gate.find_duet_doubts(record, allowed):
             break
     return record
-
-
-def judge_cell(
-    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules, spread: Mapping[str, float]
-) -> tuple[Verdict, ...]:
-    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
-    allowed = _find_limits(cell, record, baseline, rules)
-    if record.reference_host is not None:
-        return gate.judge_duet(record, allowed)
-    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
-    return gate.judge(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
-
-
-def find_doubts(
-    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules, spread: Mapping[str, float]
-) -> tuple[str, ...]:
-    """The metrics whose verdict another block could change; empty where there is room for none."""
-    if record.reference_host is not None or record.blocks >= cell.plan.blocks:
-        return ()
-    allowed = _find_limits(cell, record, baseline, rules)
-    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
-    return gate.find_doubts(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
-
-
-def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: gate.Rules) -> Mapping[str, float]:
-    """What is judged. A metric that the suite does not name, and that such a server never gives, is left out."""
-    limits = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
-    given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
-    if cell.plan.gate is not None or not given & limits.keys():
-        return limits
-    return {key: allowed for key, allowed in limits.items() if key in given}

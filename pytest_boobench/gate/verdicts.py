@@ -17,12 +17,13 @@ from pytest_boobench.gate.circumstances import (
     find_slow_machine,
     keep_comparable,
 )
-from pytest_boobench.gate.comparison import Comparison, compare, to_change
+from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import consult, usable
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
-from pytest_boobench.suite.cell import Disturbed, Policy
+from pytest_boobench.suite.cell import Cell, Disturbed, Policy
 
 _NO_SPREAD: Mapping[str, float] = {}
 
@@ -65,6 +66,37 @@ def find_doubts(
     doubts = {key: _doubt(case, what, policy) for key, what in found.items()}
     red = any(what.slower and not doubts[key] for key, what in found.items())
     return () if red else tuple(key for key, doubt in doubts.items() if doubt)
+
+
+def judge_cell(
+    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
+) -> tuple[Verdict, ...]:
+    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
+    allowed = _find_limits(cell, record, baseline, rules)
+    if record.reference_host is not None:
+        return judge_duet(record, allowed)
+    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
+    return judge(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+
+
+def find_cell_doubts(
+    cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The metrics whose verdict another block could change; empty where there is room for none."""
+    if record.reference_host is not None or record.blocks >= cell.plan.blocks:
+        return ()
+    allowed = _find_limits(cell, record, baseline, rules)
+    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
+    return find_doubts(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+
+
+def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
+    """What is judged. A metric that the suite does not name, and that such a server never gives, is left out."""
+    allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
+    given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
+    if cell.plan.gate is not None or not given & allowed.keys():
+        return allowed
+    return {key: limit for key, limit in allowed.items() if key in given}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,40 +5,44 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 - ``options``     command line, environment and ini -> Settings
 - ``hookspecs``   the hooks that others may implement
 - ``collect``     suite file -> test items
-- ``order``       which cell comes when on a host
+- ``ordering``    which cell comes when on a host, and in which process
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``judging``     what a cell is judged by, and what its verdicts mean for its item
-- ``second_pass``   doubtful cells again, when all others of their host are through
-- ``reruns``      items that another plugin runs again because they failed
-- ``readiness``   what the hosts have loaded, asked before the first cell
+- ``second_pass``   doubtful cells again, after all others of their host; items that another plugin runs again
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
-- ``outputs``     the files that a session leaves
-- ``page``        the HTML page of the session's cells
+- ``outputs``     the files that a session leaves, the HTML page among them
 - ``benchmark``   the bridge to pytest-benchmark
 - ``progress``    how a cell comes along, told by the measuring side
 - ``live``        the same, shown by the reporting side: line, JSON lines, hook
-- ``storing``     the session's way into the store
-- ``spool``       where cells go when the store fails, and back
-- ``baseline_file``   the baseline as a file, where the session has one
+- ``session_store``   the session's way into the store, and where cells go when the store fails
+- ``shared_baseline``   the baseline as a file, where the session has one
 - ``leases``      which session has which host, in a store that machines share
-- ``surroundings``   who runs this: git, CI, user, machine
-- ``garbage``     keeps Python's collector off what was imported
 - ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
-- ``scheduler``, ``batches``, ``auto``   one machine, one worker; and how many workers that makes
+- ``scheduler``   one machine, one worker
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant
+    from pytest_boobench.plugin.bench import Bench
     from pytest_boobench.record import CellRecord
     from pytest_boobench.suite.cell import Cell
+
+
+BENCH = "boobench-bench"
+"""The name under which the process's measuring side is registered."""
+
+
+def bench_of(config: pytest.Config) -> Bench:
+    """The measuring side of this process."""
+    return cast("Bench", config.pluginmanager.get_plugin(BENCH))
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -89,15 +93,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 @pytest.fixture
 def boobench_host_access(request: pytest.FixtureRequest, boobench_cell: Cell) -> Iterator[Grant]:
     """Leave to use the cell's host while the cell runs. Override it in a conftest to grant or refuse your own way."""
-    from pytest_boobench.plugin.bench import Bench
-
-    with Bench.of(request.config).access(request.node, boobench_cell, boobench_cell.host) as grant:
+    with bench_of(request.config).access(request.node, boobench_cell, boobench_cell.host) as grant:
         yield grant
 
 
 @pytest.fixture
 def boobench_record(request: pytest.FixtureRequest, boobench_cell: Cell, boobench_host_access: Grant) -> CellRecord:
     """The cell, measured: warm-up and samples. What cannot be measured is an error here, before anything is judged."""
-    from pytest_boobench.plugin.bench import Bench
-
-    return Bench.of(request.config).measure(request.node, boobench_cell, boobench_host_access)
+    return bench_of(request.config).measure(request.node, boobench_cell, boobench_host_access)

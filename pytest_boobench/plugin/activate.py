@@ -12,7 +12,7 @@ import pytest
 
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin import benchmark, options
+from pytest_boobench.plugin import BENCH, benchmark, options
 from pytest_boobench.plugin.bench import Bench, BenchPlace
 from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.ordering import ask_hosts, know_nothing
@@ -65,7 +65,7 @@ def activate(config: pytest.Config) -> None:
         _report_here(config, settings, inventory)
     else:
         bench = Bench(config, settings, inventory, BenchPlace.of_worker(worker))
-        manager.register(bench, "boobench-bench")
+        manager.register(bench, BENCH)
         manager.register(ScheduledPass(bench), "boobench-second-pass")
 
 
@@ -81,8 +81,9 @@ def _report_here(config: pytest.Config, settings: options.Settings, inventory: I
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
     manager.register(Outputs(config, settings, recorder), "boobench-outputs")
-    bench = Bench(config, settings, inventory, BenchPlace.reporting(recorder))
-    manager.register(bench, "boobench-bench")
+    place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines)
+    bench = Bench(config, settings, inventory, place)
+    manager.register(bench, BENCH)
     manager.register(SecondPass(bench, lambda host: inventory.get(host).exclusive), "boobench-second-pass")
     leases = None
     if settings.store_url is not None:  # the usual store is nobody else's: there the lock on the machine will do

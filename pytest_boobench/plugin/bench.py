@@ -14,9 +14,9 @@ import pytest
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.plugin.judging import Doubt, Judging
 from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.progress import Teller, put_off
 from pytest_boobench.record import Baseline, CellRecord, Verdict, baseline_from_plain, identify, to_plain
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
@@ -26,11 +26,9 @@ from pytest_boobench.untrusted import clean_lines, hide_in, hide_secrets
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
     from pytest_boobench.hosts.inventory import Host
-    from pytest_boobench.plugin.recorder import Recorder
     from pytest_boobench.servers.clients import Clients, Waiting
     from pytest_boobench.servers.interface import Server
 
-_BENCH = pytest.StashKey["Bench"]()
 _RECORD = pytest.StashKey[CellRecord | None]()
 _VERDICTS = pytest.StashKey[tuple[Verdict, ...] | None]()
 PURPOSE = "bench"
@@ -48,11 +46,6 @@ class BenchPlace:
     baselines: Callable[[], Mapping[str, Baseline]]
     puts_off: bool = True
     """Whether a doubtful cell can run again later; else its further blocks follow at once, after the wait."""
-
-    @classmethod
-    def reporting(cls, recorder: Recorder) -> BenchPlace:
-        """In the process that also reports: baselines come from the store."""
-        return cls(recorder.session_uid, "main", recorder.client, recorder.baselines)
 
     @classmethod
     def of_worker(cls, workerinput: Mapping[str, Any]) -> BenchPlace:
@@ -90,12 +83,6 @@ class Bench:
         """Tells of the item that runs now."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
-        config.stash[_BENCH] = self
-
-    @classmethod
-    def of(cls, config: pytest.Config) -> Bench:
-        """The process's bench."""
-        return config.stash[_BENCH]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_boobench.aggregate import counted
-from pytest_boobench.plugin.collect import cell_of
+from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.record import CellRecord
 from pytest_boobench.untrusted import hide_in
 

@@ -20,8 +20,9 @@ import pytest
 from pytest_boobench import suite
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.plugin import bench_of
 from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.ordering import Loaded, Ready, find_choices, know_nothing, locate, order
+from pytest_boobench.plugin.ordering import Loaded, Ready, cell_of, find_choices, know_nothing, locate, order
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 from pytest_boobench.suite.names import shorten
 
@@ -108,12 +109,6 @@ class SuiteFile(pytest.Module):
         return super().collect()
 
 
-def cell_of(item: pytest.Item) -> Cell | None:
-    """The cell behind a test item, None for everybody else's items."""
-    cells = (mark.kwargs.get("cell") for mark in item.own_markers if mark.name == "boobench")
-    return next((cell for cell in cells if isinstance(cell, Cell)), None)
-
-
 def put_in_order(items: list[pytest.Item], loaded: Loaded) -> None:
     """Cells change places among themselves, over all files; other items keep theirs."""
     found = [(slot, item, cell) for slot, item in enumerate(items) if (cell := cell_of(item)) is not None]
@@ -166,9 +161,7 @@ def build_function(cells: list[Cell], fixtures: tuple[str, ...]) -> Callable[...
         boobench_record: CellRecord,
     ) -> None:
         # Not hidden: pytest 9 tells where every frame of a failure is hidden.
-        from pytest_boobench.plugin.bench import Bench
-
-        Bench.of(request.config).judge(request.node, boobench_cell, boobench_record)
+        bench_of(request.config).judge(request.node, boobench_cell, boobench_record)
 
     function: Callable[..., None] = boobench
     function.__test__ = True  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from pytest_boobench.gate import Rules, measure_spread
+from pytest_boobench.gate import Rules, find_cell_doubts, judge_cell, measure_spread
 from pytest_boobench.record import Baseline, CellRecord, Verdict
 from pytest_boobench.reports.sentences import failure_text, sentence
 from pytest_boobench.suite.cell import Cell
@@ -35,16 +35,12 @@ class Judging:
 
     def find_doubts(self, cell: Cell, record: CellRecord) -> tuple[str, ...]:
         """The metrics whose verdict another block could change."""
-        from pytest_boobench import walk
-
-        return walk.find_doubts(cell, record, self._baseline(cell, record), self._rules, self._spread_of(cell))
+        return find_cell_doubts(cell, record, self._baseline(cell, record), self._rules, self._spread_of(cell))
 
     def judge(self, cell: Cell, record: CellRecord) -> tuple[Verdict, ...]:
         """The verdicts, by all samples there are."""
-        from pytest_boobench import walk
-
         baseline = self._baseline(cell, record)
-        verdicts = walk.judge_cell(cell, record, baseline, self._rules, self._spread_of(cell))
+        verdicts = judge_cell(cell, record, baseline, self._rules, self._spread_of(cell))
         answer: Sequence[Verdict] | None = self._config.hook.pytest_boobench_judge(
             config=self._config, cell=cell, record=record, baseline=baseline, verdicts=verdicts
         )

@@ -26,6 +26,12 @@ Ready = Callable[[Collection[str]], Loaded]
 """Names of hosts, or of none, -> what they have loaded now. It loads none, and leaves out a host that cannot say."""
 
 
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell behind a test item, None for everybody else's items."""
+    cells = (mark.kwargs.get("cell") for mark in item.own_markers if mark.name == "boobench")
+    return next((cell for cell in cells if isinstance(cell, Cell)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class CellPlace:
     """What of a cell decides when it runs."""

@@ -15,8 +15,8 @@ from pytest_boobench import find_version
 from pytest_boobench.environment import Environment, read_environment
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
-from pytest_boobench.plugin.collect import cell_of
 from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.second_pass import explain, is_rerun
 from pytest_boobench.plugin.session_store import SessionStore
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain

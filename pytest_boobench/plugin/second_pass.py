@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from pytest_boobench.plugin.bench import Bench
-from pytest_boobench.plugin.collect import cell_of
+from pytest_boobench.plugin.ordering import cell_of
 
 
 def is_rerun(report: pytest.TestReport) -> bool:
