@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.problems import Problems, suggest
-from pytest_boobench.documents.scalars import Shape, choice, duration, flag, number, percentage, text, whole
-from pytest_boobench.documents.source import MAX_BYTES, read
-from pytest_boobench.documents.tables import Entry, Keyed, Named, OneOrMore, Row, Table
+from pytest_boobench.documents.validation import (
+    FileModel,
+    Keyed,
+    Named,
+    OneOrMore,
+    ValueType,
+    choice,
+    duration,
+    flag,
+    number,
+    percentage,
+    read_as,
+    read_value,
+    text,
+    whole,
+    write_json_schema,
+    write_value_schema,
+)
+from pytest_boobench.documents.yaml_source import MAX_BYTES, read
+from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.errors import DocumentError
 
 
@@ -214,19 +229,15 @@ def _walk(node: Node) -> list[Node]:
     return [node, *(found for child in inner for found in _walk(child))]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Door(Row):
-    """A table with a key that must be there and one that need not."""
+class Door(FileModel):
+    """A mapping with a key that must be there and one that need not."""
 
-    width: Annotated[int, Entry(whole(1, 9), "Width, m.", required=True)] = 0
-    colour: Annotated[str, Entry(choice("red", "green", "blue"), "Colour.", default="red")] = "red"
-
-
-TABLE = Table(Door)
+    width_m: Annotated[int, whole(1, 9), Field(validation_alias="width", description="Width, m.")]
+    colour: Annotated[str, choice("red", "green", "blue"), Field(description="Colour.")] = "red"
 
 
 @pytest.mark.parametrize(
-    ("shape", "written", "said"),
+    ("kind", "written", "said"),
     [
         (whole(1), "four", "a: expected a whole number from 1, got 'four'"),
         (whole(1), "'4'", "a: expected a whole number from 1, got '4' as text; write 4 without quotes"),
@@ -271,24 +282,24 @@ TABLE = Table(Door)
         (OneOrMore(whole(1)), "[2, 1, 2]", "a[2]: 2 stands twice; keep one of them"),
         (OneOrMore(whole(1)), "x", "a: expected a whole number from 1, got 'x'"),
         (OneOrMore(whole(1)), "[1, x]", "a[1]: expected a whole number from 1, got 'x'"),
-        (OneOrMore(TABLE), "[{width: 1}, {width: 1}]", "a[1]: the same stands twice; keep one of them"),
+        (OneOrMore(Door), "[{width: 1}, {width: 1}]", "a[1]: the same stands twice; keep one of them"),
         (Keyed({"top": whole(1)}), "3", "a: expected a mapping, got 3"),
         (Keyed({"top": whole(1)}), "{tpo: 3}", "a.tpo: unknown key; did you mean 'top'?"),
         (Named(text(), whole(1), "a mapping of names"), "[]", "a: expected a mapping of names, got an empty list"),
         (Named(choice("x", "y"), whole(1), "names"), "{z: 1}", "a.z: expected x or y, got 'z'"),
         (Named(text(), whole(1), "names"), "{z: 0}", "a.z: expected a whole number from 1, got 0"),
-        (TABLE, "3", "a: expected a mapping with width, got 3"),
-        (TABLE, "{}", "a.width: is missing; expected a whole number from 1 to 9"),
-        (TABLE, "{width: 0}", "a.width: expected a whole number from 1 to 9, got 0"),
-        (TABLE, "{width: 1, hinge: left}", "a.hinge: unknown key; known are width, colour"),
+        (Door, "3", "a: expected a mapping with width, got 3"),
+        (Door, "{}", "a.width: is missing; expected a whole number from 1 to 9"),
+        (Door, "{width: 0}", "a.width: expected a whole number from 1 to 9, got 0"),
+        (Door, "{width: 1, hinge: left}", "a.hinge: unknown key; known are width, colour"),
     ],
 )
-def test_what_does_not_fit_a_shape_is_said(tmp_path: Path, shape: Shape[object], written: str, said: str) -> None:
-    assert read_as(tmp_path, shape, written) == [f"f.yaml:1: {said}"]
+def test_what_does_not_fit_a_shape_is_said(tmp_path: Path, kind: ValueType, written: str, said: str) -> None:
+    assert read_one(tmp_path, kind, written) == [f"f.yaml:1: {said}"]
 
 
 @pytest.mark.parametrize(
-    ("shape", "written", "value"),
+    ("kind", "written", "value"),
     [
         (whole(1), "1", 1),
         (whole(0, 2), "2", 2),
@@ -310,20 +321,19 @@ def test_what_does_not_fit_a_shape_is_said(tmp_path: Path, shape: Shape[object],
         (OneOrMore(whole(1)), "[3, 1]", (3, 1)),
         (Keyed({"x": whole(1), "y": whole(1)}), "{y: 2}", {"y": 2}),
         (Named(text(), whole(1), "names"), "{q: 2}", {"q": 2}),
-        (TABLE, "{width: 3}", Door(width=3)),
     ],
 )
-def test_what_fits_is_read(tmp_path: Path, shape: Shape[object], written: str, value: object) -> None:
-    got = read_as(tmp_path, shape, written)
+def test_what_fits_is_read(tmp_path: Path, kind: ValueType, written: str, value: object) -> None:
+    got = read_one(tmp_path, kind, written)
     assert (got, type(got)) == (value, type(value))
 
 
-def read_as(folder: Path, shape: Shape[object], written: str) -> object:
-    """The value under ``a`` read by a shape, or its problems as lines."""
+def read_one(folder: Path, kind: ValueType, written: str) -> object:
+    """The value under ``a`` read as one type, or its problems as lines."""
     path = folder / "f.yaml"
     path.write_text(f"a: {written}\n")
     problems = Problems("f.yaml")
-    value = shape.read(read(path, problems).child("a"), problems)
+    value = read_value(kind, read(path, problems).child("a"), problems)
     try:
         problems.raise_any()
     except DocumentError as error:
@@ -331,22 +341,53 @@ def read_as(folder: Path, shape: Shape[object], written: str) -> object:
     return value
 
 
-def test_a_table_keeps_what_is_right_for_later_checks(tmp_path: Path) -> None:
+def test_a_model_keeps_what_is_right_for_later_checks(tmp_path: Path) -> None:
+    class House(FileModel):
+        doors: Annotated[tuple[Door, ...], OneOrMore(Door)]
+        by_name: Annotated[dict[str, Door], Named(choice("front", "back"), Door, "doors")]
+        sizes: Annotated[tuple[int, ...], OneOrMore(whole(1))]
+        main: Door
+        spare: Door
+        floors: Annotated[int, whole(1)] = 2
+
     path = tmp_path / "f.yaml"
-    path.write_text("width: wide\ncolour: blue\n")
+    path.write_text(
+        "doors: [{width: wide, colour: blue}, 3, {width: 1}]\nby_name: {front: {width: 1}, side: {width: 2}}\n"
+        "sizes: [1, x, 3]\nmain: [1]\nfloors:\n"
+    )
     problems = Problems("f.yaml")
-    door = TABLE.read(read(path, problems), problems)
-    assert door == Door(width=0, colour="blue")
-    assert door.node.child("colour").line == 2
+    house = read_as(House, read(path, problems), problems)
+    assert [(door.width_m, door.colour) for door in house.doors] == [(0, "blue"), (1, "red")]
+    assert [door.node.path for door in house.doors] == ["doors[0]", "doors[2]"]
+    assert (list(house.by_name), house.sizes, house.floors) == (["front"], (1, 3), 2)
+    assert (house.main.width_m, house.spare.width_m, house.spare.colour) == (0, 0, "red")
+    with pytest.raises(DocumentError) as caught:
+        problems.raise_any()
+    assert str(caught.value).splitlines() == [
+        "f.yaml:1: doors[0].width: expected a whole number from 1 to 9, got 'wide'",
+        "f.yaml:1: doors[1]: expected a mapping with width, got 3",
+        "f.yaml:1: spare: is missing; expected a mapping with width",
+        "f.yaml:2: by_name.side: expected front or back, got 'side'",
+        "f.yaml:3: sizes[1]: expected a whole number from 1, got 'x'",
+        "f.yaml:4: main: expected a mapping with width, got a list",
+        "f.yaml:5: floors: expected a whole number from 1, got nothing",
+    ]
+
+
+def test_a_model_takes_the_values_of_python_code_as_they_are() -> None:
+    door = Door(width_m=3)
+    assert (door.width_m, door.colour, door.model_fields_set) == (3, "red", {"width_m"})
+    with pytest.raises(ValueError, match="frozen"):
+        door.colour = "blue"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("shape", "schema"),
+    ("kind", "schema"),
     [
         (whole(1), {"type": "integer", "minimum": 1}),
         (whole(0, 2), {"type": "integer", "minimum": 0, "maximum": 2}),
         (number(0, 1), {"type": "number", "minimum": 0, "maximum": 1}),
-        (choice("a", "b"), {"enum": ["a", "b"]}),
+        (choice("a", "b"), {"type": "string", "enum": ["a", "b"]}),
         (
             OneOrMore(flag()),
             {
@@ -358,25 +399,28 @@ def test_a_table_keeps_what_is_right_for_later_checks(tmp_path: Path) -> None:
         ),
         (Named(text(), flag(), "flags"), {"type": "object", "additionalProperties": {"type": "boolean"}}),
         (
-            TABLE,
-            {
-                "type": "object",
-                "properties": {
-                    "width": {"type": "integer", "minimum": 1, "maximum": 9, "description": "Width, m."},
-                    "colour": {"enum": ["red", "green", "blue"], "description": "Colour.", "default": "red"},
-                },
-                "additionalProperties": False,
-                "required": ["width"],
-            },
-        ),
-        (
             Keyed({"x": flag()}),
             {"type": "object", "properties": {"x": {"type": "boolean"}}, "additionalProperties": False},
         ),
     ],
 )
-def test_shapes_have_a_json_schema(shape: Shape[object], schema: dict[str, Any]) -> None:
-    assert shape.schema() == schema
+def test_types_have_a_json_schema(kind: ValueType, schema: dict[str, Any]) -> None:
+    assert write_value_schema(kind) == schema
+
+
+def test_a_file_has_a_json_schema() -> None:
+    assert write_json_schema(Door, "doors") == {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "doors",
+        "description": "A mapping with a key that must be there and one that need not.",
+        "type": "object",
+        "properties": {
+            "width": {"type": "integer", "minimum": 1, "maximum": 9, "description": "Width, m."},
+            "colour": {"type": "string", "enum": ["red", "green", "blue"], "description": "Colour.", "default": "red"},
+        },
+        "additionalProperties": False,
+        "required": ["width"],
+    }
 
 
 def test_the_nearest_word_is_suggested() -> None:

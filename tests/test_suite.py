@@ -16,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_boobench import suite
-from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.scalars import whole
-from pytest_boobench.documents.source import read
+from pytest_boobench.documents.validation import OneOrMore, whole
+from pytest_boobench.documents.yaml_source import read
+from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.suite.cell import Mark, Plan, Suite, Timeouts
-from pytest_boobench.suite.spec import Varied
 
 HOSTS = ("embedded", "rack-1", "rack-2")
 
@@ -683,7 +682,7 @@ class TestSchema:
     def test_an_axis_may_be_a_list_or_a_value(self) -> None:
         temperature = suite.schema()["properties"]["sampling"]["properties"]["temperature"]
         assert [form["type"] for form in temperature["anyOf"]] == ["number", "array"]
-        assert Varied(whole(1)).wanted == "a whole number from 1, or a list of such"
+        assert OneOrMore(whole(1), keep_single=True).words == "a whole number from 1, or a list of such"
 
     @pytest.mark.parametrize("path", TestExamples.PATHS, ids=[path.name for path in TestExamples.PATHS])
     def test_it_accepts_the_examples(self, path: Path) -> None:

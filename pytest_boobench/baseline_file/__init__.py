@@ -2,7 +2,6 @@
 
 - ``saved``    what such a file holds, as the house knows it
 - ``fields``   what may stand in it
-- ``shapes``   the shapes of that which suites and hosts files do not have
 - ``read``     the file -> what it holds, or all that is wrong with it
 - ``write``    the same the other way, always in the same order
 """

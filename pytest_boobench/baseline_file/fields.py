@@ -3,125 +3,188 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Annotated, Any, get_args
+from dataclasses import MISSING, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, create_model
+from pydantic_core import core_schema
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.baseline_file.shapes import Body, MetricShape, Numbers, Several, SummaryShape, finite, moment
-from pytest_boobench.documents.scalars import Shape, choice, flag, number, text, whole
-from pytest_boobench.documents.tables import Entry, Keyed, Named, Row, Table
+from pytest_boobench.documents.validation import (
+    Each,
+    Expected,
+    FileModel,
+    Keyed,
+    Named,
+    choice,
+    expect,
+    flag,
+    number,
+    parsed,
+    read_value,
+    text,
+    unexpected,
+    whole,
+    write_json_schema,
+    write_value_schema,
+)
+from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.facts import Canary, ModelFacts
-from pytest_boobench.metrics import METRICS, ClockKind, Kind, Length, Sample
-from pytest_boobench.suite.cell import Cache
+from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
+from pytest_boobench.suite.cell import AXES, make_identity
 
 FORMAT = 1
 """Goes up when a field changes its meaning or goes away."""
+Numbers = tuple[float | None, ...]
+"""One for each request, in their order; blank where it does not have the metric."""
 
-_TEXTS = ("name", "path", "quantisation")
-_MODEL: Mapping[str, Shape[Any]] = {
-    fact.name: text() if fact.name in _TEXTS else whole(0) for fact in fields(ModelFacts)
-}
-_CANARY: Mapping[str, Shape[Any]] = {fact.name: number(0) for fact in fields(Canary)}
-RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
-"""What no canary lacks."""
+
+def moment() -> Expected:
+    """A time with its zone -> seconds since 1970 UTC."""
+
+    def parse(given: Any, _: Problems) -> float:
+        try:
+            at = datetime.fromisoformat(str(given))
+        except ValueError:
+            raise ValueError from None
+        if at.tzinfo is None:
+            raise ValueError
+        return at.timestamp()
+
+    return parsed("a time such as 2026-11-24T09:30:00Z", parse, {"type": "string", "format": "date-time"})
+
+
+# --- a metric: a number for each request, or a summary where the samples are gone
+
+_FINITE = core_schema.float_schema(strict=True, allow_inf_nan=False)
+_NUMBER = expect("a number", _FINITE)
+_SUMMARY = Keyed({field.name: whole(1) if field.name == "n" else _NUMBER for field in fields(Aggregate)})
+_NEEDED = frozenset(field.name for field in fields(Aggregate)) - {"stdev"}
+
+
+def _read_summary(given: Any, problems: Problems) -> Aggregate | None:
+    if not isinstance(given, dict):
+        raise ValueError
+    node = given.node  # type: ignore[attr-defined]
+    found = read_value(_SUMMARY, node, problems) or {}
+    if missing := _NEEDED - given.keys():
+        problems.add(node, f"lacks {', '.join(sorted(missing))}")
+    return Aggregate(**{"stdev": None, **found}) if found.keys() >= _NEEDED else None
+
+
+def _write_summary_schema() -> dict[str, Any]:
+    return {**write_value_schema(_SUMMARY), "required": sorted(_NEEDED)}
+
+
+def _read_metric(given: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo[Any]) -> Any:
+    if isinstance(given, list):
+        return tuple(handler(given))
+    if not isinstance(given, dict):
+        raise unexpected(_METRIC_WORDS)
+    return _read_summary(given, info.context)
+
+
+_METRIC_WORDS = "a list of numbers, or a summary of them"
+_NUMBERS = core_schema.list_schema(core_schema.nullable_schema(_NUMBER.schema))
+_LIST_OR_SUMMARY = Expected(
+    _METRIC_WORDS,
+    core_schema.with_info_wrap_validator_function(_read_metric, _NUMBERS),
+    lambda: {"anyOf": [{"type": "array", "items": {"type": ["number", "null"]}}, _write_summary_schema()]},
+)
+_SUMMARY_ONLY = parsed("a summary of its numbers", _read_summary, _write_summary_schema)
 LISTED = METRICS.keys() & {fact.name for fact in fields(Sample)}
 """Metrics that are a number of each request; the others follow from what is not in the file."""
-_METRICS: Mapping[str, Shape[Any]] = {key: MetricShape() if key in LISTED else SummaryShape() for key in METRICS}
+_METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for key in METRICS})
+
+# --- the file
+
+_TEXTS = ("name", "path", "quantisation")
+_MODEL = Keyed({fact.name: text() if fact.name in _TEXTS else whole(0) for fact in fields(ModelFacts)})
+_CANARY = Keyed({fact.name: number(0) for fact in fields(Canary)})
+RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
+"""What no canary lacks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFields(Row):
+class RunFields(FileModel):
     """A pytest session of one suite on one host."""
 
-    session: Annotated[str, Entry(text(), "The pytest session it is of.", required=True)] = ""
-    started_at: Annotated[float, Entry(moment(), "When it began.", required=True)] = 0.0
-    machine: Annotated[str | None, Entry(text(), "The machine that measured.")] = None
-    cpu: Annotated[str | None, Entry(text(), "Its processor.")] = None
-    workers: Annotated[int, Entry(whole(1), "Processes that measured in parallel.", default=1)] = 1
-    git_commit: Annotated[str | None, Entry(text(), "The commit that was checked out.")] = None
-    git_dirty: Annotated[bool | None, Entry(flag(), "Whether it had changes.")] = None
-    plugin_version: Annotated[str | None, Entry(text(), "The pytest-boobench that measured.")] = None
+    session: Annotated[str, text(), Field(description="The pytest session it is of.")]
+    started_at: Annotated[float, moment(), Field(description="When it began.")]
+    machine: Annotated[str | None, text(), Field(description="The machine that measured.")] = None
+    cpu: Annotated[str | None, text(), Field(description="Its processor.")] = None
+    workers: Annotated[int, whole(1), Field(description="Processes that measured in parallel.")] = 1
+    git_commit: Annotated[str | None, text(), Field(description="The commit that was checked out.")] = None
+    git_dirty: Annotated[bool | None, flag(), Field(description="Whether it had changes.")] = None
+    plugin_version: Annotated[str | None, text(), Field(description="The pytest-boobench that measured.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredFields(Row):
+class MeasuredFields(FileModel):
     """One measurement of a cell."""
 
-    run: Annotated[str, Entry(text(), "Which of the runs it is of.", required=True)] = ""
-    measured_at: Annotated[float, Entry(moment(), "When it began.", required=True)] = 0.0
-    saved_at: Annotated[float, Entry(moment(), "When it became the baseline.", required=True)] = 0.0
-    reason: Annotated[str, Entry(text(), "Why, in somebody's words.")] = ""
-    engine_build: Annotated[str | None, Entry(text(), "The engine's own name of its build.")] = None
-    model: Annotated[Mapping[str, Any] | None, Entry(Keyed(_MODEL), "The model file.")] = None
-    clock: Annotated[ClockKind | None, Entry(choice(*get_args(ClockKind)), "Where times were taken.")] = None
-    canary: Annotated[Mapping[str, Any] | None, Entry(Keyed(_CANARY), "How fast this machine was.")] = None
-    text_digest: Annotated[str | None, Entry(text(), "Fingerprint of what the model says.")] = None
-    total_tok_s: Annotated[float | None, Entry(finite(), "All lanes together.")] = None
+    run: Annotated[str, text(), Field(description="Which of the runs it is of.")]
+    measured_at: Annotated[float, moment(), Field(description="When it began.")]
+    saved_at: Annotated[float, moment(), Field(description="When it became the baseline.")]
+    reason: Annotated[str, text(), Field(description="Why, in somebody's words.")] = ""
+    engine_build: Annotated[str | None, text(), Field(description="The engine's own name of its build.")] = None
+    model: Annotated[Mapping[str, Any] | None, _MODEL, Field(description="The model file.")] = None
+    clock: Annotated[ClockKind | None, choice(*get_args(ClockKind)), Field(description="Where times were taken.")] = (
+        None
+    )
+    canary: Annotated[Mapping[str, Any] | None, _CANARY, Field(description="How fast this machine was.")] = None
+    text_digest: Annotated[str | None, text(), Field(description="Fingerprint of what the model says.")] = None
+    total_tok_s: Annotated[float | None, _NUMBER, Field(description="All lanes together.")] = None
     metrics: Annotated[
-        Mapping[str, Numbers | Aggregate],
-        Entry(Keyed(_METRICS), "Each metric's numbers, in the order of the requests.", required=True),
-    ] = field(default_factory=dict)
+        dict[str, Numbers | Aggregate],
+        _METRICS,
+        Field(description="Each metric's numbers, in the order of the requests."),
+    ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellFields(Row):
+if TYPE_CHECKING:
+
+    class IdentityFields(FileModel):
+        """The axes of a cell, for mypy: those that this room calls by name."""
+
+        suite: str
+        host: str
+        model: str
+        kind: Kind
+else:
+    IdentityFields = create_model(
+        "IdentityFields",
+        __base__=FileModel,
+        **{
+            one.name: (
+                Annotated[one.type, one.value],
+                Field(**one.default, description=one.axis.doc),
+            )
+            for one in AXES
+        },
+    )
+
+
+class CellFields(IdentityFields):
     """One cell with its measurements; all but the last two fields are its identity."""
 
-    suite: Annotated[str, Entry(text(), "Name of the suite.", required=True)] = ""
-    host: Annotated[str, Entry(text(), "Name of the host.", required=True)] = ""
-    model: Annotated[str, Entry(text(), "Name of the model.", required=True)] = ""
-    kind: Annotated[Kind, Entry(choice(*get_args(Kind)), "What is asked for.", required=True)] = "chat"
-    prompt_tokens: Annotated[int, Entry(whole(1), "Of each request.", required=True)] = 1
-    output_tokens: Annotated[int | None, Entry(whole(1), "Of each answer; not for embeddings.")] = None
-    concurrency: Annotated[int, Entry(whole(1), "Requests in flight at once.", required=True)] = 1
-    sampling: Annotated[Mapping[str, Any], Entry(Body(), "Sampling fields.")] = field(default_factory=dict)
-    request: Annotated[Mapping[str, Any], Entry(Body(), "Further fields.")] = field(default_factory=dict)
-    cache: Annotated[Cache, Entry(choice(*get_args(Cache)), "The prompt cache.", required=True)] = "cold"
-    length: Annotated[
-        Length, Entry(choice(*get_args(Length)), "Whether each answer has as many tokens.", default="exact")
-    ] = "exact"
-    node_id: Annotated[str, Entry(text(), "What pytest calls it.", required=True)] = ""
-    measured: Annotated[
-        tuple[MeasuredFields, ...], Entry(Several(Table(MeasuredFields)), "Oldest first.", required=True)
-    ] = ()
+    node_id: Annotated[str, text(), Field(description="What pytest calls it.")]
+    measured: Annotated[tuple[MeasuredFields, ...], Each(MeasuredFields), Field(description="Oldest first.")]
 
     @property
     def identity(self) -> dict[str, Any]:
         """As `Cell.identity`."""
-        natural = {} if self.length == "exact" else {"length": self.length}
-        return natural | {
-            name: getattr(self, name)
-            for name in (
-                "suite",
-                "host",
-                "model",
-                "kind",
-                "prompt_tokens",
-                "output_tokens",
-                "concurrency",
-                "sampling",
-                "request",
-                "cache",
-            )
-        }
+        return make_identity({one.name: getattr(self, one.name) for one in AXES})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFields(Row):
+class FileFields(FileModel):
     """The file itself."""
 
-    boobench_baseline: Annotated[int, Entry(whole(1), "Format of the file.", required=True)] = FORMAT
-    name: Annotated[str, Entry(text(), "Name of the baseline.", required=True)] = ""
-    runs: Annotated[
-        Mapping[str, RunFields], Entry(Named(text(), Table(RunFields), "a mapping of runs"), "By name.", required=True)
-    ] = field(default_factory=dict)
-    cells: Annotated[tuple[CellFields, ...], Entry(Several(Table(CellFields)), "By identity.", required=True)] = ()
-
-
-FILE = Table(FileFields)
+    boobench_baseline: Annotated[int, whole(1), Field(description="Format of the file.")]
+    name: Annotated[str, text(), Field(description="Name of the baseline.")]
+    runs: Annotated[dict[str, RunFields], Named(text(), RunFields, "a mapping of runs"), Field(description="By name.")]
+    cells: Annotated[tuple[CellFields, ...], Each(CellFields), Field(description="By identity.")]
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema of a baseline file."""
-    dialect = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": dialect, "title": "pytest-boobench baseline", **FILE.schema()}
+    return write_json_schema(FileFields, "pytest-boobench baseline")

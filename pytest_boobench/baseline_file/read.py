@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from pytest_boobench.aggregate import Aggregate, summarize
-from pytest_boobench.baseline_file.fields import FILE, FORMAT, RATES, CellFields, FileFields, MeasuredFields, RunFields
+from pytest_boobench.baseline_file.fields import FORMAT, RATES, CellFields, FileFields, MeasuredFields, RunFields
 from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun, describe_server
-from pytest_boobench.documents import source
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.problems import Problems
+from pytest_boobench.documents import yaml_source
+from pytest_boobench.documents.validation import read_as
+from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.facts import Canary, ModelFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord, RunFacts
 from pytest_boobench.suite.cell import make_key
 
-_LIMITS = source.Limits(max_bytes=64_000_000, max_values=5_000_000)
+_LIMITS = yaml_source.Limits(max_bytes=64_000_000, max_values=5_000_000)
 """More than a thousand cells with ten runs each: the file was written by us, and is not asked for all that we
 distrust in files that people write."""
 
@@ -26,9 +24,9 @@ distrust in files that people write."""
 def read(path: Path, display: str) -> BaselineFile:
     """Read a baseline file; DocumentError with every problem of it. ``display`` is how messages call the file."""
     problems = Problems(display)
-    root = source.read(path, problems, _LIMITS)
+    root = yaml_source.read(path, problems, _LIMITS)
     _check_format(root, problems)
-    written = FILE.read(root, problems) or FileFields(node=root)
+    written = read_as(FileFields, root, problems)
     _check(written, problems)
     problems.raise_any()
     saved = (
@@ -65,7 +63,7 @@ def _check_measured(measured: MeasuredFields, runs: Mapping[str, RunFields], pro
     lists = {key: len(numbers) for key, numbers in measured.metrics.items() if isinstance(numbers, tuple)}
     for key, length in lists.items():
         first = next(iter(lists))
-        if length != lists[first]:
+        if length != lists[first] and not problems.has(node.child("metrics").child(key)):
             text = f"{length} numbers, but {first} has {lists[first]}; expected one for each request, or null"
             problems.add(node.child("metrics").child(key), text)
 
@@ -88,7 +86,12 @@ def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> S
         canaries=(Canary(**measured.canary),) if measured.canary else (),
         text_digest=measured.text_digest,
     )
-    facts = RunFacts(uid=measured.run, suite=cell.suite, host=cell.host, **_plain(run))
+    facts = RunFacts(
+        uid=measured.run,
+        suite=cell.suite,
+        host=cell.host,
+        **{name: getattr(run, name) for name in RunFields.model_fields},
+    )
     return SavedRun(run=facts, record=record, saved_at=measured.saved_at, reason=measured.reason)
 
 
@@ -107,7 +110,3 @@ def _make_samples(measured: MeasuredFields) -> tuple[Sample, ...]:
         )
         for index, numbers in enumerate(zip(*lists.values(), strict=True))
     )
-
-
-def _plain(run: RunFields) -> dict[str, Any]:
-    return {field.name: getattr(run, field.name) for field in fields(run) if field.name != "node"}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_boobench.cli.init_probe import Embeddings, Speed, ask_embeddings, probe, read_options
-from pytest_boobench.documents.node import Node
+from pytest_boobench.documents.validation import read_value
+from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.inventory import Host
@@ -199,8 +200,4 @@ def _can_be_named(name: str) -> bool:
     """Whether suites can carry a model's name; none that holds a secret."""
     if hide_secrets(name) != name:
         return False
-    try:
-        model_name().accept(Node(name, 1, "", name))
-    except ValueError:
-        return False
-    return True
+    return read_value(model_name(), Node(name, 1, "", name), Problems("")) is not None

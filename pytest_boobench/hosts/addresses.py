@@ -6,14 +6,12 @@ import ipaddress
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.scalars import Single, text
+from pytest_boobench.documents.validation import Expected, checked, flag_or_text, parsed, text
+from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.untrusted import learn_secret, learn_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -42,18 +40,18 @@ class Secret:
         return self._text.isascii() and self._text.isprintable()
 
 
-def variable() -> Single[str]:
+def variable() -> Expected:
     """``${NAME}`` -> NAME. A key itself is refused and not repeated."""
 
-    def accept(node: Node) -> str:
-        match = _VARIABLE.fullmatch(node.value) if isinstance(node.value, str) else None
+    def parse(given: Any, _: Problems) -> str:
+        match = _VARIABLE.fullmatch(given) if isinstance(given, str) else None
         if match is None:
             raise ValueError(
                 "expected ${NAME}, the environment variable that holds the key; the key itself must not be here"
             )
         return match[1]
 
-    return Single("${NAME}", accept, {"type": "string", "pattern": f"^{_VARIABLE.pattern}$"})
+    return parsed("${NAME}", parse, {"type": "string", "pattern": f"^{_VARIABLE.pattern}$"})
 
 
 def find_key(name: str | None, env: Mapping[str, str]) -> Secret | None:
@@ -117,12 +115,11 @@ def is_own(address: str) -> bool:
     return own == address
 
 
-def base_url() -> Single[str]:
+def base_url() -> Expected:
     """A URL of a server, made equal for equal servers: lower case, no default port, no slash or /v1 at its end."""
-    plain = text()
+    words = "a url such as http://10.0.0.5:9292"
 
-    def accept(node: Node) -> str:
-        url = plain.accept(node)
+    def check(url: str) -> str:
         _refuse_secrets(url)
         address = _normalise(url)
         if address is None:
@@ -131,7 +128,12 @@ def base_url() -> Single[str]:
             raise ValueError("leave out /v1 and what follows it; paths are added per request")
         return address
 
-    return Single("a url such as http://10.0.0.5:9292", accept, {"type": "string", "pattern": "^https?://[^@?#$\\s]+$"})
+    return checked(words, text(words), check, {"type": "string", "pattern": "^https?://[^@?#$\\s]+$"})
+
+
+def ca_file() -> Expected:
+    """Whether to check certificates, or the path of a file of CAs."""
+    return flag_or_text("true, false or a file of CA certificates", quoted=False)
 
 
 def _refuse_secrets(url: str) -> None:
@@ -159,21 +161,3 @@ def _normalise(url: str) -> str | None:
     shown_port = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{name}{shown_port}{path}"
-
-
-@dataclass(frozen=True, slots=True)
-class CaFile:
-    """True, false, or the path of a file."""
-
-    wanted: str = "true, false or a file of CA certificates"
-
-    def read(self, node: Node, problems: Problems) -> bool | str | None:
-        """What to check certificates with."""
-        if isinstance(node.value, bool) or (isinstance(node.value, str) and node.value):
-            return node.value
-        problems.add(node, f"expected {self.wanted}, got {node.describe()}")
-        return None
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of the three."""
-        return {"type": ["boolean", "string"]}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pytest_boobench.documents.problems import Problems, suggest
-from pytest_boobench.documents.scalars import choice, flag, whole
-from pytest_boobench.documents.source import read
-from pytest_boobench.documents.tables import Entry, Named, Row, Table
+from pydantic import Field
+
+from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, whole, write_json_schema
+from pytest_boobench.documents.yaml_source import read
+from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.addresses import (
     LOOPBACK,
-    CaFile,
     Secret,
     base_url,
+    ca_file,
     find_address,
     find_key,
     is_loopback,
@@ -38,48 +39,47 @@ _SETTINGS = tuple(setting.name for setting in fields(EmbeddedSettings))
 _NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFields(Row):
+class HostFields(FileModel):
     """One host, as the file writes it."""
 
-    server: Annotated[str | None, Entry(choice(*SERVERS), "Kind of server; found out when left out.")] = None
-    url: Annotated[str | None, Entry(base_url(), "Where it listens, without /v1.")] = None
-    api_key: Annotated[str | None, Entry(variable(), "${NAME}: the environment variable that holds the key.")] = None
-    proxy: Annotated[bool, Entry(flag(), "Use the proxies that the environment names.", default=False)] = False
-    shared: Annotated[bool | None, Entry(flag(), "Whether others use the host too; blank: look.")] = None
+    server: Annotated[str | None, choice(*SERVERS), Field(description="Kind of server; found out when left out.")] = (
+        None
+    )
+    url: Annotated[str | None, base_url(), Field(description="Where it listens, without /v1.")] = None
+    api_key: Annotated[
+        str | None, variable(), Field(description="${NAME}: the environment variable that holds the key.")
+    ] = None
+    proxy: Annotated[bool, flag(), Field(description="Use the proxies that the environment names.")] = False
+    shared: Annotated[bool | None, flag(), Field(description="Whether others use the host too; blank: look.")] = None
     machine: Annotated[
         str | None,
-        Entry(node_name(), "Which machine it is; hosts of one are never measured at once. Blank: told by the address."),
+        node_name(),
+        Field(description="Which machine it is; hosts of one are never measured at once. Blank: told by the address."),
     ] = None
-    restore: Annotated[bool, Entry(flag(), "Afterwards load the model again that was ready before.", default=True)] = (
-        True
-    )
+    restore: Annotated[bool, flag(), Field(description="Afterwards load the model again that was ready before.")] = True
     verify: Annotated[
-        bool | str, Entry(CaFile(), "Check the TLS certificate: true, false, or a file of CAs.", default=True)
+        bool | str, ca_file(), Field(description="Check the TLS certificate: true, false, or a file of CAs.")
     ] = True
-    layers: Annotated[int | None, Entry(whole(1), "Embedded: layers of the model.", default=_DEFAULTS.layers)] = None
-    width: Annotated[int | None, Entry(whole(1), "Embedded: width of a layer.", default=_DEFAULTS.width)] = None
-    feed_forward: Annotated[
-        int | None, Entry(whole(1), "Embedded: inner width of a layer.", default=_DEFAULTS.feed_forward)
-    ] = None
-    threads: Annotated[int | None, Entry(whole(1), "Embedded: CPU threads.", default=_DEFAULTS.threads)] = None
-    slots: Annotated[int | None, Entry(whole(1), "Embedded: requests at once.", default=_DEFAULTS.slots)] = None
-    context_tokens: Annotated[
-        int | None, Entry(whole(1), "Embedded: context of a request, tokens.", default=_DEFAULTS.context_tokens)
-    ] = None
+    layers: Annotated[int, whole(1), Field(description="Embedded: layers of the model.")] = _DEFAULTS.layers
+    width: Annotated[int, whole(1), Field(description="Embedded: width of a layer.")] = _DEFAULTS.width
+    feed_forward: Annotated[int, whole(1), Field(description="Embedded: inner width of a layer.")] = (
+        _DEFAULTS.feed_forward
+    )
+    threads: Annotated[int, whole(1), Field(description="Embedded: CPU threads.")] = _DEFAULTS.threads
+    slots: Annotated[int, whole(1), Field(description="Embedded: requests at once.")] = _DEFAULTS.slots
+    context_tokens: Annotated[int, whole(1), Field(description="Embedded: context of a request, tokens.")] = (
+        _DEFAULTS.context_tokens
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryFields(Row):
+class InventoryFields(FileModel):
     """A whole hosts file."""
 
     hosts: Annotated[
-        Mapping[str, HostFields],
-        Entry(Named(node_name(), Table(HostFields), "a mapping of names to hosts"), "Name -> host.", required=True),
-    ] = field(default_factory=dict)
-
-
-_FILE = Table(InventoryFields)
+        dict[str, HostFields],
+        Named(node_name(), HostFields, "a mapping of names to hosts"),
+        Field(description="Name -> host."),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +184,7 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
     if path is None:
         return Inventory(MappingProxyType(built_in), None)
     problems = Problems(display or path.name)
-    root = read(path, problems)
-    written = _FILE.read(root, problems) or InventoryFields(node=root)
+    written = read_as(InventoryFields, read(path, problems), problems)
     for name, row in written.hosts.items():
         _check(name, row, problems)
     problems.raise_any()
@@ -199,25 +198,24 @@ def _is_embedded(name: str, row: HostFields) -> bool:
 
 def _check(name: str, row: HostFields, problems: Problems) -> None:
     """Note what does not go with the kind of server."""
-    written = row.node.value.keys() if isinstance(row.node.value, Mapping) else ()
     if not _is_embedded(name, row):
-        if "url" not in written:
-            problems.add(row.node.child("url"), f"is missing; expected {base_url().wanted}")
-        for key in (setting for setting in _SETTINGS if setting in written):
+        if row.node.child("url").missing:
+            problems.add(row.node.child("url"), f"is missing; expected {base_url().words}")
+        for key in (setting for setting in _SETTINGS if setting in row.model_fields_set):
             problems.add(
                 row.node.child(key), f"only the embedded server has it; leave it out, or write server: {EMBEDDED}"
             )
         return
     if row.server not in (None, EMBEDDED):
         problems.add(row.node.child("server"), f"the host {name!r} is the built-in one; give this one another name")
-    for key in (key for key in _NOT_FOR_EMBEDDED if key in written):
+    for key in (key for key in _NOT_FOR_EMBEDDED if key in row.model_fields_set):
         problems.add(row.node.child(key), "the embedded server is started by us, on this machine; leave it out")
     for key, text in find_problems(_settings_in(row)).items():
         problems.add(row.node.child(key), text)
 
 
 def _settings_in(row: HostFields) -> dict[str, Any]:
-    return {name: value for name in _SETTINGS if (value := getattr(row, name)) is not None}
+    return {name: getattr(row, name) for name in _SETTINGS}
 
 
 def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str]) -> Host:
@@ -240,5 +238,4 @@ def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str])
 
 def schema() -> dict[str, Any]:
     """JSON Schema, draft 2020-12, of a hosts file."""
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "pytest-boobench hosts"}
-    return {**dialect, **_FILE.schema()}
+    return write_json_schema(InventoryFields, "pytest-boobench hosts")

@@ -18,7 +18,7 @@ from pytest_boobench.aggregate import (
     summarize,
     total_tok_s,
 )
-from pytest_boobench.documents.problems import suggest
+from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import Canary, ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant

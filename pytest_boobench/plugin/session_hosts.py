@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pytest_boobench.documents.problems import suggest
+from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.hosts.inventory import Inventory, load
 from pytest_boobench.plugin.options import Settings
 

@@ -1,15 +1,24 @@
-"""Room 1: what a suite comes to. A Suite is one file, a Cell is one combination of its axes = one test item."""
+"""Room 1: what a suite comes to. A Suite is one file, a Cell is one combination of its axes = one test item.
+
+What makes a cell what it is stands here once: each field of `Cell` with an `Axis` is part of its identity, and the
+grid, its JSON Schema, the ids and the checks follow from AXES.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from pydantic import Field
+
+from pytest_boobench.documents.validation import Expected, FileModel, choice, duration, flag, mapping, text, whole
 from pytest_boobench.metrics import Kind, Length
+from pytest_boobench.suite.thresholds import Thresholds, gate_limits
 
 Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
@@ -30,41 +39,70 @@ class Mark:
     kwargs: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait, seconds: for a connection, for the first byte of the answer, between bytes, for all of it."""
+class Timeouts(FileModel):
+    """How long to wait, seconds."""
 
-    connect_s: float = 10.0
-    first_byte_s: float = 300.0
-    stall_s: float = 60.0
-    request_s: float = 900.0
+    connect_s: Annotated[float, duration(), Field(validation_alias="connect", description="For the connection.")] = 10.0
+    first_byte_s: Annotated[
+        float, duration(), Field(validation_alias="first_byte", description="For the first byte of the answer.")
+    ] = 300.0
+    stall_s: Annotated[float, duration(), Field(validation_alias="stall", description="Between two bytes of it.")] = (
+        60.0
+    )
+    request_s: Annotated[float, duration(), Field(validation_alias="request", description="For the whole request.")] = (
+        900.0
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(FileModel):
     """How a cell is measured and judged; nothing in it changes what is measured."""
 
-    warmup: int = 2
-    """Requests per lane before the measured ones, never counted."""
-    warmup_max: int = 5
-    """Requests per lane at most, while the newest one is still faster than the one before."""
-    warmup_s: float | None = None
-    """Warm up for at least so long instead, seconds."""
-    samples: int = 10
-    """Measured requests per block, over all lanes; a cell has one block, and more where the first leaves doubt."""
-    max_samples: int | None = None
-    """Measured requests of all blocks at most; None: four blocks."""
-    max_failed: int = 0
-    """How many measured requests may fail before the cell does."""
-    gate: Mapping[str, float | None] | None = None
-    """Metric key -> allowed worsening as a ratio, None where the session's default holds; None: the default metrics."""
-    disturbed: Disturbed | None = None
+    warmup: Annotated[
+        int, whole(0), Field(description="Requests per lane before the measured ones, never counted.")
+    ] = 2
+    warmup_max: Annotated[
+        int,
+        whole(0),
+        Field(description="Most requests per lane to warm up with, while each is over 5 % faster than the one before."),
+    ] = 5
+    warmup_s: Annotated[
+        float | None,
+        duration(),
+        Field(
+            validation_alias="warmup_time",
+            description="Warm up for at least so long, however many requests that takes; as 10s.",
+        ),
+    ] = None
+    samples: Annotated[
+        int,
+        whole(1),
+        Field(description="Measured requests per block, over all lanes; by itself a multiple of the concurrency."),
+    ] = 10
+    max_samples: Annotated[
+        int | None, whole(1), Field(description="Most measured requests, of all blocks; left out: four blocks.")
+    ] = None
+    max_failed: Annotated[int, whole(0), Field(description="How many of them may fail before the cell does.")] = 0
+    gate: Annotated[
+        Thresholds | None,
+        gate_limits(),
+        Field(description="Metrics to judge, and how much worse each may become; left out: throughputs, 10%."),
+    ] = None
+    disturbed: Annotated[
+        Disturbed | None,
+        choice(*get_args(Disturbed)),
+        Field(description="When others disturb a cell twice: inconclusive, judge it, or fail it."),
+    ] = None
     """None where the session's default holds."""
-    policy: Policy | None = None
+    policy: Annotated[
+        Policy | None,
+        choice(*get_args(Policy)),
+        Field(description="What doubt comes to: default skips, strict fails, literal: the point decides."),
+    ] = None
     """None where the session's default holds."""
-    output_canary: bool = False
-    """Whether one more request asks whether the model still says the same."""
-    timeouts: Timeouts = Timeouts()
+    output_canary: Annotated[
+        bool, flag(), Field(description="Ask once more, greedily, and say when the answer's text has changed.")
+    ] = False
+    timeouts: Annotated[Timeouts, Field(description="How long to wait, as 30s or 5m.")] = Timeouts()
 
     @property
     def blocks(self) -> int:
@@ -72,56 +110,123 @@ class Plan:
         return BLOCKS if self.max_samples is None else max(1, self.max_samples // self.samples)
 
 
+_BODY = "a mapping of a request's fields"
+NEVER = object()
+"""No value of an axis is left out of the identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a field of `Cell` says of itself where it is part of what the cell is."""
+
+    doc: str
+    sign: str = ""
+    """How a cell's id shows it, as in ``pp512-tg32-c4``; blank: not at all."""
+    in_grid: bool = False
+    """Whether it stands under ``grid:``, where a list gives a cell for each value."""
+    grid_default: Any = None
+    """The grid's value where it leaves the axis out and the field has no default; None where it must not."""
+    absent: Any = NEVER
+    """The value that identity and id leave out: the axis came later, and older cells stay what they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAxis:
+    """An axis with the rest of what its field of `Cell` says."""
+
+    name: str
+    axis: Axis
+    type: Any
+    """The Python type."""
+    value: Expected
+    """What a file may hold."""
+    field: dataclasses.Field[Any]
+
+    @property
+    def default(self) -> Mapping[str, Any]:
+        """The field's default as the argument ``default`` or ``default_factory``; empty where there is none."""
+        told = {"default": self.field.default, "default_factory": self.field.default_factory}
+        return {word: default for word, default in told.items() if default is not MISSING}
+
+    @property
+    def grid_values(self) -> tuple[Any, ...] | None:
+        """The values where a grid leaves the axis out; None where it must not."""
+        if self.axis.grid_default is not None:
+            return (self.axis.grid_default,)
+        if self.field.default is MISSING:
+            return None
+        return () if self.field.default is None else (self.field.default,)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One combination of a suite's axes on one host and model."""
 
-    suite: str
-    host: str
-    model: str
-    kind: Kind
-    prompt_tokens: int
-    output_tokens: int | None
+    suite: Annotated[str, text(), Axis("Name of the suite.")]
+    host: Annotated[str, text(), Axis("Name of the host.")]
+    model: Annotated[str, text(), Axis("Name of the model.")]
+    kind: Annotated[Kind, choice(*get_args(Kind)), Axis("What is asked for.")]
+    prompt_tokens: Annotated[
+        int,
+        whole(1),
+        Axis("Exact length of the prompt, checked against the server's count.", sign="pp", in_grid=True),
+    ]
+    output_tokens: Annotated[
+        int | None, whole(1), Axis("Tokens to generate; not for embeddings.", sign="tg", in_grid=True)
+    ] = None
     """Blank for embeddings; the most of them where ``length`` is natural."""
-    concurrency: int
-    sampling: Mapping[str, Any]
+    concurrency: Annotated[
+        int, whole(1), Axis("Requests in flight at once: a cell's lanes.", sign="c", in_grid=True, grid_default=1)
+    ]
+    sampling: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Sampling fields.")] = field(default_factory=dict)
     """Sent as written: only what the suite names, with the types it was written in."""
-    request: Mapping[str, Any]
+    request: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Further fields.")] = field(default_factory=dict)
     """Further fields of the request's body, sent as written."""
-    cache: Cache
+    cache: Annotated[Cache, choice(*get_args(Cache)), Axis("The prompt cache.")]
+    length: Annotated[
+        Length, choice(*get_args(Length)), Axis("Whether each answer has as many tokens.", absent="exact")
+    ] = "exact"
     plan: Plan
     id: str
     """The bracketed part of the node id, as in ``pp512-tg32-c4``."""
     line: int
     """Where in the file this cell's model or grid stands, from 1."""
     marks: tuple[Mark, ...] = ()
-    length: Length = "exact"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that makes two measurements comparable by name, as plain JSON.
-
-        The length is named where it is natural only: cells that were measured before it could be are what they were.
-        """
-        natural = {} if self.length == "exact" else {"length": self.length}
-        return {
-            "suite": self.suite,
-            "host": self.host,
-            "model": self.model,
-            "kind": self.kind,
-            "prompt_tokens": self.prompt_tokens,
-            "output_tokens": self.output_tokens,
-            "concurrency": self.concurrency,
-            "sampling": dict(self.sampling),
-            "request": dict(self.request),
-            "cache": self.cache,
-            **natural,
-        }
+        """All that makes two measurements comparable by name, as plain JSON."""
+        return make_identity({axis.name: getattr(self, axis.name) for axis in AXES})
 
     @property
     def key(self) -> str:
         """The cell's stable name in the store."""
         return make_key(self.identity)
+
+
+def list_axes(cell: type[Cell]) -> tuple[NamedAxis, ...]:
+    """The axes that a class of cells has, in the order of its fields."""
+    hints = get_type_hints(cell, include_extras=True)
+    found = []
+    for one in dataclasses.fields(cell):
+        kind, *metadata = get_args(hints[one.name]) or (None,)
+        axis = next((said for said in metadata if isinstance(said, Axis)), None)
+        value = next((said for said in metadata if isinstance(said, Expected)), None)
+        if axis is not None and value is not None:
+            found.append(NamedAxis(one.name, axis, kind, value, one))
+    return tuple(found)
+
+
+AXES = list_axes(Cell)
+
+
+def make_identity(values: Mapping[str, Any], axes: tuple[NamedAxis, ...] = AXES) -> dict[str, Any]:
+    """The identity of a cell with these values of all axes, in the axes' order."""
+    return {
+        one.name: dict(value) if isinstance(value := values[one.name], Mapping) else value
+        for one in axes
+        if values[one.name] != one.axis.absent
+    }
 
 
 def make_key(identity: Mapping[str, Any]) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from pytest_boobench import MAX_CELLS
-from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.source import read
+from pytest_boobench.documents.validation import read_as
+from pytest_boobench.documents.yaml_source import read
+from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError, Problem
-from pytest_boobench.suite.cell import Cell, Suite
-from pytest_boobench.suite.checks import check_hosts, check_kind, check_overrides, check_plans, check_size
-from pytest_boobench.suite.grid import list_points
-from pytest_boobench.suite.overrides import Treatments
-from pytest_boobench.suite.spec import SUITE, SuiteFields
+from pytest_boobench.metrics import Kind
+from pytest_boobench.suite.cell import Cell, Mark, Plan, Suite
+from pytest_boobench.suite.checks import check
+from pytest_boobench.suite.spec import GRID, MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.thresholds import default_thresholds
+
+_SIGNS = {one.name: one.axis.sign for one in GRID}
+"""Axis of the grid -> how an id shows it; sampling fields stand there by their names."""
+_ABSENT = {one.name: one.axis.absent for one in GRID}
 
 
 def load(
@@ -30,14 +38,8 @@ def load(
     messages call the file that names them.
     """
     problems = Problems(display)
-    root = read(path, problems)
-    written = SUITE.read(root, problems) or SuiteFields(node=root)
-    if known_hosts is not None:
-        check_hosts(written, known_hosts, hosts_file, problems)
-    check_kind(written, problems)
-    check_size(written, max_cells, problems)
-    check_overrides(written, problems)
-    check_plans(written, problems)
+    written = read_as(SuiteFields, read(path, problems), problems)
+    check(written, problems, known_hosts=known_hosts, hosts_file=hosts_file, max_cells=max_cells)
     problems.raise_any()
     return Suite(
         name=written.suite,
@@ -46,7 +48,7 @@ def load(
         hosts=written.hosts,
         models=written.models,
         fixtures=written.usefixtures,
-        cells=_make_cells(written),
+        cells=tuple(_make_cells(written)),
     )
 
 
@@ -65,33 +67,92 @@ class SuiteNames:
             raise DocumentError((Problem(display, node.line, node.path, text),))
 
 
-def _make_cells(written: SuiteFields) -> tuple[Cell, ...]:
+# --- the file's combinations as cells
+
+
+def _make_cells(written: SuiteFields) -> Iterator[Cell]:
     """Grouped by host, then model, then the axes, all in the file's order."""
-    treatments = Treatments(written)
-    points = tuple(list_points(written))
+    treatments = _Treatments(written)
+    combinations = tuple(_combine(written))
     lines = [node.line for node in written.node.child("models").listed]
-    cells = []
     for host in written.hosts:
         for model, line in zip(written.models, lines, strict=True):
-            for point in points:
-                treatment = treatments.choose({**point.at, **point.sampling, "host": host, "model": model})
-                cells.append(
-                    Cell(
-                        suite=written.suite,
-                        host=host,
-                        model=model,
-                        kind=written.kind,
-                        prompt_tokens=point.at["prompt_tokens"],
-                        output_tokens=point.at.get("output_tokens"),
-                        concurrency=point.at["concurrency"],
-                        sampling=point.sampling,
-                        request=written.request,
-                        cache=written.cache,
-                        length=written.length,
-                        plan=treatment.plan,
-                        id=point.id,
-                        line=line,
-                        marks=treatment.marks,
-                    )
+            for id_, at, sampling in combinations:
+                plan, marks = treatments.choose({**at, **sampling, "host": host, "model": model})
+                yield Cell(
+                    suite=written.suite,
+                    host=host,
+                    model=model,
+                    kind=written.kind,
+                    sampling=sampling,
+                    request=written.request,
+                    cache=written.cache,
+                    length=written.length,
+                    plan=plan,
+                    id=id_,
+                    line=line,
+                    marks=marks,
+                    **at,
                 )
-    return tuple(cells)
+
+
+def _combine(written: SuiteFields) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """All combinations as id, the grid's values, sampling; the last axis fastest. Equal sampling is one mapping."""
+    axes = written.list_axes()
+    shared: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for values in itertools.product(*axes.values()):
+        at = dict(zip(axes, values, strict=True))
+        chosen = tuple(at.get(name, value) for name, value in written.sampling.items())
+        sampling = shared.setdefault(chosen, dict(zip(written.sampling, chosen, strict=True)))
+        shown = (name for name in at if name not in _ABSENT or at[name] != _ABSENT[name])
+        id_ = "-".join(f"{_SIGNS.get(name, name)}{at[name]}" for name in shown)
+        yield id_, {name: value for name, value in at.items() if name in _SIGNS}, sampling
+
+
+class _Treatment(NamedTuple):
+    """How a cell is measured and marked; shared by all cells that the same overrides pick."""
+
+    plan: Plan
+    marks: tuple[Mark, ...]
+
+
+class _Treatments:
+    """The treatments of one suite's cells, each made once."""
+
+    def __init__(self, written: SuiteFields) -> None:
+        self._written = written
+        self._made: dict[tuple[int, ...], _Treatment] = {}
+        """By the lanes and the overrides."""
+
+    def choose(self, at: Mapping[str, Any]) -> _Treatment:
+        """The treatment of the cell at these values of the axes, ``host`` and ``model`` among them."""
+        written = self._written
+        picked = tuple(i for i, override in enumerate(written.overrides) if _picks(override, at))
+        key = (at["concurrency"], *picked)
+        if key not in self._made:
+            steps = (written, *(written.overrides[i] for i in picked))
+            marks = tuple(mark for step in steps for mark in step.marks)
+            self._made[key] = _Treatment(_make_plan(steps, written.kind, at["concurrency"]), marks)
+        return self._made[key]
+
+
+def _picks(override: OverrideFields, at: Mapping[str, Any]) -> bool:
+    return all(at[axis] in values for axis, values in override.where.items())
+
+
+def _make_plan(steps: Sequence[MarkedPlan], kind: Kind, lanes: int) -> Plan:
+    """The defaults, changed by each step; an override changes a gate metric by metric, each step timeouts one by one.
+
+    As many samples as make each lane send as many: else the last ones would run beside fewer others.
+    """
+    plan = Plan(samples=lanes * math.ceil(Plan().samples / lanes))
+    for step in steps:
+        given = step.given
+        if isinstance(step, OverrideFields) and step.gate is not None:
+            before = default_thresholds(kind, lanes) if plan.gate is None else plan.gate
+            given["gate"] = {**before, **step.gate}
+        if "timeouts" in given:
+            changed = {name: getattr(step.timeouts, name) for name in step.timeouts.model_fields_set}
+            given["timeouts"] = plan.timeouts.model_copy(update=changed)
+        plan = plan.model_copy(update=given)
+    return plan

@@ -6,8 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.scalars import Single, text
+from pytest_boobench.documents.validation import Expected, checked, text
 
 _BREAKS_NODE_ID = re.compile(r"::|[\[\]]")
 """pytest takes a node id apart at the first ``[`` and at every ``::``."""
@@ -24,29 +23,27 @@ _PATH = re.compile(r"(?:[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\])|.*\\|.*\.gguf\Z", re
 """What a model's name begins with or holds where it is the path of its file or folder, on whatever system."""
 
 
-def node_name() -> Single[str]:
+def node_name() -> Expected:
     """A name of a suite, host or model. Slashes, dots, spaces inside and single colons are fine."""
     return _make_name(_LONGEST, _refuse)
 
 
-def model_name() -> Single[str]:
+def model_name() -> Expected:
     """A model's name as its host lists it, which a node id carries in short: brackets and ``::`` are fine too."""
     return _make_name(_LONGEST_PATH, _refuse_unseen)
 
 
-def _make_name(longest: int, refuse: Callable[[str], str | None]) -> Single[str]:
+def _make_name(longest: int, refuse: Callable[[str], str | None]) -> Expected:
     """A name of so many characters at most; ``refuse`` says why one cannot be."""
-    plain = text()
 
-    def accept(node: Node) -> str:
-        name = plain.accept(node)
+    def check(name: str) -> str:
         if len(name) > longest:
             raise ValueError(f"a name of {len(name):,} characters; {longest:,} are the limit")
         if refusal := refuse(name):
             raise ValueError(refusal)
         return name
 
-    return Single("a name", accept, plain.json)
+    return checked("a name", text("a name"), check)
 
 
 def _refuse_unseen(name: str) -> str | None:

@@ -1,25 +1,37 @@
-"""Room 1: what a suite file may say. Reading, messages and JSON Schema all come from these fields."""
+"""Room 1: what a suite file may say. Reading, messages and JSON Schema all come from these models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, TypeVar, get_args
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.scalars import Shape, Single, choice, duration, flag, number, text, whole
-from pytest_boobench.documents.tables import Entry, Keyed, OneOrMore, Row, Table
+from pydantic import ConfigDict, Field, create_model
+
+from pytest_boobench.documents.validation import (
+    Expected,
+    FileModel,
+    Keyed,
+    Located,
+    OneOrMore,
+    choice,
+    flag,
+    flag_or_text,
+    mapping,
+    number,
+    parsed,
+    read_value,
+    text,
+    whole,
+    write_json_schema,
+    write_value_schema,
+)
+from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.metrics import Kind, Length
-from pytest_boobench.suite.body import BodyShape
-from pytest_boobench.suite.cell import Cache, Disturbed, Mark, Plan, Policy, Timeouts
-from pytest_boobench.suite.marks import MarkShape
+from pytest_boobench.suite.cell import AXES, Cache, Mark, NamedAxis, Plan
 from pytest_boobench.suite.names import model_name, node_name
-from pytest_boobench.suite.thresholds import Thresholds, ThresholdsShape
 
-T = TypeVar("T")
-
-SAMPLING: Mapping[str, Single[Any]] = {
+SAMPLING: Mapping[str, Expected] = {
     "temperature": number(0, 100),
     "top_p": number(0, 1),
     "top_k": whole(-1),
@@ -45,176 +57,233 @@ SAMPLING: Mapping[str, Single[Any]] = {
 }
 """The sampling fields of a request by their names in its body, as llama.cpp's server knows them."""
 
-_TOKENS = OneOrMore(whole(1))
+# --- request: free, short of what the plugin sets itself
 
-
-@dataclass(frozen=True, slots=True)
-class Varied(Generic[T]):
-    """One value, or a list that makes an axis: then it is read as a tuple."""
-
-    item: Shape[T]
-
-    @property
-    def wanted(self) -> str:
-        """What is right here."""
-        return OneOrMore(self.item).wanted
-
-    def read(self, node: Node, problems: Problems) -> T | tuple[T, ...] | None:
-        """The value, or the axis."""
-        if isinstance(node.value, tuple):
-            return OneOrMore(self.item).read(node, problems)
-        return self.item.read(node, problems)
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of either form."""
-        return OneOrMore(self.item).schema()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridFields(Row):
-    """The axes: every list is one, every combination a cell."""
-
-    prompt_tokens: Annotated[
-        tuple[int, ...],
-        Entry(_TOKENS, "Exact length of the prompt, checked against the server's count.", required=True),
-    ] = ()
-    output_tokens: Annotated[tuple[int, ...], Entry(_TOKENS, "Tokens to generate; not for embeddings.")] = ()
-    concurrency: Annotated[
-        tuple[int, ...], Entry(_TOKENS, "Requests in flight at once: a cell's lanes.", default=1)
-    ] = (1,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeoutFields(Row):
-    """How long to wait, seconds; None keeps the default."""
-
-    connect: Annotated[float | None, Entry(duration(), "For the connection.", default=Timeouts().connect_s)] = None
-    first_byte: Annotated[
-        float | None, Entry(duration(), "For the first byte of the answer.", default=Timeouts().first_byte_s)
-    ] = None
-    stall: Annotated[float | None, Entry(duration(), "Between two bytes of it.", default=Timeouts().stall_s)] = None
-    request: Annotated[float | None, Entry(duration(), "For the whole request.", default=Timeouts().request_s)] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFields(Row):
-    """How cells are measured and judged: all cells of the suite, or those that an override picks. None: not said."""
-
-    warmup: Annotated[
-        int | None, Entry(whole(0), "Requests per lane before the measured ones, never counted.", default=Plan().warmup)
-    ] = None
-    warmup_max: Annotated[
-        int | None,
-        Entry(
-            whole(0),
-            "Most requests per lane to warm up with, while each is over 5 % faster than the one before.",
-            default=Plan().warmup_max,
-        ),
-    ] = None
-    warmup_time: Annotated[
-        float | None, Entry(duration(), "Warm up for at least so long, however many requests that takes; as 10s.")
-    ] = None
-    samples: Annotated[
-        int | None,
-        Entry(
-            whole(1),
-            "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
-            default=Plan().samples,
-        ),
-    ] = None
-    max_samples: Annotated[
-        int | None, Entry(whole(1), "Most measured requests, of all blocks; left out: four blocks.")
-    ] = None
-    max_failed: Annotated[
-        int | None, Entry(whole(0), "How many of them may fail before the cell does.", default=Plan().max_failed)
-    ] = None
-    gate: Annotated[
-        Thresholds | None,
-        Entry(ThresholdsShape(), "Metrics to judge, and how much worse each may become; left out: throughputs, 10%."),
-    ] = None
-    disturbed: Annotated[
-        Disturbed | None,
-        Entry(choice(*get_args(Disturbed)), "When others disturb a cell twice: inconclusive, judge it, or fail it."),
-    ] = None
-    policy: Annotated[
-        Policy | None,
-        Entry(
-            choice(*get_args(Policy)),
-            "What doubt comes to: default skips, strict fails, literal: the point decides.",
-        ),
-    ] = None
-    output_canary: Annotated[
-        bool | None,
-        Entry(flag(), "Ask once more, greedily, and say when the answer's text has changed.", default=False),
-    ] = None
-    timeouts: Annotated[TimeoutFields | None, Entry(Table(TimeoutFields), "How long to wait, as 30s or 5m.")] = None
-    marks: Annotated[
-        tuple[Mark, ...], Entry(OneOrMore(MarkShape()), "pytest marks: slow, skip: reason, xfail: {…}.")
-    ] = ()
-
-
-_SAMPLING = Keyed({name: Varied(shape) for name, shape in SAMPLING.items()})
-_WHERE: Mapping[str, Shape[Any]] = {
-    "host": OneOrMore(text()),
-    "model": OneOrMore(text()),
-    "prompt_tokens": _TOKENS,
-    "output_tokens": _TOKENS,
-    "concurrency": _TOKENS,
-    **{name: OneOrMore(shape) for name, shape in SAMPLING.items()},
+_SET_BY_US: Mapping[str, str] = {
+    "model": "it comes from models",
+    "messages": "the prompt is made from grid.prompt_tokens",
+    "prompt": "the prompt is made from grid.prompt_tokens",
+    "input": "the prompt is made from grid.prompt_tokens",
+    "max_tokens": "it comes from grid.output_tokens",
+    "max_completion_tokens": "it comes from grid.output_tokens",
+    "n_predict": "it comes from grid.output_tokens",
+    "min_tokens": "it comes from grid.output_tokens",
+    "n": "one answer is measured for each request",
+    "n_cmpl": "one answer is measured for each request",
+    "stream": "answers are streamed, or there is no time to first token",
+    "stream_options": "it asks for the token counts",
+    "return_progress": "it would put events without tokens into the stream",
+    "timings_per_token": "timings come once, with the last token",
+    "cache_prompt": "it comes from cache",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverrideFields(PlanFields):
+def _check_request(node: Node, problems: Problems) -> None:
+    """Note the fields that we set, those that have a place elsewhere, and numbers that JSON cannot carry."""
+    for key in node.value if isinstance(node.value, Mapping) else ():
+        if key in _SET_BY_US:
+            problems.add(node.child(key), f"the plugin sets it: {_SET_BY_US[key]}; leave it out")
+        elif key in SAMPLING:
+            problems.add(node.child(key), "is a sampling field; write it under sampling")
+    for found in _walk(node):
+        if isinstance(found.value, float) and not math.isfinite(found.value):
+            problems.add(found, f"expected a finite number, got {found.describe()}")
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    inner = node.value.values() if isinstance(node.value, Mapping) else node.value
+    for child in inner if not isinstance(inner, str | int | float | None) else ():
+        yield from _walk(child)
+
+
+_REQUEST = mapping(
+    "a mapping of fields of the request's body",
+    _check_request,
+    {"propertyNames": {"not": {"enum": [*_SET_BY_US, *SAMPLING]}}},
+)
+
+# --- marks: ``slow``, ``skip: reason``, ``xfail: {reason: …, strict: true}``
+
+
+_CONDITION = flag_or_text("true, false or a Python expression")
+_PYTESTS_OWN = {
+    "skip": Keyed({"reason": text()}, "a reason"),
+    "skipif": Keyed({"condition": _CONDITION, "reason": text()}, "a mapping with condition, reason"),
+    "xfail": Keyed(
+        {"reason": text(), "strict": flag(), "run": flag(), "condition": _CONDITION},
+        "a reason, or a mapping with reason, strict, run, condition",
+    ),
+}
+_BARE_TEXT_IS_REASON = ("skip", "xfail")
+"""For xfail pytest would take a first bare text for a condition."""
+_ELSEWHERE = {
+    "usefixtures": "write the fixtures under usefixtures, beside marks",
+    "parametrize": "lists under grid and sampling make the parameters",
+    "boobench": "every cell has this mark already",
+    "xdist_group": "the cells of a server run in one worker as it is",
+}
+
+
+def _read_mark(given: Any, problems: Problems) -> Mark:
+    """One mark: its name, or a mapping of its name to its arguments."""
+    if not isinstance(given, Located):
+        _refuse_mark(given, bare=True)
+        return Mark(given)
+    if len(given) != 1:
+        raise ValueError(f"expected one mark, got {len(given)}; begin each with a dash")
+    (name,) = given
+    _refuse_mark(name, bare=False)
+    arguments = given.node.child(name)
+    plain = arguments.to_plain()
+    if name in _BARE_TEXT_IS_REASON and isinstance(plain, str):
+        return Mark(name, kwargs={"reason": plain})
+    if name in _PYTESTS_OWN:
+        return Mark(name, kwargs=read_value(_PYTESTS_OWN[name], arguments, problems))
+    if isinstance(plain, dict):
+        return Mark(name, kwargs=plain)
+    if plain is None:
+        return Mark(name)
+    return Mark(name, args=tuple(plain) if isinstance(plain, list) else (plain,))
+
+
+def _refuse_mark(name: object, *, bare: bool) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise ValueError
+    if name in _ELSEWHERE:
+        raise ValueError(f"not a mark for a suite: {_ELSEWHERE[name]}")
+    if name == "skipif" and bare:
+        raise ValueError("expected skipif: {condition: …, reason: …}, got no condition")
+
+
+def _write_mark_schema() -> dict[str, Any]:
+    own = {name: write_value_schema(arguments) for name, arguments in _PYTESTS_OWN.items()}
+    own |= {name: {"anyOf": [{"type": "string"}, own[name]]} for name in _BARE_TEXT_IS_REASON}
+    with_arguments = {"type": "object", "minProperties": 1, "maxProperties": 1, "properties": own}
+    return {"anyOf": [{"type": "string"}, with_arguments]}
+
+
+_MARK = parsed("the name of a mark, or name: arguments", _read_mark, _write_mark_schema)
+
+# --- the file
+
+GRID: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.in_grid)
+"""The axes that stand under ``grid:``, the outermost first."""
+
+
+def make_grid(axes: Iterable[NamedAxis]) -> type[FileModel]:
+    """The model of ``grid:``: each axis is read as a tuple of its values, empty where the grid leaves it out."""
+    fields: dict[str, Any] = {}
+    for one in axes:
+        about = Field(... if one.grid_values is None else one.grid_values, description=one.axis.doc)
+        fields[one.name] = (Annotated[tuple[Any, ...], OneOrMore(one.value)], about)
+    return create_model("GridFields", __base__=FileModel, **fields)
+
+
+if TYPE_CHECKING:
+    GridFields = FileModel
+else:
+    GridFields = make_grid(GRID)
+
+_SAMPLING = Keyed({name: OneOrMore(value, keep_single=True) for name, value in SAMPLING.items()})
+_WHERE = Keyed(
+    {
+        "host": OneOrMore(text()),
+        "model": OneOrMore(text()),
+        **{name: OneOrMore(value) for name, value in ((one.name, one.value) for one in GRID)},
+        **{name: OneOrMore(value) for name, value in SAMPLING.items()},
+    }
+)
+
+
+class MarkedPlan(Plan):
+    """How cells are measured, judged and marked: all cells of the suite, or those that an override picks."""
+
+    marks: Annotated[
+        tuple[Mark, ...],
+        OneOrMore(_MARK),
+        Field(description="pytest marks: slow, skip: reason, xfail: {…}."),
+    ] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields of the Plan that the file names, as it was read."""
+        return {name: getattr(self, name) for name in Plan.model_fields if name in self.model_fields_set}
+
+
+class OverrideFields(MarkedPlan):
     """What is different for some of the cells."""
 
     where: Annotated[
-        Mapping[str, tuple[Any, ...]],
-        Entry(Keyed(_WHERE), "Which cells: axis -> value or values, all of which must hold.", required=True),
-    ] = field(default_factory=dict)
+        dict[str, tuple[Any, ...]],
+        _WHERE,
+        Field(description="Which cells: axis -> value or values, all of which must hold."),
+    ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteFields(PlanFields):
+_BY_KIND: dict[str, Any] = {
+    "if": {"properties": {"kind": {"const": "embedding"}}, "required": ["kind"]},
+    "then": {"properties": {"grid": {"not": {"required": ["output_tokens"]}}}, "not": {"required": ["sampling"]}},
+    "else": {"properties": {"grid": {"required": ["output_tokens"]}}},
+}
+
+
+class SuiteFields(MarkedPlan):
     """A whole suite file."""
 
-    suite: Annotated[str, Entry(node_name(), "Unique name; the store knows the suite by it.", required=True)] = ""
-    description: Annotated[str, Entry(text(), "What the suite is for.")] = ""
+    model_config = ConfigDict(json_schema_extra=_BY_KIND)
+
+    suite: Annotated[str, node_name(), Field(description="Unique name; the store knows the suite by it.")]
+    description: Annotated[str, text(), Field(description="What the suite is for.")] = ""
     hosts: Annotated[
         tuple[str, ...],
-        Entry(OneOrMore(node_name()), "Names from the hosts file; 'embedded' always exists.", required=True),
-    ] = ()
-    models: Annotated[
-        tuple[str, ...], Entry(OneOrMore(model_name()), "Names as the host lists them.", required=True)
-    ] = ()
-    kind: Annotated[Kind, Entry(choice(*get_args(Kind)), "Which requests are sent.", default="chat")] = "chat"
-    grid: Annotated[GridFields, Entry(Table(GridFields), "The axes.", required=True)] = field(
-        default_factory=GridFields
-    )
+        OneOrMore(node_name()),
+        Field(description="Names from the hosts file; 'embedded' always exists."),
+    ]
+    models: Annotated[tuple[str, ...], OneOrMore(model_name()), Field(description="Names as the host lists them.")]
+    kind: Annotated[Kind, choice(*get_args(Kind)), Field(description="Which requests are sent.")] = "chat"
+    grid: Annotated[GridFields, Field(description="The axes.")]
     sampling: Annotated[
-        Mapping[str, Any],
-        Entry(_SAMPLING, "Sent as written; a list makes an axis."),
-    ] = field(default_factory=dict)
+        dict[str, Any], _SAMPLING, Field(description="Sent as written; a list makes an axis.", default_factory=dict)
+    ]
     request: Annotated[
-        Mapping[str, Any], Entry(BodyShape(tuple(SAMPLING)), "Further fields of the request's body, sent as written.")
-    ] = field(default_factory=dict)
+        dict[str, Any],
+        _REQUEST,
+        Field(description="Further fields of the request's body, sent as written.", default_factory=dict),
+    ]
     cache: Annotated[
         Cache,
-        Entry(choice("cold", "warm"), "cold: no cached prompt token may be reused; warm: it may.", default="cold"),
+        choice(*get_args(Cache)),
+        Field(description="cold: no cached prompt token may be reused; warm: it may."),
     ] = "cold"
     length: Annotated[
         Length,
-        Entry(
-            choice("exact", "natural"),
-            "exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are the most.",
-            default="exact",
+        choice(*get_args(Length)),
+        Field(
+            description="exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are "
+            "the most."
         ),
     ] = "exact"
-    usefixtures: Annotated[tuple[str, ...], Entry(OneOrMore(text()), "pytest fixtures that every cell uses.")] = ()
+    usefixtures: Annotated[
+        tuple[str, ...], OneOrMore(text()), Field(description="pytest fixtures that every cell uses.")
+    ] = ()
     overrides: Annotated[
         tuple[OverrideFields, ...],
-        Entry(OneOrMore(Table(OverrideFields)), "What is different for some cells, in order."),
+        OneOrMore(OverrideFields),
+        Field(description="What is different for some cells, in order."),
     ] = ()
 
+    def list_axes(self) -> dict[str, tuple[Any, ...]]:
+        """Axis -> its values: the grid's, the outermost first, then the sampling fields that are lists, as the file
+        orders them."""
+        grid = {one.name: getattr(self.grid, one.name, ()) for one in GRID}
+        if self.kind == "embedding":
+            del grid["output_tokens"]
+        late = {one.name for one in GRID if grid.get(one.name) == (one.axis.absent,)}
+        kept = {name: values for name, values in grid.items() if name not in late}
+        return kept | {name: value for name, value in self.sampling.items() if isinstance(value, tuple)}
 
-SUITE = Table(SuiteFields)
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, of a suite file."""
+    return write_json_schema(SuiteFields, "pytest-boobench suite")

@@ -9,10 +9,16 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pytest_boobench.documents.core import CoreLoader
-from pytest_boobench.documents.node import Node
-from pytest_boobench.documents.problems import Problems
-from pytest_boobench.documents.tree import MAX_DEPTH, MAX_VALUES, TOO_DEEP, Tree, line_of
+from pytest_boobench.documents.yaml_tree import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    TOO_DEEP,
+    CoreLoader,
+    Node,
+    Problems,
+    Tree,
+    line_of,
+)
 from pytest_boobench.errors import explain_os_error
 
 MAX_BYTES = 1_000_000

@@ -1,0 +1,531 @@
+"""Room 0: a tree of Nodes -> a pydantic model, and pydantic's errors -> problems with the file's lines and paths.
+
+A FileModel reads a mapping of a file. It notes what is wrong and goes on with what is right, so that one reading tells
+all problems of a file, and checks across fields still run. Values that Python code gives to a model are taken as they
+are: only files are checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self, TypeVar, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+
+from pytest_boobench.documents.yaml_tree import Node, Problems, looks_like_number, suggest
+from pytest_boobench.units import parse_duration, parse_percent
+
+
+class Located(dict[str, Any]):
+    """A mapping's values for pydantic, with the Node that they come from."""
+
+    def __init__(self, node: Node) -> None:
+        assert isinstance(node.value, Mapping)  # noqa: S101  (for mypy)
+        super().__init__({key: locate(child) for key, child in node.value.items()})
+        self.node = node
+
+
+def locate(node: Node) -> Any:
+    """A Node's value as pydantic takes it: mappings keep their Nodes."""
+    if isinstance(node.value, tuple):
+        return [locate(item) for item in node.value]
+    return Located(node) if isinstance(node.value, Mapping) else node.value
+
+
+# --- errors
+
+
+def unexpected(words: str, *, text: bool = False) -> PydanticCustomError:
+    """The error "expected these words, got what stands there". ``text`` suggests quotes for a number or a boolean."""
+    return PydanticCustomError("unexpected", "expected {words}", {"words": words, "text": text})
+
+
+def _said(text: str) -> PydanticCustomError:
+    return PydanticCustomError("said", "{text}", {"text": text})
+
+
+def note(error: ValidationError, node: Node, problems: Problems) -> None:
+    """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` leads to."""
+    for one in error.errors(include_url=False):
+        place = node.find(one["loc"])
+        problems.add(place, _explain(one, place))
+
+
+def _explain(error: ErrorDetails, node: Node) -> str:
+    told = error.get("ctx", {})
+    if error["type"] == "said":
+        return str(told["text"])
+    if error["type"] != "unexpected":  # none of our types lets it through; better pydantic's words than none
+        return f"{error['msg'].lower()}, got {node.describe()}"
+    if told["text"] and isinstance(node.value, bool | int | float):
+        return f'expected text, got {node.text}; write "{node.text}" in quotes'
+    got = node.describe()
+    if isinstance(node.value, str) and looks_like_number(node.value):
+        got = f"{got} as text; write {node.text} without quotes"
+    return f"expected {told['words']}, got {got}"
+
+
+# --- types of values, as the metadata of an annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one place of a file may hold: in words, as pydantic's core schema, and as JSON Schema where that differs."""
+
+    words: str
+    schema: CoreSchema
+    json: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic asks for it; the annotated type is not asked, so ``int | None`` takes no null from a file."""
+        return self.schema
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As pydantic asks for it."""
+        return handler(schema) if self.json is None else dict(self.json() if callable(self.json) else self.json)
+
+
+def expect(words: str, schema: CoreSchema, *, text: bool = False, json: Mapping[str, Any] | None = None) -> Expected:
+    """A type of pydantic's own, whose errors all say "expected these words"."""
+    error = unexpected(words, text=text)
+    wrapped = core_schema.custom_error_schema(
+        schema,
+        custom_error_type=error.type,
+        custom_error_message=error.message_template,
+        custom_error_context=error.context,
+    )
+    return Expected(words, wrapped, json)
+
+
+def parsed(
+    words: str, parse: Callable[[Any, Problems], Any], json: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+) -> Expected:
+    """A type that a function reads. It raises ValueError, with words of its own where "expected, got" would not do."""
+
+    def read(given: Any, info: ValidationInfo[Any]) -> Any:
+        try:
+            return parse(given, info.context)
+        except ValueError as error:
+            raise (_said(str(error)) if str(error) else unexpected(words)) from None
+
+    return Expected(words, core_schema.with_info_plain_validator_function(read), json)
+
+
+def checked(
+    words: str, inner: Expected, check: Callable[[Any], Any], json: Mapping[str, Any] | None = None
+) -> Expected:
+    """Another type whose values a function changes, or refuses with ValueError."""
+
+    def read(given: Any) -> Any:
+        try:
+            return check(given)
+        except ValueError as error:
+            raise (_said(str(error)) if str(error) else unexpected(words)) from None
+
+    return Expected(words, core_schema.no_info_after_validator_function(read, inner.schema), json or inner.json)
+
+
+def whole(least: int, most: int | None = None) -> Expected:
+    """A whole number between two bounds, both allowed."""
+    return expect(f"a whole number {_span(least, most)}", core_schema.int_schema(strict=True, ge=least, le=most))
+
+
+def number(least: int | None = None, most: int | None = None) -> Expected:
+    """A finite number between two bounds, both allowed; it keeps the type it was written in."""
+    real = core_schema.float_schema(strict=True, ge=least, le=most, allow_inf_nan=False)
+    either = core_schema.union_schema([core_schema.int_schema(strict=True, ge=least, le=most), real])
+    bounds = {"minimum": least, "maximum": most}
+    json = {"type": "number"} | {word: bound for word, bound in bounds.items() if bound is not None}
+    return expect(f"a number {_span(least, most)}".rstrip(), either, json=json)
+
+
+def _span(least: int | None, most: int | None) -> str:
+    return "" if least is None else f"from {least}" if most is None else f"from {least} to {most}"
+
+
+def text(words: str = "text") -> Expected:
+    """Any text that is not empty."""
+    return expect(words, core_schema.str_schema(strict=True, min_length=1), text=True)
+
+
+def choice(*options: str) -> Expected:
+    """One of a few words."""
+    return expect(f"{', '.join(options[:-1])} or {options[-1]}", core_schema.literal_schema(list(options)))
+
+
+def flag_or_text(words: str, *, quoted: bool = True) -> Expected:
+    """True, false, or any text that is not empty; ``quoted`` suggests quotes for a number."""
+    either = core_schema.union_schema([core_schema.bool_schema(strict=True), text().schema])
+    return expect(words, either, text=quoted, json={"type": ["boolean", "string"]})
+
+
+def flag() -> Expected:
+    """True or false; ``yes`` and ``on`` are text."""
+    return expect("true or false", core_schema.bool_schema(strict=True))
+
+
+def percentage(below: float = math.inf) -> Expected:
+    """``10%`` or the number 10 -> the ratio 0.1. A number between 0 and 1 is refused: it may be meant either way."""
+
+    def parse(given: Any, _: Problems) -> float:
+        if isinstance(given, str):
+            ratio = parse_percent(given)
+        else:
+            points = _plain_number(given)
+            if 0 < points < 1:
+                raise ValueError(f"{given:g} may mean {given:g}% or {points * 100:g}%; write it with its % sign")
+            ratio = points / 100
+        if not 0 <= ratio < below:
+            raise ValueError
+        return ratio
+
+    upper = {} if below == math.inf else {"exclusiveMaximum": below * 100}
+    bare = {"type": "number", "minimum": 0, "not": {"exclusiveMinimum": 0, "exclusiveMaximum": 1}} | upper
+    json = {"anyOf": [bare, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}]}
+    return parsed("a percentage such as 10%" + (f", below {below:.0%}" if upper else ""), parse, json)
+
+
+def duration() -> Expected:
+    """``30s``, ``5m``, ``250ms`` or a number of seconds -> seconds, more than none."""
+
+    def parse(given: Any, _: Problems) -> float:
+        seconds = parse_duration(given) if isinstance(given, str) else _plain_number(given)
+        if not 0 < seconds < math.inf:
+            raise ValueError
+        return seconds
+
+    bare = {"type": "number", "exclusiveMinimum": 0}
+    json = {"anyOf": [bare, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)?\s*$"}]}
+    return parsed("a time such as 30s, 5m or 250ms", parse, json)
+
+
+def mapping(
+    words: str, check: Callable[[Node, Problems], object] | None = None, json: Mapping[str, Any] | None = None
+) -> Expected:
+    """A mapping with any keys, as plain data; ``check`` may note what is wrong inside."""
+
+    def parse(given: Any, problems: Problems) -> Any:
+        if not isinstance(given, Located):
+            raise ValueError
+        if check:
+            check(given.node, problems)
+        return given.node.to_plain()
+
+    return parsed(words, parse, {"type": "object"} | dict(json or {}))
+
+
+def _plain_number(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError
+    return float(given)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore:
+    """A list without repetitions, at least one item long, or its only item without the list; read as a tuple."""
+
+    item: ValueType
+    keep_single: bool = False
+    """Whether an only item without the list stays what it is: then a list makes an axis."""
+
+    @property
+    def words(self) -> str:
+        """What is right here."""
+        return f"{_words(self.item)}, or a list of such"
+
+    def _read(self, given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(given, list):
+            (only,) = handler([given])
+            return only if self.keep_single else (only,)
+        if not given:
+            raise _said("expected at least one item, got an empty list")
+        errors: list[InitErrorDetails] = []
+        items: list[Any] = []
+        try:
+            items = handler(given)
+        except ValidationError as error:
+            errors = [_repeat(one) for one in error.errors(include_url=False)]
+        for place, item in enumerate(given):
+            if item in given[:place]:
+                twice = _said(f"{'the same' if isinstance(item, dict | list) else item} stands twice; keep one of them")
+                errors.append(InitErrorDetails(type=twice, loc=(place,), input=item))
+        if errors:
+            raise ValidationError.from_exception_data("list", errors)
+        return tuple(items)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic asks for it."""
+        items = core_schema.list_schema(handler.generate_schema(_hint(self.item)))
+        return core_schema.no_info_wrap_validator_function(self._read, items)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As pydantic asks for it: either form."""
+        item = handler(schema)["items"]
+        return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "uniqueItems": True}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A list of any length, possibly with the same item twice; read as a tuple."""
+
+    item: ValueType
+
+    @property
+    def words(self) -> str:
+        """What is right here."""
+        return f"a list, each of it {_words(self.item)}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic asks for it."""
+        items = core_schema.list_schema(handler.generate_schema(_hint(self.item)))
+        return core_schema.no_info_after_validator_function(tuple, _only(list, self.words, items))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mapping of names that the user chooses to values of one type."""
+
+    name: Expected
+    item: ValueType
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic asks for it."""
+        item = handler.generate_schema(_hint(self.item))
+        return _only(dict, self.words, core_schema.dict_schema(self.name.schema, item))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As pydantic asks for it; it cannot say all that a name may not be."""
+        return {"type": "object", "additionalProperties": handler(schema)["additionalProperties"]}
+
+
+class Keyed:
+    """A mapping with known keys, none of which is needed; read as a dict in the file's order."""
+
+    def __init__(self, values: Mapping[str, ValueType], words: str = "a mapping") -> None:
+        self.words = words
+        fields: dict[str, Any] = {key: (_hint(value), None) for key, value in values.items()}
+        self._model = create_model("Keyed", __base__=FileModel, **fields)
+
+    def _read(self, given: Any, handler: ValidatorFunctionWrapHandler) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            raise unexpected(self.words)
+        made = handler(given)
+        return {key: value for key in given if (value := getattr(made, key, None)) is not None}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic asks for it."""
+        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self._model))
+
+
+def _only(kind: type, words: str, schema: CoreSchema) -> CoreSchema:
+    """The schema, asked for values of this kind only; for others the error is "expected these words"."""
+
+    def read(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(given, kind):
+            raise unexpected(words)
+        return handler(given)
+
+    return core_schema.no_info_wrap_validator_function(read, schema)
+
+
+def _repeat(error: ErrorDetails) -> InitErrorDetails:
+    again = PydanticCustomError(error["type"], error["msg"], error.get("ctx"))
+    return InitErrorDetails(type=again, loc=error["loc"], input=error["input"])
+
+
+def _hint(value: ValueType) -> Any:
+    return value if isinstance(value, type) else Annotated[Any, value]
+
+
+def _words(value: ValueType) -> str:
+    return value.describe_keys() if isinstance(value, type) else value.words
+
+
+# --- mappings
+
+
+class FileModel(BaseModel):
+    """A mapping of a file, with known keys; a key is called by its field's ``validation_alias`` where it has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    _node: Node = PrivateAttr(Node(None, 1, ""))
+
+    @property
+    def node(self) -> Node:
+        """Where it was read; a blank where Python code made it."""
+        return self._node
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Key -> field, in their order."""
+        return {str(field.validation_alias or name): field for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def describe_keys(cls) -> str:
+        """What a message expects in the place of a whole mapping."""
+        keys = cls.keys()
+        return f"a mapping with {', '.join([key for key in keys if keys[key].is_required()] or keys)}"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_mapping(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo[Any]) -> Self:
+        problems = info.context
+        if problems is None:
+            return handler(given)
+        if not isinstance(given, Located):
+            raise unexpected(cls.describe_keys())
+        keys = cls.keys()
+        for key in given.keys() - keys.keys():
+            problems.add(given.node.child(key), f"unknown key; {suggest(key, keys)}")
+        places = {key: given.node.child(key) for key in keys}
+        made = handler({key: place for key, place in places.items() if not place.missing or keys[key].is_required()})
+        made._node = given.node
+        return made
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _read_field(cls, given: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo[Any]) -> Any:
+        """The value, or what is right of it, or the field's default: all the same after noting what is wrong."""
+        if not isinstance(given, Node):
+            return given
+        field = cls.model_fields[str(info.field_name)]
+        if given.missing:
+            info.context.add(given, f"is missing; expected {_describe_field(field)}")
+            return _blank(field)
+        value = locate(given)
+        try:
+            return handler(value)
+        except ValidationError as error:
+            note(error, given, info.context)
+            _drop(value, {one["loc"][0] for one in error.errors() if one["loc"]})
+        try:
+            return handler(value)
+        except ValidationError:
+            return _blank(field)
+
+
+Model = TypeVar("Model", bound=FileModel)
+ValueType = Expected | OneOrMore | Each | Named | Keyed | type[FileModel]
+
+
+def read_as(model: type[Model], root: Node, problems: Problems) -> Model:
+    """A whole file as this model; what is wrong is noted, and has the fields' defaults or empty values."""
+    try:
+        return model.model_validate(locate(root), context=problems)
+    except ValidationError as error:
+        note(error, root, problems)
+        return _empty(model)
+
+
+_ADAPTERS: dict[int, tuple[ValueType, TypeAdapter[Any]]] = {}
+"""By the ids of types, which are kept with them: a file may have thousands of values of one type."""
+
+
+def read_value(expected: ValueType, node: Node, problems: Problems) -> Any:
+    """A single value, or None after noting what is wrong with it."""
+    if id(expected) not in _ADAPTERS:
+        _ADAPTERS[id(expected)] = expected, TypeAdapter(_hint(expected))
+    _, adapter = _ADAPTERS[id(expected)]
+    try:
+        return adapter.validate_python(locate(node), context=problems)
+    except ValidationError as error:
+        note(error, node, problems)
+        return None
+
+
+def _describe_field(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    words = (str(one.words) for one in field.metadata if hasattr(one, "words"))
+    return next(words, None) or _words(kind)
+
+
+def _drop(value: Any, steps: Iterable[int | str]) -> None:
+    """Take what is wrong out of a list or a mapping, so that the rest can be read."""
+    for step in sorted(steps, reverse=True, key=str) if isinstance(value, dict) else ():
+        value.pop(step, None)
+    for step in sorted(steps, reverse=True, key=int) if isinstance(value, list) else ():
+        del value[int(step)]
+
+
+def _blank(field: FieldInfo) -> Any:
+    """What stands for a value that is missing or wrong, so that later checks can go on."""
+    if not field.is_required():
+        return field.get_default(call_default_factory=True)
+    kind: Any = get_origin(field.annotation) or field.annotation
+    return _empty(kind) if issubclass(kind, FileModel) else kind()
+
+
+def _empty(model: type[Model]) -> Model:
+    return model.model_construct(
+        **{name: _blank(field) for name, field in model.model_fields.items() if field.is_required()}
+    )
+
+
+# --- JSON Schema
+
+
+class _Writer(GenerateJsonSchema):
+    """pydantic's, without titles that repeat the keys and defaults that say nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  (pydantic's)
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
+        told = super().default_schema(schema)
+        default = told.pop("default", None)
+        if isinstance(default, list) and len(default) == 1:
+            default = default[0]
+        says = isinstance(default, bool | int | float) or (isinstance(default, str) and default)
+        return told | {"default": default} if says else told
+
+
+def write_value_schema(value: ValueType) -> dict[str, Any]:
+    """JSON Schema of a single value."""
+    return _join_parts(TypeAdapter(_hint(value)).json_schema(schema_generator=_Writer))
+
+
+def write_json_schema(model: type[FileModel], title: str) -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, of a file, in one piece without references."""
+    told = _join_parts(model.model_json_schema(schema_generator=_Writer))
+    return {"$schema": _Writer.schema_dialect, "title": title, **told}
+
+
+def _join_parts(told: dict[str, Any]) -> dict[str, Any]:
+    parts = told.pop("$defs", {})
+    joined: dict[str, Any] = _join(told, parts)
+    return joined
+
+
+def _join(told: Any, parts: Mapping[str, Any]) -> Any:
+    if isinstance(told, list):
+        return [_join(one, parts) for one in told]
+    if not isinstance(told, dict):
+        return told
+    name = str(told.get("$ref", "")).rpartition("/")[2]
+    part = parts.get(name, {})
+    joined = {**part, **told}
+    return {
+        word: {key: _join(one, parts) for key, one in rule.items()} if word == "properties" else _join(rule, parts)
+        for word, rule in joined.items()
+        if word != "$ref" and not (word == "title" and isinstance(rule, str))
+    }
