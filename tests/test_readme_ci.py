@@ -17,8 +17,8 @@ from lark.exceptions import UnexpectedInput
 
 from pytest_boobench.plugin.options import add
 from tests.conftest import PATIENT, BenchFolder
+from tests.plugin.test_session import scale_baselines
 from tests.test_readme import Declared, blocks
-from tests.test_session import scale_baselines
 
 GITHUB, GITLAB = (
     next(text for text in blocks("yaml") if text.startswith(start)) for start in ("name: bench\n", "bench:\n")

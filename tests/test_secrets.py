@@ -24,8 +24,8 @@ from tests.echoing import FORMS, KEY, MODELS, EchoServer, Llama, echoing
 from tests.fault_server import FaultServer
 from tests.llama_swap_stand_in import LlamaSwapStandIn
 from tests.making import make_model
-from tests.test_store_history import make, make_run, make_samples
-from tests.test_store_intake import make_entry
+from tests.store.test_store_history import make, make_run, make_samples
+from tests.store.test_store_intake import make_entry
 
 NEEDLES = sorted({part for form in FORMS for part in (form, form[:8], form[-8:])})
 STEERING = re.compile(rb"[\x00\x1b]|(?<![\x80-\xff])\x9b|\xc2\x9b")

@@ -58,7 +58,7 @@ def sum_metrics(text: str) -> Mapping[str, float]:
     Format: prometheus.io/docs/instrumenting/exposition_formats.
     """
     sums: dict[str, float] = defaultdict(float)
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a label may hold what Unicode calls the end of a line
         name, brace, labelled = line.partition("{")
         if brace:
             words = labelled.rpartition("}")[2].split()
