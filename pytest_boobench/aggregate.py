@@ -121,6 +121,8 @@ BOUND_SHARE = 0.5
 the median of the requests at most as much, and mostly far less."""
 USUALLY_ALLOWED = 0.10
 """Worsening of a metric that nobody says anything of."""
+LEAST_ALLOWED = 0.01
+"""Where less is allowed, 0 % among it, this counts: the gate takes no smaller change for more than noise."""
 
 
 def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, float | None]) -> dict[str, str]:
@@ -134,7 +136,8 @@ def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, flo
     for metric in metrics_of(kind):
         having = [sample for sample in good if metric.values(sample)]
         reasons = Counter(text for sample in good if (text := sample.blanks.get(metric.key)))
-        limit = BOUND_SHARE * (allowed.get(metric.key) or USUALLY_ALLOWED)
+        asked = allowed.get(metric.key)
+        limit = BOUND_SHARE * (USUALLY_ALLOWED if asked is None else max(asked, LEAST_ALLOWED))
         if having and (text := _find_lateness(having, metric.key, limit)):
             found[metric.key] = text
         elif not having and reasons:

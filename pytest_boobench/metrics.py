@@ -142,7 +142,8 @@ class Sample:
         """By how much a late client may have moved this metric, as a share of its value."""
         first, last = self.first_late_ms, self.last_late_ms
         if metric in ("ttft_ms", "ttfo_ms", "queue_ms") or (metric == "prefill_tok_s" and self.rate_source == "client"):
-            whole = (self.queue_ms if metric == "queue_ms" else self.ttft_ms) or self.ttfo_ms
+            known = self.queue_ms if metric == "queue_ms" else self.ttft_ms
+            whole = self.ttfo_ms if known is None else known
             return first / whole if whole and whole > 0 else math.inf if first else 0.0
         if metric == "decode_tok_s" and self.rate_source == "client":
             span = self.chunk_ms[-1] - self.chunk_ms[0] if self.chunk_ms else 0.0

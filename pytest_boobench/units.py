@@ -76,9 +76,7 @@ def moment(at: float) -> str:
 
 def parse_percent(text: str, *, bare: bool = False) -> float:
     """``"10%"`` -> 0.1, and ``"10"`` where a number alone may stand; raises ValueError with what would be right."""
-    if bare and not text.rstrip().endswith("%"):
-        text = f"{text}%"
-    match = _PERCENT.match(text)
+    match = _PERCENT.match(f"{text}%" if bare and not text.rstrip().endswith("%") else text)
     if not match:
         raise ValueError(f"expected a percentage such as 10%, got {text!r}")
     return float(match[1]) / 100

@@ -113,7 +113,7 @@ def set_(
     It is the newest of each cell that is chosen, also a slower one. What is replaced stays in the store. Exit code 1
     where something chosen cannot become a baseline.
     """
-    if not (selection.runs or selection.sessions or selection.commits or selection.since):
+    if not (selection.runs or selection.sessions or selection.commits or selection.since is not None):
         raise click.UsageError("say which with --session, --run, --commit or --since; boobench history shows them")
     project = find_project(Path.cwd())
     name = find_baseline(project, baseline)

@@ -81,7 +81,8 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
     project = find_project(Path.cwd())
     files = [file for path in paths or (project.root,) for file in _find_suites(path, project.patterns)]
     if not files:
-        raise click.UsageError(f"no suite there; expected files named {' or '.join(project.patterns)}")
+        wanted = " or ".join(project.patterns) or "by boobench_files, which is empty"
+        raise click.UsageError(f"no suite there; expected files named {wanted}")
     reports = list(_check(files, project, hosts_file))
     if as_json:
         click.echo(to_json({"files": [report.to_plain() for report in reports]}))

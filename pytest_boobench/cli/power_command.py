@@ -143,7 +143,9 @@ def _describe_proof(proof: Proof) -> str:
     if proof.level is None:
         return f"{metric.title}: no run gives it"
     worsening = "drop" if metric.better == "higher" else "rise"
-    proves = f"proves a {worsening} of {percent(proof.provable)}" if proof.provable else f"proves no {worsening}"
+    proves = (
+        f"proves no {worsening}" if proof.provable is None else f"proves a {worsening} of {percent(proof.provable)}"
+    )
     remedy = f", {percent(proof.allowed)} allowed; {proof.remedy}" if proof.remedy else ""
     return f"{metric.title} {quantity(proof.level, metric.unit)}: {proves}{remedy}"
 

@@ -55,8 +55,10 @@ class Project:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """File patterns of bench suites."""
-        written = self.ini.get("boobench_files") or SUITE_FILES
+        """File patterns of bench suites; none where the configuration leaves them empty, as for pytest."""
+        written = self.ini.get("boobench_files")
+        if written is None:
+            return SUITE_FILES
         return tuple(shlex.split(written) if isinstance(written, str) else written)
 
     @property

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 import pytest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SaveMode = Literal["replace", "add"]
 POLICIES = ("default", "strict", "literal")
 """As `suite.cell.Policy`, which brings more than a session without ``--boobench`` may import."""
+BLOCK_GAP_S = 60.0
+QUIET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,46 +174,84 @@ def resolve(config: pytest.Config) -> Settings:
         hosts_file=_hosts_file(config),
         only_hosts=tuple(config.getoption("boobench_host")),
         store_url=_store_url(config),
-        baseline=_lasting(config, "baseline") or BASELINE,
-        baseline_file=_lasting_file(config, "baseline_file"),
+        baseline=_find_text(config, "baseline") or BASELINE,
+        baseline_file=_find_file(config, "baseline_file"),
         save_baseline=config.getoption("boobench_save_baseline"),
         rules=Rules(
-            max_drop=_percent("--boobench-max-drop", config.getoption("boobench_max_drop")),
-            default_max_drop=_first_percent(config) or MAX_DROP,
+            max_drop=_read_percent(_find_typed(config, "max_drop")),
+            default_max_drop=_use(_read_percent(_find_standing(config, "max_drop")), MAX_DROP),
             disturbed=_disturbed(config),
             policy=_policy(config),
         ),
         takeover=config.getoption("boobench_takeover"),
-        wait_s=_duration("--boobench-wait", config.getoption("boobench_wait") or "0"),
+        wait_s=_use(_read_duration(_find_typed(config, "wait")), 0.0),
         duet=config.getoption("boobench_duet"),
-        max_time_s=_lasting_duration(config, "max_time"),
-        block_gap_s=_duration("boobench_block_gap", config.getini("boobench_block_gap") or "60s"),
-        quiet_s=_duration("boobench_quiet", config.getini("boobench_quiet") or "2s"),
-        load_timeout_s=_lasting_duration(config, "load_timeout"),
+        max_time_s=_read_duration(_find(config, "max_time")),
+        block_gap_s=_use(_read_duration(_find_ini(config, "block_gap")), BLOCK_GAP_S),
+        quiet_s=_use(_read_duration(_find_ini(config, "quiet")), QUIET_S),
+        load_timeout_s=_read_duration(_find(config, "load_timeout")),
         max_cells=_max_cells(config),
         progress_file=_progress_file(config),
     )
 
 
-def _lasting(config: pytest.Config, name: str) -> str | None:
-    value = config.getoption(f"boobench_{name}") or os.environ.get(f"BOOBENCH_{name.upper()}")
-    return value or config.getini(f"boobench_{name}") or None
+class _Given(NamedTuple):
+    """What the user gave for a setting, and where, as messages name it."""
+
+    where: str
+    text: str
 
 
-def _lasting_file(config: pytest.Config, name: str) -> Path | None:
+def _find_typed(config: pytest.Config, name: str) -> _Given | None:
+    """What stands on the command line; an empty text there is one, which its reader refuses."""
+    typed: str | None = config.getoption(f"boobench_{name}")
+    return None if typed is None else _Given(f"--boobench-{name.replace('_', '-')}", typed)
+
+
+def _find_ini(config: pytest.Config, name: str) -> _Given | None:
+    """What the configuration file says; an empty text there says nothing."""
+    text = str(config.getini(f"boobench_{name}") or "")
+    return _Given(f"boobench_{name}", text) if text else None
+
+
+def _find_standing(config: pytest.Config, name: str) -> _Given | None:
+    """What the environment says, else the configuration file; an empty variable says nothing, as it does in CI."""
+    variable = f"BOOBENCH_{name.upper()}"
+    text = os.environ.get(variable)
+    return _Given(variable, text) if text else _find_ini(config, name)
+
+
+def _find(config: pytest.Config, name: str) -> _Given | None:
+    """The command line wins over the environment, and that over the configuration file."""
+    return _find_typed(config, name) or _find_standing(config, name)
+
+
+def _use(value: float | None, default: float) -> float:
+    """The value, which may be zero, or the default where nothing is given."""
+    return default if value is None else value
+
+
+def _find_text(config: pytest.Config, name: str) -> str | None:
+    """A name, which an empty text is not."""
+    typed = _find_typed(config, name)
+    given = typed if typed is not None and typed.text else _find_standing(config, name)
+    return given.text if given is not None else None
+
+
+def _find_file(config: pytest.Config, name: str) -> Path | None:
     """A file, relative to where it was written."""
     typed = config.getoption(f"boobench_{name}") or os.environ.get(f"BOOBENCH_{name.upper()}")
     if typed:
         return config.invocation_params.dir / typed
-    if named := config.getini(f"boobench_{name}"):
-        return (config.inipath.parent if config.inipath else config.rootpath) / str(named)
+    if (named := _find_ini(config, name)) is not None:
+        return (config.inipath.parent if config.inipath else config.rootpath) / named.text
     return None
 
 
 def _hosts_file(config: pytest.Config) -> Path | None:
     """An explicit file, else the usual one, if it is there."""
     usual = config.rootpath / HOSTS_FILE
-    return _lasting_file(config, "hosts") or (usual if usual.is_file() else None)
+    return _find_file(config, "hosts") or (usual if usual.is_file() else None)
 
 
 def _store_url(config: pytest.Config) -> str | None:
@@ -232,22 +272,16 @@ def _progress_file(config: pytest.Config) -> Path | None:
     return config.invocation_params.dir / typed if typed else None
 
 
-def _first_percent(config: pytest.Config) -> float | None:
-    return _percent("BOOBENCH_MAX_DROP", os.environ.get("BOOBENCH_MAX_DROP")) or _percent(
-        "boobench_max_drop", config.getini("boobench_max_drop")
-    )
-
-
-def _percent(name: str, text: str | None) -> float | None:
-    """``10%`` or ``10``, both ten per cent."""
+def _read_percent(given: _Given | None) -> float | None:
+    """``10%`` or ``10``, both 0.1; UsageError for anything else."""
     from pytest_boobench.units import parse_percent
 
-    if not text:
+    if given is None:
         return None
     try:
-        return parse_percent(text, bare=True)
+        return parse_percent(given.text, bare=True)
     except ValueError as error:
-        raise pytest.UsageError(f"{name}: {error}") from error
+        raise pytest.UsageError(f"{given.where}: {error}") from error
 
 
 def _max_cells(config: pytest.Config) -> int:
@@ -257,23 +291,20 @@ def _max_cells(config: pytest.Config) -> int:
     return int(text)
 
 
-def _duration(name: str, text: str) -> float:
-    """Seconds."""
+def _read_duration(given: _Given | None) -> float | None:
+    """``90``, ``90s``, ``1.5m`` -> seconds; UsageError for anything else."""
     from pytest_boobench.units import parse_duration
 
+    if given is None:
+        return None
     try:
-        return parse_duration(text)
+        return parse_duration(given.text)
     except ValueError as error:
-        raise pytest.UsageError(f"{name}: {error}") from error
-
-
-def _lasting_duration(config: pytest.Config, name: str) -> float | None:
-    text = _lasting(config, name)
-    return _duration(f"--boobench-{name.replace('_', '-')}", text) if text else None
+        raise pytest.UsageError(f"{given.where}: {error}") from error
 
 
 def _policy(config: pytest.Config) -> Policy:
-    word = _lasting(config, "policy") or "default"
+    word = _find_text(config, "policy") or "default"
     if word not in POLICIES:
         raise pytest.UsageError(f"boobench_policy: expected one of {', '.join(POLICIES)}, got {word!r}")
     return cast("Policy", word)

@@ -337,6 +337,17 @@ def test_file_patterns(project: Path, written: str, patterns: tuple[str, ...] | 
     assert find_project(project).patterns == (patterns or ("*.bench.yaml", "my suite.yaml"))
 
 
+def test_no_file_pattern_at_all(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pytest collects no suite then, and neither does the command."""
+    (project / "pytest.ini").write_text("[pytest]\nboobench_files =\n")
+    monkeypatch.chdir(project)
+    assert find_project(project).patterns == ()
+    assert main(["check"]) == 2
+    assert "no suite there; expected files named by boobench_files, which is empty" in capsys.readouterr().err
+
+
 def test_file_patterns_as_a_list(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nboobench_files = ['*.bench.yaml']\n")
     assert find_project(tmp_path).patterns == ("*.bench.yaml",)

@@ -138,6 +138,8 @@ def test_the_newest_of_each_cell_is_taken_and_may_stand_beside_the_others(store:
     assert in_force(store) == {"qwen[pp64-tg8-c1]": [fast, two]}
     run("set", "--since", "2026-11-19", "--last", "2", "--baseline", "both", *REASON)
     assert [len(sessions) for sessions in in_force(store, "both").values()] == [2, 1]
+    run("set", "--since", "1970-01-01", "--last", "3", "--baseline", "all", *REASON)
+    assert [len(sessions) for sessions in in_force(store, "all").values()] == [3, 1], "second 0 is a moment"
 
 
 def test_what_cannot_be_a_baseline_is_told(store: Store) -> None:

@@ -227,7 +227,7 @@ def test_regressions_come_first_and_the_worst_before_the_others(store: Store) ->
             "see boobench history",
         ),
         (["rack-1"], "'rack-1' may be a baseline or a host; say baseline:rack-1 or host:rack-1"),
-        (["main", "--max-drop", "much"], "expected a percentage such as 10%, got 'much%'"),
+        (["main", "--max-drop", "much"], "expected a percentage such as 10%, got 'much'"),
     ],
 )
 def test_wrong_use(store: Store, capsys: pytest.CaptureFixture[str], args: list[str], text: str) -> None:

@@ -117,8 +117,17 @@ def test_a_client_that_reads_late_is_the_bottleneck() -> None:
     }
     assert find_blanks([late] * 3, "chat", {"ttft_ms": 0.5}) == {}
     assert set(find_blanks([late] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms", "decode_tok_s"}
+    assert set(find_blanks([late] * 3, "chat", {"decode_tok_s": 0.0})) == {"ttft_ms", "decode_tok_s"}, "0 % is not 10 %"
     by_the_server = replace(late, rate_source="server", prefill_tok_s=9.0)
     assert set(find_blanks([by_the_server] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms"}
+
+
+def test_a_late_client_leaves_nothing_of_a_queue_of_zero() -> None:
+    """Zero is not blank: the time to the first token does not take its place."""
+    late = make_sample(ttft_ms=100.0, ttfo_ms=100.0, prompt_ms=100.0, first_late_ms=1.0)
+    assert (late.queue_ms, late.find_client_bound("queue_ms")) == (0.0, math.inf)
+    assert late.find_client_bound("ttft_ms") == 0.01
+    assert replace(late, ttft_ms=None).find_client_bound("ttfo_ms") == 0.01
 
 
 def test_a_reason_of_the_samples_is_one_of_the_cell_where_no_sample_has_the_metric() -> None:

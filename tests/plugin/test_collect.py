@@ -354,7 +354,7 @@ def test_without_the_flag_there_is_a_hint(folder: Folder) -> None:
             "*--boobench-host: no host 'rack-9' in boobench.hosts.yaml; did you mean 'rack-*'?",
         ),
         (["--boobench-hosts", "nowhere.yaml"], "*boobench: no hosts file *nowhere.yaml; see --boobench-hosts"),
-        (["--boobench-max-drop", "much"], "*--boobench-max-drop: expected a percentage such as 10%, got 'much%'"),
+        (["--boobench-max-drop", "much"], "*--boobench-max-drop: expected a percentage such as 10%, got 'much'"),
         (["-o", "boobench_max_cells=none"], "*boobench_max_cells: expected a whole number from 1, got 'none'"),
     ],
     ids=["host", "hosts file", "max drop", "max cells"],
