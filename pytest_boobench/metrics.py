@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pytest_boobench.arrivals import find_token_gaps
+from pytest_boobench.plain import Since
 
 Phase = Literal["warmup", "measure"]
 Kind = Literal["chat", "completion", "embedding"]
@@ -71,7 +72,7 @@ class Sample:
     """Arrival of the end of the answer."""
     chunk_ms: tuple[float, ...] = ()
     """Arrival of each event that carried tokens, ascending."""
-    chunk_tokens: tuple[int, ...] = ()
+    chunk_tokens: Annotated[tuple[int, ...], Since("0002")] = ()
     """Tokens in each of these events, told by the server or estimated from their texts; empty: one in each."""
     prompt_tokens: int | None = None
     """Prompt tokens as the server counted them, cached ones included."""
@@ -79,7 +80,7 @@ class Sample:
     """Prompt tokens the server took from its cache."""
     output_tokens: int | None = None
     """Generated tokens as the server counted them, those that it never streamed included."""
-    hidden_tokens: int = 0
+    hidden_tokens: Annotated[int, Since("0002")] = 0
     """Generated tokens that were counted and never streamed, as hidden reasoning is."""
     prompt_ms: float | None = None
     """The server's own time for the prompt tokens it evaluated (llama.cpp ``timings.prompt_ms``)."""
@@ -90,13 +91,13 @@ class Sample:
     decode_tok_s: float | None = None
     prefill_tok_s: float | None = None
     embed_tok_s: float | None = None
-    lanes_tok_s: float | None = None
+    lanes_tok_s: Annotated[float | None, Since("0002")] = None
     """All lanes together while this request ran; blank where the cell has one lane."""
     rate_source: RateSource | None = None
-    contradiction: str | None = None
+    contradiction: Annotated[str | None, Since("0002")] = None
     """What the server says and the client's own clock or count rules out, with both numbers; its timings are then not
     used."""
-    blanks: Mapping[str, str] = field(default_factory=dict)
+    blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
     """Metric -> why this request cannot carry it, for those that it would usually give."""
     finish_reason: str | None = None
     status: int | None = None
@@ -106,9 +107,9 @@ class Sample:
     """Longest time between the kernel's stamp on bytes and the moment Python read them; blank without kernel stamps."""
     blurred_chunks: int = 0
     """Entries of chunk_ms that have the stamp of a later one, since Python read both late and at once."""
-    first_late_ms: float = 0.0
+    first_late_ms: Annotated[float, Since("0002")] = 0.0
     """By how much earlier than its stamp the first token may have been there, since Python read late."""
-    last_late_ms: float = 0.0
+    last_late_ms: Annotated[float, Since("0002")] = 0.0
     """The same of the last token."""
     clock_step: bool = False
     """Whether the wall clock was set during the request; its times are then by the user clock."""
@@ -157,6 +158,10 @@ class Sample:
         """Gaps between chunks of more than five times their median."""
         gaps = self.itl_ms
         return sum(gap > STALL_FACTOR * statistics.median(gaps) for gap in gaps) if gaps else 0
+
+
+STORED_BESIDE = ("queue_ms", "stalls")
+"""Properties of a `Sample` that the store keeps beside its fields."""
 
 
 @dataclass(frozen=True, slots=True)

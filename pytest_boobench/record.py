@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from pytest_boobench.aggregate import (
     CLIENT_LATE,
@@ -16,8 +16,9 @@ from pytest_boobench.aggregate import (
     find_trend_of_pairs,
     measured,
 )
-from pytest_boobench.facts import Canary, ClientFacts, ForeignRequest, ModelFacts, ServerFacts, Traffic
+from pytest_boobench.facts import Canary, ClientFacts, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import ClockKind, Sample
+from pytest_boobench.plain import Since, list_facts, take
 from pytest_boobench.suite.cell import Cell
 
 JobType = Literal["bench", "eval"]
@@ -60,44 +61,79 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellRecord:
-    """All that one measurement of one cell found out."""
+class CellFacts:
+    """What is known of one measurement of a cell, whether it was just made or lies in the store.
+
+    A new fact is one field here, with `Since`, and its migration: the store's column, rows, exports and JSON follow.
+    """
 
     node_id: str
     cell_key: str
-    suite: str
-    host: str
     identity: Mapping[str, Any]
     """`Cell.identity`, plain JSON."""
     started_at: float
-    samples: tuple[Sample, ...] = ()
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     total_tok_s: float | None = None
     """All lanes together, over the wall."""
-    server: ServerFacts | None = None
     model: ModelFacts | None = None
     load_ms: float | None = None
     """How long the host took to load the model before the cell; blank where it was loaded or the host cannot tell."""
     traffic: Traffic | None = None
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
-    takeover: bool = False
-    """Whether the host was taken without asking whether others use it."""
-    client: ClientFacts = field(default_factory=ClientFacts)
-    canaries: tuple[Canary, ...] = ()
-    """How fast this machine was before each block, in their order; empty where the host is another machine."""
     extended: str = ""
     """Why more than the first block was measured, in words."""
     text_digest: str | None = None
     """Fingerprint of what the model says to a prompt of its own, greedily; blank where the suite does not ask."""
     reference_host: str | None = None
     """The other host of a duet."""
-    reference: ServerFacts | None = None
-    """Its server."""
-    blanks: Mapping[str, str] = field(default_factory=dict)
+    blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
     """Metric -> why it is blank, for those that such a cell would usually have."""
-    worker: str = "main"
     error: str | None = None
     """Why the cell could not be measured, or not to its end; blank when it was."""
+
+    @property
+    def disturbed(self) -> str | None:
+        """Who disturbed the last measuring, in words; None where nobody did or nobody can tell."""
+        return f"disturbed: {self.traffic}" if self.traffic is not None and self.traffic.disturbed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondensedFacts(CellFacts):
+    """A measurement without its samples: with what follows from them. Each fact here is a property of `CellRecord`."""
+
+    engine_build: str | None = None
+    blocks: int = 1
+    attempts: int = 1
+    stalls: int = 0
+    clock: ClockKind | None = None
+    spoiled: str | None = None
+    """Why the measurement cannot become a baseline; blank where it can."""
+    client_limit: str | None = None
+    rates: Annotated[str | None, Since("0002")] = None
+    contradiction: Annotated[str | None, Since("0002")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord(CellFacts):
+    """All that one measurement of one cell found out, its samples among it."""
+
+    suite: str
+    host: str
+    samples: tuple[Sample, ...] = ()
+    server: ServerFacts | None = None
+    takeover: bool = False
+    """Whether the host was taken without asking whether others use it."""
+    client: ClientFacts = field(default_factory=ClientFacts)
+    canaries: tuple[Canary, ...] = ()
+    """How fast this machine was before each block, in their order; empty where the host is another machine."""
+    reference: ServerFacts | None = None
+    """The server of a duet's other host."""
+    worker: str = "main"
+
+    @property
+    def engine_build(self) -> str | None:
+        """The server's own name of its build."""
+        return self.server.engine_build if self.server else None
 
     @property
     def client_limit(self) -> str | None:
@@ -164,11 +200,6 @@ class CellRecord:
     def attempts(self) -> int:
         """How often its blocks were measured, at most: once more where the first time was disturbed or too warm."""
         return max((sample.attempt for sample in self.samples), default=1)
-
-    @property
-    def disturbed(self) -> str | None:
-        """Who disturbed the last measuring, in words; None where nobody did or nobody can tell."""
-        return f"disturbed: {self.traffic}" if self.traffic is not None and self.traffic.disturbed else None
 
 
 APART_S = 1800.0
@@ -241,42 +272,18 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class Measurement(CondensedFacts):
     """A stored measurement of a cell without its samples: one point of the cell's history."""
 
     id: int
     """The store's number for it."""
     run: RunFacts
-    node_id: str
-    cell_key: str
-    identity: Mapping[str, Any]
-    """As `Cell.identity`."""
-    started_at: float
-    aggregates: Mapping[str, Aggregate]
     verdicts: tuple[Verdict, ...] = ()
-    total_tok_s: float | None = None
-    model: ModelFacts | None = None
-    engine_build: str | None = None
     samples: int = 0
     """Counted ones, good or failed."""
     failed: int = 0
-    blocks: int = 1
-    extended: str = ""
-    attempts: int = 1
-    stalls: int = 0
-    load_ms: float | None = None
-    clock: ClockKind | None = None
     canary: Canary | None = None
-    text_digest: str | None = None
-    traffic: Traffic | None = None
-    reference_host: str | None = None
-    spoiled: str | None = None
-    """Why the samples don't speak of the host alone; blank where they do."""
-    blanks: Mapping[str, str] = field(default_factory=dict)
-    """As in a record."""
-    rates: str | None = None
-    contradiction: str | None = None
-    error: str | None = None
+    """How fast this machine was: the median over the blocks."""
     baselines: tuple[str, ...] = ()
     """Names under which it is in force as a baseline."""
 
@@ -294,55 +301,20 @@ def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> Ce
     )
 
 
-def to_plain(record: CellRecord) -> dict[str, Any]:
-    """A record as dicts, tuples, numbers and text only: what a test report can carry between processes."""
-    return asdict(record)
+DERIVED = tuple(name for name in list_facts(CondensedFacts) if name not in list_facts(CellFacts))
+"""Properties of a `CellRecord` that stay known without its samples."""
+WITH_BASELINE = tuple(name for name in list_facts(BaselineRun) if name in list_facts(Measurement))
+"""What of a measurement goes into a baseline."""
 
 
-def from_plain(plain: Mapping[str, Any]) -> CellRecord:
-    """The inverse of `to_plain`, also after lists took the place of tuples."""
-    fields = dict(plain)
-    fields["samples"] = tuple(map(_sample_from_plain, plain["samples"]))
-    fields["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
-    fields["server"] = ServerFacts(**plain["server"]) if plain["server"] else None
-    fields["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
-    fields["traffic"] = _traffic_from_plain(plain["traffic"]) if plain["traffic"] else None
-    fields["client"] = ClientFacts(**plain["client"])
-    fields["canaries"] = tuple(Canary(**canary) for canary in plain["canaries"])
-    fields["reference"] = ServerFacts(**plain["reference"]) if plain["reference"] else None
-    return CellRecord(**fields)
-
-
-def _sample_from_plain(plain: Mapping[str, Any]) -> Sample:
-    lists = {key: tuple(plain[key]) for key in ("chunk_ms", "chunk_tokens") if key in plain}
-    return Sample(**{**plain, **lists})
-
-
-def _traffic_from_plain(plain: Mapping[str, Any]) -> Traffic:
-    requests = tuple(ForeignRequest(**request) for request in plain["requests"])
-    return Traffic(**{**plain, "requests": requests, "notes": tuple(plain["notes"])})
-
-
-def baseline_to_plain(baseline: Baseline) -> dict[str, Any]:
-    """A baseline as plain data, for the way to a worker."""
-    return asdict(baseline)
-
-
-def baseline_from_plain(plain: Mapping[str, Any]) -> Baseline:
-    """The inverse of `baseline_to_plain`."""
-    return Baseline(
-        name=plain["name"],
-        cell_key=plain["cell_key"],
-        suite=plain["suite"],
-        runs=tuple(map(_baseline_run_from_plain, plain["runs"])),
-        later=tuple(map(_baseline_run_from_plain, plain["later"])),
+def make_baseline_run(run: RunFacts, measured: CellRecord | Measurement, saved_at: float) -> BaselineRun:
+    """A measurement as part of a baseline."""
+    return BaselineRun(
+        run_uid=run.uid,
+        session=run.session,
+        git_commit=run.git_commit,
+        client=run.client,
+        measured_at=measured.started_at,
+        saved_at=saved_at,
+        **take(WITH_BASELINE, measured),
     )
-
-
-def _baseline_run_from_plain(plain: Mapping[str, Any]) -> BaselineRun:
-    found = dict(plain)
-    found["aggregates"] = {key: Aggregate(**value) for key, value in plain["aggregates"].items()}
-    found["model"] = ModelFacts(**plain["model"]) if plain["model"] else None
-    found["client"] = ClientFacts(**plain["client"])
-    found["canary"] = Canary(**plain["canary"]) if plain["canary"] else None
-    return BaselineRun(**found)

@@ -82,7 +82,7 @@ PATIENT = """
 from pathlib import Path
 
 from pytest_boobench import aggregate
-from pytest_boobench.blocks import block
+from pytest_boobench.measure import block
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import access
 from pytest_boobench.servers import chunks, witness

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytest_boobench.facts import ServerFacts
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Measurement, RunFacts
+from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, make_baseline_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,10 @@ class BaselineFile:
             of_key[one.record.cell_key].append(one)
         return {
             key: Baseline(
-                name=self.name, cell_key=key, suite=several[-1].record.suite, runs=tuple(map(_make_run, several))
+                name=self.name,
+                cell_key=key,
+                suite=several[-1].record.suite,
+                runs=tuple(make_baseline_run(one.run, one.record, one.saved_at) for one in several),
             )
             for key, several in of_key.items()
         }
@@ -79,21 +82,3 @@ def describe_server(engine_build: str | None) -> ServerFacts | None:
 
 def _identify(saved: SavedRun) -> tuple[str, str, float]:
     return saved.run.uid, saved.record.node_id, saved.record.started_at
-
-
-def _make_run(saved: SavedRun) -> BaselineRun:
-    run, record = saved.run, saved.record
-    return BaselineRun(
-        run_uid=run.uid,
-        session=run.session,
-        measured_at=record.started_at,
-        saved_at=saved.saved_at,
-        aggregates=record.aggregates,
-        model=record.model,
-        engine_build=record.server.engine_build if record.server else None,
-        git_commit=run.git_commit,
-        client=run.client,
-        clock=record.clock,
-        canary=record.canary,
-        text_digest=record.text_digest,
-    )

@@ -12,7 +12,7 @@ import click
 
 from pytest_boobench.facts import Canary, ServerFacts
 from pytest_boobench.metrics import ClockKind
-from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Measurement
+from pytest_boobench.record import Baseline, CellRecord, Measurement, make_baseline_run
 from pytest_boobench.store import Selection, Store
 
 
@@ -72,23 +72,7 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
 
 def make_baseline(name: str, cell_key: str, measurements: Sequence[Measurement]) -> Baseline:
     """Measurements of one cell, oldest first, as the baseline that a later one is held against."""
-    runs = tuple(
-        BaselineRun(
-            run_uid=measurement.run.uid,
-            session=measurement.run.session,
-            measured_at=measurement.started_at,
-            saved_at=measurement.started_at,
-            aggregates=measurement.aggregates,
-            model=measurement.model,
-            engine_build=measurement.engine_build,
-            git_commit=measurement.run.git_commit,
-            client=measurement.run.client,
-            clock=measurement.clock,
-            canary=measurement.canary,
-            text_digest=measurement.text_digest,
-        )
-        for measurement in measurements
-    )
+    runs = tuple(make_baseline_run(each.run, each, each.started_at) for each in measurements)
     return Baseline(name=name, cell_key=cell_key, suite=measurements[0].run.suite, runs=runs)
 
 

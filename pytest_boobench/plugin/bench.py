@@ -14,11 +14,12 @@ import pytest
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.plain import rebuild
 from pytest_boobench.plugin.judging import Doubt, Judging
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.progress import Teller, put_off
-from pytest_boobench.record import Baseline, CellRecord, Verdict, baseline_from_plain, identify, to_plain
+from pytest_boobench.record import Baseline, CellRecord, Verdict, identify
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import clean_lines, hide_in, hide_secrets
@@ -55,7 +56,7 @@ class BenchPlace:
             workerinput["boobench_session"],
             workerinput["workerid"],
             ClientFacts(**workerinput["boobench_client"]),
-            lambda: {key: baseline_from_plain(baseline) for key, baseline in plain.items()},
+            lambda: {key: rebuild(Baseline, baseline) for key, baseline in plain.items()},
             workerinput["boobench_puts_off"],
         )
 
@@ -295,7 +296,7 @@ class Bench:
 
 def _hide_in(record: CellRecord) -> dict[str, Any]:
     """A record as plain data without secrets, but for the names that others look it up by: they are the user's own."""
-    plain = to_plain(record)
+    plain = asdict(record)
     return {**hide_in(plain), **{name: plain[name] for name in _NAMES}}
 
 

@@ -15,11 +15,12 @@ from pytest_boobench import find_version
 from pytest_boobench.environment import Environment, read_environment
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
+from pytest_boobench.plain import rebuild
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.second_pass import explain, is_rerun
 from pytest_boobench.plugin.session_store import SessionStore
-from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict, from_plain
+from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict
 from pytest_boobench.reports import junit, terminal
 from pytest_boobench.reports.session import FinishedCell, is_savable
 from pytest_boobench.untrusted import clean_lines, hide_secrets
@@ -118,7 +119,7 @@ class Recorder:
 
     def _take_record(self, report: pytest.TestReport) -> None:
         """Enter a first block as a new measurement, any further one with it."""
-        record = from_plain(report.boobench["record"])
+        record = rebuild(CellRecord, report.boobench["record"])
         extends = self._is_in_doubt(report.nodeid)
         reruns = tuple(self._reruns.get(report.nodeid, ()))
         self._rows[report.nodeid] = FinishedCell(record, "error" if report.failed else "in doubt", reruns=reruns)

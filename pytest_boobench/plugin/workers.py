@@ -14,7 +14,6 @@ from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, know_nothing, plan, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
-from pytest_boobench.record import baseline_to_plain
 
 if TYPE_CHECKING:
     from pytest_boobench.plugin.leases import Leases
@@ -54,7 +53,7 @@ class Workers:
     def pytest_configure_node(self, node: Any) -> None:
         """Runs once for each worker, also for one that replaces a crashed one."""
         if self._baselines is None:
-            self._baselines = {key: baseline_to_plain(baseline) for key, baseline in self._recorder.baselines().items()}
+            self._baselines = {key: asdict(baseline) for key, baseline in self._recorder.baselines().items()}
         node.workerinput["boobench_session"] = self._recorder.session_uid
         node.workerinput["boobench_baselines"] = self._baselines
         node.workerinput["boobench_puts_off"] = node.config.getoption("dist") in _SCHEDULED

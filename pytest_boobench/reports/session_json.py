@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Verdict, to_plain
+from pytest_boobench.record import Verdict
 from pytest_boobench.reports.advice import notes_of
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.session import FinishedCell, SessionReport, count_standings, stand
@@ -44,7 +44,7 @@ def _describe_metric(key: str) -> dict[str, Any]:
 
 def _describe_cell(row: FinishedCell, session: SessionReport, *, samples: bool) -> dict[str, Any]:
     record = row.record
-    plain = to_plain(record)
+    plain = asdict(record)
     taken = plain.pop("samples")
     return {
         "node_id": record.node_id,

@@ -12,10 +12,10 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, se
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import ClientFacts
-from pytest_boobench.record import Baseline, BaselineRun
+from pytest_boobench.record import WITH_BASELINE, Baseline, BaselineRun
 from pytest_boobench.store.column_types import moment
 from pytest_boobench.store.later_runs import find_later
-from pytest_boobench.store.reads import execute_for, load_aggregates, read_canary, read_model
+from pytest_boobench.store.reads import NEEDED_BY, execute_for, load_aggregates, read_facts
 from pytest_boobench.store.tables import baselines, cells, hosts, runs, suites
 
 
@@ -117,21 +117,13 @@ def _in_force(name: str, cell_keys: Collection[str]) -> tuple[ColumnElement[bool
     return (baselines.c.name == name, baselines.c.cell_key.in_(cell_keys), baselines.c.replaced_at.is_(None))
 
 
+_OF_CELL = tuple(name for name in WITH_BASELINE if name != "aggregates")
 _COLUMNS = (
     cells.c.id,
     cells.c.cell_key,
     cells.c.started_at,
-    cells.c.model_facts,
-    cells.c.engine_build,
-    cells.c.canaries,
-    cells.c.clock,
-    cells.c.text_digest,
-    runs.c.uid,
-    runs.c.session,
-    runs.c.machine,
-    runs.c.cpu,
-    runs.c.git_commit,
-    runs.c.workers,
+    *(NEEDED_BY.get(name, cells.c.get(name)) for name in _OF_CELL),
+    *(runs.c[name] for name in ("uid", "session", "machine", "cpu", "git_commit", "workers")),
 )
 """What a `BaselineRun` is made of."""
 
@@ -218,12 +210,8 @@ def _make_run(row: Any, condensed: Mapping[str, Aggregate]) -> BaselineRun:
         session=row.session,
         measured_at=row.started_at.timestamp(),
         saved_at=row.saved_at.timestamp(),
-        aggregates=condensed,
-        model=read_model(row.model_facts),
-        engine_build=row.engine_build,
         git_commit=row.git_commit,
         client=ClientFacts(machine=row.machine, cpu=row.cpu, workers=row.workers),
-        clock=row.clock,
-        text_digest=row.text_digest,
-        canary=read_canary(row.canaries),
+        aggregates=condensed,
+        **read_facts(BaselineRun, _OF_CELL, row),
     )

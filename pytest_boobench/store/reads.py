@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar, cast, get_origin
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Column, Connection, Select, Table, and_, func, select
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Canary, ForeignRequest, ModelFacts, Traffic
 from pytest_boobench.metrics import Sample
+from pytest_boobench.plain import Fact, list_facts
 from pytest_boobench.record import Measurement, RunFacts, RunStatus, Verdict
 from pytest_boobench.store.selection import Selection, select_measurements
-from pytest_boobench.store.tables import aggregates, baselines, cells, hosts, runs, samples, suites, verdicts
+from pytest_boobench.store.tables import (
+    AXIS_NAMES,
+    CELL_FACTS,
+    TRAFFIC_COLUMNS,
+    aggregates,
+    baselines,
+    cells,
+    hosts,
+    runs,
+    samples,
+    suites,
+    verdicts,
+)
+from pytest_boobench.suite.cell import AXES, make_identity
 
 T = TypeVar("T")
 _IDS_AT_ONCE = 10_000
 """SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535."""
 
-_AGGREGATE_FIELDS = tuple(field.name for field in fields(Aggregate))
-_VERDICT_FIELDS = tuple(field.name for field in fields(Verdict))
-_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
-_KNOWN: Mapping[type, frozenset[str]] = {
-    kind: frozenset(field.name for field in fields(kind)) for kind in (ModelFacts, ForeignRequest)
-}
-_SINCE_0002: Mapping[str, Any] = {"hidden_tokens": 0, "blanks": {}, "first_late_ms": 0.0, "last_late_ms": 0.0}
-"""What samples of before have no value for."""
-_RUN_FIELDS = tuple(field.name for field in fields(RunFacts) if field.name not in ("suite", "host"))
+_KNOWN: Mapping[type, frozenset[str]] = {kind: frozenset(list_facts(kind)) for kind in (ModelFacts, ForeignRequest)}
+_RUN_FIELDS = tuple(name for name in list_facts(RunFacts) if name not in ("suite", "host"))
 
 RUN_COLUMNS = (
     suites.c.name.label("suite"),
@@ -50,7 +58,7 @@ def load_aggregates(
     connection: Connection, cell_ids: Collection[int], metrics: Collection[str] = (), *, judged: bool = False
 ) -> dict[int, dict[str, Aggregate]]:
     """Measurement -> metric -> Aggregate; of all metrics where none is named, or only of those that were judged."""
-    query = select(aggregates.c.cell_id, aggregates.c.metric, *(aggregates.c[name] for name in _AGGREGATE_FIELDS))
+    query = select(aggregates.c.cell_id, aggregates.c.metric, *_columns_of(aggregates, Aggregate))
     if metrics:
         query = query.where(aggregates.c.metric.in_(metrics))
     if judged:
@@ -58,30 +66,52 @@ def load_aggregates(
         query = query.join(verdicts, and_(*same))
     found: dict[int, dict[str, Aggregate]] = defaultdict(dict)
     for row in execute_for(connection, query, aggregates.c.cell_id, cell_ids):
-        found[row[0]][row[1]] = Aggregate(**dict(zip(_AGGREGATE_FIELDS, row[2:], strict=True)))
+        found[row[0]][row[1]] = _read(Aggregate, row[2:])
     return found
 
 
 def load_verdicts(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Verdict, ...]]:
     """Measurement -> its verdicts, in the order they were judged."""
-    query = select(verdicts.c.cell_id, *(verdicts.c[name] for name in _VERDICT_FIELDS)).order_by(verdicts.c.id)
+    query = select(verdicts.c.cell_id, *_columns_of(verdicts, Verdict)).order_by(verdicts.c.id)
     found: dict[int, list[Verdict]] = defaultdict(list)
     for row in execute_for(connection, query, verdicts.c.cell_id, cell_ids):
-        found[row[0]].append(Verdict(**dict(zip(_VERDICT_FIELDS, row[1:], strict=True))))
+        found[row[0]].append(_read(Verdict, row[1:]))
     return {cell_id: tuple(several) for cell_id, several in found.items()}
 
 
 def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Sample, ...]]:
     """Measurement -> its samples, warm-up and failed ones too, in the order they were stored."""
-    query = select(samples.c.cell_id, *(samples.c[name] for name in _SAMPLE_FIELDS)).order_by(samples.c.id)
+    query = select(samples.c.cell_id, *_columns_of(samples, Sample)).order_by(samples.c.id)
     found: dict[int, list[Sample]] = defaultdict(list)
     for row in execute_for(connection, query, samples.c.cell_id, cell_ids):
-        facts = dict(zip(_SAMPLE_FIELDS, row[1:], strict=True))
-        facts["started_at"] = facts["started_at"].timestamp()
-        facts["chunk_ms"] = tuple(at for at in facts["chunk_ms"] if at is not None)
-        facts["chunk_tokens"] = tuple(facts["chunk_tokens"] or ())
-        found[row[0]].append(Sample(**{**facts, **{name: facts[name] or usual for name, usual in _SINCE_0002.items()}}))
+        found[row[0]].append(_read(Sample, row[1:]))
     return {cell_id: tuple(several) for cell_id, several in found.items()}
+
+
+def _columns_of(table: Table, kind: type) -> tuple[Column[Any], ...]:
+    """The columns that `_read` needs of a row, in their order."""
+    return tuple(table.c[name] for name in list_facts(kind))
+
+
+def _read(kind: type[T], values: Iterable[Any]) -> T:
+    """The dataclass of a row's values."""
+    return kind(
+        **{
+            fact.name: read_fact(fact, value)
+            for fact, value in zip(list_facts(cast("Any", kind)).values(), values, strict=True)
+        }
+    )
+
+
+def read_fact(fact: Fact, stored: Any) -> Any:
+    """A column's value as the fact it is; the fact's default where older versions stored none."""
+    if stored is None:
+        return None if fact.optional else fact.make_default()
+    if isinstance(stored, datetime):
+        return stored.timestamp()
+    if get_origin(fact.type) is tuple:  # JSON has no numbers that are not finite: they come back as blanks
+        return tuple(value for value in stored if value is not None)
+    return stored
 
 
 def read_run(row: Any) -> RunFacts:
@@ -94,7 +124,7 @@ def read_canary(stored: Sequence[Mapping[str, float | None]]) -> Canary | None:
     """What the machine was like while a measurement was taken: the median over its blocks."""
     if not stored:
         return None
-    names = [field.name for field in fields(Canary)]
+    names = list_facts(Canary)
     known = {name: [value for canary in stored if (value := canary.get(name)) is not None] for name in names}
     return Canary(**{name: statistics.median(values) for name, values in known.items() if values})
 
@@ -108,43 +138,12 @@ def read_traffic(row: Any) -> Traffic | None:
     """What else a measurement's host did; None where nobody watched."""
     if row.model_swaps is None:
         return None
-    return Traffic(
-        in_flight_at_start=row.in_flight_at_start,
-        concurrent_foreign_requests=row.concurrent_foreign_requests,
-        foreign_tokens=row.foreign_tokens,
-        model_swaps=row.model_swaps,
-        server_restarts=row.server_restarts,
-        requests=tuple(_make(ForeignRequest, request) for request in row.foreign_requests),
-        notes=tuple(row.traffic_notes),
-    )
+    stored = {fact.name: read_fact(fact, getattr(row, column)) for column, fact in TRAFFIC_COLUMNS.items()}
+    return Traffic(**{**stored, "requests": tuple(_make(ForeignRequest, request) for request in stored["requests"])})
 
 
 def _make(kind: type[T], stored: Mapping[str, Any]) -> T:
     return kind(**{key: value for key, value in stored.items() if key in _KNOWN[kind]})
-
-
-_IDENTITY = ("model", "kind", "prompt_tokens", "output_tokens", "concurrency", "sampling", "request", "cache")
-_AS_STORED = (
-    "id",
-    "node_id",
-    "cell_key",
-    "total_tok_s",
-    "engine_build",
-    "samples",
-    "failed",
-    "blocks",
-    "extended",
-    "attempts",
-    "stalls",
-    "load_ms",
-    "clock",
-    "text_digest",
-    "reference_host",
-    "spoiled",
-    "rates",
-    "contradiction",
-    "error",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,18 +228,30 @@ def _load_baseline_names(connection: Connection) -> Mapping[int, list[str]]:
     return found
 
 
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "model": lambda row: read_model(row.model_facts),
+    "canary": lambda row: read_canary(row.canaries),
+    "traffic": read_traffic,
+}
+"""Facts of a measurement that are not just a column."""
+NEEDED_BY = {"model": cells.c.model_facts, "canary": cells.c.canaries}
+"""The column behind a fact that has another name."""
+
+
+def read_facts(kind: type, names: Iterable[str], row: Any) -> dict[str, Any]:
+    """Facts of a measurement, each from its column; ``kind`` is the dataclass that has them."""
+    known = list_facts(kind)
+    return {
+        name: _READERS[name](row) if name in _READERS else read_fact(known[name], getattr(row, name)) for name in names
+    }
+
+
+_AS_STORED = tuple(
+    name for name in list_facts(Measurement) if name in {*CELL_FACTS, *_READERS, "id", "samples", "failed"}
+)
+
+
 def _measurement(row: Any, run: RunFacts, **linked: Any) -> Measurement:
-    identity = {"suite": run.suite, "host": run.host, **{name: getattr(row, name) for name in _IDENTITY}}
-    if row.length is not None:
-        identity["length"] = row.length
-    return Measurement(
-        run=run,
-        identity=identity,
-        started_at=row.started_at.timestamp(),
-        model=read_model(row.model_facts),
-        canary=read_canary(row.canaries),
-        traffic=read_traffic(row),
-        blanks=row.blanks or {},
-        **{name: getattr(row, name) for name in _AS_STORED},
-        **linked,
-    )
+    stored = {"suite": run.suite, "host": run.host, **{name: getattr(row, name) for name in AXIS_NAMES}}
+    identity = make_identity({axis.name: axis.read(stored[axis.name]) for axis in AXES})
+    return Measurement(run=run, identity=identity, **read_facts(Measurement, _AS_STORED, row), **linked)

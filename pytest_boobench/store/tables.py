@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
 
 from sqlalchemy import (
     Boolean,
@@ -17,9 +17,13 @@ from sqlalchemy import (
     text,
 )
 
-from pytest_boobench.metrics import Phase
-from pytest_boobench.record import JobType, Outcome, RunStatus
+from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.facts import Traffic
+from pytest_boobench.metrics import Phase, Sample
+from pytest_boobench.plain import Fact, list_facts
+from pytest_boobench.record import CellRecord, CondensedFacts, JobType, Outcome, RunFacts, RunStatus, Verdict
 from pytest_boobench.store.column_types import Count, Id, Moment, Number, PlainJson, PlainText
+from pytest_boobench.suite.cell import AXES, Cell
 
 VERSION_TABLE = "bench_schema"
 """Where Alembic keeps the schema's revision; a name of our own, for a team's database may hold other tables too."""
@@ -38,6 +42,31 @@ metadata = MetaData(
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+_TYPES: Mapping[Any, Any] = {str: PlainText, Literal: PlainText, int: Count, float: Number, bool: Boolean}
+"""A fact's type -> its column's; anything else is JSON, and a time in seconds (``_at``) is a `Moment`."""
+
+
+def _type_of(fact: Fact) -> Any:
+    return Moment if fact.name.endswith("_at") else _TYPES.get(get_origin(fact.type) or fact.type, PlainJson)
+
+
+def _columns(facts: Iterable[Fact]) -> Iterator[Column[Any]]:
+    """A column for each fact, under its name. Blank: not known, or stored before the fact was there."""
+    return (Column(fact.name, _type_of(fact), nullable=fact.optional or fact.since > "0001") for fact in facts)
+
+
+AXIS_NAMES = tuple(axis.name for axis in AXES if axis.name not in ("suite", "host"))
+"""The axes that are a column each; suites and hosts are tables of their own."""
+_TRAFFIC_NAMES = {"requests": "foreign_requests", "notes": "traffic_notes"}
+TRAFFIC_COLUMNS = {_TRAFFIC_NAMES.get(name, name): fact for name, fact in list_facts(Traffic).items()}
+CELL_FACTS = {
+    name: fact
+    for name, fact in {**list_facts(CellRecord), **list_facts(CondensedFacts)}.items()
+    if name in {*list_facts(CondensedFacts), "canaries", "worker"} - {"identity", "aggregates", "model", "traffic"}
+}
+"""Facts of a measurement that are a column each."""
 
 
 hosts = Table(
@@ -61,27 +90,16 @@ runs = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("uid", PlainText, nullable=False, unique=True),
-    Column("session", PlainText, nullable=False),
-    Column("job_type", PlainText, nullable=False),
     Column("host_id", Id, ForeignKey(hosts.c.id, ondelete="RESTRICT"), nullable=False),
     Column("suite_id", Id, ForeignKey(suites.c.id, ondelete="RESTRICT"), nullable=False),
-    Column("started_at", Moment, nullable=False),
     Column("finished_at", Moment),
-    Column("user", PlainText),
-    Column("machine", PlainText),
-    Column("cpu", PlainText),
-    Column("git_commit", PlainText),
-    Column("git_dirty", Boolean),
-    Column("ci", PlainJson, nullable=False),
+    *_columns(fact for name, fact in list_facts(RunFacts).items() if name not in ("uid", "suite", "host")),
     Column("engine_build", PlainText),
     Column("server_facts", PlainJson),
     Column("model_facts", PlainJson, nullable=False),
     Column("in_flight_at_start", Count),
     Column("concurrent_foreign_requests", Count),
     Column("takeover", Boolean, nullable=False),
-    Column("workers", Count, nullable=False),
-    Column("plugin_version", PlainText),
-    Column("metadata", PlainJson, nullable=False),
     Column("status", PlainText, nullable=False),
     _one_of("job_type", get_args(JobType)),
     _one_of("status", get_args(RunStatus)),
@@ -92,50 +110,14 @@ cells = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("run_id", Id, ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
-    Column("node_id", PlainText, nullable=False),
-    Column("cell_key", PlainText, nullable=False),
-    Column("model", PlainText, nullable=False),
-    Column("kind", PlainText, nullable=False),
-    Column("prompt_tokens", Count, nullable=False),
-    Column("output_tokens", Count),
-    Column("concurrency", Count, nullable=False),
-    Column("sampling", PlainJson, nullable=False),
-    Column("request", PlainJson, nullable=False),
-    Column("cache", PlainText, nullable=False),
-    Column("started_at", Moment, nullable=False),
-    Column("total_tok_s", Number),
+    *_columns(list_facts(Cell)[axis.name] for axis in AXES if axis.name in AXIS_NAMES),
+    *_columns(CELL_FACTS.values()),
+    *(Column(name, _type_of(fact)) for name, fact in TRAFFIC_COLUMNS.items()),
+    Column("model_facts", PlainJson),
+    Column("reference_facts", PlainJson),
     # how many count, and of those that failed: still known when the samples themselves are pruned
     Column("samples", Count, nullable=False),
     Column("failed", Count, nullable=False),
-    Column("stalls", Count, nullable=False),
-    Column("client_limit", PlainText),
-    Column("load_ms", Number),
-    Column("in_flight_at_start", Count),
-    Column("concurrent_foreign_requests", Count),
-    Column("foreign_tokens", Count),
-    Column("model_swaps", Count),
-    Column("server_restarts", Count),
-    Column("foreign_requests", PlainJson),
-    Column("traffic_notes", PlainJson),
-    Column("attempts", Count, nullable=False),
-    Column("blocks", Count, nullable=False),
-    Column("extended", PlainText, nullable=False),
-    Column("canaries", PlainJson, nullable=False),
-    Column("text_digest", PlainText),
-    Column("clock", PlainText),
-    Column("reference_host", PlainText),
-    Column("reference_facts", PlainJson),
-    # why the samples don't speak of the host alone: such a measurement teaches nothing
-    Column("spoiled", PlainText),
-    Column("worker", PlainText, nullable=False),
-    Column("engine_build", PlainText),
-    Column("model_facts", PlainJson),
-    Column("error", PlainText),
-    # natural, or blank: as many tokens as were asked for
-    Column("length", PlainText),
-    Column("blanks", PlainJson),
-    Column("rates", PlainText),
-    Column("contradiction", PlainText),
     Index(None, "run_id"),
     Index(None, "cell_key", "started_at"),
     Index(None, "cell_key", "engine_build", "started_at"),
@@ -146,47 +128,9 @@ samples = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("cell_id", Id, ForeignKey(cells.c.id, ondelete="CASCADE"), nullable=False),
-    Column("phase", PlainText, nullable=False),
-    Column("lane", Count, nullable=False),
-    Column("index", Count, nullable=False),
-    Column("block", Count, nullable=False),
-    Column("attempt", Count, nullable=False),
-    Column("reference", Boolean, nullable=False),
-    Column("started_at", Moment, nullable=False),
-    Column("offset_ms", Number, nullable=False),
-    Column("connect_ms", Number),
-    Column("headers_ms", Number),
-    Column("ttft_ms", Number),
-    Column("ttfo_ms", Number),
+    *_columns(list_facts(Sample).values()),
     Column("queue_ms", Number),
-    Column("e2e_ms", Number),
-    Column("chunk_ms", PlainJson, nullable=False),
-    Column("prompt_tokens", Count),
-    Column("cached_tokens", Count),
-    Column("output_tokens", Count),
-    Column("prompt_ms", Number),
-    Column("predicted_ms", Number),
-    Column("timings", PlainJson, nullable=False),
-    Column("decode_tok_s", Number),
-    Column("prefill_tok_s", Number),
-    Column("embed_tok_s", Number),
-    Column("rate_source", PlainText),
-    Column("finish_reason", PlainText),
-    Column("status", Count),
-    Column("clock", PlainText),
-    Column("client_lag_ms", Number),
-    Column("blurred_chunks", Count, nullable=False),
     Column("stalls", Count, nullable=False),
-    Column("clock_step", Boolean, nullable=False),
-    Column("failure", PlainText),
-    Column("failure_text", PlainText),
-    Column("chunk_tokens", PlainJson),
-    Column("hidden_tokens", Count),
-    Column("lanes_tok_s", Number),
-    Column("contradiction", PlainText),
-    Column("blanks", PlainJson),
-    Column("first_late_ms", Number),
-    Column("last_late_ms", Number),
     _one_of("phase", get_args(Phase)),
     Index(None, "cell_id"),
 )
@@ -197,19 +141,7 @@ aggregates = Table(
     Column("id", Id, primary_key=True),
     Column("cell_id", Id, ForeignKey(cells.c.id, ondelete="CASCADE"), nullable=False),
     Column("metric", PlainText, nullable=False),
-    Column("n", Count, nullable=False),
-    Column("mean", Number, nullable=False),
-    Column("median", Number, nullable=False),
-    Column("stdev", Number),
-    Column("min", Number, nullable=False),
-    Column("max", Number, nullable=False),
-    Column("p10", Number, nullable=False),
-    Column("p25", Number, nullable=False),
-    Column("p50", Number, nullable=False),
-    Column("p75", Number, nullable=False),
-    Column("p90", Number, nullable=False),
-    Column("p95", Number, nullable=False),
-    Column("p99", Number, nullable=False),
+    *_columns(list_facts(Aggregate).values()),
     UniqueConstraint("cell_id", "metric"),
 )
 
@@ -249,22 +181,7 @@ verdicts = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("cell_id", Id, ForeignKey(cells.c.id, ondelete="CASCADE"), nullable=False),
-    Column("metric", PlainText, nullable=False),
-    Column("outcome", PlainText, nullable=False),
-    Column("now", Number),
-    Column("baseline", Number),
-    Column("change", Number),
-    Column("allowed", Number),
-    Column("baseline_name", PlainText),
-    Column("reason", PlainText, nullable=False),
-    Column("fast_change", Number),
-    Column("noise", Number),
-    Column("run_noise", Number),
-    Column("sessions", Count),
-    Column("samples", Count),
-    Column("blocks", Count),
-    Column("proven", Boolean, nullable=False),
-    Column("note", PlainText, nullable=False),
+    *_columns(list_facts(Verdict).values()),
     Column("judged_at", Moment, nullable=False),
     _one_of("outcome", get_args(Outcome)),
     Index(None, "cell_id"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,8 @@ from sqlalchemy import Column, Connection, Table, delete, func, insert, select, 
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Traffic
-from pytest_boobench.metrics import Sample
+from pytest_boobench.metrics import STORED_BESIDE, Sample
+from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import CellRecord, RunFacts, RunStatus, Verdict
 from pytest_boobench.store import tables
 from pytest_boobench.store.column_types import moment
@@ -28,29 +29,15 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any], uni
     connection.execute(make.on_conflict_do_nothing(index_elements=[unique]))
 
 
-_SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
-
-
 def insert_run(connection: Connection, facts: RunFacts) -> int:
     """A new run, its host and suite entered where they are new; gives back the run's id."""
     row = {
-        "uid": facts.uid,
-        "session": facts.session,
-        "job_type": facts.job_type,
+        **{name: value for name, value in asdict(facts).items() if name in tables.runs.c},
         "host_id": _name_id(connection, tables.hosts, facts.host),
         "suite_id": _name_id(connection, tables.suites, facts.suite),
         "started_at": moment(facts.started_at),
-        "user": facts.user,
-        "machine": facts.machine,
-        "cpu": facts.cpu,
-        "git_commit": facts.git_commit,
-        "git_dirty": facts.git_dirty,
-        "ci": facts.ci,
         "model_facts": {},
         "takeover": False,
-        "workers": facts.workers,
-        "plugin_version": facts.plugin_version,
-        "metadata": facts.metadata,
         "status": "running",
     }
     return _insert_one(connection, tables.runs, row)
@@ -138,58 +125,24 @@ def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]
 
 
 def _cell_row(record: CellRecord) -> dict[str, Any]:
-    identity = record.identity
+    facts = take(tables.CELL_FACTS, record)
     return {
-        "node_id": record.node_id,
-        "cell_key": record.cell_key,
-        "model": identity["model"],
-        "kind": identity["kind"],
-        "prompt_tokens": identity["prompt_tokens"],
-        "output_tokens": identity["output_tokens"],
-        "concurrency": identity["concurrency"],
-        "sampling": identity["sampling"],
-        "request": identity["request"],
-        "cache": identity["cache"],
-        "length": identity.get("length"),
+        **{name: record.identity.get(name) for name in tables.AXIS_NAMES},
+        **facts,
         "started_at": moment(record.started_at),
-        "total_tok_s": record.total_tok_s,
+        "canaries": [asdict(canary) for canary in record.canaries],
+        "spoiled": record.error or record.spoiled,
         "samples": record.measured,
         "failed": len(record.failed),
-        "stalls": record.stalls,
-        "client_limit": record.client_limit,
-        "load_ms": record.load_ms,
-        "attempts": record.attempts,
-        "blocks": record.blocks,
-        "extended": record.extended,
-        "canaries": [asdict(canary) for canary in record.canaries],
-        "text_digest": record.text_digest,
-        "clock": record.clock,
-        "reference_host": record.reference_host,
-        "reference_facts": asdict(record.reference) if record.reference else None,
-        "spoiled": record.error or record.spoiled,
-        "blanks": record.blanks,
-        "rates": record.rates,
-        "contradiction": record.contradiction,
-        **_traffic_columns(record.traffic),
-        "worker": record.worker,
-        "engine_build": record.server.engine_build if record.server else None,
         "model_facts": asdict(record.model) if record.model else None,
-        "error": record.error,
+        "reference_facts": asdict(record.reference) if record.reference else None,
+        **(_traffic_columns(record.traffic) if record.traffic else {}),
     }
 
 
-def _traffic_columns(traffic: Traffic | None) -> dict[str, Any]:
-    if traffic is None:
-        return {}
-    return {
-        "in_flight_at_start": traffic.in_flight_at_start,
-        "concurrent_foreign_requests": traffic.concurrent_foreign_requests,
-        "foreign_tokens": traffic.foreign_tokens,
-        "model_swaps": traffic.model_swaps,
-        "server_restarts": traffic.server_restarts,
-        "foreign_requests": [asdict(request) for request in traffic.requests],
-        "traffic_notes": list(traffic.notes),
-    }
+def _traffic_columns(traffic: Traffic) -> dict[str, Any]:
+    plain = asdict(traffic)
+    return {column: plain[fact.name] for column, fact in tables.TRAFFIC_COLUMNS.items()}
 
 
 def _aggregate_rows(cell_id: int, record: CellRecord) -> list[dict[str, Any]]:
@@ -201,9 +154,8 @@ def _aggregate_rows(cell_id: int, record: CellRecord) -> list[dict[str, Any]]:
 
 
 def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:
-    row = {name: getattr(sample, name) for name in _SAMPLE_FIELDS}
-    derived = {"queue_ms": sample.queue_ms, "stalls": sample.stalls}
-    return {**row, **derived, "cell_id": cell_id, "started_at": moment(sample.started_at)}
+    facts = take((*list_facts(Sample), *STORED_BESIDE), sample)
+    return {**facts, "cell_id": cell_id, "started_at": moment(sample.started_at)}
 
 
 def _is_storable(aggregate: Aggregate) -> bool:

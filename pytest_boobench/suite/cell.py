@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pytest_boobench.documents.validation import Expected, FileModel, choice, duration, flag, mapping, text, whole
 from pytest_boobench.metrics import Kind, Length
+from pytest_boobench.plain import Since
 from pytest_boobench.suite.thresholds import Thresholds, gate_limits
 
 Cache = Literal["cold", "warm"]
@@ -148,6 +149,10 @@ class NamedAxis:
         told = {"default": self.field.default, "default_factory": self.field.default_factory}
         return {word: default for word, default in told.items() if default is not MISSING}
 
+    def read(self, stored: Any) -> Any:
+        """The value behind a stored one: blank where the axis is left out of the identity."""
+        return self.axis.absent if stored is None and self.axis.absent is not NEVER else stored
+
     @property
     def grid_values(self) -> tuple[Any, ...] | None:
         """The values where a grid leaves the axis out; None where it must not."""
@@ -184,7 +189,10 @@ class Cell:
     """Further fields of the request's body, sent as written."""
     cache: Annotated[Cache, choice(*get_args(Cache)), Axis("The prompt cache.")]
     length: Annotated[
-        Length, choice(*get_args(Length)), Axis("Whether each answer has as many tokens.", absent="exact")
+        Length,
+        choice(*get_args(Length)),
+        Axis("Whether each answer has as many tokens.", absent="exact"),
+        Since("0002"),
     ] = "exact"
     plan: Plan
     id: str

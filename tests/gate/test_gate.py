@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -17,15 +17,12 @@ from pytest_boobench.facts import Canary, ClientFacts, Traffic
 from pytest_boobench.gate.comparison import find_limit, median_error, median_variance, to_change
 from pytest_boobench.gate.reference import usable
 from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.plain import rebuild
 from pytest_boobench.record import (
     Baseline,
     BaselineRun,
     CellRecord,
     Verdict,
-    baseline_from_plain,
-    baseline_to_plain,
-    from_plain,
-    to_plain,
 )
 from pytest_boobench.suite.cell import Disturbed
 from tests.making import aggregate_of, make_baseline, make_cell, make_model, make_record, make_sample
@@ -631,8 +628,8 @@ def test_plain_data_give_the_same_verdict(values: list[float], runs: list[list[f
     record = record_of(values)
     saved = tuple(run_of(found, number * HOUR_S) for number, found in enumerate(runs))
     baseline = replace(QUIET, runs=saved, later=saved[1:])
-    record_again = from_plain(json.loads(json.dumps(to_plain(record))))
-    baseline_again = baseline_from_plain(json.loads(json.dumps(baseline_to_plain(baseline))))
+    record_again = rebuild(CellRecord, json.loads(json.dumps(asdict(record))))
+    baseline_again = rebuild(Baseline, json.loads(json.dumps(asdict(baseline))))
     assert judge_one(record_again, baseline_again) == judge_one(record, baseline)
 
 

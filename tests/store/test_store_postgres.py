@@ -57,7 +57,7 @@ def refusal(url: str, *, create: bool = True) -> str:
 
 
 SCHEMA = (
-    "SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default, is_identity "
+    "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity "
     "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2",
     "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
     "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "

@@ -1,0 +1,171 @@
+"""Room 0: a fact is a field of a frozen dataclass, declared once. From the fields follow columns, rows, files and JSON.
+
+A field that came after the store's first schema says which revision brought its column::
+
+    driver: Annotated[str | None, Since("0003")] = None
+
+Plain data are dicts, lists, numbers and texts: what JSON holds and processes send each other.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from pytest_boobench.untrusted import show
+
+T = TypeVar("T")
+_COUNT_LIMIT = 2**63
+_BLANK: Any = type(None)
+_WORDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The revision of the store's schema that brought a fact's column: older rows read as the fact's default."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One field of a dataclass, as everybody else sees it."""
+
+    name: str
+    type: Any
+    """What a value is where there is one."""
+    optional: bool
+    """Whether it may be blank (None)."""
+    since: str
+    """Revision of the store's schema; ``0001`` where the field does not say."""
+    required: bool
+    """Whether it has no default."""
+    make_default: Callable[[], Any]
+
+
+@functools.cache
+def list_facts(kind: type) -> Mapping[str, Fact]:
+    """A dataclass's fields by their names, in order; those of a later revision come last."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for field in fields(cast("Any", kind)):
+        hint: Any = hints[field.name]
+        said: list[Any] = []
+        if get_origin(hint) is Annotated:
+            hint, *said = get_args(hint)
+        several: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        optional = _BLANK in several
+        make: Callable[[], Any] = functools.partial(lambda default: default, field.default)
+        if field.default_factory is not MISSING:
+            make = field.default_factory
+        required = field.default is MISSING and field.default_factory is MISSING
+        since = next((each.revision for each in said if isinstance(each, Since)), "0001")
+        (type_,) = (each for each in several if each is not _BLANK)
+        found.append(Fact(field.name, type_, optional, since, required, make))
+    return {fact.name: fact for fact in sorted(found, key=lambda fact: fact.since)}
+
+
+def take(names: Iterator[str] | Sequence[str] | Mapping[str, Any], source: object) -> dict[str, Any]:
+    """The attributes of these names."""
+    return {name: getattr(source, name) for name in names}
+
+
+def rebuild(kind: type[T], plain: Mapping[str, Any]) -> T:
+    """The inverse of `dataclasses.asdict` for what this process or its workers made; single values pass as they are."""
+    known = list_facts(cast("Any", kind))
+    return kind(**{name: _rebuild(known[name].type, value) for name, value in plain.items()})
+
+
+def _rebuild(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if is_dataclass(hint):
+        return rebuild(cast("type[Any]", hint), value)
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return tuple(_rebuild(parts[0], each) for each in value)
+    return {key: _rebuild(parts[1], each) for key, each in value.items()} if origin is Mapping else value
+
+
+def make(kind: type[T], plain: object, where: str = "") -> T:
+    """The same for plain data from a file, each value checked.
+
+    Facts that have defaults may be missing, others may not be there. ValueError names the place:
+    ``record.samples[0].finish_reason is an object, expected a text``.
+    """
+    if not isinstance(plain, Mapping):
+        raise _wrong(where, plain, "an object")
+    known = list_facts(cast("Any", kind))
+    for name in plain:
+        if name not in known:
+            raise ValueError(f"{where}.{name} is no field of this version of pytest-boobench")
+    for name, fact in known.items():
+        if fact.required and name not in plain:
+            raise ValueError(f"{where}.{name} is missing")
+    return kind(**{name: _check_fact(known[name], value, f"{where}.{name}") for name, value in plain.items()})
+
+
+def _check_fact(fact: Fact, value: Any, where: str) -> Any:
+    return None if value is None and fact.optional else _check(fact.type, value, where)
+
+
+def _check(hint: Any, value: Any, where: str) -> Any:
+    """The value, made what the hint says."""
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return make(cast("type[Any]", hint), value, where)
+    return _CHECKS.get(get_origin(hint), _check_single)(hint, value, where)
+
+
+def _check_single(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        if hint is int and abs(value) >= _COUNT_LIMIT:
+            raise ValueError(f"{where} is a number of more than 64 bits")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _COUNT_LIMIT:
+        return float(value)
+    raise _wrong(where, value, _WORDS.get(hint, hint.__name__))
+
+
+def _check_literal(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, str) and value in get_args(hint):
+        return value
+    raise _wrong(where, value, f"one of {', '.join(get_args(hint))}")
+
+
+def _check_union(hint: Any, value: Any, where: str) -> Any:
+    """Of our unions all are of one type and a blank."""
+    if value is None:
+        return None
+    (only,) = (each for each in get_args(hint) if each is not type(None))
+    return _check(only, value, where)
+
+
+def _check_mapping(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "an object")
+    return {key: _check(get_args(hint)[1], each, f"{where}.{key}") for key, each in value.items()}
+
+
+def _check_tuple(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, value, "a list")
+    return tuple(_check(get_args(hint)[0], each, f"{where}[{place}]") for place, each in enumerate(value))
+
+
+_CHECKS: Mapping[Any, Callable[[Any, Any, str], Any]] = {
+    Literal: _check_literal,
+    Union: _check_union,
+    types.UnionType: _check_union,
+    Mapping: _check_mapping,
+    tuple: _check_tuple,
+    Sequence: _check_tuple,
+}
+
+
+def _wrong(where: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{where} is {show(value)}, expected {expected}")
