@@ -109,36 +109,49 @@ RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
 class RunFields(FileModel):
     """A pytest session of one suite on one host."""
 
-    session: Annotated[str, text(), Field(description="The pytest session it is of.")]
-    started_at: Annotated[float, moment(), Field(description="When it began.")]
-    machine: Annotated[str | None, text(), Field(description="The machine that measured.")] = None
-    cpu: Annotated[str | None, text(), Field(description="Its processor.")] = None
-    workers: Annotated[int, whole(1), Field(description="Processes that measured in parallel.")] = 1
-    git_commit: Annotated[str | None, text(), Field(description="The commit that was checked out.")] = None
-    git_dirty: Annotated[bool | None, flag(), Field(description="Whether it had changes.")] = None
-    plugin_version: Annotated[str | None, text(), Field(description="The pytest-boobench that measured.")] = None
+    session: Annotated[str, text()]
+    """The pytest session it is of."""
+    started_at: Annotated[float, moment()]
+    """When it began."""
+    machine: Annotated[str | None, text()] = None
+    """The machine that measured."""
+    cpu: Annotated[str | None, text()] = None
+    """Its processor."""
+    workers: Annotated[int, whole(1)] = 1
+    """Processes that measured in parallel."""
+    git_commit: Annotated[str | None, text()] = None
+    """The commit that was checked out."""
+    git_dirty: Annotated[bool | None, flag()] = None
+    """Whether it had changes."""
+    plugin_version: Annotated[str | None, text()] = None
+    """The pytest-boobench that measured."""
 
 
 class MeasuredFields(FileModel):
     """One measurement of a cell."""
 
-    run: Annotated[str, text(), Field(description="Which of the runs it is of.")]
-    measured_at: Annotated[float, moment(), Field(description="When it began.")]
-    saved_at: Annotated[float, moment(), Field(description="When it became the baseline.")]
-    reason: Annotated[str, text(), Field(description="Why, in somebody's words.")] = ""
-    engine_build: Annotated[str | None, text(), Field(description="The engine's own name of its build.")] = None
-    model: Annotated[Mapping[str, Any] | None, _MODEL, Field(description="The model file.")] = None
-    clock: Annotated[ClockKind | None, choice(*get_args(ClockKind)), Field(description="Where times were taken.")] = (
-        None
-    )
-    canary: Annotated[Mapping[str, Any] | None, _CANARY, Field(description="How fast this machine was.")] = None
-    text_digest: Annotated[str | None, text(), Field(description="Fingerprint of what the model says.")] = None
-    total_tok_s: Annotated[float | None, _NUMBER, Field(description="All lanes together.")] = None
-    metrics: Annotated[
-        dict[str, Numbers | Aggregate],
-        _METRICS,
-        Field(description="Each metric's numbers, in the order of the requests."),
-    ]
+    run: Annotated[str, text()]
+    """Which of the runs it is of."""
+    measured_at: Annotated[float, moment()]
+    """When it began."""
+    saved_at: Annotated[float, moment()]
+    """When it became the baseline."""
+    reason: Annotated[str, text()] = ""
+    """Why, in somebody's words."""
+    engine_build: Annotated[str | None, text()] = None
+    """The engine's own name of its build."""
+    model: Annotated[Mapping[str, Any] | None, _MODEL] = None
+    """The model file."""
+    clock: Annotated[ClockKind | None, choice(*get_args(ClockKind))] = None
+    """Where times were taken."""
+    canary: Annotated[Mapping[str, Any] | None, _CANARY] = None
+    """How fast this machine was."""
+    text_digest: Annotated[str | None, text()] = None
+    """Fingerprint of what the model says."""
+    total_tok_s: Annotated[float | None, _NUMBER] = None
+    """All lanes together."""
+    metrics: Annotated[dict[str, Numbers | Aggregate], _METRICS]
+    """Each metric's numbers, in the order of the requests."""
 
 
 if TYPE_CHECKING:
@@ -167,8 +180,10 @@ else:
 class CellFields(IdentityFields):
     """One cell with its measurements; all but the last two fields are its identity."""
 
-    node_id: Annotated[str, text(), Field(description="What pytest calls it.")]
-    measured: Annotated[tuple[MeasuredFields, ...], Each(MeasuredFields), Field(description="Oldest first.")]
+    node_id: Annotated[str, text()]
+    """What pytest calls it."""
+    measured: Annotated[tuple[MeasuredFields, ...], Each(MeasuredFields)]
+    """Oldest first."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -179,10 +194,14 @@ class CellFields(IdentityFields):
 class FileFields(FileModel):
     """The file itself."""
 
-    boobench_baseline: Annotated[int, whole(1), Field(description="Format of the file.")]
-    name: Annotated[str, text(), Field(description="Name of the baseline.")]
-    runs: Annotated[dict[str, RunFields], Named(text(), RunFields, "a mapping of runs"), Field(description="By name.")]
-    cells: Annotated[tuple[CellFields, ...], Each(CellFields), Field(description="By identity.")]
+    boobench_baseline: Annotated[int, whole(1)]
+    """Format of the file."""
+    name: Annotated[str, text()]
+    """Name of the baseline."""
+    runs: Annotated[dict[str, RunFields], Named(text(), RunFields, "a mapping of runs")]
+    """By name."""
+    cells: Annotated[tuple[CellFields, ...], Each(CellFields)]
+    """By identity."""
 
 
 def schema() -> dict[str, Any]:

@@ -8,16 +8,16 @@ are: only files are checked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeVar, get_origin
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
     PrivateAttr,
     TypeAdapter,
     ValidationError,
@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
@@ -38,17 +39,25 @@ from pytest_boobench.units import parse_duration, parse_percent
 class Located(dict[str, Any]):
     """A mapping's values for pydantic, with the Node that they come from."""
 
-    def __init__(self, node: Node) -> None:
-        assert isinstance(node.value, Mapping)  # noqa: S101  (for mypy)
-        super().__init__({key: locate(child) for key, child in node.value.items()})
+    def __init__(self, node: Node, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
         self.node = node
+
+
+class _Place(NamedTuple):
+    """What a FileModel gives to its own fields: a value and the Node that it comes from."""
+
+    node: Node
+    value: Any
 
 
 def locate(node: Node) -> Any:
     """A Node's value as pydantic takes it: mappings keep their Nodes."""
     if isinstance(node.value, tuple):
         return [locate(item) for item in node.value]
-    return Located(node) if isinstance(node.value, Mapping) else node.value
+    if isinstance(node.value, dict):
+        return Located(node, {key: locate(child) for key, child in node.value.items()})
+    return node.value
 
 
 # --- errors
@@ -60,28 +69,26 @@ def unexpected(words: str, *, text: bool = False) -> PydanticCustomError:
 
 
 def _said(text: str) -> PydanticCustomError:
-    return PydanticCustomError("said", "{text}", {"text": text})
+    return PydanticCustomError("said", "{said}", {"said": text})
 
 
-def note(error: ValidationError, node: Node, problems: Problems) -> None:
-    """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` leads to."""
+def note(error: ValidationError, node: Node, problems: Problems, words: str) -> None:
+    """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` leads to; ``words`` say what is right
+    where the value as a whole is of the wrong kind."""
     for one in error.errors(include_url=False):
         place = node.find(one["loc"])
-        problems.add(place, _explain(one, place))
+        problems.add(place, _explain(one.get("ctx", {}), place, words))
 
 
-def _explain(error: ErrorDetails, node: Node) -> str:
-    told = error.get("ctx", {})
-    if error["type"] == "said":
-        return str(told["text"])
-    if error["type"] != "unexpected":  # none of our types lets it through; better pydantic's words than none
-        return f"{error['msg'].lower()}, got {node.describe()}"
-    if told["text"] and isinstance(node.value, bool | int | float):
+def _explain(told: Mapping[str, Any], node: Node, words: str) -> str:
+    if "said" in told:
+        return str(told["said"])
+    if told.get("text") and isinstance(node.value, bool | int | float):
         return f'expected text, got {node.text}; write "{node.text}" in quotes'
     got = node.describe()
     if isinstance(node.value, str) and looks_like_number(node.value):
         got = f"{got} as text; write {node.text} without quotes"
-    return f"expected {told['words']}, got {got}"
+    return f"expected {told.get('words', words)}, got {got}"
 
 
 # --- types of values, as the metadata of an annotation
@@ -130,18 +137,10 @@ def parsed(
     return Expected(words, core_schema.with_info_plain_validator_function(read), json)
 
 
-def checked(
-    words: str, inner: Expected, check: Callable[[Any], Any], json: Mapping[str, Any] | None = None
-) -> Expected:
-    """Another type whose values a function changes, or refuses with ValueError."""
-
-    def read(given: Any) -> Any:
-        try:
-            return check(given)
-        except ValueError as error:
-            raise (_said(str(error)) if str(error) else unexpected(words)) from None
-
-    return Expected(words, core_schema.no_info_after_validator_function(read, inner.schema), json or inner.json)
+def checked(inner: Expected, check: Callable[[Any], Any], json: Mapping[str, Any] | None = None) -> Expected:
+    """Another type, whose values a function changes or refuses as in `parsed`."""
+    then = parsed(inner.words, lambda given, _: check(given), {})
+    return Expected(inner.words, core_schema.chain_schema([inner.schema, then.schema]), json or inner.json)
 
 
 def whole(least: int, most: int | None = None) -> Expected:
@@ -297,7 +296,7 @@ class Each:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """As pydantic asks for it."""
         items = core_schema.list_schema(handler.generate_schema(_hint(self.item)))
-        return core_schema.no_info_after_validator_function(tuple, _only(list, self.words, items))
+        return core_schema.no_info_after_validator_function(tuple, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +310,7 @@ class Named:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """As pydantic asks for it."""
         item = handler.generate_schema(_hint(self.item))
-        return _only(dict, self.words, core_schema.dict_schema(self.name.schema, item))
+        return core_schema.dict_schema(self.name.schema, item)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """As pydantic asks for it; it cannot say all that a name may not be."""
@@ -337,17 +336,6 @@ class Keyed:
         return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self._model))
 
 
-def _only(kind: type, words: str, schema: CoreSchema) -> CoreSchema:
-    """The schema, asked for values of this kind only; for others the error is "expected these words"."""
-
-    def read(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        if not isinstance(given, kind):
-            raise unexpected(words)
-        return handler(given)
-
-    return core_schema.no_info_wrap_validator_function(read, schema)
-
-
 def _repeat(error: ErrorDetails) -> InitErrorDetails:
     again = PydanticCustomError(error["type"], error["msg"], error.get("ctx"))
     return InitErrorDetails(type=again, loc=error["loc"], input=error["input"])
@@ -367,15 +355,18 @@ def _words(value: ValueType) -> str:
 class FileModel(BaseModel):
     """A mapping of a file, with known keys; a key is called by its field's ``validation_alias`` where it has one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-    _node: Node = PrivateAttr(Node(None, 1, ""))
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, defer_build=True
+    )
+    _node: Node | None = PrivateAttr(None)
 
     @property
     def node(self) -> Node:
         """Where it was read; a blank where Python code made it."""
-        return self._node
+        return self._node or Node(None, 1, "", missing=True)
 
     @classmethod
+    @cache
     def keys(cls) -> dict[str, FieldInfo]:
         """Key -> field, in their order."""
         return {str(field.validation_alias or name): field for name, field in cls.model_fields.items()}
@@ -397,8 +388,8 @@ class FileModel(BaseModel):
         keys = cls.keys()
         for key in given.keys() - keys.keys():
             problems.add(given.node.child(key), f"unknown key; {suggest(key, keys)}")
-        places = {key: given.node.child(key) for key in keys}
-        made = handler({key: place for key, place in places.items() if not place.missing or keys[key].is_required()})
+        named = (key for key, field in keys.items() if key in given or field.is_required())
+        made = handler({key: _Place(given.node.child(key), given.get(key)) for key in named})
         made._node = given.node
         return made
 
@@ -406,17 +397,17 @@ class FileModel(BaseModel):
     @classmethod
     def _read_field(cls, given: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo[Any]) -> Any:
         """The value, or what is right of it, or the field's default: all the same after noting what is wrong."""
-        if not isinstance(given, Node):
+        if not isinstance(given, _Place):
             return given
+        node, value = given
         field = cls.model_fields[str(info.field_name)]
-        if given.missing:
-            info.context.add(given, f"is missing; expected {_describe_field(field)}")
+        if node.missing:
+            info.context.add(node, f"is missing; expected {_describe_field(field)}")
             return _blank(field)
-        value = locate(given)
         try:
             return handler(value)
         except ValidationError as error:
-            note(error, given, info.context)
+            note(error, node, info.context, _describe_field(field))
             _drop(value, {one["loc"][0] for one in error.errors() if one["loc"]})
         try:
             return handler(value)
@@ -433,7 +424,7 @@ def read_as(model: type[Model], root: Node, problems: Problems) -> Model:
     try:
         return model.model_validate(locate(root), context=problems)
     except ValidationError as error:
-        note(error, root, problems)
+        note(error, root, problems, _words(model))
         return _empty(model)
 
 
@@ -449,7 +440,7 @@ def read_value(expected: ValueType, node: Node, problems: Problems) -> Any:
     try:
         return adapter.validate_python(locate(node), context=problems)
     except ValidationError as error:
-        note(error, node, problems)
+        note(error, node, problems, _words(expected))
         return None
 
 
@@ -459,12 +450,13 @@ def _describe_field(field: FieldInfo) -> str:
     return next(words, None) or _words(kind)
 
 
-def _drop(value: Any, steps: Iterable[int | str]) -> None:
+def _drop(value: Any, steps: Collection[int | str]) -> None:
     """Take what is wrong out of a list or a mapping, so that the rest can be read."""
-    for step in sorted(steps, reverse=True, key=str) if isinstance(value, dict) else ():
-        value.pop(step, None)
-    for step in sorted(steps, reverse=True, key=int) if isinstance(value, list) else ():
-        del value[int(step)]
+    if isinstance(value, dict):
+        for step in steps:
+            value.pop(step, None)
+    if isinstance(value, list):
+        value[:] = [item for place, item in enumerate(value) if place not in steps]
 
 
 def _blank(field: FieldInfo) -> Any:
@@ -472,6 +464,8 @@ def _blank(field: FieldInfo) -> Any:
     if not field.is_required():
         return field.get_default(call_default_factory=True)
     kind: Any = get_origin(field.annotation) or field.annotation
+    if kind is Literal:
+        return get_args(field.annotation)[0]
     return _empty(kind) if issubclass(kind, FileModel) else kind()
 
 

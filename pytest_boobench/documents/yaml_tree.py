@@ -59,7 +59,7 @@ class Node:
         """
         found, name = self, ""
         for step in steps:
-            if step == "[key]":
+            if step == "[key]" and found.child(step).missing:
                 found = Node(name, found.line, found.path, name)
             elif isinstance(step, str):
                 found, name = found.child(step), step
@@ -106,7 +106,8 @@ class Problems:
 
     def has(self, node: Node) -> bool:
         """Whether something is wrong with this value or inside it."""
-        return any(path.startswith(node.path) for path in self._by_field)
+        inside = (f"{node.path}.", f"{node.path}[")
+        return any(path == node.path or path.startswith(inside) for path in self._by_field)
 
     def raise_any(self) -> None:
         """Raise DocumentError with all that was noted; do nothing where nothing was."""

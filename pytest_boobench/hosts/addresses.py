@@ -117,7 +117,6 @@ def is_own(address: str) -> bool:
 
 def base_url() -> Expected:
     """A URL of a server, made equal for equal servers: lower case, no default port, no slash or /v1 at its end."""
-    words = "a url such as http://10.0.0.5:9292"
 
     def check(url: str) -> str:
         _refuse_secrets(url)
@@ -128,7 +127,9 @@ def base_url() -> Expected:
             raise ValueError("leave out /v1 and what follows it; paths are added per request")
         return address
 
-    return checked(words, text(words), check, {"type": "string", "pattern": "^https?://[^@?#$\\s]+$"})
+    return checked(
+        text("a url such as http://10.0.0.5:9292"), check, {"type": "string", "pattern": "^https?://[^@?#$\\s]+$"}
+    )
 
 
 def ca_file() -> Expected:

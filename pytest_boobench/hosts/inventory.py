@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import Field
-
 from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, whole, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
@@ -42,44 +40,41 @@ _NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
 class HostFields(FileModel):
     """One host, as the file writes it."""
 
-    server: Annotated[str | None, choice(*SERVERS), Field(description="Kind of server; found out when left out.")] = (
-        None
-    )
-    url: Annotated[str | None, base_url(), Field(description="Where it listens, without /v1.")] = None
-    api_key: Annotated[
-        str | None, variable(), Field(description="${NAME}: the environment variable that holds the key.")
-    ] = None
-    proxy: Annotated[bool, flag(), Field(description="Use the proxies that the environment names.")] = False
-    shared: Annotated[bool | None, flag(), Field(description="Whether others use the host too; blank: look.")] = None
-    machine: Annotated[
-        str | None,
-        node_name(),
-        Field(description="Which machine it is; hosts of one are never measured at once. Blank: told by the address."),
-    ] = None
-    restore: Annotated[bool, flag(), Field(description="Afterwards load the model again that was ready before.")] = True
-    verify: Annotated[
-        bool | str, ca_file(), Field(description="Check the TLS certificate: true, false, or a file of CAs.")
-    ] = True
-    layers: Annotated[int, whole(1), Field(description="Embedded: layers of the model.")] = _DEFAULTS.layers
-    width: Annotated[int, whole(1), Field(description="Embedded: width of a layer.")] = _DEFAULTS.width
-    feed_forward: Annotated[int, whole(1), Field(description="Embedded: inner width of a layer.")] = (
-        _DEFAULTS.feed_forward
-    )
-    threads: Annotated[int, whole(1), Field(description="Embedded: CPU threads.")] = _DEFAULTS.threads
-    slots: Annotated[int, whole(1), Field(description="Embedded: requests at once.")] = _DEFAULTS.slots
-    context_tokens: Annotated[int, whole(1), Field(description="Embedded: context of a request, tokens.")] = (
-        _DEFAULTS.context_tokens
-    )
+    server: Annotated[str | None, choice(*SERVERS)] = None
+    """Kind of server; found out when left out."""
+    url: Annotated[str | None, base_url()] = None
+    """Where it listens, without /v1."""
+    api_key: Annotated[str | None, variable()] = None
+    """${NAME}: the environment variable that holds the key."""
+    proxy: Annotated[bool, flag()] = False
+    """Use the proxies that the environment names."""
+    shared: Annotated[bool | None, flag()] = None
+    """Whether others use the host too; blank: look."""
+    machine: Annotated[str | None, node_name()] = None
+    """Which machine it is; hosts of one are never measured at once. Blank: told by the address."""
+    restore: Annotated[bool, flag()] = True
+    """Afterwards load the model again that was ready before."""
+    verify: Annotated[bool | str, ca_file()] = True
+    """Check the TLS certificate: true, false, or a file of CAs."""
+    layers: Annotated[int, whole(1)] = _DEFAULTS.layers
+    """Embedded: layers of the model."""
+    width: Annotated[int, whole(1)] = _DEFAULTS.width
+    """Embedded: width of a layer."""
+    feed_forward: Annotated[int, whole(1)] = _DEFAULTS.feed_forward
+    """Embedded: inner width of a layer."""
+    threads: Annotated[int, whole(1)] = _DEFAULTS.threads
+    """Embedded: CPU threads."""
+    slots: Annotated[int, whole(1)] = _DEFAULTS.slots
+    """Embedded: requests at once."""
+    context_tokens: Annotated[int, whole(1)] = _DEFAULTS.context_tokens
+    """Embedded: context of a request, tokens."""
 
 
 class InventoryFields(FileModel):
     """A whole hosts file."""
 
-    hosts: Annotated[
-        dict[str, HostFields],
-        Named(node_name(), HostFields, "a mapping of names to hosts"),
-        Field(description="Name -> host."),
-    ]
+    hosts: Annotated[dict[str, HostFields], Named(node_name(), HostFields, "a mapping of names to hosts")]
+    """Name -> host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,67 +43,41 @@ class Mark:
 class Timeouts(FileModel):
     """How long to wait, seconds."""
 
-    connect_s: Annotated[float, duration(), Field(validation_alias="connect", description="For the connection.")] = 10.0
-    first_byte_s: Annotated[
-        float, duration(), Field(validation_alias="first_byte", description="For the first byte of the answer.")
-    ] = 300.0
-    stall_s: Annotated[float, duration(), Field(validation_alias="stall", description="Between two bytes of it.")] = (
-        60.0
-    )
-    request_s: Annotated[float, duration(), Field(validation_alias="request", description="For the whole request.")] = (
-        900.0
-    )
+    connect_s: Annotated[float, duration(), Field(validation_alias="connect")] = 10.0
+    """For the connection."""
+    first_byte_s: Annotated[float, duration(), Field(validation_alias="first_byte")] = 300.0
+    """For the first byte of the answer."""
+    stall_s: Annotated[float, duration(), Field(validation_alias="stall")] = 60.0
+    """Between two bytes of it."""
+    request_s: Annotated[float, duration(), Field(validation_alias="request")] = 900.0
+    """For the whole request."""
 
 
 class Plan(FileModel):
     """How a cell is measured and judged; nothing in it changes what is measured."""
 
-    warmup: Annotated[
-        int, whole(0), Field(description="Requests per lane before the measured ones, never counted.")
-    ] = 2
-    warmup_max: Annotated[
-        int,
-        whole(0),
-        Field(description="Most requests per lane to warm up with, while each is over 5 % faster than the one before."),
-    ] = 5
-    warmup_s: Annotated[
-        float | None,
-        duration(),
-        Field(
-            validation_alias="warmup_time",
-            description="Warm up for at least so long, however many requests that takes; as 10s.",
-        ),
-    ] = None
-    samples: Annotated[
-        int,
-        whole(1),
-        Field(description="Measured requests per block, over all lanes; by itself a multiple of the concurrency."),
-    ] = 10
-    max_samples: Annotated[
-        int | None, whole(1), Field(description="Most measured requests, of all blocks; left out: four blocks.")
-    ] = None
-    max_failed: Annotated[int, whole(0), Field(description="How many of them may fail before the cell does.")] = 0
-    gate: Annotated[
-        Thresholds | None,
-        gate_limits(),
-        Field(description="Metrics to judge, and how much worse each may become; left out: throughputs, 10%."),
-    ] = None
-    disturbed: Annotated[
-        Disturbed | None,
-        choice(*get_args(Disturbed)),
-        Field(description="When others disturb a cell twice: inconclusive, judge it, or fail it."),
-    ] = None
-    """None where the session's default holds."""
-    policy: Annotated[
-        Policy | None,
-        choice(*get_args(Policy)),
-        Field(description="What doubt comes to: default skips, strict fails, literal: the point decides."),
-    ] = None
-    """None where the session's default holds."""
-    output_canary: Annotated[
-        bool, flag(), Field(description="Ask once more, greedily, and say when the answer's text has changed.")
-    ] = False
-    timeouts: Annotated[Timeouts, Field(description="How long to wait, as 30s or 5m.")] = Timeouts()
+    warmup: Annotated[int, whole(0)] = 2
+    """Requests per lane before the measured ones, never counted."""
+    warmup_max: Annotated[int, whole(0)] = 5
+    """Most requests per lane to warm up with, while each is over 5 % faster than the one before."""
+    warmup_s: Annotated[float | None, duration(), Field(validation_alias="warmup_time")] = None
+    """Warm up for at least so long, however many requests that takes; as 10s."""
+    samples: Annotated[int, whole(1)] = 10
+    """Measured requests per block, over all lanes; by itself a multiple of the concurrency."""
+    max_samples: Annotated[int | None, whole(1)] = None
+    """Most measured requests, of all blocks; left out: four blocks."""
+    max_failed: Annotated[int, whole(0)] = 0
+    """How many of them may fail before the cell does."""
+    gate: Annotated[Thresholds | None, gate_limits()] = None
+    """Metrics to judge, and how much worse each may become; left out: throughputs, 10%."""
+    disturbed: Annotated[Disturbed | None, choice(*get_args(Disturbed))] = None
+    """When others disturb a cell twice: inconclusive, judge it, or fail it."""
+    policy: Annotated[Policy | None, choice(*get_args(Policy))] = None
+    """What doubt comes to: default skips, strict fails, literal: the point decides."""
+    output_canary: Annotated[bool, flag()] = False
+    """Ask once more, greedily, and say when the answer's text has changed."""
+    timeouts: Timeouts = Timeouts()
+    """How long to wait, as 30s or 5m."""
 
     @property
     def blocks(self) -> int:
@@ -204,7 +178,7 @@ class Cell:
     @property
     def identity(self) -> dict[str, Any]:
         """All that makes two measurements comparable by name, as plain JSON."""
-        return make_identity({axis.name: getattr(self, axis.name) for axis in AXES})
+        return make_identity({name: getattr(self, name) for name in _NAMES})
 
     @property
     def key(self) -> str:
@@ -228,13 +202,20 @@ def list_axes(cell: type[Cell]) -> tuple[NamedAxis, ...]:
 AXES = list_axes(Cell)
 
 
-def make_identity(values: Mapping[str, Any], axes: tuple[NamedAxis, ...] = AXES) -> dict[str, Any]:
-    """The identity of a cell with these values of all axes, in the axes' order."""
-    return {
-        one.name: dict(value) if isinstance(value := values[one.name], Mapping) else value
-        for one in axes
-        if values[one.name] != one.axis.absent
-    }
+_NAMES = tuple(one.name for one in AXES)
+_MAPPINGS = tuple(one.name for one in AXES if one.type == Mapping[str, Any])
+_LATE = tuple((one.name, one.axis.absent) for one in AXES if one.axis.absent is not NEVER)
+
+
+def make_identity(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a cell with these values of all axes, in their order."""
+    identity = dict(values)
+    for name in _MAPPINGS:
+        identity[name] = dict(identity[name])
+    for name, absent in _LATE:
+        if identity[name] == absent:
+            del identity[name]
+    return identity
 
 
 def make_key(identity: Mapping[str, Any]) -> str:

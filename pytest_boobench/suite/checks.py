@@ -87,14 +87,18 @@ def _check_overrides(written: SuiteFields, problems: Problems) -> None:
     axes |= {name: value if isinstance(value, tuple) else (value,) for name, value in written.sampling.items()}
     axes |= written.list_axes()
     for override in written.overrides:
-        _check_where(override, axes, problems)
+        _check_where(override, written, axes, problems)
         if not override.model_fields_set - {"where"}:
             problems.add(override.node, "changes nothing; add samples, warmup, max_failed, gate, timeouts or marks")
 
 
-def _check_where(override: OverrideFields, axes: Mapping[str, tuple[Any, ...]], problems: Problems) -> None:
+def _check_where(
+    override: OverrideFields, written: SuiteFields, axes: Mapping[str, tuple[Any, ...]], problems: Problems
+) -> None:
     where = override.node.child("where")
     for name, wanted in override.where.items():
+        if any(problems.has(written.node.child(part).child(name)) for part in ("grid", "sampling")):
+            continue  # what its values should be, nobody knows
         if name not in axes:
             problems.add(where.child(name), f"the suite does not set {name}; {suggest(name, axes)}")
             continue

@@ -43,7 +43,7 @@ def _make_name(longest: int, refuse: Callable[[str], str | None]) -> Expected:
             raise ValueError(refusal)
         return name
 
-    return checked("a name", text("a name"), check)
+    return checked(text("a name"), check)
 
 
 def _refuse_unseen(name: str) -> str | None:

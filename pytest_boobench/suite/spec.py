@@ -199,11 +199,8 @@ _WHERE = Keyed(
 class MarkedPlan(Plan):
     """How cells are measured, judged and marked: all cells of the suite, or those that an override picks."""
 
-    marks: Annotated[
-        tuple[Mark, ...],
-        OneOrMore(_MARK),
-        Field(description="pytest marks: slow, skip: reason, xfail: {…}."),
-    ] = ()
+    marks: Annotated[tuple[Mark, ...], OneOrMore(_MARK)] = ()
+    """pytest marks: slow, skip: reason, xfail: {…}."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -214,11 +211,8 @@ class MarkedPlan(Plan):
 class OverrideFields(MarkedPlan):
     """What is different for some of the cells."""
 
-    where: Annotated[
-        dict[str, tuple[Any, ...]],
-        _WHERE,
-        Field(description="Which cells: axis -> value or values, all of which must hold."),
-    ]
+    where: Annotated[dict[str, tuple[Any, ...]], _WHERE]
+    """Which cells: axis -> value or values, all of which must hold."""
 
 
 _BY_KIND: dict[str, Any] = {
@@ -233,45 +227,30 @@ class SuiteFields(MarkedPlan):
 
     model_config = ConfigDict(json_schema_extra=_BY_KIND)
 
-    suite: Annotated[str, node_name(), Field(description="Unique name; the store knows the suite by it.")]
-    description: Annotated[str, text(), Field(description="What the suite is for.")] = ""
-    hosts: Annotated[
-        tuple[str, ...],
-        OneOrMore(node_name()),
-        Field(description="Names from the hosts file; 'embedded' always exists."),
-    ]
-    models: Annotated[tuple[str, ...], OneOrMore(model_name()), Field(description="Names as the host lists them.")]
-    kind: Annotated[Kind, choice(*get_args(Kind)), Field(description="Which requests are sent.")] = "chat"
-    grid: Annotated[GridFields, Field(description="The axes.")]
-    sampling: Annotated[
-        dict[str, Any], _SAMPLING, Field(description="Sent as written; a list makes an axis.", default_factory=dict)
-    ]
-    request: Annotated[
-        dict[str, Any],
-        _REQUEST,
-        Field(description="Further fields of the request's body, sent as written.", default_factory=dict),
-    ]
-    cache: Annotated[
-        Cache,
-        choice(*get_args(Cache)),
-        Field(description="cold: no cached prompt token may be reused; warm: it may."),
-    ] = "cold"
-    length: Annotated[
-        Length,
-        choice(*get_args(Length)),
-        Field(
-            description="exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are "
-            "the most."
-        ),
-    ] = "exact"
-    usefixtures: Annotated[
-        tuple[str, ...], OneOrMore(text()), Field(description="pytest fixtures that every cell uses.")
-    ] = ()
-    overrides: Annotated[
-        tuple[OverrideFields, ...],
-        OneOrMore(OverrideFields),
-        Field(description="What is different for some cells, in order."),
-    ] = ()
+    suite: Annotated[str, node_name()]
+    """Unique name; the store knows the suite by it."""
+    description: Annotated[str, text()] = ""
+    """What the suite is for."""
+    hosts: Annotated[tuple[str, ...], OneOrMore(node_name())]
+    """Names from the hosts file; 'embedded' always exists."""
+    models: Annotated[tuple[str, ...], OneOrMore(model_name())]
+    """Names as the host lists them."""
+    kind: Annotated[Kind, choice(*get_args(Kind))] = "chat"
+    """Which requests are sent."""
+    grid: GridFields
+    """The axes."""
+    sampling: Annotated[dict[str, Any], _SAMPLING] = Field(default_factory=dict)
+    """Sent as written; a list makes an axis."""
+    request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
+    """Further fields of the request's body, sent as written."""
+    cache: Annotated[Cache, choice(*get_args(Cache))] = "cold"
+    """cold: no cached prompt token may be reused; warm: it may."""
+    length: Annotated[Length, choice(*get_args(Length))] = "exact"
+    """exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are the most."""
+    usefixtures: Annotated[tuple[str, ...], OneOrMore(text())] = ()
+    """pytest fixtures that every cell uses."""
+    overrides: Annotated[tuple[OverrideFields, ...], OneOrMore(OverrideFields)] = ()
+    """What is different for some cells, in order."""
 
     def list_axes(self) -> dict[str, tuple[Any, ...]]:
         """Axis -> its values: the grid's, the outermost first, then the sampling fields that are lists, as the file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,29 @@ def test_mistakes_name_line_and_field(path: Path, old: str, new: str, messages: 
     with pytest.raises(DocumentError) as caught:
         read(path, WHOLE.replace(old, new))
     assert str(caught.value).splitlines() == [f"baseline.yaml:{message}" for message in messages]
+
+
+def skip_deeper(lines: list[str], than: str) -> Iterator[str]:
+    def indent(line: str) -> int:
+        return len(line) - len(line.lstrip("- "))
+
+    return itertools.dropwhile(lambda line: indent(line) > indent(than), lines)
+
+
+@pytest.mark.parametrize("value", ["3", "~", "[]", "[x, {}]", "{}", "{a: [1]}", "'\\ud800'", ".nan"])
+def test_no_file_makes_a_traceback(path: Path, value: str) -> None:
+    """Whatever stands in the place of a value, the file is read or told to be wrong in that line."""
+    lines = WHOLE.splitlines()
+    refused = 0
+    for place, line in enumerate(lines):
+        key, colon, _ = line.partition(":")
+        if colon and not line.startswith("#"):
+            try:
+                read(path, "\n".join((*lines[:place], f"{key}: {value}", *skip_deeper(lines[place + 1 :], line))))
+            except DocumentError as error:
+                refused += 1
+                assert all(said.startswith("baseline.yaml:") for said in str(error).splitlines())
+    assert refused > 20
 
 
 def test_a_cell_stands_once(path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -602,6 +604,60 @@ def test_a_name_is_one_files(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "z.boobench.yaml:2: suite: 'chat' is the name of y.boobench.yaml too; the store needs two names"
     )
+
+
+NEW_AXIS = """\
+    depth_tokens: Annotated[
+        int, whole(0), Axis("Tokens that stand before the prompt.", sign="d", in_grid=True, absent=0)
+    ] = 0
+"""
+LOAD_DEEP = """
+import json, pathlib, sys
+from pytest_boobench import baseline_file, suite
+from pytest_boobench.errors import DocumentError
+schemas = suite.schema()["properties"]["grid"]["properties"], baseline_file.schema()["properties"]["cells"]["items"]
+told = {"grid": schemas[0]["depth_tokens"], "baseline": schemas[1]["properties"]["depth_tokens"]}
+for name in sys.argv[1:]:
+    try:
+        cells = suite.load(pathlib.Path(name), display="x", known_hosts=None).cells
+        told[name] = [[cell.id, cell.depth_tokens, cell.key, "depth_tokens" in cell.identity] for cell in cells]
+    except DocumentError as error:
+        told[name] = str(error)
+print(json.dumps(told))
+"""
+
+
+def test_a_new_axis_is_one_field_of_cell(tmp_path: Path) -> None:
+    package = Path(suite.__file__).parent.parent
+    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__", "manual", "html"))
+    module = tmp_path / package.name / "suite" / "cell.py"
+    before, field, after = module.read_text(encoding="utf-8").partition("    sampling: Annotated[")
+    module.write_text(before + NEW_AXIS + field + after, encoding="utf-8")
+
+    one = CHAT.replace("[64, 512]", "64").replace("[1, 4]", "1")
+    files = {
+        "old": one,
+        "deep": f"{one}  depth_tokens: [0, 4096]\noverrides: {{where: {{depth_tokens: 4096}}, samples: 3}}\n",
+        "bad": f"{one}  depth_tokens: -1\noverrides: {{where: {{depth_tokens: 4096}}, samples: 3}}\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_DEEP, *files], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    key = load(tmp_path, one).cells[0].key
+    assert told["old"] == [["pp64-tg32-c1", 0, key, False]]
+    shallow, (deep_id, depth, deep_key, named) = told["deep"]
+    assert shallow == told["old"][0], "cells that were measured before the axis came are what they were"
+    assert (deep_id, depth, named, deep_key != key) == ("pp64-tg32-c1-d4096", 4096, True, True)
+    assert told["bad"] == "x:8: grid.depth_tokens: expected a whole number from 0, got -1"
+    value = {"type": "integer", "minimum": 0}
+    assert told["grid"]["anyOf"][0] == value
+    assert (told["grid"]["default"], told["grid"]["description"]) == (0, "Tokens that stand before the prompt.")
+    assert told["baseline"] == {**value, "default": 0, "description": "Tokens that stand before the prompt."}
 
 
 PIECES = [
