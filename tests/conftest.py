@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+import pkgutil
+import re
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
-import httpcore  # noqa: F401  # in-process pytester forgets modules that were first imported inside of it
-import httpx  # noqa: F401
+import anyio._backends._asyncio  # noqa: F401
+import httpcore  # noqa: F401
 import hypothesis.strategies  # noqa: F401
 import pytest
-import sqlalchemy.orm  # noqa: F401
 import yaml
 
-import pytest_boobench.plugin.activate
-import pytest_boobench.plugin.recorder
-import pytest_boobench.plugin.workers
-import pytest_boobench.store
-import pytest_boobench.walk  # noqa: F401
+import pytest_boobench
 from pytest_boobench import aggregate, untrusted
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import access
@@ -31,16 +29,20 @@ LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
 
 
-COMPANY = {
-    "html": "pytest_html.plugin",
-    "metadata": "pytest_metadata.plugin",
-    "randomly": "pytest_randomly",
-    "repeat": "pytest_repeat",
-    "rerunfailures": "pytest_rerunfailures",
-    "pytest-split": "pytest_split.plugin",
-    "timeout": "pytest_timeout",
-}
-"""Other plugins, which the tests of living beside them ask for by module: name -> module."""
+# In-process pytester forgets the modules that were first imported inside of it: the next session pays for them again,
+# and the classes of two copies are not each other's.
+for module in pkgutil.walk_packages(pytest_boobench.__path__, "pytest_boobench."):
+    if not re.search(r"\.(__main__|serve|migrations)\b", module.name):
+        import_module(module.name)
+
+
+def name_plugins(*names: str) -> str:
+    """Options for a session that loads these plugins of the machine, by their entry points' names, and no others."""
+    return " ".join(["--disable-plugin-autoload", *(f"-p {name}" for name in names)])
+
+
+PLUGINS = ("boobench", "xdist", "benchmark")
+"""What a session inside a test loads; a test that needs another one names its module."""
 
 
 def _stamp(path: Path) -> float | None:
@@ -58,12 +60,12 @@ def _users_store_is_left_alone() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     # pytest-benchmark would take a session inside a worker's process for the worker's own
-    others = ("PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER")
+    others = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER")
     for name in [name for name in os.environ if name.startswith("BOOBENCH_") or name in others]:
         monkeypatch.delenv(name)
-    if "pytester" in request.fixturenames:  # its sessions would load all that is installed; a test may name a module
+    if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which forgets the outer options first
-        monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in COMPANY))
+        monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
 
 
 @pytest.fixture(autouse=True)
@@ -78,25 +80,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
         yield server
 
 
-PATIENT = """
-from pathlib import Path
-
-from pytest_boobench import aggregate
-from pytest_boobench.measure import block
-from pytest_boobench.facts import Canary
-from pytest_boobench.hosts import access
-from pytest_boobench.servers import chunks, witness
-
-aggregate.TREND_FASTER = 1.0
-chunks.BLUR_MS = float("inf")
-witness.APART_MS = 60.0
-block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
-access._find_folder = lambda: Path(__file__).parent
-"""
-"""A plugin for sessions apart: tests run on busy machines, where a late client, a slow machine and one that becomes
-faster while we measure are the truth; and tests that run side by side do not wait for each other's locks."""
-UNUSED = ("hypothesispytest", "pytest_cov", "html_fixtures", *COMPANY)
-"""Plugins that sessions apart have no use for: a third of what it takes to start one is their imports."""
+PATIENT = (CHECKOUT / "tests" / "patient.py").read_text(encoding="utf-8")
+"""A plugin for sessions apart, as text: it lies in a folder that is on their import path."""
 
 
 class BenchFolder:
@@ -134,14 +119,18 @@ class BenchFolder:
         """``pytest --boobench …`` in this process: fast, and its code counts as covered."""
         return self.pytester.runpytest_inprocess("--boobench", "-p", "no:cacheprovider", *args)
 
+    def run_workers(self, *args: str) -> pytest.RunResult:
+        """The same with pytest-xdist: the controller in this process, its workers (``-n``) in their own."""
+        return self.run("-p", "tests.patient", *args)
+
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """The same in a process of its own, as xdist and everything about process ends needs it."""
+        """The same in a process of its own, as everything about process ends and imports needs it."""
         return self.pytester.runpytest_subprocess(*self.prepare_apart(), *args)
 
     def prepare_apart(self) -> list[str]:
         """The arguments that every session apart has; this folder must be on its import path."""
         (self.path / "patient.py").write_text(PATIENT)
-        return ["--boobench", "-p", "patient", *(part for name in UNUSED for part in ("-p", f"no:{name}"))]
+        return ["--boobench", "-p", "patient"]
 
 
 @pytest.fixture

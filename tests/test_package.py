@@ -22,8 +22,7 @@ SPY = """
 
 
 def loaded(bench: BenchFolder, *args: str) -> set[str]:
-    # anyio is a pytest plugin by itself (through httpx) and httpx's business, not ours.
-    result = bench.pytester.runpytest_subprocess("-p", "no:anyio", *args)
+    result = bench.pytester.runpytest_subprocess(*args)
     (line,) = [line for line in result.outlines if line.startswith("loaded:")]
     return set(line.split()[1:])
 

@@ -470,5 +470,5 @@ def test_workers_are_given_what_the_file_has(bench: BenchFolder) -> None:
     found = baseline_file.read(bench.path / "b.yaml", "")
     fast = tuple(replace(saved, record=speed_up(saved.record)) for saved in found.runs)
     baseline_file.write(bench.path / "b.yaml", replace(found, runs=fast))
-    result = bench.run_apart("--boobench-baseline-file", "b.yaml", "--boobench-policy", "literal", "-n", "1")
+    result = bench.run_workers("--boobench-baseline-file", "b.yaml", "--boobench-policy", "literal", "-n", "1")
     result.assert_outcomes(failed=2)

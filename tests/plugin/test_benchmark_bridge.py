@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_boobench.plugin.benchmark import PlaybackClock
-from tests.conftest import BenchFolder
+from tests.conftest import BenchFolder, name_plugins
 from tests.plugin.test_session import scale_baselines
 
 WAYS = {"alone": (), "worker": ("-n", "1")}
@@ -28,7 +28,7 @@ def suite(bench: BenchFolder) -> BenchFolder:
 
 
 def run(bench: BenchFolder, way: tuple[str, ...], *args: str) -> pytest.RunResult:
-    return bench.run_apart(*way, *args) if way else bench.run(*args)
+    return bench.run_workers(*way, *args) if way else bench.run(*args)
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -106,7 +106,7 @@ def test_histogram(suite: BenchFolder, way: tuple[str, ...]) -> None:
 
 
 def test_a_saved_run_is_compared_across_the_two_ways(suite: BenchFolder) -> None:
-    suite.run_apart("-n", "2", "--benchmark-save=parallel").assert_outcomes(passed=3)
+    suite.run_workers("-n", "2", "--benchmark-save=parallel").assert_outcomes(passed=3)
     suite.run("--benchmark-compare=0001").stdout.fnmatch_lines(["tiny-chat* (0001_*) *"])
 
 
@@ -120,7 +120,7 @@ def test_skip_leaves_the_cells_out(suite: BenchFolder, way: tuple[str, ...]) -> 
 
 def test_only_leaves_all_others_out(suite: BenchFolder) -> None:
     suite.run("--benchmark-only").assert_outcomes(passed=2, skipped=1)
-    result = suite.run_apart("-n", "1", "--benchmark-only")
+    result = suite.run_workers("-n", "1", "--benchmark-only")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*Can't have both --benchmark-only and --benchmark-disable options.*"])
 
@@ -134,14 +134,15 @@ def test_disabled_means_measured_and_not_handed_over(suite: BenchFolder, way: tu
 
 
 def test_enabled_wins_over_disabled(suite: BenchFolder) -> None:
-    result = suite.run_apart("-n", "1", "--benchmark-disable", "--benchmark-enable")
+    result = suite.run_workers("-n", "1", "--benchmark-disable", "--benchmark-enable")
     result.assert_outcomes(passed=3)
     assert "benchmark 'llama tiny-chat': 2 tests" in result.stdout.str()
 
 
 @ways
 @pytest.mark.parametrize("absent", ["blocked", "not installed"])
-def test_without_it(suite: BenchFolder, way: tuple[str, ...], absent: str) -> None:
+def test_without_it(suite: BenchFolder, monkeypatch: pytest.MonkeyPatch, way: tuple[str, ...], absent: str) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins("boobench", "xdist"))
     args = ["-p", "no:benchmark"]
     if absent == "not installed":
         suite.pytester.makepyfile(blocker="import sys\nsys.modules['pytest_benchmark'] = None\n")

@@ -7,11 +7,21 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.conftest import COMPANY, BenchFolder
+from tests.conftest import BenchFolder
 from tests.fault_server import FaultServer, Peer, Scenario
 from tests.plugin.test_session import LITERAL, query, scale_baselines
 from tests.stand_in import openai_server
 
+COMPANY = {
+    "html": "pytest_html.plugin",
+    "metadata": "pytest_metadata.plugin",
+    "randomly": "pytest_randomly",
+    "repeat": "pytest_repeat",
+    "rerunfailures": "pytest_rerunfailures",
+    "pytest-split": "pytest_split.plugin",
+    "timeout": "pytest_timeout",
+}
+"""The other plugins: name -> module."""
 MISSING = [module for module in COMPANY.values() if find_spec(module.partition(".")[0]) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 

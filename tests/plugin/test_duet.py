@@ -53,7 +53,7 @@ def test_a_slower_server_is_red_and_a_twin_is_not(bench: BenchFolder, xdist: tup
         hosts = {"old": old, "twin": twin, "slow": slow}
         bench.write_hosts(**{name: {"url": host.url, "shared": False} for name, host in hosts.items()})
         bench.write_suite(hosts=["slow", "twin"], models=["good"], grid=GRID, gate={"decode_tok_s": "25%"})
-        result = (bench.run_apart if xdist else bench.run)("--boobench-duet", "old", *xdist)
+        result = (bench.run_workers if xdist else bench.run)("--boobench-duet", "old", *xdist)
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.re_match_lines([r"decode .* tok/s, 37.5 % below duet with old .*"])
     assert "FAILED smoke.boobench.yaml::slow" in result.stdout.str()

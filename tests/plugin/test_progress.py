@@ -218,7 +218,8 @@ HOOK = """
 def test_progress_reaches_the_file_and_the_hook(bench: BenchFolder, args: tuple[str, ...], workers: set[str]) -> None:
     bench.write_suite(samples=3)
     bench.pytester.makeconftest(HOOK)
-    result = bench.run_apart(*args, "--boobench-progress", "progress.jsonl", "--junitxml=junit.xml")
+    run = bench.run_workers if args else bench.run
+    result = run(*args, "--boobench-progress", "progress.jsonl", "--junitxml=junit.xml")
     result.assert_outcomes(passed=2)
     told = read_lines(bench)
     assert {cell: states(lines) for cell, lines in told.items()} == {"pp16-tg4-c1": WHOLE, "pp32-tg4-c1": WHOLE}
@@ -273,7 +274,7 @@ def test_a_cell_whose_worker_dies_has_failed(bench: BenchFolder) -> None:
             os._exit(9)
         """
     )
-    bench.run_apart("-n", "1", "--boobench-progress", "progress.jsonl").assert_outcomes(failed=1)
+    bench.run_workers("-n", "1", "--boobench-progress", "progress.jsonl").assert_outcomes(failed=1)
     lines = read_lines(bench)["pp16-tg4-c1"]
     assert states(lines) == ["waiting", "loading", "warming up", "measuring", "failed"]
     assert lines[-1]["left_s"] is None

@@ -615,7 +615,7 @@ def require_others(bench: BenchFolder, mode: str) -> None:
 @pytest.mark.parametrize(("workers", "mode"), [("auto", "load"), ("4", "loadfile")])
 def test_a_host_has_one_cell_and_one_worker(parallel: BenchFolder, workers: str, mode: str) -> None:
     parallel.pytester.makepyfile(test_other=OTHERS)
-    result = parallel.run_apart("-n", workers, "--dist", mode)
+    result = parallel.run_workers("-n", workers, "--dist", mode)
     result.assert_outcomes(passed=18)
     result.stdout.fnmatch_lines(["4 workers [[]18 items]"])
     spans = read_spans(parallel)
@@ -682,7 +682,7 @@ def test_two_servers_of_one_machine_are_never_measured_at_once(bench: BenchFolde
         bench.write_hosts(**{name: {"server": "openai", "url": url, "shared": False} for name, url in hosts.items()})
         bench.write_suite(hosts=list(hosts), models=["good"], grid={"prompt_tokens": [40, 50], "output_tokens": [9]})
         passed = 8 if mode == "each" else 4
-        bench.run_apart("-n", "2", "--dist", mode).assert_outcomes(passed=passed)
+        bench.run_workers("-n", "2", "--dist", mode).assert_outcomes(passed=passed)
     assert (model.most, model.all >= passed * 3) == (1, True)
 
 
@@ -691,7 +691,7 @@ def test_the_servers_themselves_never_see_two_cells_at_once(
     bench: BenchFolder, counting: Sequence[Counting], mode: str
 ) -> None:
     bench.pytester.makepyfile(test_other=OTHERS)
-    bench.run_apart("-n", "2", "--dist", mode).assert_outcomes(passed=14)
+    bench.run_workers("-n", "2", "--dist", mode).assert_outcomes(passed=14)
     assert [model.most for model in counting] == [1, 1]
     assert all(model.all >= 4 * 3 for model in counting)
     spans = read_spans(bench)
@@ -704,7 +704,7 @@ def test_workers_that_all_run_everything_take_turns_on_each_host(
     bench: BenchFolder, counting: Sequence[Counting]
 ) -> None:
     """``--dist each``: nobody spreads cells there, the lock alone keeps them apart."""
-    bench.run_apart("-n", "2", "--dist", "each").assert_outcomes(passed=16)
+    bench.run_workers("-n", "2", "--dist", "each").assert_outcomes(passed=16)
     assert [model.most for model in counting] == [1, 1]
     assert all(model.all >= 2 * 4 * 3 for model in counting)
     for cells in read_spans(bench).values():
@@ -725,7 +725,7 @@ def test_groups_keep_nothing_apart_and_change_no_node_id(parallel: BenchFolder) 
     racks = RACKS[:2]
     wanted = [part for name in racks for part in ("--boobench-host", name)]
     listed = [line for line in parallel.run("--collect-only", "-q", *wanted).outlines if "::" in line]
-    parallel.run_apart("-n", "2", "--dist", "loadgroup", *wanted).assert_outcomes(passed=6)
+    parallel.run_workers("-n", "2", "--dist", "loadgroup", *wanted).assert_outcomes(passed=6)
     spans = read_spans(parallel)
     assert {host: overlapping(cells) for host, cells in spans.items()} == dict.fromkeys(racks, 0)
     assert {len({worker for worker, _, _ in cells}) for cells in spans.values()} == {1}
@@ -780,7 +780,7 @@ KILLER = """
 @pytest.mark.parametrize("args", [(), ("--max-worker-restart", "0")])
 def test_a_killed_worker_costs_one_cell(parallel: BenchFolder, args: tuple[str, ...]) -> None:
     parallel.pytester.makeconftest(KILLER)
-    result = parallel.run_apart("-n", "2", *args)
+    result = parallel.run_workers("-n", "2", *args)
     result.assert_outcomes(passed=11, failed=1)
     result.stdout.fnmatch_lines(["*crashed while running 'one.boobench.yaml::rack-2::tiny-chat[[]pp17-tg4-c1]'"])
     spans = read_spans(parallel)
@@ -810,8 +810,8 @@ def test_a_failure_stops_soon_and_last_failed_runs_it_again(parallel: BenchFolde
     parallel.write_suite("one", hosts=list(RACKS), grid=grid, warmup=0)
     (parallel.path / "two.boobench.yaml").unlink()
     parallel.pytester.makeconftest(FAILING)
-    outcomes = parallel.run_apart("-n", "2", "--maxfail=1").parseoutcomes()
+    outcomes = parallel.run_workers("-n", "2", "--maxfail=1").parseoutcomes()
     assert outcomes["errors"] == 1
     assert outcomes.get("passed", 0) < 30
     parallel.pytester.makeconftest("")
-    parallel.run_apart("-n", "2", "--lf").assert_outcomes(passed=1)
+    parallel.run_workers("-n", "2", "--lf").assert_outcomes(passed=1)

@@ -46,7 +46,7 @@ def doubtful(bench: BenchFolder) -> BenchFolder:
 
 @pytest.mark.parametrize("xdist", [(), ("-n", "1")], ids=["alone", "worker"])
 def test_a_doubtful_cell_runs_again_after_the_others(doubtful: BenchFolder, xdist: tuple[str, ...]) -> None:
-    result = doubtful.run_apart(LITERAL, "--junitxml=junit.xml", "-p", "no:cacheprovider", *xdist)
+    result = (doubtful.run_workers if xdist else doubtful.run)(LITERAL, "--junitxml=junit.xml", *xdist)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*dd*FF*"] if not xdist else ["*2 failed*"])
     lines = (doubtful.path / "fixtures.txt").read_text().splitlines()
@@ -61,7 +61,7 @@ def test_a_doubtful_cell_runs_again_after_the_others(doubtful: BenchFolder, xdis
 
 
 def test_where_nothing_can_come_later_further_blocks_follow_at_once(doubtful: BenchFolder) -> None:
-    doubtful.run_apart(LITERAL, "-p", "no:cacheprovider", "-n", "1", "--dist", "each").assert_outcomes(failed=2)
+    doubtful.run_workers(LITERAL, "-n", "1", "--dist", "each").assert_outcomes(failed=2)
     assert query(doubtful, "select blocks from bench_cells where blocks > 1") == [(2,)] * 2
 
 

@@ -123,7 +123,7 @@ def test_in_a_session(bench: BenchFolder) -> None:
     assert [cell["saved"] for cell in document["cells"]] == [True, True]
     assert [sample["phase"] for sample in document["cells"][0]["samples"]].count("measure") == 3
     args = ("--boobench-baseline=other", "--boobench-json=a.json")
-    bench.run_apart("-n", "1", *args).assert_outcomes(passed=2)
+    bench.run_workers("-n", "1", *args).assert_outcomes(passed=2)
     parallel = read((bench.path / "a.json").read_text())
     assert {cell["node_id"] for cell in parallel["cells"]} == {cell["node_id"] for cell in document["cells"]}
     assert {cell["worker"] for cell in parallel["cells"]} == {"gw0"}

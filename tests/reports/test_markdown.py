@@ -368,7 +368,7 @@ def test_cells_without_a_record_are_in_the_summary(bench: BenchFolder) -> None:
         """
     )
     bench.pytester.makepyfile("def test_of_somebody_else(): assert 0")
-    bench.run_apart("-n", "1", "--boobench-summary=sum.md").assert_outcomes(passed=1, skipped=1, failed=2, errors=1)
+    bench.run_workers("-n", "1", "--boobench-summary=sum.md").assert_outcomes(passed=1, skipped=1, failed=2, errors=1)
     text = (bench.path / "sum.md").read_text()
     assert text.startswith("## boobench: 2 of 4 cells lost, 1 without a baseline, 1 skipped\n")
     lost = re.findall(r"^- <code>(.*?)</code>: (.*)$", text.partition("**Lost**")[2], re.MULTILINE)
