@@ -152,12 +152,12 @@ class CellRecord(CellFacts):
 
     @property
     def clean(self) -> bool:
-        """Whether the samples say something of the host alone: only then may they become a baseline."""
+        """Whether the cell was measured to its end, warm and undisturbed: only then may it become a baseline."""
         return self.error is None and self.spoiled is None
 
     @property
     def spoiled(self) -> str | None:
-        """Why the samples don't speak of the host alone, in words; None where they do."""
+        """Why the numbers are not the host's usual speed: still warming up, or disturbed; None where they are."""
         return self.still_warming or self.disturbed
 
     @property

@@ -1,13 +1,17 @@
 """The bridge to pytest-benchmark: each cell in its table, JSON, storage, comparison and histogram.
 
-What it is handed are the end-to-end seconds of the cell's counted samples, one round each; the medians of all metrics
-are in ``extra_info``. Without pytest-xdist its fixture is given them, by its documented interface. In xdist's
-controller, where it has no fixture, its list of results is: the only place that knows how such a result is made.
+It gets the end-to-end seconds of the cell's counted samples, one round each; the medians of all metrics are in
+``extra_info``. Without pytest-xdist its fixture gets them, by its documented interface. In xdist's controller there is
+no fixture: its list of results gets them, and `make_result` is the only place that knows how such a result is made.
+
+Its tables show the cells only where a ``--benchmark-*`` option asks for something: they are 190 columns of seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import shlex
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,16 +24,28 @@ from pytest_boobench.untrusted import hide_in
 
 _SESSION = "pytest-benchmark"
 """The name of its session object: there once it is configured, unless it is missing, blocked or replaced."""
+_Groups = Sequence[tuple[str | None, Sequence[Mapping[str, Any]]]]
+"""What it shows: each group's title and results."""
 
 
 def register(config: pytest.Config) -> None:
-    """Register the half that this process needs; each asks only later whether pytest-benchmark is there."""
+    """Register what this process needs; each asks only later whether pytest-benchmark is there."""
     parallel = config.getoption("dist", "no") != "no"
+    asked = _is_asked(config)
     if hasattr(config, "workerinput"):
         bridge: object = SkippedInWorker()
     else:
-        bridge = ResultsInController(config) if parallel else RoundsInProcess()
+        bridge = ResultsInController(config, tells=asked) if parallel else RoundsInProcess()
+        if not asked:
+            config.pluginmanager.register(TablesWithoutCells(), "boobench-benchmark-tables")
     config.pluginmanager.register(bridge, "boobench-benchmark")
+
+
+def _is_asked(config: pytest.Config) -> bool:
+    """Whether an option of pytest-benchmark was typed, or stands in the configuration's or environment's addopts."""
+    typed = map(str, config.invocation_params.args)
+    standing = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    return any(arg.startswith("--benchmark-") for arg in (*typed, *config.getini("addopts"), *standing))
 
 
 class PlaybackClock:
@@ -109,10 +125,30 @@ class SkippedInWorker:
                     item.add_marker(pytest.mark.skip(reason="Skipping benchmark (--benchmark-skip active)."))
 
 
+class TablesWithoutCells:
+    """Leaves cells out of pytest-benchmark's tables, and nothing else: tests of the user's own stay in them."""
+
+    def __init__(self) -> None:
+        self._cells: set[str] = set()
+
+    def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
+        """Note which of its results are cells."""
+        self._cells.add(record.node_id)
+
+    @pytest.hookimpl(wrapper=True, optionalhook=True)
+    def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
+        """The groups that it shows, without cells and without groups that only they were in."""
+        groups = yield
+        kept = [(name, [one for one in group if one["fullname"] not in self._cells]) for name, group in groups]
+        return [(name, group) for name, group in kept if group]
+
+
 class ResultsInController:
     """Adds cells to pytest-benchmark's results, where they are saved and shown from."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, *, tells: bool) -> None:
+        """``tells`` is whether anybody wants to know of cells that are missing there."""
+        self._tells = tells
         disabled = config.getoption("benchmark_disable", default=False)
         self._wanted = not disabled or config.getoption("benchmark_enable")
         self._trouble = ""
@@ -130,7 +166,7 @@ class ResultsInController:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what is missing."""
-        if self._trouble:
+        if self._trouble and self._tells:
             terminalreporter.write_line(self._trouble, yellow=True)
 
 

@@ -18,6 +18,7 @@ import pytest
 from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.progress import Progress, State, is_progress
 from pytest_boobench.plugin.second_pass import is_rerun
+from pytest_boobench.reports.text import cut_right
 from pytest_boobench.units import count, quantity
 from pytest_boobench.untrusted import hide_in
 
@@ -134,7 +135,7 @@ class LiveLine:
             self._running[progress.node_id] = progress
         text = " | ".join(describe(each) for each in sorted(self._running.values(), key=lambda each: each.host))
         if text:
-            self._write(f"{_ROOM_BELOW}{_BELOW}{text[: shutil.get_terminal_size().columns - 1]}{_BACK}")
+            self._write(f"{_ROOM_BELOW}{_BELOW}{cut_right(text, shutil.get_terminal_size().columns - 1)}{_BACK}")
         self._shown = bool(text)
 
     @pytest.hookimpl(tryfirst=True)

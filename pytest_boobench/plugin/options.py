@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SaveMode = Literal["replace", "add"]
 POLICIES = ("default", "strict", "literal")
 """As `suite.cell.Policy`, which brings more than a session without ``--boobench`` may import."""
+_POLICY_HELP = (
+    "what an undecided cell becomes: default (skipped), strict (failed), literal (the measured value decides)"
+)
 BLOCK_GAP_S = 60.0
 QUIET_S = 2.0
 
@@ -30,54 +33,57 @@ class Settings:
     patterns: tuple[str, ...]
     hosts_file: Path | None
     only_hosts: tuple[str, ...]
-    """Empty: all that the suites name."""
+    """Empty: all hosts that the suites name."""
     store_url: str | None
     """None: ``.boobench/store.db`` under the rootdir."""
     baseline: str
     baseline_file: Path | None
-    """The baseline as a file, instead of what the store has."""
+    """The file whose baseline takes the place of the store's; None: the store's."""
     save_baseline: SaveMode | None
     rules: Rules
     takeover: bool
     wait_s: float
     quiet_s: float
     load_timeout_s: float | None
-    """How long a host may take to load a model; None: what is usual."""
+    """How long a host may take to load a model; None: the default."""
     duet: str | None
-    """The reference host, where cells are measured on two hosts in turns."""
+    """The host to compare with, where cells are measured on two hosts in turns."""
     max_time_s: float | None
-    """No further block of a doubtful cell begins later than so long after the session's start; None: whenever."""
+    """No further block of an undecided cell begins later than this, seconds after the session's start; None: no
+    limit."""
     block_gap_s: float
-    """Least time between two blocks of a cell."""
+    """Shortest time between two blocks of a cell."""
     max_cells: int
     progress_file: Path | None
-    """Where every progress of a cell is appended as a JSON line."""
+    """The file that gets a JSON line at each progress of a cell."""
 
 
 def add(parser: pytest.Parser) -> None:
     """Declare every option and ini name."""
     group = parser.getgroup("boobench", "LLM throughput as tests (pytest-boobench)")
     group.addoption(
-        "--boobench", action="store_true", help="collect bench suites and run them; nothing is contacted without it"
+        "--boobench", action="store_true", help="collect and run bench suites; without it no host is contacted"
     )
     group.addoption(
         "--boobench-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="run only the cells of this host (may be given again)",
+        help="run only the cells of this host (can be given several times)",
     )
     group.addoption("--boobench-hosts", metavar="FILE", help=f"the hosts file (default: {HOSTS_FILE} in the rootdir)")
     group.addoption(
         "--boobench-store", metavar="URL", help="the store: an SQLAlchemy URL or a file (default: .boobench/store.db)"
     )
     group.addoption(
-        "--boobench-baseline", metavar="NAME", help="the baseline to compare with and to save as (default: main)"
+        "--boobench-baseline",
+        metavar="NAME",
+        help="name of the baseline to compare with and to save to (default: main)",
     )
     group.addoption(
         "--boobench-baseline-file",
         metavar="FILE",
-        help="compare with the baseline in this file instead of the store's; cells that are saved go into both",
+        help="compare with the baseline in this file instead of the store's; saved cells go into both",
     )
     for suffix, mode in (("", "replace"), ("=replace", "replace"), ("=add", "add")):
         # As whole option strings, since an option with an optional value would swallow the path that follows it.
@@ -87,75 +93,84 @@ def add(parser: pytest.Parser) -> None:
             const=mode,
             dest="boobench_save_baseline",
             default=None,
-            help="save the cells that pass as the baseline, in place of the old one"
+            help="save the cells that pass as the baseline; it replaces the old one"
             if mode == "replace"
-            else "save the cells that pass beside what the baseline has",
+            else "add the cells that pass to the baseline",
         )
     group.addoption(
         "--boobench-max-drop",
         metavar="PCT",
-        help="allowed worsening of every gated metric, whatever the suites say, as in 10%%",
+        help="how much worse any gated metric may become, whatever the suites say, as in 10%%",
     )
     group.addoption("--boobench-takeover", action="store_true", help="measure on a host even while others use it")
     group.addoption(
         "--boobench-wait",
         metavar="TIME",
-        help="wait so long for a busy host, or for one that refuses connections, as in 10m (default: 0)",
+        help="how long to wait for a host that is busy or refuses connections, as in 10m (default: 0)",
     )
     group.addoption(
         "--boobench-load-timeout",
         metavar="TIME",
-        help="how long a host may take to load a model (default: 5m, and 15m where it is told to load one)",
+        help="how long a host may take to load a model (default: 5m, or 15m where we ask it to load one)",
     )
     group.addoption(
         "--boobench-policy",
         choices=POLICIES,
-        help="what doubt comes to: default (skipped, never green), strict (fails), literal (the point decides)",
+        help=_POLICY_HELP,
     )
     group.addoption(
         "--boobench-max-time",
         metavar="TIME",
-        help="begin no further block of a doubtful cell so long after the start, as in 30m (default: no limit)",
+        help="stop measuring undecided cells again this long after the start, as in 30m (default: no limit)",
     )
     group.addoption(
         "--boobench-duet",
         metavar="HOST",
-        help="measure every cell on this host too, in turns, and compare the two instead of a stored baseline",
+        help="measure every cell on this host too, in turns, and compare the two hosts; no baseline is used",
     )
     group.addoption(
-        "--boobench-progress", metavar="FILE", help="append how the cells come along to FILE, as JSON lines"
+        "--boobench-progress", metavar="FILE", help="append the progress of the cells to FILE, as JSON lines"
     )
     group.addoption(
         "--boobench-report",
         metavar="FILE.html",
-        help="write an HTML page of the session's cells: verdicts, courses, samples; it opens offline",
+        help="write an HTML page of the session's cells: verdicts, history, samples; it works offline",
     )
     group.addoption(
-        "--boobench-summary", metavar="FILE", help="write the summary as Markdown, as for a merge request's comment"
+        "--boobench-summary", metavar="FILE", help="write a summary in Markdown, for a comment on a merge request"
     )
-    group.addoption("--boobench-metrics", metavar="FILE", help="write the numbers as OpenMetrics, as GitLab reads them")
-    group.addoption("--boobench-json", metavar="FILE", help="write all that the session found out as one JSON document")
-    group.addoption("--boobench-json-samples", action="store_true", help="put the raw samples into it too")
+    group.addoption("--boobench-metrics", metavar="FILE", help="write the numbers as OpenMetrics, which GitLab reads")
+    group.addoption("--boobench-json", metavar="FILE", help="write all results of the session as one JSON document")
+    group.addoption(
+        "--boobench-json-samples", action="store_true", help="put the raw samples into the JSON document too"
+    )
     parser.addini(
-        "boobench_step_summary", "append the summary to GitHub's of the step (default: true)", type="bool", default=True
+        "boobench_step_summary",
+        "append the summary to GitHub's step summary (default: true)",
+        type="bool",
+        default=True,
     )
-    parser.addini("boobench_disturbed", "a cell that others disturb: inconclusive (default), judge or fail")
-    parser.addini("boobench_policy", f"what doubt comes to: {', '.join(POLICIES)}")
-    parser.addini("boobench_max_time", "begin no further block of a doubtful cell so long after the start")
-    parser.addini("boobench_block_gap", "least time between two blocks of a doubtful cell (default: 60s)")
+    parser.addini(
+        "boobench_disturbed", "a cell that other requests disturb becomes: inconclusive (default), judge or fail"
+    )
+    parser.addini("boobench_policy", _POLICY_HELP)
+    parser.addini("boobench_max_time", "stop measuring undecided cells again this long after the start")
+    parser.addini("boobench_block_gap", "shortest time between two blocks of an undecided cell (default: 60s)")
     parser.addini("boobench_load_timeout", "how long a host may take to load a model")
     parser.addini("boobench_quiet", "how long a host must be quiet before its first cell (default: 2s)")
     parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(SUITE_FILES))
     parser.addini("boobench_hosts", "the hosts file, relative to this configuration")
     parser.addini("boobench_store", "the store: an SQLAlchemy URL or a file relative to the rootdir")
-    parser.addini("boobench_baseline", "name of the baseline to compare with")
-    parser.addini("boobench_baseline_file", "the baseline as a file, relative to this configuration")
-    parser.addini("boobench_max_drop", "allowed worsening where a suite does not say, as in 10%")
+    parser.addini("boobench_baseline", "name of the baseline to compare with (default: main)")
+    parser.addini("boobench_baseline_file", "the file with the baseline, relative to this configuration")
+    parser.addini(
+        "boobench_max_drop", "how much worse a gated metric may become where a suite does not say (default: 10%)"
+    )
     parser.addini("boobench_max_cells", f"most cells a suite may have (default: {MAX_CELLS})", default=str(MAX_CELLS))
 
 
 def header(config: pytest.Config) -> str | None:
-    """A hint for the one who names a suite and forgets the flag."""
+    """A hint for a user who names a suite and forgets the flag."""
     if config.getoption("boobench"):
         return None
     patterns = config.getini("boobench_files")
@@ -166,7 +181,7 @@ def header(config: pytest.Config) -> str | None:
 
 
 def resolve(config: pytest.Config) -> Settings:
-    """The session's settings; UsageError names the option that is wrong."""
+    """The session's settings; UsageError with the option, variable or ini name that is wrong."""
     from pytest_boobench.gate import MAX_DROP, Rules
 
     return Settings(
@@ -255,8 +270,10 @@ def _hosts_file(config: pytest.Config) -> Path | None:
 
 
 def _store_url(config: pytest.Config) -> str | None:
-    """A file that the ini names is relative to the rootdir, wherever pytest was started. No output repeats a password
-    in any of the three."""
+    """The store's URL or file; a file from the ini is relative to the rootdir, wherever pytest was started.
+
+    No output repeats a password from any of the three places.
+    """
     from pytest_boobench.untrusted import learn_url
 
     typed = config.getoption("boobench_store") or os.environ.get("BOOBENCH_STORE")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,10 +25,14 @@ from pytest_boobench.plugin.session_store import SessionStore
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict
 from pytest_boobench.reports import junit, terminal
 from pytest_boobench.reports.session import FinishedCell, is_savable
+from pytest_boobench.reports.text import wrap
 from pytest_boobench.untrusted import clean_lines, hide_secrets
 
 if TYPE_CHECKING:
     from pytest_boobench.store import BaselineSave, Store
+
+_LEAST_COLUMNS = 40
+"""A terminal that says it is narrower does not know its width."""
 
 
 class Recorder:
@@ -202,18 +208,25 @@ class Recorder:
         if not rows or store is None:
             return
         verbosity = self._config.get_verbosity()
-        lines = list(terminal.render_tables(rows, verbosity=verbosity)) if verbosity >= 0 else []
+        columns = max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
+        lines = list(terminal.render_tables(rows, verbosity=verbosity, width=columns)) if verbosity >= 0 else []
         lines += terminal.render_closing(
             rows,
             baseline=self._settings.baseline,
             store=store.address,
             saving=self._settings.save_baseline is not None,
             baselines=self._baselines,
+            verbosity=verbosity,
         )
+        terminalreporter.ensure_newline()
         terminalreporter.section("boobench")
+        # A log is searched for whole lines, so they are wrapped for people only.
+        wraps = terminalreporter.isatty() or "COLUMNS" in os.environ
         for line in lines:
             markup = {line.colour: True} if line.colour else {}
-            terminalreporter.write_line(clean_lines(line.text), **markup)
+            text = clean_lines(line.text)
+            for part in wrap(text, columns) if wraps and line.wraps else (text,):
+                terminalreporter.write_line(part, **markup)
         for title, text in self.sections:
             terminalreporter.section(hide_secrets(title))
             terminalreporter.write_line(hide_secrets(text))

@@ -118,7 +118,7 @@ def _explain(row: FinishedCell, session: SessionReport) -> list[str]:
 
 
 def _render_table(rows: Sequence[FinishedCell], room: int) -> list[str]:
-    columns = [column for column in _COLUMNS if any(map(column[1], rows))]
+    columns = [column for column in _COLUMNS if any(column[1](row) is not None for row in rows)]
     titles = ["host", "suite", "cell", *(title for title, _ in columns), "change", "verdict"]
     rulers = ["---", "---", "---", *("---:" for _ in columns), "---:", "---"]
     top, bottom = [_join(titles), _join(rulers)], []

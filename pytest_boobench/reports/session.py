@@ -111,6 +111,11 @@ def name_cell(row: FinishedCell) -> str:
     return row.record.node_id.rpartition("::")[2]
 
 
+def name_model(row: FinishedCell) -> str:
+    """``qwen3-8b``, as the node id has it: of a path the last part only."""
+    return name_cell(row).partition("[")[0]
+
+
 def name_parameters(row: FinishedCell) -> str:
     """``pp512-tg32-c4``, what stands in the brackets of the node id."""
     return name_cell(row).partition("[")[2].removesuffix("]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,19 +11,29 @@ from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline
 from pytest_boobench.reports.advice import (
-    advise_lengths,
-    advise_power,
-    advise_reruns,
-    advise_slots,
-    explain_rates,
+    Note,
+    explain_unsaved,
+    find_incomparable,
+    find_inconclusive,
+    find_other_clocks,
+    find_reruns,
+    find_short_requests,
+    find_waiting_lanes,
     find_weak,
+    gather,
 )
 from pytest_boobench.reports.sentences import explain_blanks, sentence
 from pytest_boobench.reports.session import STANDINGS, FinishedCell, name_cell
-from pytest_boobench.reports.text import render_table
+from pytest_boobench.reports.text import cut_names, cut_right, measure_width, render_table
 from pytest_boobench.units import BLANK, change, count, number
+from pytest_boobench.untrusted import clean_lines
 
 Colour = Literal["red", "green", "yellow", ""]
+_INDENT = 2
+_GOOD_NAME = 26
+"""Columns of the terminal that a name has before further numbers, its indent among them."""
+_LEAST_NAME = 20
+"""What it keeps beside the first number: ``…chat[pp256-tg72-c4]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +42,36 @@ class TerminalLine:
 
     text: str
     colour: Colour = ""
+    wraps: bool = True
+    """Whether it may go on in a second line; a table's may not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of numbers; shown from ``verbosity`` on, where any cell has a value."""
+    """A column of numbers, for ``verbosity`` and more; shown where any cell has a value."""
 
-    head: str
+    title: str
+    unit: str
     value: Callable[[FinishedCell], float | None]
+    rank: int = 0
+    """Where the terminal is too narrow for all, those of low rank stay."""
     verbosity: int = 0
+    hides_zero: bool = False
+    """Whether it is shown only where any cell has more than zero."""
+
+    def has_any(self, values: Iterable[float | None]) -> bool:
+        """Whether there is anything to show."""
+        return any(value is not None and (value > 0 or not self.hides_zero) for value in values)
 
 
-def _median_of(key: str, verbosity: int = 0) -> Column:
+def _median_of(key: str, rank: int = 0, verbosity: int = 0) -> Column:
     metric = METRICS[key]
+    return Column(metric.title, metric.unit, lambda row: median_of(row.record.aggregates, key), rank, verbosity)
 
-    return Column(f"{metric.title} {metric.unit}", lambda row: median_of(row.record.aggregates, key), verbosity)
 
-
-def _foreign(head: str, fact: str) -> Column:
+def _foreign(title: str, unit: str, fact: str) -> Column:
     """What others did on the host; shown where they did anything."""
-
-    def value(row: FinishedCell) -> float | None:
-        return getattr(row.record.traffic, fact, None) or None
-
-    return Column(head, value)
+    return Column(title, unit, lambda row: getattr(row.record.traffic, fact, None), rank=9, hides_zero=True)
 
 
 def _first_seen(row: FinishedCell) -> float | None:
@@ -72,48 +88,111 @@ def _natural_tokens(row: FinishedCell) -> float | None:
     return statistics.median(counts) if counts else None
 
 
+def _find_itl_p99(row: FinishedCell) -> float | None:
+    itl = row.record.aggregates.get("itl_ms")
+    return itl.p99 if itl is not None else None
+
+
 _COLUMNS = (
-    Column("tokens", _natural_tokens),
+    Column("tokens", "", _natural_tokens, rank=6),
     _median_of("connect_ms", verbosity=1),
     _median_of("queue_ms", verbosity=1),
     _median_of("prompt_ms", verbosity=1),
-    _median_of("ttft_ms"),
-    Column("TTFO ms", _first_seen),
-    _median_of("prefill_tok_s"),
-    _median_of("decode_tok_s"),
-    _median_of("embed_tok_s"),
+    _median_of("ttft_ms", rank=3),
+    Column("TTFO", "ms", _first_seen, rank=4),
+    _median_of("prefill_tok_s", rank=2),
+    _median_of("decode_tok_s", rank=1),
+    _median_of("embed_tok_s", rank=1),
     _median_of("itl_ms", verbosity=1),
-    Column("ITL p99 ms", lambda row: itl.p99 if (itl := row.record.aggregates.get("itl_ms")) else None, 1),
-    Column("stalls", lambda row: row.record.stalls or None, 1),
+    Column("ITL p99", "ms", _find_itl_p99, verbosity=1),
+    Column("stalls", "", lambda row: row.record.stalls, verbosity=1, hides_zero=True),
     _median_of("e2e_ms", verbosity=1),
-    Column("all lanes tok/s", lambda row: row.record.total_tok_s),
-    _foreign("in flight at start", "in_flight_at_start"),
-    _foreign("foreign requests", "concurrent_foreign_requests"),
-    _foreign("foreign tokens", "foreign_tokens"),
+    Column("all lanes", "tok/s", lambda row: row.record.total_tok_s, rank=5),
+    _foreign("in flight", "at start", "in_flight_at_start"),
+    _foreign("foreign", "requests", "concurrent_foreign_requests"),
+    _foreign("foreign", "tokens", "foreign_tokens"),
 )
 
 
-def render_tables(rows: Sequence[FinishedCell], *, verbosity: int) -> Iterator[TerminalLine]:
-    """A table per host, its cells by suite, all in the order they came in; with ``-v`` every verdict's sentence too."""
+def render_tables(rows: Sequence[FinishedCell], *, verbosity: int, width: int) -> Iterator[TerminalLine]:
+    """A table per host, its cells by suite, all in the order they came in.
+
+    It fits in ``width`` columns of the terminal: columns that have no room are left out, and long names lose their
+    beginning. With ``-v`` nothing is left out, and every verdict's sentence is there too.
+    """
     for host in dict.fromkeys(row.record.host for row in rows):
         of_host = [row for row in rows if row.record.host == host]
         yield TerminalLine(f"{host}{_describe_server(of_host)}")
         for suite in dict.fromkeys(row.record.suite for row in of_host):
-            yield from _render_suite(suite, [row for row in of_host if row.record.suite == suite], verbosity)
+            yield from _render_suite(suite, [row for row in of_host if row.record.suite == suite], verbosity, width)
         yield TerminalLine("")
 
 
-def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int) -> Iterator[TerminalLine]:
-    columns = [column for column in _COLUMNS if column.verbosity <= verbosity and any(map(column.value, rows))]
-    head = [suite, *(column.head for column in columns), "change", "verdict"]
-    body = [[_name(row), *(number(column.value(row)) for column in columns), *_judgement(row)] for row in rows]
-    top, *lines = render_table(head, body, left=(0, len(head) - 1))
-    yield TerminalLine(f"  {top}")
+def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, width: int) -> Iterator[TerminalLine]:
+    values = {column: [column.value(row) for row in rows] for column in _COLUMNS if column.verbosity <= verbosity}
+    numbers = {column: list(map(number, of)) for column, of in values.items() if column.has_any(of)}
+    table = _Table(
+        clean_lines(suite), [f"  {clean_lines(name_cell(row))}" for row in rows], numbers, list(map(_judge, rows))
+    )
+    top, *lines = (table if verbosity > 0 else table.fit(width - _INDENT)).render()
+    units = [] if len(lines) == len(rows) else [lines.pop(0)]
+    yield from (TerminalLine(f"{' ' * _INDENT}{line}", wraps=False) for line in (top, *units))
     for row, line in zip(rows, lines, strict=True):
-        yield TerminalLine(f"  {line}", _colour(row))
+        yield TerminalLine(f"{' ' * _INDENT}{line}", _colour(row), wraps=False)
         if verbosity > 0:
             yield from (TerminalLine(f"      {sentence(verdict)}") for verdict in row.verdicts)
             yield from (TerminalLine(f"      {text}") for text in explain_blanks(row))
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The table of a suite's cells: what stands where."""
+
+    suite: str
+    names: Sequence[str]
+    numbers: Mapping[Column, Sequence[str]]
+    judgements: Sequence[tuple[str, str]]
+    """Change and verdict of each cell."""
+
+    def render(self) -> Iterator[str]:
+        """Titles, units where a column has any, and a line for each cell."""
+        titles = [self.suite, *(column.title for column in self.numbers), "change", "verdict"]
+        units = ["", *(column.unit for column in self.numbers), "", ""]
+        body = [
+            [name, *numbers, *judgement]
+            for name, judgement, *numbers in zip(self.names, self.judgements, *self.numbers.values(), strict=True)
+        ]
+        return render_table(titles, [units, *body] if any(units) else body, left=(0, len(titles) - 1))
+
+    def fit(self, width: int) -> _Table:
+        """The same in so many columns of the terminal; change and verdict stay."""
+        changes, verdicts = zip(*self.judgements, strict=True)
+        change_width = _widest("change", *changes)
+        verdict_width = min(_widest("verdict", *verdicts), max(7, width - _LEAST_NAME - change_width - 4))
+        room = width - change_width - verdict_width - 4
+        kept, name_width = self._choose(room)
+        return _Table(
+            cut_right(self.suite, name_width),
+            [f"  {name}" for name in cut_names([name.strip() for name in self.names], name_width - 2)],
+            {column: numbers for column, numbers in self.numbers.items() if column in kept},
+            [(changed, cut_right(verdict, verdict_width)) for changed, verdict in self.judgements],
+        )
+
+    def _choose(self, room: int) -> tuple[Collection[Column], int]:
+        """Which columns of numbers have room beside the names, and how much room they leave these."""
+        full = _widest(self.suite, *self.names)
+        kept: list[Column] = []
+        for column in sorted(self.numbers, key=lambda column: column.rank):
+            left = room - 2 - _widest(column.title, column.unit, *self.numbers[column])
+            if left < min(full, _GOOD_NAME if kept else _LEAST_NAME):
+                break
+            kept.append(column)
+            room = left
+        return kept, max(min(full, room), 8)
+
+
+def _widest(*texts: str) -> int:
+    return max(map(measure_width, texts))
 
 
 def _describe_server(rows: Iterable[FinishedCell]) -> str:
@@ -125,12 +204,7 @@ def _describe_server(rows: Iterable[FinishedCell]) -> str:
     return f"  ({' '.join(part for part in (newest.kind, newest.engine_build, newest.url) if part)})"
 
 
-def _name(row: FinishedCell) -> str:
-    """Set in: host and suite stand above."""
-    return f"  {name_cell(row)}"
-
-
-def _judgement(row: FinishedCell) -> tuple[str, str]:
+def _judge(row: FinishedCell) -> tuple[str, str]:
     """(change of the metric that the verdict is about, verdict)."""
     if row.outcome == "error" or not row.verdicts:
         return BLANK, row.outcome
@@ -155,43 +229,51 @@ def _colour(row: FinishedCell) -> Colour:
 
 
 def render_closing(
-    rows: Sequence[FinishedCell], *, baseline: str, store: str, saving: bool, baselines: Mapping[str, Baseline]
+    rows: Sequence[FinishedCell],
+    *,
+    baseline: str,
+    store: str,
+    saving: bool,
+    baselines: Mapping[str, Baseline],
+    verbosity: int = 0,
 ) -> Iterator[TerminalLine]:
-    """What the user should know or do next, one line each."""
-    judged = [verdict for row in rows for verdict in row.verdicts]
-    without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
+    """What the user should know or do next: a line for each finding and host; with ``-v`` one for each cell too."""
     saved = sum(row.saved for row in rows)
     if saved:
         yield TerminalLine(f"{count(saved, 'cell')} saved as baseline {baseline}")
-    if saving and (left := [row for row in rows if not row.saved]):
-        yield TerminalLine(
-            f"{count(len(left), 'cell')} not saved: only a cell that was measured alone and steadily, and did not "
-            "regress, becomes a baseline",
-            "yellow",
-        )
+    without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
     if without and not saving:
         yield TerminalLine(
-            f"{count(without, 'cell')} without a baseline {baseline}: passed unjudged; "
-            "store one with --boobench-save-baseline"
+            f"{count(without, 'cell')} without a baseline {baseline}: not judged; "
+            "save one with --boobench-save-baseline"
         )
     if in_doubt := sum(row.outcome == "in doubt" for row in rows):
         yield TerminalLine(f"{count(in_doubt, 'cell')} left in doubt: the session ended before another block", "yellow")
-    for row in rows:
-        reasons = {verdict.reason for verdict in row.verdicts if verdict.outcome == "inconclusive"}
-        yield from (
-            TerminalLine(f"not judged: {row.record.host} {name_cell(row)}: {reason}", "yellow") for reason in reasons
-        )
-    for row in rows:
-        if told := explain_rates(row.record):
-            yield TerminalLine(f"{row.record.host} {name_cell(row)}: {told}", "yellow")
-    for verdict in {verdict.reason: verdict for verdict in judged if verdict.outcome == "not comparable"}.values():
-        yield TerminalLine(
-            f"NOT COMPARABLE with baseline {baseline}, so not judged: {verdict.reason}; "
-            "if that is meant, store a new one with --boobench-save-baseline",
-            "yellow",
-        )
-    yield from (TerminalLine(text, "yellow") for text in (*advise_reruns(rows), *advise_slots(rows)))
-    yield from (TerminalLine(text, "yellow") for text in advise_lengths(rows))
-    weak = find_weak(rows, baselines)
-    yield from (TerminalLine(text, "yellow") for text in advise_power(weak, baseline=baseline, judged=len(judged)))
+
+    def tell(
+        notes: Iterable[Note], finding: str, remedy: str = "", of: Sequence[FinishedCell] = rows
+    ) -> Iterator[TerminalLine]:
+        for text in gather(notes, of, finding, remedy=remedy, verbosity=verbosity):
+            yield TerminalLine(text, "yellow")
+
+    if saving:
+        unsaved = [Note.of(row, explain_unsaved(row)) for row in rows if not row.saved]
+        yield from tell(unsaved, f"not saved as baseline {baseline}")
+    yield from tell(find_inconclusive(rows), "not judged")
+    yield from tell(find_other_clocks(rows), "measured without the server's timings")
+    yield from tell(
+        find_incomparable(rows),
+        f"NOT COMPARABLE with baseline {baseline}, so not judged",
+        "if you meant this change, save a new baseline with --boobench-save-baseline",
+    )
+    yield from tell(find_reruns(rows), "run again by another plugin")
+    yield from tell(find_waiting_lanes(rows), "with more lanes than slots")
+    yield from tell(find_short_requests(rows), "too short to judge steadily")
+    judged = [row for row in rows if row.record.cell_key in baselines and row.verdicts]
+    yield from tell(
+        find_weak(judged, baselines),
+        f"with a weak baseline {baseline}",
+        "boobench power lists all",
+        judged,
+    )
     yield TerminalLine(f"store: {store}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,16 +29,89 @@ def _replace_nan(value: Any) -> Any:
     return value
 
 
+ELLIPSIS = "…"
+
+
 def render_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> Iterator[str]:
     """The head and a line for each row; columns whose number is in ``left`` are aligned left, the others right."""
     lines = [head, *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
+    widths = [max(measure_width(line[place]) for line in lines) for place in range(len(head))]
     for line in lines:
         cells = (
-            text.ljust(width) if place in left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+            _pad(text, width, left=place in left) for place, (text, width) in enumerate(zip(line, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
+
+
+def _pad(text: str, width: int, *, left: bool) -> str:
+    blank = " " * (width - measure_width(text))
+    return f"{text}{blank}" if left else f"{blank}{text}"
+
+
+def measure_width(text: str) -> int:
+    """How many columns of a terminal a text takes: Chinese and Japanese characters and emoji take two each."""
+    return len(text) if text.isascii() else sum(map(_measure_character, text))
+
+
+def _measure_character(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut_left(text: str, width: int) -> str:
+    """The end of a text in at most ``width`` columns, with an ellipsis for what is cut: ``…chat[pp256-tg72-c4]``."""
+    return text if measure_width(text) <= width else ELLIPSIS + _take(reversed(text), width - 1)[::-1]
+
+
+def cut_right(text: str, width: int) -> str:
+    """The beginning of a text in at most ``width`` columns, with an ellipsis for what is cut."""
+    return text if measure_width(text) <= width else _take(iter(text), width - 1) + ELLIPSIS
+
+
+def _take(chars: Iterator[str], width: int) -> str:
+    """As many of the characters as have room."""
+    taken = []
+    for char in chars:
+        width -= _measure_character(char)
+        if width < 0:
+            break
+        taken.append(char)
+    return "".join(taken)
+
+
+def cut_names(names: Sequence[str], width: int) -> list[str]:
+    """Names in at most ``width`` columns each: the beginning is cut, or the middle where others would look the same."""
+    cut = {name: cut_left(name, width) for name in names}
+    seen = Counter(cut.values())
+    return [cut[name] if seen[cut[name]] == 1 else _cut_middle(name, width) for name in names]
+
+
+def _cut_middle(text: str, width: int) -> str:
+    begin = _take(iter(text), width // 4)
+    return text if measure_width(text) <= width else begin + cut_left(text, width - measure_width(begin))
+
+
+def wrap(text: str, width: int) -> Iterator[str]:
+    """The text in lines of at most ``width`` columns; all but its first are set in by two more than that one.
+
+    Only spaces are places to break at, and none before a per cent sign: an address or a path stays whole, however long
+    it is.
+    """
+    if measure_width(text) <= width:
+        yield text
+        return
+    indent = " " * (len(text) - len(text.lstrip()))
+    line, room = indent, width - len(indent)
+    for word in re.split(r" +(?!%)", text.strip()):
+        needed = measure_width(word)
+        if line.strip() and needed + 1 > room:
+            yield line
+            line = f"{indent}  "
+            room = width - len(line)
+        gap = " " if line.strip() else ""
+        line, room = f"{line}{gap}{word}", room - needed - len(gap)
+    yield line
 
 
 LONGEST = 400

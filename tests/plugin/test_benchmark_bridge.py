@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +74,74 @@ def test_json(suite: BenchFolder, way: tuple[str, ...]) -> None:
             "engine_build": cell["server"]["engine_build"],
         }
         assert entry["options"]["timer"] == "e2e_s"
+
+
+TABLE = "benchmark 'llama tiny-chat': 2 tests"
+
+
+@ways
+def test_no_table_where_nobody_asks(suite: BenchFolder, way: tuple[str, ...]) -> None:
+    result = run(suite, way)
+    result.assert_outcomes(passed=3)
+    assert not [line for line in result.outlines if "benchmark '" in line or line.startswith(("Legend:", "Name (time"))]
+
+
+ASKING = [
+    "--benchmark-columns=min,median",
+    "--benchmark-sort=name",
+    "--benchmark-group-by=group",
+    "--benchmark-verbose",
+    "--benchmark-autosave",
+    "--benchmark-json=bench.json",
+    "--benchmark-name=short",
+]
+
+
+@pytest.mark.parametrize("option", ASKING)
+def test_any_option_asks_for_the_table(suite: BenchFolder, option: str) -> None:
+    assert TABLE in suite.run(option).stdout.str()
+
+
+@ways
+@pytest.mark.parametrize("place", ["addopts", "PYTEST_ADDOPTS"])
+def test_so_does_one_that_stands_somewhere(
+    suite: BenchFolder, way: tuple[str, ...], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = "--benchmark-columns='min, median'"
+    if place == "addopts":
+        with (suite.path / "tox.ini").open("a") as file:
+            file.write(f"\naddopts = {option}\n")
+    else:
+        monkeypatch.setenv(place, f"{os.environ.get(place, '')} {option}")
+    assert TABLE in run(suite, way).stdout.str()
+
+
+def test_tests_of_the_users_own_keep_their_table(suite: BenchFolder) -> None:
+    suite.pytester.makepyfile(test_mine="def test_mine(benchmark): benchmark(lambda: 1)")
+    result = suite.run()
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*- benchmark: 1 tests -*", "test_mine *"])
+    assert TABLE not in result.stdout.str()
+    asked = suite.run("--benchmark-sort=min")
+    asked.stdout.fnmatch_lines(["*- benchmark: 1 tests -*", f"*- {TABLE} -*"])
+
+
+@ways
+def test_what_a_conftest_asks_for_is_saved_all_the_same(suite: BenchFolder, way: tuple[str, ...]) -> None:
+    """Only the tables are without cells."""
+    suite.pytester.makeconftest(
+        """
+        from pathlib import Path
+
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_configure(config):
+            config.option.benchmark_json = Path("bench.json")
+        """
+    )
+    assert TABLE not in run(suite, way).stdout.str()
+    assert len(read(suite.path / "bench.json")["benchmarks"]) == 2
 
 
 @ways
@@ -189,7 +258,10 @@ def test_another_shape_of_pytest_benchmark_costs_its_output_only(suite: BenchFol
         pytest_benchmark.stats.Metadata = Metadata
         """
     )
-    result = suite.run_apart("-n", "1")
+    quiet = suite.run_apart("-n", "1")
+    quiet.assert_outcomes(passed=3)
+    assert "are missing" not in quiet.stdout.str(), "nobody asked for them"
+    result = suite.run_apart("-n", "1", "--benchmark-json=bench.json")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["boobench: cells are missing in the output of pytest-benchmark: *Metadata*argument*"])
 

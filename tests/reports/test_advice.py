@@ -23,18 +23,18 @@ def make_row(lanes: int, slots: int | None, *reruns: str, **cell: object) -> Fin
     [
         (
             make_row(4, 1),
-            "the server has 1 slot for 4 lanes, so 3 lanes at a time wait in its queue: decode is that of 1 lane, "
-            "TTFT holds the wait; start it with -np 4, or lower grid.concurrency to 1",
+            "the server has 1 slot for 4 lanes, so 3 lanes at a time wait in its queue: decode is the speed of 1 "
+            "lane, and TTFT includes the wait; start it with -np 4, or lower grid.concurrency to 1",
         ),
         (
             make_row(3, 2, kind="embedding", output_tokens=None),
-            "the server has 2 slots for 3 lanes, so 1 lane at a time waits in its queue: end to end holds the wait; "
-            "start it with -np 3, or lower grid.concurrency to 2",
+            "the server has 2 slots for 3 lanes, so 1 lane at a time waits in its queue: the end-to-end time "
+            "includes the wait; start it with -np 3, or lower grid.concurrency to 2",
         ),
         (
             make_row(8, 4, host="embedded"),
-            "the server has 4 slots for 8 lanes, so 4 lanes at a time wait in its queue: decode is that of 4 lanes, "
-            "TTFT holds the wait; slots: 8 in the hosts file, or lower grid.concurrency to 4",
+            "the server has 4 slots for 8 lanes, so 4 lanes at a time wait in its queue: decode is the speed of 4 "
+            "lanes, and TTFT includes the wait; slots: 8 in the hosts file, or lower grid.concurrency to 4",
         ),
     ],
 )

@@ -136,6 +136,12 @@ def test_a_whole_summary() -> None:
     ]
 
 
+def test_a_column_of_zeros_is_not_blank() -> None:
+    lines = markdown.render(make_session(make_row(total_tok_s=0.0))).splitlines()
+    assert "| all lanes tok/s |" in next(line for line in lines if line.startswith("| host"))
+    assert "| 0.00 |" in next(line for line in lines if line.startswith("| rack-1"))
+
+
 def test_what_is_not_judged_says_why() -> None:
     row = make_row("inconclusive", "skipped")
     row.verdicts = (make_verdict("inconclusive", reason="no sample gives this metric"), make_verdict("pass"))

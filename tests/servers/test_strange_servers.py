@@ -46,7 +46,9 @@ def test_decode_time_booked_under_the_prompt(bench: BenchFolder) -> None:
     assert (cell["rates"], {sample["rates"] for sample in cell["samples"]}) == ("client", {"client"})
     assert "the first token was there after" in cell["contradiction"]
     cell["result"].stdout.fnmatch_lines(["*m?pp64-tg32-c1?*no baseline, rates: client, saved"])
-    cell["result"].stdout.fnmatch_lines(["odd m?pp64-tg32-c1?: rates: client: the server says *"])
+    cell["result"].stdout.fnmatch_lines(
+        ["odd: 1 of 1 cell measured without the server's timings: m?pp64-tg32-c1?: rates: client: the server says *"]
+    )
 
 
 def test_one_lying_sample_spoils_no_other(bench: BenchFolder) -> None:
@@ -126,7 +128,7 @@ def test_a_cell_without_a_judged_number_is_no_baseline(bench: BenchFolder) -> No
 
     cell = measure(bench, Held(), "--boobench-save-baseline")
     assert cell["saved"] is False
-    cell["result"].stdout.fnmatch_lines(["1 cell not saved: *"])
+    cell["result"].stdout.fnmatch_lines(["odd: 1 of 1 cell not saved as baseline main: *: no number to judge"])
 
 
 class Talkative(Paced):

@@ -60,8 +60,8 @@ STATES: Mapping[str, State] = {
             "inconclusive",
             "◆",
             "warn",
-            "Not judged, since the numbers do not speak of the host alone or scatter too much. A quieter host, more "
-            "samples, longer outputs or baselines from more sessions help.",
+            "Not judged: the host was disturbed or still warming up, or the numbers scatter too much. A quieter host, "
+            "more samples, longer outputs or baselines from more sessions help.",
         ),
         State(
             "no baseline",
