@@ -95,7 +95,7 @@ def explain_unsaved(row: FinishedCell) -> str:
         (row.outcome == "error" or record.error is not None, "not measured"),
         (row.outcome == "in doubt", "left in doubt"),
         (any(verdict.outcome == "regression" for verdict in row.verdicts), "regressed"),
-        (record.disturbed is not None, "disturbed by other requests"),
+        (record.disturbed is not None, "disturbed by others"),
         (record.still_warming is not None, "still warming up"),
         (row.outcome == "failed", "failed"),
         (row.outcome == "xfailed", "expected to fail"),

@@ -139,7 +139,7 @@ def test_takeover_is_recorded_and_a_disturbed_cell_is_not_judged(shared: BenchFo
     result.stdout.re_match_lines(
         [
             r"    tiny-chat\[pp16-tg64-c1\] .* inconclusive",
-            r"rack: 1 of 1 cell not saved as baseline main: tiny-chat\[pp16-tg64-c1\]: disturbed by other requests",
+            r"rack: 1 of 1 cell not saved as baseline main: tiny-chat\[pp16-tg64-c1\]: disturbed by others",
             r"rack: 1 of 1 cell not judged: tiny-chat\[pp16-tg64-c1\]: disturbed: \d+ foreign req.*",
         ]
     )

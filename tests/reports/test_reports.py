@@ -336,7 +336,7 @@ def test_cells_with_one_reason_share_it() -> None:
     rows[5].verdicts = (verdict(),)
     assert closing(*rows, saving=True) == [
         "rack-1: 6 of 6 cells not saved as baseline main: qwen[pp64-tg8-c1], qwen[pp128-tg8-c1] and 3 more: disturbed "
-        "by other requests; qwen[pp384-tg8-c1]: regressed",
+        "by others; qwen[pp384-tg8-c1]: regressed",
         "store: /x/store.db",
     ]
 
@@ -352,7 +352,7 @@ def test_why_a_cell_was_not_saved() -> None:
         "not measured": FinishedCell(replace(record, error="no answer"), "error"),
         "left in doubt": FinishedCell(record, "in doubt", passed),
         "regressed": FinishedCell(record, "failed", (verdict("regression"),)),
-        "disturbed by other requests": FinishedCell(disturbed, "skipped", passed),
+        "disturbed by others": FinishedCell(disturbed, "skipped", passed),
         "still warming up": FinishedCell(warming, "skipped", passed),
         "failed": FinishedCell(record, "failed", passed),
         "expected to fail": FinishedCell(record, "xfailed", passed),
