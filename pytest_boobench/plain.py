@@ -1,8 +1,9 @@
 """Room 0: a fact is a field of a frozen dataclass, declared once. From the fields follow columns, rows, files and JSON.
 
-A field that came after the store's first schema says which revision brought its column::
+A field that came after the store's first schema says which revision brought its column; one that stands in files says
+what it is::
 
-    driver: Annotated[str | None, Since("0003")] = None
+    driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None
 
 Plain data are dicts, lists, numbers and texts: what JSON holds and processes send each other.
 """
@@ -14,6 +15,8 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
 
 from pytest_boobench.untrusted import show
 
@@ -43,6 +46,8 @@ class Fact:
     """Revision of the store's schema; ``0001`` where the field does not say."""
     required: bool
     """Whether it has no default."""
+    doc: str
+    """What it is, for JSON Schemas; blank where the field does not say."""
     make_default: Callable[[], Any]
 
 
@@ -63,8 +68,9 @@ def list_facts(kind: type) -> Mapping[str, Fact]:
             make = field.default_factory
         required = field.default is MISSING and field.default_factory is MISSING
         since = next((each.revision for each in said if isinstance(each, Since)), "0001")
+        doc = next((each.documentation for each in said if isinstance(each, Doc)), "")
         (type_,) = (each for each in several if each is not _BLANK)
-        found.append(Fact(field.name, type_, optional, since, required, make))
+        found.append(Fact(field.name, type_, optional, since, required, doc, make))
     return {fact.name: fact for fact in sorted(found, key=lambda fact: fact.since)}
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from typing_extensions import Doc
+
 from pytest_boobench.aggregate import (
     CLIENT_LATE,
     Aggregate,
@@ -61,7 +63,23 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellFacts:
+class Circumstances:
+    """What a measurement was made under. A baseline keeps it, and the gate compares it with what is now.
+
+    A new circumstance is one field here, with `Since` and `Doc`, and its migration: store, baseline file and JSON
+    follow.
+    """
+
+    engine_build: Annotated[str | None, Doc("The engine's own name of its build.")] = None
+    model: Annotated[ModelFacts | None, Doc("The model file.")] = None
+    clock: Annotated[ClockKind | None, Doc("Where times were taken.")] = None
+    canary: Annotated[Canary | None, Doc("How fast this machine was.")] = None
+    text_digest: Annotated[str | None, Doc("Fingerprint of what the model says.")] = None
+    """Blank where the suite does not ask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFacts(Circumstances):
     """What is known of one measurement of a cell, whether it was just made or lies in the store.
 
     A new fact is one field here, with `Since`, and its migration: the store's column, rows, exports and JSON follow.
@@ -75,15 +93,12 @@ class CellFacts:
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     total_tok_s: float | None = None
     """All lanes together, over the wall."""
-    model: ModelFacts | None = None
     load_ms: float | None = None
     """How long the host took to load the model before the cell; blank where it was loaded or the host cannot tell."""
     traffic: Traffic | None = None
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
     extended: str = ""
     """Why more than the first block was measured, in words."""
-    text_digest: str | None = None
-    """Fingerprint of what the model says to a prompt of its own, greedily; blank where the suite does not ask."""
     reference_host: str | None = None
     """The other host of a duet."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
@@ -101,11 +116,9 @@ class CellFacts:
 class CondensedFacts(CellFacts):
     """A measurement without its samples: with what follows from them. Each fact here is a property of `CellRecord`."""
 
-    engine_build: str | None = None
     blocks: int = 1
     attempts: int = 1
     stalls: int = 0
-    clock: ClockKind | None = None
     spoiled: str | None = None
     """Why the measurement cannot become a baseline; blank where it can."""
     client_limit: str | None = None
@@ -130,10 +143,17 @@ class CellRecord(CellFacts):
     """The server of a duet's other host."""
     worker: str = "main"
 
-    @property
-    def engine_build(self) -> str | None:
-        """The server's own name of its build."""
-        return self.server.engine_build if self.server else None
+    def __post_init__(self) -> None:
+        """The circumstances that the server, the samples and the canaries tell."""
+        clocks = (sample.clock for sample in self.samples if sample.clock)
+        told = {
+            "engine_build": self.server.engine_build if self.server else None,
+            "clock": next(clocks, None),
+            "canary": self.canaries[-1] if self.canaries else None,
+        }
+        for name, value in told.items():
+            if value is not None:
+                object.__setattr__(self, name, value)
 
     @property
     def client_limit(self) -> str | None:
@@ -172,16 +192,6 @@ class CellRecord(CellFacts):
         return max((sample.block for sample in self.samples), default=1)
 
     @property
-    def clock(self) -> ClockKind | None:
-        """Where its time stamps come from."""
-        return next((sample.clock for sample in self.samples if sample.clock), None)
-
-    @property
-    def canary(self) -> Canary | None:
-        """How fast this machine was before the newest block."""
-        return self.canaries[-1] if self.canaries else None
-
-    @property
     def stalls(self) -> int:
         """Stalls of all counted samples together."""
         return sum(sample.stalls for sample in counted(self.samples))
@@ -207,7 +217,7 @@ APART_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineRun:
+class BaselineRun(Circumstances):
     """One measurement of a cell inside a baseline, or one that came after it."""
 
     run_uid: str
@@ -216,13 +226,8 @@ class BaselineRun:
     measured_at: float
     saved_at: float
     aggregates: Mapping[str, Aggregate]
-    model: ModelFacts | None = None
-    engine_build: str | None = None
     git_commit: str | None = None
     client: ClientFacts = field(default_factory=ClientFacts)
-    clock: ClockKind | None = None
-    canary: Canary | None = None
-    text_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,8 +287,6 @@ class Measurement(CondensedFacts):
     samples: int = 0
     """Counted ones, good or failed."""
     failed: int = 0
-    canary: Canary | None = None
-    """How fast this machine was: the median over the blocks."""
     baselines: tuple[str, ...] = ()
     """Names under which it is in force as a baseline."""
 
@@ -303,8 +306,6 @@ def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> Ce
 
 DERIVED = tuple(name for name in list_facts(CondensedFacts) if name not in list_facts(CellFacts))
 """Properties of a `CellRecord` that stay known without its samples."""
-WITH_BASELINE = tuple(name for name in list_facts(BaselineRun) if name in list_facts(Measurement))
-"""What of a measurement goes into a baseline."""
 
 
 def make_baseline_run(run: RunFacts, measured: CellRecord | Measurement, saved_at: float) -> BaselineRun:
@@ -316,5 +317,6 @@ def make_baseline_run(run: RunFacts, measured: CellRecord | Measurement, saved_a
         client=run.client,
         measured_at=measured.started_at,
         saved_at=saved_at,
-        **take(WITH_BASELINE, measured),
+        aggregates=measured.aggregates,
+        **take(list_facts(Circumstances), measured),
     )

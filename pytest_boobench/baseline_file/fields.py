@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, create_model
 from pydantic_core import core_schema
@@ -17,6 +17,7 @@ from pytest_boobench.documents.validation import (
     FileModel,
     Keyed,
     Named,
+    ValueType,
     choice,
     expect,
     flag,
@@ -32,6 +33,8 @@ from pytest_boobench.documents.validation import (
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.facts import Canary, ModelFacts
 from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
+from pytest_boobench.plain import Fact, list_facts
+from pytest_boobench.record import Circumstances
 from pytest_boobench.suite.cell import AXES, make_identity
 
 FORMAT = 1
@@ -102,6 +105,7 @@ _METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for 
 _TEXTS = ("name", "path", "quantisation")
 _MODEL = Keyed({fact.name: text() if fact.name in _TEXTS else whole(0) for fact in fields(ModelFacts)})
 _CANARY = Keyed({fact.name: number(0) for fact in fields(Canary)})
+_PARTS: Mapping[type, ValueType] = {ModelFacts: _MODEL, Canary: _CANARY}
 RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
 """What no canary lacks."""
 
@@ -127,7 +131,33 @@ class RunFields(FileModel):
     """The pytest-boobench that measured."""
 
 
-class MeasuredFields(FileModel):
+def _value_of(fact: Fact) -> ValueType:
+    """What a file may hold of a circumstance."""
+    if get_origin(fact.type) is Literal:
+        return choice(*get_args(fact.type))
+    return text() if fact.type is str else _PARTS[fact.type]
+
+
+if TYPE_CHECKING:
+
+    class CircumstanceFields(FileModel):
+        """The circumstances of a measurement, for mypy: those that this room calls by name."""
+
+        model: Mapping[str, Any] | None = None
+        canary: Mapping[str, Any] | None = None
+        clock: ClockKind | None = None
+else:
+    CircumstanceFields = create_model(
+        "CircumstanceFields",
+        __base__=FileModel,
+        **{
+            fact.name: (Annotated[Any, _value_of(fact)], Field(None, description=fact.doc))
+            for fact in list_facts(Circumstances).values()
+        },
+    )
+
+
+class MeasuredFields(CircumstanceFields):
     """One measurement of a cell."""
 
     run: Annotated[str, text()]
@@ -138,16 +168,6 @@ class MeasuredFields(FileModel):
     """When it became the baseline."""
     reason: Annotated[str, text()] = ""
     """Why, in somebody's words."""
-    engine_build: Annotated[str | None, text()] = None
-    """The engine's own name of its build."""
-    model: Annotated[Mapping[str, Any] | None, _MODEL] = None
-    """The model file."""
-    clock: Annotated[ClockKind | None, choice(*get_args(ClockKind))] = None
-    """Where times were taken."""
-    canary: Annotated[Mapping[str, Any] | None, _CANARY] = None
-    """How fast this machine was."""
-    text_digest: Annotated[str | None, text()] = None
-    """Fingerprint of what the model says."""
     total_tok_s: Annotated[float | None, _NUMBER] = None
     """All lanes together."""
     metrics: Annotated[dict[str, Numbers | Aggregate], _METRICS]

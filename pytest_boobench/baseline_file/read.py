@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pytest_boobench.aggregate import Aggregate, summarize
 from pytest_boobench.baseline_file.fields import FORMAT, RATES, CellFields, FileFields, MeasuredFields, RunFields
-from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun, describe_server
+from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun
 from pytest_boobench.documents import yaml_source
 from pytest_boobench.documents.validation import read_as
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.facts import Canary, ModelFacts
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import CellRecord, RunFacts
+from pytest_boobench.plain import list_facts, take
+from pytest_boobench.record import CellRecord, Circumstances, RunFacts
 from pytest_boobench.suite.cell import make_key
 
 _LIMITS = yaml_source.Limits(max_bytes=64_000_000, max_values=5_000_000)
@@ -71,6 +72,10 @@ def _check_measured(measured: MeasuredFields, runs: Mapping[str, RunFields], pro
 def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> SavedRun:
     samples = _make_samples(measured)
     summaries = {key: found for key, found in measured.metrics.items() if isinstance(found, Aggregate)}
+    told = take(list_facts(Circumstances), measured)
+    if measured.model is not None:
+        told["model"] = ModelFacts(**{"name": cell.model, **measured.model})
+    told["canary"] = Canary(**measured.canary) if measured.canary else None
     record = CellRecord(
         node_id=cell.node_id,
         cell_key=make_key(cell.identity),
@@ -81,10 +86,8 @@ def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> S
         samples=samples,
         aggregates={**summarize(samples, cell.kind), **summaries},
         total_tok_s=measured.total_tok_s,
-        server=describe_server(measured.engine_build),
-        model=None if measured.model is None else ModelFacts(**{"name": cell.model, **measured.model}),
-        canaries=(Canary(**measured.canary),) if measured.canary else (),
-        text_digest=measured.text_digest,
+        canaries=(told["canary"],) if told["canary"] else (),
+        **told,
     )
     facts = RunFacts(
         uid=measured.run,

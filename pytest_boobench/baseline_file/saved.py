@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_boobench.facts import ServerFacts
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, make_baseline_run
+from pytest_boobench.plain import list_facts, take
+from pytest_boobench.record import Baseline, CellRecord, Circumstances, Measurement, RunFacts, make_baseline_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +67,10 @@ def save_measurement(measurement: Measurement, samples: Sequence[Sample], *, sav
         samples=tuple(samples),
         aggregates=measurement.aggregates,
         total_tok_s=measurement.total_tok_s,
-        server=describe_server(measurement.engine_build),
-        model=measurement.model,
         canaries=(measurement.canary,) if measurement.canary else (),
-        text_digest=measurement.text_digest,
+        **take(list_facts(Circumstances), measurement),
     )
     return SavedRun(run=measurement.run, record=record, saved_at=saved_at, reason=reason)
-
-
-def describe_server(engine_build: str | None) -> ServerFacts | None:
-    """A server of which nothing is known but its build."""
-    return None if engine_build is None else ServerFacts(kind="unknown", url="", engine_build=engine_build)
 
 
 def _identify(saved: SavedRun) -> tuple[str, str, float]:

@@ -6,17 +6,18 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytest_boobench.aggregate import counted
-from pytest_boobench.baseline_file.fields import FORMAT, LISTED
+from pytest_boobench.baseline_file.fields import FORMAT, LISTED, RunFields
 from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import CellRecord, RunFacts
+from pytest_boobench.plain import list_facts, take
+from pytest_boobench.record import CellRecord, Circumstances, RunFacts
 from pytest_boobench.untrusted import hide_in
 
 _HEAD = """\
@@ -28,7 +29,6 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 """Not to be written without quotes, for other readers of YAML."""
 _HIDDEN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """Characters that YAML files must not or should not hold as they are."""
-_RUN_FACTS = ("session", "started_at", "machine", "cpu", "workers", "git_commit", "git_dirty", "plugin_version")
 _TIMES = ("started_at", "measured_at", "saved_at")
 
 
@@ -63,7 +63,7 @@ def _order(saved: SavedRun) -> tuple[Any, ...]:
 
 def _describe_run(run: RunFacts) -> Mapping[str, Any]:
     """Who measured, without names of users and jobs: those are nobody's business in git."""
-    return {name: getattr(run, name) for name in _RUN_FACTS}
+    return take(RunFields.model_fields, run)
 
 
 def _render_cell(several: list[SavedRun]) -> Iterator[str]:
@@ -82,13 +82,17 @@ def _describe_measurement(saved: SavedRun) -> Mapping[str, Any]:
         "measured_at": record.started_at,
         "saved_at": saved.saved_at,
         "reason": saved.reason,
-        "engine_build": record.server.engine_build if record.server else None,
-        "model": _known(asdict(record.model)) if record.model else None,
-        "clock": record.clock,
-        "canary": {k: _Rate(value) for k, value in _known(asdict(record.canary)).items()} if record.canary else None,
-        "text_digest": record.text_digest,
+        **{name: _describe(getattr(record, name)) for name in list_facts(Circumstances)},
         "total_tok_s": None if record.total_tok_s is None else _Rate(record.total_tok_s),
     }
+
+
+def _describe(circumstance: Any) -> Any:
+    """A circumstance as the file has it; what follows from several facts as a mapping of those that are known."""
+    if not is_dataclass(circumstance):
+        return circumstance
+    known = _known(asdict(cast("Any", circumstance)))
+    return {key: _Rate(value) if isinstance(value, float) else value for key, value in known.items()}
 
 
 def _render_metrics(record: CellRecord) -> Iterator[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from pytest_boobench.facts import Canary, ServerFacts
-from pytest_boobench.metrics import ClockKind
 from pytest_boobench.record import Baseline, CellRecord, Measurement, make_baseline_run
 from pytest_boobench.store import Selection, Store
 
@@ -26,11 +25,6 @@ class PastRecord(CellRecord):
     def blocks(self) -> int:
         """As it was stored."""
         return self.measurement.blocks
-
-    @property
-    def clock(self) -> ClockKind | None:
-        """As it was stored."""
-        return self.measurement.clock
 
     @property
     def still_warming(self) -> str | None:
@@ -63,6 +57,7 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
         server=ServerFacts(kind="", url="", engine_build=build) if build else None,
         model=measurement.model,
         traffic=measurement.traffic,
+        clock=measurement.clock,
         client=measurement.run.client,
         canaries=tuple(canaries),
         text_digest=measurement.text_digest,

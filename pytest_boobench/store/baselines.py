@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, se
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import ClientFacts
-from pytest_boobench.record import WITH_BASELINE, Baseline, BaselineRun
+from pytest_boobench.plain import list_facts
+from pytest_boobench.record import Baseline, BaselineRun, Circumstances
 from pytest_boobench.store.column_types import moment
 from pytest_boobench.store.later_runs import find_later
 from pytest_boobench.store.reads import NEEDED_BY, execute_for, load_aggregates, read_facts
@@ -117,12 +118,11 @@ def _in_force(name: str, cell_keys: Collection[str]) -> tuple[ColumnElement[bool
     return (baselines.c.name == name, baselines.c.cell_key.in_(cell_keys), baselines.c.replaced_at.is_(None))
 
 
-_OF_CELL = tuple(name for name in WITH_BASELINE if name != "aggregates")
 _COLUMNS = (
     cells.c.id,
     cells.c.cell_key,
     cells.c.started_at,
-    *(NEEDED_BY.get(name, cells.c.get(name)) for name in _OF_CELL),
+    *(NEEDED_BY.get(name, cells.c.get(name)) for name in list_facts(Circumstances)),
     *(runs.c[name] for name in ("uid", "session", "machine", "cpu", "git_commit", "workers")),
 )
 """What a `BaselineRun` is made of."""
@@ -213,5 +213,5 @@ def _make_run(row: Any, condensed: Mapping[str, Aggregate]) -> BaselineRun:
         git_commit=row.git_commit,
         client=ClientFacts(machine=row.machine, cpu=row.cpu, workers=row.workers),
         aggregates=condensed,
-        **read_facts(BaselineRun, _OF_CELL, row),
+        **read_facts(BaselineRun, list_facts(Circumstances), row),
     )

@@ -61,10 +61,10 @@ AXIS_NAMES = tuple(axis.name for axis in AXES if axis.name not in ("suite", "hos
 """The axes that are a column each; suites and hosts are tables of their own."""
 _TRAFFIC_NAMES = {"requests": "foreign_requests", "notes": "traffic_notes"}
 TRAFFIC_COLUMNS = {_TRAFFIC_NAMES.get(name, name): fact for name, fact in list_facts(Traffic).items()}
+_NOT_A_COLUMN = {"identity", "aggregates", "model", "canary", "traffic"}
 CELL_FACTS = {
-    name: fact
-    for name, fact in {**list_facts(CellRecord), **list_facts(CondensedFacts)}.items()
-    if name in {*list_facts(CondensedFacts), "canaries", "worker"} - {"identity", "aggregates", "model", "traffic"}
+    **{name: fact for name, fact in list_facts(CondensedFacts).items() if name not in _NOT_A_COLUMN},
+    **{name: list_facts(CellRecord)[name] for name in ("canaries", "worker")},
 }
 """Facts of a measurement that are a column each."""
 

@@ -73,9 +73,9 @@ def update_run_facts(connection: Connection, run_id: int, record: CellRecord) ->
     """What a cell learned about server, model and others on the host, entered in its run; the rest stays as it was."""
     run = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).one()
     values: dict[str, Any] = {"takeover": run.takeover or record.takeover}
+    values["engine_build"] = record.engine_build or run.engine_build
     if record.server:
         values["server_facts"] = asdict(record.server)
-        values["engine_build"] = record.server.engine_build or run.engine_build
     if record.model:
         values["model_facts"] = {**run.model_facts, record.identity["model"]: asdict(record.model)}
     if record.traffic:
