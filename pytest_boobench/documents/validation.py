@@ -7,7 +7,11 @@ are: only files are checked.
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import math
+import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -355,9 +359,7 @@ def _words(value: ValueType) -> str:
 class FileModel(BaseModel):
     """A mapping of a file, with known keys; a key is called by its field's ``validation_alias`` where it has one."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
     _node: Node | None = PrivateAttr(None)
 
     @property
@@ -376,6 +378,20 @@ class FileModel(BaseModel):
         """What a message expects in the place of a whole mapping."""
         keys = cls.keys()
         return f"a mapping with {', '.join([key for key in keys if keys[key].is_required()] or keys)}"
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As pydantic asks for it: a field's docstring is its description.
+
+        pydantic's ``use_attribute_docstrings`` reads the sources whenever a model is imported: dear, and seldom asked.
+        """
+        told = handler(schema)
+        docs = {name: doc for model in reversed(cls.__mro__) for name, doc in _read_docstrings(model).items()}
+        properties = handler.resolve_ref_schema(told)["properties"]
+        for key, name in zip(cls.keys(), cls.model_fields, strict=True):
+            if name in docs:
+                properties[key]["description"] = docs[name]
+        return told
 
     @model_validator(mode="wrap")
     @classmethod
@@ -413,6 +429,23 @@ class FileModel(BaseModel):
             return handler(value)
         except ValidationError:
             return _blank(field)
+
+
+def _read_docstrings(model: type) -> dict[str, str]:
+    """Field -> the text below it in the source of a model; nothing for a model that has no source."""
+    if not issubclass(model, FileModel) or model.__module__ == __name__:
+        return {}
+    try:
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    except OSError:
+        return {}
+    assert isinstance(body, ast.ClassDef)  # noqa: S101  (for mypy)
+    return {
+        field.target.id: doc.value.value
+        for field, doc in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)
+    }
 
 
 Model = TypeVar("Model", bound=FileModel)

@@ -187,21 +187,21 @@ class Cell:
 
 
 def list_axes(cell: type[Cell]) -> tuple[NamedAxis, ...]:
-    """The axes that a class of cells has, in the order of its fields."""
+    """The axes that a class of cells has, in the order of its fields; TypeError for one that no file could hold."""
     hints = get_type_hints(cell, include_extras=True)
     found = []
     for one in dataclasses.fields(cell):
         kind, *metadata = get_args(hints[one.name]) or (None,)
         axis = next((said for said in metadata if isinstance(said, Axis)), None)
         value = next((said for said in metadata if isinstance(said, Expected)), None)
-        if axis is not None and value is not None:
+        if axis is not None:
+            if value is None:
+                raise TypeError(f"{cell.__name__}.{one.name}: an axis without what a file may hold; add whole(1) or so")
             found.append(NamedAxis(one.name, axis, kind, value, one))
     return tuple(found)
 
 
 AXES = list_axes(Cell)
-
-
 _NAMES = tuple(one.name for one in AXES)
 _MAPPINGS = tuple(one.name for one in AXES if one.type == Mapping[str, Any])
 _LATE = tuple((one.name, one.axis.absent) for one in AXES if one.axis.absent is not NEVER)

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.suite.cell import Mark, Plan, Suite, Timeouts
+from pytest_boobench.suite.cell import Axis, Cell, Mark, Plan, Suite, Timeouts, list_axes
 
 HOSTS = ("embedded", "rack-1", "rack-2")
 
@@ -658,6 +659,15 @@ def test_a_new_axis_is_one_field_of_cell(tmp_path: Path) -> None:
     assert told["grid"]["anyOf"][0] == value
     assert (told["grid"]["default"], told["grid"]["description"]) == (0, "Tokens that stand before the prompt.")
     assert told["baseline"] == {**value, "default": 0, "description": "Tokens that stand before the prompt."}
+
+
+def test_an_axis_says_what_a_file_may_hold() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Other(Cell):
+        depth_tokens: Annotated[int, Axis("Tokens before the prompt.")] = 0
+
+    with pytest.raises(TypeError, match=r"^Other\.depth_tokens: an axis without what a file may hold; add whole\(1\)"):
+        list_axes(Other)
 
 
 PIECES = [
