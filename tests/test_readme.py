@@ -1,111 +1,86 @@
-"""The README is the manual: its blocks work, and every public name is in it."""
+"""The README is a front page: short, with commands that work and pictures that are there. What all pages share is in
+``test_manual.py``, the CI recipes in ``test_readme_ci.py``."""
 
 from __future__ import annotations
 
 import re
+import struct
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pytest_boobench import suite
 from pytest_boobench.hosts import inventory
-from pytest_boobench.metrics import METRICS, FailureKind
-from pytest_boobench.plugin import hookspecs, options
-from pytest_boobench.record import Outcome
-from pytest_boobench.store import tables
 from tests.conftest import CHECKOUT
+from tests.pages import README, list_blocks, read_page
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
-    return ["\n".join(line.removeprefix(indent) for line in text.splitlines()) + "\n" for indent, text in found]
+TEXT = README.read_text(encoding="utf-8")
+PICTURES = sorted((CHECKOUT / ".github" / "images").iterdir())
 
 
-YAML = blocks("yaml")
-
-
-@pytest.mark.parametrize("text", YAML, ids=range(len(YAML)))
-def test_yaml_blocks(text: str, tmp_path: Path) -> None:
-    top = next(iter(yaml.safe_load(text)))
-    path = tmp_path / "block.yaml"
-    path.write_text(text, encoding="utf-8")
-    if top == "suite":
-        assert suite.load(path, display="README.md", known_hosts=("embedded", "rack-1")).cells
-    elif top == "hosts":
-        assert "rack-1" in inventory.load(path, display="README.md", env={}).names
-    else:
-        assert top in {"name", "bench"}, "a block that nobody checks"  # test_readme_ci.py has these
-
-
-@pytest.mark.parametrize("text", blocks("python"))
-def test_python_blocks(pytester: pytest.Pytester, text: str) -> None:
-    pytester.makeconftest(text)
-    assert pytester.runpytest_inprocess("--collect-only").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+def test_it_is_a_front_page() -> None:
+    assert len(TEXT.splitlines()) <= 200
 
 
 def test_the_two_commands_are_single_lines_with_an_environment_of_their_own() -> None:
-    first, second = (block.strip() for block in blocks("console"))
-    for command in (first, second):
+    commands = [block.text.strip() for block in list_blocks("console", page="README.md")]
+    assert len(commands) == 2
+    for command in commands:
         assert "\n" not in command
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
-    assert first.endswith(".venv/bin/pytest --boobench example_suites/")
+    assert commands[0].endswith(".venv/bin/pytest --boobench example_suites/")
 
 
-class Declared:
-    """Stands in for pytest's parser: keeps what is declared."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def getgroup(self, *names: str) -> Declared:
-        return self
-
-    def addoption(self, name: str, **how: object) -> None:
-        self.names.append(name)
-
-    def addini(self, name: str, *how: object, **more: object) -> None:
-        self.names.append(name)
+def test_each_picture_is_there_in_a_light_and_a_dark_theme() -> None:
+    named = re.findall(r'(?:src|srcset)="([^"]+)"', TEXT)
+    assert sorted(named) == [path.relative_to(CHECKOUT).as_posix() for path in PICTURES]
+    for dark in re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">', TEXT):
+        assert dark.replace("-dark.", "-light.") in named
+    assert len(named) == 2 * TEXT.count("<picture>")
 
 
-def declared() -> list[str]:
-    parser = Declared()
-    options.add(parser)  # type: ignore[arg-type]
-    return [name for name in parser.names if not name.endswith("=replace")]
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
+def test_a_picture_is_whole_and_loads_quickly(path: Path) -> None:
+    content = path.read_bytes()
+    assert len(content) < 200 * 1024
+    if path.suffix == ".svg":
+        width, height = map(float, ET.fromstring(content).attrib["viewBox"].split()[2:])
+        assert b"http" not in content.replace(b"http://www.w3.org/2000/svg", b"").replace(b"http://127.0.0.1", b"")
+    else:
+        assert content.startswith(b"\x89PNG\r\n\x1a\n")
+        assert content.endswith(b"IEND\xaeB`\x82")
+        width, height = struct.unpack(">II", content[16:24])
+    assert width > 800
+    assert height > 300
 
 
-def spelt(option: str) -> str:
-    return option.replace("=add", "[=add]")
+def test_its_figures_are_those_of_the_manual() -> None:
+    section = TEXT[TEXT.index("## What it does that others do not") : TEXT.index("## What it measures")]
+    figures = set(re.findall(r"\d+(?:\.\d+)?", section))
+    source = read_page("how-far-to-trust-it") + read_page("witnesses")
+    assert len(figures) >= 15
+    assert figures <= set(re.findall(r"\d+(?:\.\d+)?", source))
 
 
-PUBLIC = [
-    *map(spelt, declared()),
-    *(name for name in dir(hookspecs) if name.startswith("pytest_boobench_")),
-    *tables.metadata.tables,
-    *METRICS,
-    *FailureKind.__args__,
-    *Outcome.__args__,
-    *suite.schema()["properties"],
-    *suite.schema()["properties"]["sampling"]["properties"],
-    *inventory.schema()["properties"]["hosts"]["additionalProperties"]["properties"],
-    *inventory.SERVERS,
-    "BOOBENCH_STORE",
-    "BOOBENCH_HOSTS",
-    "BOOBENCH_BASELINE",
-    "BOOBENCH_MAX_DROP",
-    "boobench_cell",
-    "boobench_host_access",
-]
+def squeeze(text: str) -> str:
+    """Without blanks and ends of lines: a terminal breaks lines where it must."""
+    return "".join(text.split())
 
 
-@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"bench_schema"}))
-def test_every_public_name_is_in_the_readme(name: str) -> None:
-    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", README), f"{name} is not in the README"
+def test_what_it_shows_of_a_red_session_is_in_the_picture() -> None:
+    """The picture is made from a real session's output; lines are shortened by ``…``."""
+    picture = ET.fromstring((CHECKOUT / ".github" / "images" / "terminal-light.svg").read_bytes())
+    shown = squeeze("".join(picture.itertext()))
+    section = TEXT[TEXT.index("## Red and green") : TEXT.index("## In CI")]
+    (block,) = (block.text for block in list_blocks("text", page="README.md") if block.text in section)
+    parts = [part for line in block.splitlines() for part in line.split("…") if part.strip()]
+    assert len(parts) >= 4
+    for part in parts:
+        assert squeeze(part) in shown, part
 
 
-def test_the_examples_are_good(pytester: pytest.Pytester) -> None:
+def test_the_examples_are_good() -> None:
     hosts = inventory.load(CHECKOUT / "example_suites" / "boobench.hosts.yaml", env={})
     paths = sorted((CHECKOUT / "example_suites").glob("*.boobench.yaml"))
     loaded = [suite.load(path, display=path.name, known_hosts=hosts.names) for path in paths]

@@ -18,7 +18,7 @@ import click
 from pytest_boobench.cli.output import guarded, show_examples
 from pytest_boobench.errors import BoobenchError
 
-VERBS = tuple("init check schema hosts doctor history compare power baseline report export store".split())
+VERBS = tuple("init check schema hosts doctor history compare power baseline report export store manual".split())
 _ELSEWHERE = {"schema": ("check_command", "schema_command")}
 """Verb -> its module and name there, where that is not ``VERB_command.command``."""
 WRONG_USE, OUR_BUG, INTERRUPTED, UNREAD = 2, 3, 130, 141
@@ -59,6 +59,7 @@ class _Verbs(click.Group):
         ("boobench check", "what is wrong with them"),
         ("boobench doctor", "what is wrong with this machine"),
         ("pytest --boobench suites/", "measure and judge"),
+        ("boobench manual", "all about it, a page a topic"),
         ('eval "$(_BOOBENCH_COMPLETE=bash_source boobench)"', "completion; also zsh_source, fish_source"),
     ),
 )

@@ -143,7 +143,7 @@ def command(selection: Selection, form: Format, samples: bool, output: str, stor
     """Write what the store has, for other programs.
 
     Measurements with their statistics and verdicts, or, with --samples, every single request. Fields keep their names
-    and their order. Times are UTC; units are in the names, and in the README.
+    and their order. Times are UTC; units are in the names (boobench manual what-is-measured).
     """
     if form == "normalized" and (samples or output == "-"):
         raise click.UsageError(

@@ -165,7 +165,7 @@ def write_suite(found: Discovery, model: Chosen) -> str:
 
 
 def _suite(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
-    yield "# A first suite, written by boobench init. Every field: the README; mistakes: boobench check."
+    yield "# A first suite, written by boobench init. All fields: boobench manual suites. Mistakes: boobench check."
     yield _line(f"suite: {model.kind}", "unique name; the store knows the suite by it, so keep it")
     yield f"description: {_describe(sizes)}"
     yield f"hosts: [{quote(found.host.name)}]"

@@ -1,4 +1,4 @@
-"""Prints the tables that stand in the README."""
+"""Prints the tables of the manual's page how-far-to-trust-it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def list_scenes(names: Sequence[str]) -> dict[str, list[Scene]]:
     fresh = [name for name in calm if name not in TUNED]
     found = {f"{name}, itself": [Scene(baseline=(name,), now=name)] for name in [*calm, *hogs]}
     for canary in (True, False):
-        told = "" if canary else ", canary not heard"
+        told = "" if canary else " without the canary"
         found[f"one session, another calm hour{told}"] = list(_pairs(calm, fresh, 1, canary))
         found[f"three sessions, another calm hour{told}"] = list(_pairs(calm, fresh, 3, canary))
         found[f"one calm session, under hogs{told}"] = list(_pairs(calm, hogs, 1, canary))
