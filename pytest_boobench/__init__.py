@@ -3,6 +3,7 @@
 The rooms of the house, in the order the data walks. Every import looks back along it:
 
 - ``untrusted``   JSON and text from outside: plain values or a named fault, never a key or a control character
+- ``plain``       the fields of a dataclass are facts: columns, rows, files and JSON follow from them
 - ``errors``, ``units``, ``metrics``, ``facts``   the words: trouble, numbers as text, what is measured and on what
 - ``environment``   who runs a session and where: git, CI system, user, machine
 - ``arrivals``    how the events of a stream arrive: tokens in each, bursts
@@ -27,8 +28,6 @@ This module imports nothing of them: naming the package must cost nothing.
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 PACKAGE = "pytest-boobench"
 HOSTS_FILE = "boobench.hosts.yaml"
 SUITE_FILES = ("*.boobench.yaml", "*.boobench.yml")
@@ -40,4 +39,6 @@ MAX_CELLS = 10_000
 
 def find_version() -> str:
     """The installed version of this package."""
+    from importlib.metadata import version  # noqa: PLC0415  # naming the package must cost nothing
+
     return version(PACKAGE)
