@@ -26,8 +26,6 @@ The rooms of the house, in the order the data walks. Every import looks back alo
 This module imports nothing of them: naming the package must cost nothing.
 """
 
-from __future__ import annotations
-
 PACKAGE = "pytest-boobench"
 HOSTS_FILE = "boobench.hosts.yaml"
 SUITE_FILES = ("*.boobench.yaml", "*.boobench.yml")
