@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio._backends._asyncio  # noqa: F401
@@ -29,6 +31,8 @@ LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
 
 
+if find_spec("sniffio") is None:  # httpcore asks for it at each request, and Python searches its whole path each time
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 # In-process pytester forgets the modules that were first imported inside of it: the next session pays for them again,
 # and the classes of two copies are not each other's.
 for module in pkgutil.walk_packages(pytest_boobench.__path__, "pytest_boobench."):

@@ -40,6 +40,23 @@ def test_collecting_needs_neither_http_nor_a_database(bench: BenchFolder) -> Non
     assert loaded(bench, "--boobench", "--collect-only") == {"pydantic", "yaml"}
 
 
+def test_a_plugin_of_the_machine_has_no_part_in_a_session_inside_a_test(
+    bench: BenchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.pytester.makepyfile(unknown="raise RuntimeError('an unknown plugin was loaded')")
+    installed = bench.path / "unknown-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: unknown\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nunknown = unknown\n")
+    bench.pytester.syspathinsert()
+    bench.write_suite()
+    assert bench.run("--collect-only").ret == 0
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    result = bench.pytester.runpytest_subprocess("--collect-only")
+    assert result.ret != 0
+    assert "an unknown plugin was loaded" in result.stdout.str() + result.stderr.str()
+
+
 def test_the_package_imports_nothing() -> None:
     code = "import sys; before = set(sys.modules); import pytest_boobench; print(set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

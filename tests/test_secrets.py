@@ -121,7 +121,7 @@ OUTPUTS = (
 LOG = ("--log-file=out.log", "--log-file-level=DEBUG")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
 def test_no_output_of_a_session_has_the_key(project: BenchFolder, workers: tuple[str, ...]) -> None:
     result = project.run_apart("--color=no", "-vv", "-ra", "--log-level=DEBUG", *LOG, *workers, *OUTPUTS)
     told = result.stdout.str() + result.stderr.str()
@@ -207,7 +207,7 @@ def test_a_key_is_hidden_wherever_facts_are_kept(tmp_path: Path, monkeypatch: py
 def test_the_password_of_a_store_is_in_no_message(project: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """From wherever the session has it, in all of its processes."""
     monkeypatch.setenv("BOOBENCH_STORE", f"postgresql://me:{quote(KEY, safe='')}@127.0.0.1:1/bench")
-    result = project.run_apart("--color=no", "-k", "h-llama-server", "-n", "2")
+    result = project.run_apart("--color=no", "-k", "h-llama-server", "-n", "1")
     told = result.stdout.str() + result.stderr.str()
     assert "postgresql://me:***@127.0.0.1:1/bench: " in told
     assert find_leaks(told.encode()) == []

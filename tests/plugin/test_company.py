@@ -25,7 +25,7 @@ COMPANY = {
 MISSING = [module for module in COMPANY.values() if find_spec(module.partition(".")[0]) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-ALONE_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+ALONE_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "worker"])
 
 
 class Hiccup:

@@ -91,7 +91,8 @@ def test_pairs_of_a_host_that_was_still_warming_up_are_taken_once_more(
     duet.run("--boobench-duet", "old").assert_outcomes(passed=1)
     taken = "select attempt, reference, count(*) from bench_samples where phase = 'measure' group by 1, 2 order by 1, 2"
     assert query(duet, taken) == [(1, 0, 20), (1, 1, 20), (2, 0, 20), (2, 1, 20)]
-    assert query(duet, "select samples from bench_verdicts") == [(20,)]
+    ((judged,),) = query(duet, "select samples from bench_verdicts")
+    assert 10 < judged <= 20, "of the second attempt alone, less what a busy machine spoils"
 
 
 def test_a_duet_becomes_no_baseline(duet: BenchFolder) -> None:

@@ -345,7 +345,8 @@ def run_on_terminal(bench: BenchFolder, *args: str) -> Screen:
     if pid == 0:
         os.chdir(bench.path)
         command = [sys.executable, "-m", "pytest", *bench.prepare_apart(), "-p", "no:cacheprovider", *args]
-        os.execve(command[0], command, {**os.environ, "PYTHONPATH": str(bench.path), "TERM": "xterm", "COLUMNS": "100"})
+        paths = os.pathsep.join(part for part in (str(bench.path), os.environ.get("PYTHONPATH")) if part)
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "COLUMNS": "100"})
     said = bytearray()
     with suppress(OSError):  # the end of a terminal is an error
         while piece := os.read(terminal, 4096):

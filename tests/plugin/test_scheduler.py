@@ -805,13 +805,13 @@ FAILING = """
 
 
 def test_a_failure_stops_soon_and_last_failed_runs_it_again(parallel: BenchFolder) -> None:
-    """Of 40 cells the first one fails; those on other hosts wait until it has."""
+    """Of 40 cells the first one fails; those on other hosts wait until it has. Apart: there the cache is written."""
     grid = {"prompt_tokens": list(range(16, 26)), "output_tokens": [4]}
     parallel.write_suite("one", hosts=list(RACKS), grid=grid, warmup=0)
     (parallel.path / "two.boobench.yaml").unlink()
     parallel.pytester.makeconftest(FAILING)
-    outcomes = parallel.run_workers("-n", "2", "--maxfail=1").parseoutcomes()
+    outcomes = parallel.run_apart("-n", "2", "--maxfail=1").parseoutcomes()
     assert outcomes["errors"] == 1
     assert outcomes.get("passed", 0) < 30
     parallel.pytester.makeconftest("")
-    parallel.run_workers("-n", "2", "--lf").assert_outcomes(passed=1)
+    parallel.run_apart("-n", "2", "--lf").assert_outcomes(passed=1)

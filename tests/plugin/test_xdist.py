@@ -25,7 +25,7 @@ def test_workers_measure_and_the_controller_records(bench: BenchFolder) -> None:
     assert "boobench.session" in (bench.path / "junit.xml").read_text()
 
     scale_baselines(bench, 20.0)
-    second = bench.run_workers("-n", "2")
+    second = bench.run_workers("-n", "1")
     second.assert_outcomes(failed=4)
     second.stdout.re_match_lines([r"decode .* below baseline main .*, 10 % allowed"])
 
@@ -71,19 +71,21 @@ def test_without_the_other_plugins(bench: BenchFolder, monkeypatch: pytest.Monke
     bench.run_apart(*blocked).assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize(("dist", "passed"), [("load", 2), ("each", 4)])
-def test_a_leased_host_ends_the_session_before_anything_is_measured(bench: BenchFolder, dist: str, passed: int) -> None:
+@pytest.mark.parametrize(("dist", "workers", "passed"), [("load", "1", 2), ("each", "2", 4)])
+def test_a_leased_host_ends_the_session_before_anything_is_measured(
+    bench: BenchFolder, dist: str, workers: str, passed: int
+) -> None:
     """The controller takes the leases, once it knows which hosts have cells."""
     bench.write_suite()
     team = str(bench.path / "team.db")
     with Store.open(team) as store:
         store.take_lease(f"this machine on {platform.node()}", "ann on ci-2", "other")
-        result = bench.run_workers("-n", "2", "--dist", dist, "--boobench-store", team)
+        result = bench.run_workers("-n", workers, "--dist", dist, "--boobench-store", team)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(
             ["*llama: its machine (this machine on *) is leased by another boobench session (ann on ci-2) *"]
         )
         assert "Traceback" not in result.stdout.str() + result.stderr.str()
         store.give_leases_back("other")
-        bench.run_workers("-n", "2", "--dist", dist, "--boobench-store", team).assert_outcomes(passed=passed)
+        bench.run_workers("-n", workers, "--dist", dist, "--boobench-store", team).assert_outcomes(passed=passed)
         assert store.take_lease("x", "me", "me") is None

@@ -200,7 +200,7 @@ def test_cells_without_a_measurement_are_rows_like_the_others(tab: Page, heard: 
 
 
 def test_500_cells_are_there_at_once(tab: Page, heard: Heard, folder: Path) -> None:
-    open_file(tab, keep(folder, "large", render_large()))
+    open_file(tab, keep(folder, "large", render_large(runs=8)))
     assert text_of(tab, "output") == "500 cells"
     assert count_of(tab, ".spark") == 500
     fill_in(tab, "text", "gemma pp512")

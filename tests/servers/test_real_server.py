@@ -22,7 +22,7 @@ import yaml
 
 from pytest_boobench.cli import main
 from pytest_boobench.hosts.embedded import EmbeddedSettings, provide_model
-from tests.conftest import CHECKOUT, LIGHT, PATIENT, BenchFolder
+from tests.conftest import CHECKOUT, LIGHT, PATIENT, PLUGINS, BenchFolder, name_plugins
 from tests.real_llama_server import RealServer, behind_tls, serve
 
 KEY = "sk-real-7f3a9c"
@@ -107,7 +107,7 @@ def require_numbers(measured: Measured, metrics: set[str]) -> None:
 def test_from_the_url_to_a_verdict_as_a_user_types_it(tmp_path: Path, model: Path) -> None:
     """Each step in a process of its own, in an empty folder."""
     (tmp_path / "patient.py").write_text(PATIENT)
-    fast = "-p patient -o boobench_quiet=0s -o boobench_block_gap=0s -p no:cacheprovider -p no:hypothesispytest"
+    fast = f"{name_plugins(*PLUGINS)} -p patient -o boobench_quiet=0s -o boobench_block_gap=0s -p no:cacheprovider"
     paths = os.pathsep.join(part for part in (str(tmp_path), str(CHECKOUT), os.environ.get("PYTHONPATH")) if part)
     environment = {**os.environ, "PYTEST_ADDOPTS": fast, "PYTHONPATH": paths}
 

@@ -591,7 +591,7 @@ with Store.open(sys.argv[1]) as store:
     store.record(run_id, cell("before"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     try:
-        store.record(run_id, cell("after", samples=tuple(sample(index) for index in range(5000))))
+        store.record(run_id, cell("after", samples=tuple(sample(index) for index in range(3000))))
     except StoreError as error:
         print(error)
     store.record(run_id, cell("small"))
