@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_boobench.aggregate import Aggregate, summarize
 from pytest_boobench.baseline_file.fields import FORMAT, RATES, CellFields, FileFields, MeasuredFields, RunFields
-from pytest_boobench.baseline_file.saved import BaselineFile, SavedRun
+from pytest_boobench.baseline_file.file import BaselineFile, SavedRun
 from pytest_boobench.documents import yaml_source
 from pytest_boobench.documents.validation import read_as
 from pytest_boobench.documents.yaml_tree import Node, Problems

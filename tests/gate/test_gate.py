@@ -18,12 +18,7 @@ from pytest_boobench.gate.comparison import find_limit, median_error, median_var
 from pytest_boobench.gate.reference import usable
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.plain import rebuild
-from pytest_boobench.record import (
-    Baseline,
-    BaselineRun,
-    CellRecord,
-    Verdict,
-)
+from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Verdict
 from pytest_boobench.suite.cell import Disturbed
 from tests.making import aggregate_of, make_baseline, make_cell, make_model, make_record, make_sample
 
