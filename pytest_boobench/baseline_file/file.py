@@ -18,6 +18,7 @@ from pytest_boobench.baseline_file.fields import FORMAT, LISTED, RunFields
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import Baseline, CellRecord, Circumstances, Measurement, RunFacts, make_baseline_run
+from pytest_boobench.suite.cell import AXES
 from pytest_boobench.untrusted import hide_in
 
 
@@ -123,8 +124,8 @@ def render(file: BaselineFile) -> str:
 def _order(saved: SavedRun) -> tuple[Any, ...]:
     """By what people look for, then by all that makes cells two; the oldest measurement first."""
     identity = saved.record.identity
-    names = ("suite", "host", "model", "kind", "prompt_tokens", "output_tokens", "concurrency")
-    sizes = (identity[name] or 0 for name in names)
+    names = ("suite", "host", "model", "kind", *(one.name for one in AXES if one.axis.in_grid))
+    sizes = (identity.get(name) or 0 for name in names)
     return (*sizes, saved.record.cell_key, saved.record.started_at, saved.run.uid)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from pytest_boobench.facts import Canary, ServerFacts
-from pytest_boobench.record import Baseline, CellRecord, Measurement, make_baseline_run
+from pytest_boobench.facts import Canary
+from pytest_boobench.plain import list_facts, take
+from pytest_boobench.record import Baseline, CellRecord, Circumstances, Measurement, make_baseline_run
 from pytest_boobench.store import Selection, Store
 
 
@@ -44,7 +45,6 @@ class PastRecord(CellRecord):
 
 def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
     """The measurement as a cell that is to be judged; ``canaries`` as in a record."""
-    build = measurement.engine_build
     return PastRecord(
         measurement=measurement,
         node_id=measurement.node_id,
@@ -54,13 +54,10 @@ def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:
         identity=measurement.identity,
         started_at=measurement.started_at,
         aggregates=measurement.aggregates,
-        server=ServerFacts(kind="", url="", engine_build=build) if build else None,
-        model=measurement.model,
         traffic=measurement.traffic,
-        clock=measurement.clock,
         client=measurement.run.client,
         canaries=tuple(canaries),
-        text_digest=measurement.text_digest,
+        **{**take(list_facts(Circumstances), measurement), "canary": None},
         blanks=measurement.blanks,
     )
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_origin
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.plain import list_facts
 from pytest_boobench.record import Measurement, RunFacts, Verdict
 from pytest_boobench.store import Selection, Store
+from pytest_boobench.suite.cell import AXES, Cell
 
 Row = dict[str, Any]
 
-_IDENTITY = ("model", "kind", "prompt_tokens", "output_tokens", "concurrency", "sampling", "request", "cache")
+_AXES = tuple(axis.name for axis in AXES if axis.name not in ("suite", "host"))
+_FLAT_AXES = tuple(name for name in _AXES if get_origin(list_facts(Cell)[name].type) is not Mapping)
+_LATER_AXES = tuple(name for name, fact in list_facts(Cell).items() if name in _FLAT_AXES and fact.since > "0001")
 _RUN = tuple(
     field.name for field in fields(RunFacts) if field.name not in ("uid", "session", "suite", "host", "started_at")
 )
@@ -36,7 +40,7 @@ def list_measurements(store: Store, selection: Selection) -> Iterator[Row]:
         plain = asdict(measurement)
         yield {
             **_name(measurement),
-            **{name: measurement.identity[name] for name in _IDENTITY},
+            **{name: measurement.identity.get(name) for name in _AXES},
             **{name: run[name] for name in _RUN},
             "model_facts": plain["model"],
             **{name: plain[name] for name in _FACTS},
@@ -47,9 +51,9 @@ def list_measurements(store: Store, selection: Selection) -> Iterator[Row]:
 
 NUMBER_COLUMNS = (
     "measurement", "started_at", "suite", "host", "node_id", "cell_key", "run", "session",
-    "model", "kind", "prompt_tokens", "output_tokens", "concurrency", "cache",
+    *(name for name in _FLAT_AXES if name not in _LATER_AXES),
     "git_commit", "engine_build", "samples", "failed", "blocks", "spoiled", "error",
-    "metric", "unit", *_AGGREGATE, *_VERDICT,
+    "metric", "unit", *_AGGREGATE, *_VERDICT, *_LATER_AXES,
 )  # fmt: skip
 """Columns of `list_numbers`."""
 
@@ -60,7 +64,7 @@ def list_numbers(store: Store, selection: Selection) -> Iterator[Row]:
         judged = {verdict.metric: _choose(asdict(verdict), _VERDICT) for verdict in measurement.verdicts}
         about = {
             **_name(measurement),
-            **{name: measurement.identity[name] for name in _IDENTITY},
+            **{name: measurement.identity.get(name) for name in _AXES},
             "git_commit": measurement.run.git_commit,
             **{name: getattr(measurement, name) for name in _FACTS},
         }
