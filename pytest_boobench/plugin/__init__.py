@@ -79,9 +79,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return options.header(config)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """``-n auto``: as many workers as machines. Called before pytest is configured, so it stands here."""
+    """``-n auto``: as many workers as machines. Called before pytest is configured, so it stands here.
+
+    Before pytest-xdist's own answer, whichever plugin was loaded first; after that of a user's conftest.
+    """
+    answers = config.hook.pytest_xdist_auto_num_workers.get_hookimpls()
+    if {answer.function.__module__.partition(".")[0] for answer in answers} - {"pytest_boobench", "xdist"}:
+        return None
     wanted = config.getoption("boobench") and config.option.numprocesses == "auto"
     if not wanted or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None

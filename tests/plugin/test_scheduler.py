@@ -21,7 +21,7 @@ from pytest_boobench.plugin import pytest_xdist_auto_num_workers
 from pytest_boobench.plugin.ordering import CellPlace, count_workers, find_choices, order, plan, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
-from tests.conftest import LIGHT, BenchFolder
+from tests.conftest import LIGHT, BenchFolder, name_plugins
 from tests.fault_server import Peer, Scenario
 from tests.plugin.test_session import query
 from tests.stand_in import openai_server
@@ -237,6 +237,19 @@ def test_auto_is_as_many_workers_as_the_suites_have_machines(
     (bench.path / "empty").mkdir()
     (bench.path / "bad.yaml").write_text("hosts: 7\n")
     assert count_workers(bench.pytester.parseconfig("--boobench", *args)) == workers
+
+
+@pytest.mark.parametrize("names", [("boobench", "xdist"), ("xdist", "boobench")], ids=" ".join)
+def test_auto_is_ours_whichever_plugin_is_loaded_first(
+    bench: BenchFolder, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins(*names))
+    monkeypatch.setattr("pytest_boobench.plugin.ordering.count_workers", lambda config: 77)
+    config = bench.pytester.parseconfig("--boobench", "-n", "auto")
+    assert config.hook.pytest_xdist_auto_num_workers(config=config) == 77
+    bench.pytester.makeconftest("def pytest_xdist_auto_num_workers(): return 5")
+    config = bench.pytester.parseconfig("--boobench", "-n", "auto")
+    assert config.hook.pytest_xdist_auto_num_workers(config=config) == 5, "a conftest has the last word"
 
 
 def test_auto_is_left_to_xdist_where_it_is_not_ours(bench: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
