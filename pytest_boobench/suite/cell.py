@@ -99,8 +99,8 @@ class Axis:
     """How a cell's id shows it, as in ``pp512-tg32-c4``; blank: not at all."""
     in_grid: bool = False
     """Whether it stands under ``grid:``, where a list gives a cell for each value."""
-    grid_default: Any = None
-    """The grid's value where it leaves the axis out and the field has no default; None where it must not."""
+    default: Any = None
+    """The value where a suite leaves the axis out and the field has no default; None where it must not."""
     absent: Any = NEVER
     """The value that identity and id leave out: the axis came later, and older cells stay what they were."""
 
@@ -130,8 +130,8 @@ class NamedAxis:
     @property
     def grid_values(self) -> tuple[Any, ...] | None:
         """The values where a grid leaves the axis out; None where it must not."""
-        if self.axis.grid_default is not None:
-            return (self.axis.grid_default,)
+        if self.axis.default is not None:
+            return (self.axis.default,)
         if self.field.default is MISSING:
             return None
         return () if self.field.default is None else (self.field.default,)
@@ -144,7 +144,7 @@ class Cell:
     suite: Annotated[str, text(), Axis("Name of the suite.")]
     host: Annotated[str, text(), Axis("Name of the host.")]
     model: Annotated[str, text(), Axis("Name of the model.")]
-    kind: Annotated[Kind, choice(*get_args(Kind)), Axis("What is asked for.")]
+    kind: Annotated[Kind, choice(*get_args(Kind)), Axis("Which requests are sent.", default="chat")]
     prompt_tokens: Annotated[
         int,
         whole(1),
@@ -155,17 +155,25 @@ class Cell:
     ] = None
     """Blank for embeddings; the most of them where ``length`` is natural."""
     concurrency: Annotated[
-        int, whole(1), Axis("Requests in flight at once: a cell's lanes.", sign="c", in_grid=True, grid_default=1)
+        int, whole(1), Axis("Requests in flight at once: a cell's lanes.", sign="c", in_grid=True, default=1)
     ]
     sampling: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Sampling fields.")] = field(default_factory=dict)
     """Sent as written: only what the suite names, with the types it was written in."""
     request: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Further fields.")] = field(default_factory=dict)
     """Further fields of the request's body, sent as written."""
-    cache: Annotated[Cache, choice(*get_args(Cache)), Axis("The prompt cache.")]
+    cache: Annotated[
+        Cache,
+        choice(*get_args(Cache)),
+        Axis("cold: no cached prompt token may be reused; warm: it may.", default="cold"),
+    ]
     length: Annotated[
         Length,
         choice(*get_args(Length)),
-        Axis("Whether each answer has as many tokens.", absent="exact"),
+        Axis(
+            "exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are the most.",
+            default="exact",
+            absent="exact",
+        ),
         Since("0002"),
     ] = "exact"
     plan: Plan

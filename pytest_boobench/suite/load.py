@@ -14,9 +14,10 @@ from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.metrics import Kind
+from pytest_boobench.plain import take
 from pytest_boobench.suite.cell import Cell, Mark, Plan, Suite
 from pytest_boobench.suite.checks import check
-from pytest_boobench.suite.spec import GRID, MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.spec import GRID, SINGLE, MarkedPlan, OverrideFields, SuiteFields
 from pytest_boobench.suite.thresholds import default_thresholds
 
 _SIGNS = {one.name: one.axis.sign for one in GRID}
@@ -75,6 +76,7 @@ def _make_cells(written: SuiteFields) -> Iterator[Cell]:
     treatments = _Treatments(written)
     combinations = tuple(_combine(written))
     lines = [node.line for node in written.node.child("models").listed]
+    single = take([one.name for one in SINGLE], written)
     for host in written.hosts:
         for model, line in zip(written.models, lines, strict=True):
             for id_, at, sampling in combinations:
@@ -83,16 +85,14 @@ def _make_cells(written: SuiteFields) -> Iterator[Cell]:
                     suite=written.suite,
                     host=host,
                     model=model,
-                    kind=written.kind,
                     sampling=sampling,
                     request=written.request,
-                    cache=written.cache,
-                    length=written.length,
                     plan=plan,
                     id=id_,
                     line=line,
                     marks=marks,
                     **at,
+                    **single,
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, create_model
 
@@ -14,7 +14,6 @@ from pytest_boobench.documents.validation import (
     Keyed,
     Located,
     OneOrMore,
-    choice,
     flag,
     flag_or_text,
     mapping,
@@ -28,7 +27,7 @@ from pytest_boobench.documents.validation import (
 )
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.metrics import Kind, Length
-from pytest_boobench.suite.cell import AXES, Cache, Mark, NamedAxis, Plan
+from pytest_boobench.suite.cell import AXES, Mark, NamedAxis, Plan
 from pytest_boobench.suite.names import model_name, node_name
 
 SAMPLING: Mapping[str, Expected] = {
@@ -222,7 +221,28 @@ _BY_KIND: dict[str, Any] = {
 }
 
 
-class SuiteFields(MarkedPlan):
+SINGLE: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.default is not None and not one.axis.in_grid)
+"""The axes of which a suite has one value."""
+
+if TYPE_CHECKING:
+
+    class SingleFields(MarkedPlan):
+        """The axes of which a suite has one value, for mypy: those that this room calls by name."""
+
+        kind: Kind
+        length: Length
+else:
+    SingleFields = create_model(
+        "SingleFields",
+        __base__=MarkedPlan,
+        **{
+            one.name: (Annotated[one.type, one.value], Field(one.axis.default, description=one.axis.doc))
+            for one in SINGLE
+        },
+    )
+
+
+class SuiteFields(SingleFields):
     """A whole suite file."""
 
     model_config = ConfigDict(json_schema_extra=_BY_KIND)
@@ -235,18 +255,12 @@ class SuiteFields(MarkedPlan):
     """Names from the hosts file; 'embedded' always exists."""
     models: Annotated[tuple[str, ...], OneOrMore(model_name())]
     """Names as the host lists them."""
-    kind: Annotated[Kind, choice(*get_args(Kind))] = "chat"
-    """Which requests are sent."""
     grid: GridFields
     """The axes."""
     sampling: Annotated[dict[str, Any], _SAMPLING] = Field(default_factory=dict)
     """Sent as written; a list makes an axis."""
     request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
     """Further fields of the request's body, sent as written."""
-    cache: Annotated[Cache, choice(*get_args(Cache))] = "cold"
-    """cold: no cached prompt token may be reused; warm: it may."""
-    length: Annotated[Length, choice(*get_args(Length))] = "exact"
-    """exact: output_tokens in each answer; natural: the model may end by itself, output_tokens are the most."""
     usefixtures: Annotated[tuple[str, ...], OneOrMore(text())] = ()
     """pytest fixtures that every cell uses."""
     overrides: Annotated[tuple[OverrideFields, ...], OneOrMore(OverrideFields)] = ()
