@@ -144,7 +144,7 @@ def _require_sqlite(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder for a store; the project's own one is for its owner only, and git looks away from it."""
+    """A folder for a store; the project's own one is for its owner only, and git ignores it."""
     if folder.name != FOLDER:
         folder.mkdir(parents=True, exist_ok=True)
         return
