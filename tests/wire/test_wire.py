@@ -168,8 +168,7 @@ def test_arrivals_cover_the_body_in_order(server: FaultServer, scenario: str) ->
     assert ends[-1] == len(exchange.body)
     assert [exchange.headers_ns, *stamps, exchange.end_ns] == sorted([exchange.headers_ns, *stamps, exchange.end_ns])
     assert exchange.sent_ns <= exchange.headers_ns
-    assert 0 <= exchange.headers_ms <= exchange.arrival_ms(1) <= exchange.arrival_ms(len(exchange.body))
-    assert exchange.arrival_ms(len(exchange.body)) <= exchange.e2e_ms
+    assert 0 <= exchange.headers_ms <= exchange.e2e_ms
 
 
 def test_no_byte_arrives_before_it_was_sent() -> None:
@@ -467,10 +466,10 @@ def test_slow_first_byte_may_take_longer_than_a_stall() -> None:
 
 def test_endless_answers_are_cut_off(server: FaultServer) -> None:
     async def trickle() -> wire.Exchange:
-        transport = Transport(max_answer_bytes=1_000)
+        transport = Transport()
         message = write_request(write_head(b"x", b"/trickle", {}), b"")
         try:
-            return await transport.exchange(Address("127.0.0.1", server.port, None), message, PATIENT)
+            return await transport.exchange(Address("127.0.0.1", server.port, None), message, PATIENT, max_bytes=1_000)
         finally:
             transport.close()
 
