@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import OwnTraffic, Traffic
+from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.access import Hosts, Manners
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
@@ -461,25 +461,13 @@ def _row(**changed: object) -> LoggedRequest:
 
 
 def _weigh(own: OwnTraffic, **changed: object) -> tuple[int | None, int | None]:
-    fields: dict[str, object] = {
-        "detail": "callers",
-        "run_uid": RUN,
-        "seen": (),
-        "present": (),
-        "total_at_start": 0,
-        "live_at_end": 0,
-        "rows": (),
-        "model_swaps": 0,
-        "reloads": 0,
-        "breaks": 0,
-        "trouble": None,
-    }
+    fields: dict[str, object] = {"detail": "callers", "run_uid": RUN, "total_at_start": 0, "rows": ()}
     traffic = weigh(Evidence(**{**fields, **changed}), own)  # type: ignore[arg-type]
     return traffic.concurrent_foreign_requests, traffic.foreign_tokens
 
 
-THEIRS = InFlight(id="1", method="POST")
-OURS = InFlight(id="2", method="POST", run_uid=RUN)
+THEIRS = InFlight(ForeignRequest(id="1"), method="POST")
+OURS = InFlight(ForeignRequest(id="2"), method="POST", run_uid=RUN)
 
 
 @pytest.mark.parametrize(
@@ -504,7 +492,7 @@ OURS = InFlight(id="2", method="POST", run_uid=RUN)
         ),
         pytest.param(
             OwnTraffic(requests=1),
-            {"detail": "requests", "seen": (THEIRS, InFlight(id="3", method="GET")), "rows": None},
+            {"detail": "requests", "seen": (THEIRS, InFlight(ForeignRequest(id="3"), method="GET")), "rows": None},
             (0, 0),
             id="without callers: looks are no requests",
         ),

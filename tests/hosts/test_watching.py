@@ -23,12 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.embedded import EmbeddedServer, start
-from pytest_boobench.hosts.llama_account import LlamaAccount, OwnRequests, RecentlyEnded
+from pytest_boobench.hosts.llama_account import LlamaAccount, OwnRequests
 from pytest_boobench.hosts.llama_counters import NO_SEED, Counters, LlamaCounters, LlamaProcess, Slot, read_slots
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
-from pytest_boobench.hosts.open_host import WATCHERS, UnknownWatcher, choose
+from pytest_boobench.hosts.open_host import WATCHERS, choose
 from pytest_boobench.hosts.vllm_watcher import Reading, VllmWatcher, compare
-from pytest_boobench.hosts.watcher import OwnMarks, Watcher, sum_metrics
+from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, UnknownWatcher, Watcher, sum_metrics
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import KINDS
 from pytest_boobench.untrusted import Fault
@@ -240,7 +240,7 @@ AT_WORK = replace(WITH_42, processing=True)
 def test_whose_a_slots_request_is(ours: OwnRequests, slots: list[Slot], own: OwnTraffic, foreign: int) -> None:
     traffic = LlamaAccount(LlamaCounters(slots=(Slot(),)), ours, "m").close(LlamaCounters(slots=tuple(slots)), own)
     assert traffic.concurrent_foreign_requests == foreign
-    assert traffic.notes == (() if ours.sure else (SAME_SEED if ours.shared else SAME,))
+    assert traffic.notes == ((SAME_SEED,) if ours.shared else (SAME,) if ours.seedless else ())
 
 
 def test_a_request_that_looked_as_ours_do_and_then_generates_is_counted_once() -> None:
@@ -377,16 +377,16 @@ def test_requests_across_both_ends_are_charged_once(llama: EmbeddedServer) -> No
         process = LlamaProcess(clients.control)
         trials, tokens = 0, 800
         while trials < TRIALS:
-            first = await process.take_stock((), patience_s=2.0)
+            first = await process.read_settled((), patience_s=2.0)
             with Foreign(llama.url, tokens, trials) as foreign:
-                second = await process.take_stock((), patience_s=2.0)
-                third = await process.take_stock((), patience_s=2.0)
+                second = await process.read_settled((), patience_s=2.0)
+                third = await process.read_settled((), patience_s=2.0)
                 await asyncio.to_thread(foreign.wait)
             if not third.working:
                 tokens = min(2 * tokens, 3200)
                 continue  # on a busy machine it may be over before we look
             trials += 1
-            fourth = await process.take_stock((), patience_s=2.0)
+            fourth = await process.read_settled((), patience_s=2.0)
             stocks = (first, second, third, fourth)
             traffics = [
                 LlamaAccount(opening, OwnRequests(), MODEL).close(closing, OwnTraffic())
@@ -705,11 +705,11 @@ def test_a_look_at_what_a_server_tells(said: dict[str, Any], known: bool, in_fli
 
 def test_what_ended_is_told_for_a_minute() -> None:
     ended = RecentlyEnded()
-    ended.see_slots("m", [Slot(task=1), Slot()], 0.0)
-    ended.see_slots("m", [Slot(task=1), Slot(task=2, processing=True)], 1.0)
+    ended.see_tasks("m", {1}, 0.0)
+    ended.see_tasks("m", {1}, 1.0)
     assert ended.tell(1.0) == ()
-    ended.see_slots("m", [Slot(task=3), Slot(task=2, processing=True)], 2.0)
-    ended.see_slots("m", [Slot(task=3), Slot(task=2)], 60.0)
+    ended.see_tasks("m", {3}, 2.0)
+    ended.see_tasks("m", {2, 3}, 60.0)
     assert ended.tell(61.0) == ("m, task 2 (ended 00:01:00 UTC)", "m, task 3 (ended 00:00:02 UTC)")
     assert ended.tell(63.0) == ("m, task 2 (ended 00:01:00 UTC)",)
 
@@ -769,7 +769,7 @@ def test_what_never_settles_has_no_exact_tokens() -> None:
 
 def test_a_stock_waits_only_so_long() -> None:
     async def work(clients: Clients, said: dict[str, Any]) -> None:
-        stock = await LlamaProcess(clients.control).take_stock({7}, patience_s=0.05)
+        stock = await LlamaProcess(clients.control).read_settled({7}, patience_s=0.05)
         assert not stock.settled
         assert [slot.task for slot in stock.working] == [1]
 
