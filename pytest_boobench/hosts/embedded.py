@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -91,13 +92,13 @@ def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path
     return path
 
 
+@dataclass(eq=False)
 class EmbeddedServer:
     """A running server; as a context manager it stops at the end."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self.url = url
-        self._process = process
-        self._folder = folder
+    _process: subprocess.Popen[bytes]
+    _folder: Path
+    url: str = ""
 
     @property
     def pid(self) -> int:
@@ -109,8 +110,13 @@ class EmbeddedServer:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the server at once, even during an answer; may be called more than once."""
-        _end(self._process, self._folder)
+        """Kill the server, even during an answer; may be called more than once.
+
+        llama.cpp's own shutdown can hang, and there is nothing to save.
+        """
+        self._process.kill()
+        self._process.communicate()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -135,12 +141,13 @@ def start(settings: EmbeddedSettings, *, deadline_s: float = 30.0, cache: Path |
         ) from error
     folder = Path(tempfile.mkdtemp(prefix="boobench-embedded-"))
     process = _launch(settings, model, folder)
+    server = EmbeddedServer(process, folder)
     try:
-        url = _wait_until_healthy(process, folder, deadline_s)
+        server.url = _wait_until_healthy(process, folder, deadline_s)
     except BaseException:
-        _end(process, folder)
+        server.stop()
         raise
-    return EmbeddedServer(url, process, folder)
+    return server
 
 
 def is_healthy(url: str) -> bool:
@@ -156,14 +163,8 @@ def is_healthy(url: str) -> bool:
 
 
 def _launch(settings: EmbeddedSettings, model: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        *(sys.executable, "-P", embedded_child.__file__, str(folder)),
-        f"--model={model}",
-        f"--threads={settings.threads}",
-        f"--slots={settings.slots}",
-        f"--context-tokens={settings.context_tokens}",
-        *(f"--alias={name}" for name in MODELS),
-    ]
+    options = {"folder": str(folder), "model": str(model), "aliases": MODELS, **asdict(settings)}
+    command = [sys.executable, "-P", embedded_child.__file__, json.dumps(options)]
     with (folder / _LOG_FILE).open("wb") as log:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
 
@@ -183,10 +184,3 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], folder: Path, deadline
 def _tell(what: str, folder: Path) -> str:
     log = (folder / _LOG_FILE).read_text(errors="replace").splitlines()
     return "\n".join([f"the embedded host: {what}; the end of its log:", *log[-_LOG_TAIL_LINES:]])
-
-
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Kill the server, as llama.cpp's own shutdown can hang and has nothing to save."""
-    process.kill()
-    process.communicate()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,18 +1,22 @@
 """Room 2, the child process: a llama.cpp server that ends with its parent. Run as a file, without the package.
 
-It needs only xllamacpp and the standard library, so that it starts fast whatever the parent's import path is. Its
-standard input is a pipe that the parent holds open and never writes to.
+It needs only xllamacpp and the standard library, so that it starts fast whatever the parent's import path is. Its one
+argument is a JSON object: "folder" (shared with the parent, removed at the end), "model" (a GGUF file), "aliases" (the
+model's names) and the fields of EmbeddedSettings. Its standard input is a pipe that the parent holds open and never
+writes to.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 ADDRESS_FILE = "address"
@@ -23,30 +27,22 @@ def main() -> NoReturn:
     """Serve until the parent has ended."""
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends its measuring first
-    options = _read_options()
-    threading.Thread(target=_leave_at_end_of_input, args=(options.folder,), daemon=True).start()
+    options = SimpleNamespace(**json.loads(sys.argv[1]))
+    folder = Path(options.folder)
+    threading.Thread(target=_leave_at_end_of_input, args=(folder,), daemon=True).start()
     server = _serve(options)  # kept: its deletion can hang
-    _publish(options.folder, server.listening_address)
-    _leave_when_orphaned(options.folder, parent)
+    draft = folder / f"{ADDRESS_FILE}.draft"
+    draft.write_text(server.listening_address)
+    draft.replace(folder / ADDRESS_FILE)
+    _leave_when_orphaned(folder, parent)
 
 
-def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="shared with the parent, removed at the end")
-    parser.add_argument("--model", required=True, help="a GGUF file")
-    parser.add_argument("--alias", action="append", required=True, help="a name to serve the model under")
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--context-tokens", type=int, required=True, help="of each slot")
-    return parser.parse_args()
-
-
-def _serve(options: argparse.Namespace) -> Any:
+def _serve(options: SimpleNamespace) -> Any:
     import xllamacpp  # noqa: PLC0415  # only this process loads its 100 MB
 
     params = xllamacpp.CommonParams()
     params.model.path = options.model
-    params.model_alias = set(options.alias)
+    params.model_alias = set(options.aliases)
     params.n_parallel = options.slots
     params.n_ctx = options.slots * options.context_tokens
     params.n_batch = params.n_ubatch = options.context_tokens  # a text for an embedding must fit into one batch
@@ -66,12 +62,6 @@ def _serve(options: argparse.Namespace) -> Any:
         return xllamacpp.Server(params)
     except RuntimeError as error:
         raise SystemExit(f"xllamacpp: {error}") from None  # llama.cpp's own lines, just above, have the reason
-
-
-def _publish(folder: Path, address: str) -> None:
-    draft = folder / f"{ADDRESS_FILE}.draft"
-    draft.write_text(address)
-    draft.replace(folder / ADDRESS_FILE)
 
 
 def _leave_at_end_of_input(folder: Path) -> NoReturn:

@@ -59,8 +59,9 @@ class LlamaAccount:
         self._opening = opening
         self._ours = ours
         self._model = model
-        self._at_start = [slot for slot in opening.working if not ours.has(slot)]
-        self._foreign = {(0, slot.task): slot for slot in self._at_start}
+        at_start = [slot for slot in opening.working if not ours.has(slot)]
+        self._in_flight_at_start = _in_flight(opening, len(at_start))
+        self._foreign = {(0, slot.task): slot for slot in at_start}
         self._alike: dict[tuple[int, int | None], Slot] = {}
         """Requests that look like ours, with ours among them."""
         self._bygone = {(0, slot.task) for slot in opening.slots or ()}
@@ -100,7 +101,7 @@ class LlamaAccount:
         elif any(slot.seed is None for slot in self._alike.values()):
             notes.append(_ALIKE_WITHOUT_SEEDS)
         return Traffic(
-            in_flight_at_start=_in_flight(self._opening, len(self._at_start)),
+            in_flight_at_start=self._in_flight_at_start,
             concurrent_foreign_requests=requests,
             foreign_tokens=tokens,
             server_restarts=restarts,
@@ -120,13 +121,11 @@ class LlamaAccount:
 
     def _count_requests(self, closing: LlamaCounters, own: OwnTraffic) -> int | None:
         """How many were foreign; without slots, the most in flight at either end."""
-        at_start = _in_flight(self._opening, len(self._at_start))
         at_end = _in_flight(closing, 0)
-        if at_start is None and at_end is None and not self._foreign:
+        if self._in_flight_at_start is None and at_end is None and not self._foreign:
             return None
         too_many = max(0, len(self._alike) - own.requests)
-        seen = len(self._foreign) + too_many + (at_end or 0)
-        return max(seen, at_start or 0)
+        return max(len(self._foreign) + too_many + (at_end or 0), self._in_flight_at_start or 0)
 
 
 def _all_fresh(slots: Collection[Slot] | None) -> bool:

@@ -126,7 +126,11 @@ class Window:
             process = self._found.get(name)
             closing = await self._read_settled(process) if process else _GONE
             traffic = account.close(closing, own if name == self._model else OwnTraffic())
-            traffics.append(await self._reword(name, traffic))
+            if await self._processes.behind_router():  # then a restart of our model's process is a swap
+                swaps = traffic.server_restarts if name == self._model else 0
+                notes = tuple(f"{name}: {note}" for note in traffic.notes)
+                traffic = replace(traffic, server_restarts=0, model_swaps=swaps, notes=notes)
+            traffics.append(traffic)
         whole = add_up(traffics)
         swaps = max(self._swaps, whole.model_swaps)
         return replace(whole, model_swaps=swaps, notes=(*self._notes, *whole.notes))
@@ -143,15 +147,6 @@ class Window:
                 self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
                 self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEWBORN else []
         self._found = found
-
-    async def _reword(self, name: str, traffic: Traffic) -> Traffic:
-        """Behind a router, a restart of our model's process is a swap, and notes name their model."""
-        with suppress(CannotTell):
-            if await self._processes.behind_router():
-                swaps = traffic.server_restarts if name == self._model else 0
-                notes = tuple(f"{name}: {note}" for note in traffic.notes)
-                return replace(traffic, server_restarts=0, model_swaps=swaps, notes=notes)
-        return traffic
 
 
 def add_up(traffics: Sequence[Traffic]) -> Traffic:

@@ -90,9 +90,7 @@ def make_none(host: Host, clients: Clients) -> None:
     """Only built-in kinds."""
 
 
-async def open_connection(
-    host: Host, run_uid: str, lock: FileLock, make: MakeServer = make_none, patience: Patience | None = None
-) -> OpenHost:
+async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeServer, patience: Patience) -> OpenHost:
     """Start the server where it is embedded, and find out what kind it is. HostError where nothing answers."""
     process = embedded.start(host.embedded) if host.embedded else None
     url = process.url if process is not None else host.base_url

@@ -22,7 +22,6 @@ from pytest_boobench.wire.exchange import (
     NoAnswer,
     SseDecoder,
     events,
-    failure_of,
     stamp_messages,
 )
 from pytest_boobench.wire.http_clients import (
@@ -51,7 +50,6 @@ __all__ = [
     "can_raise_priority",
     "control_client",
     "events",
-    "failure_of",
     "stamp_messages",
     "tls_context",
 ]

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import httpx
-
 from pytest_boobench.metrics import ClockKind, FailureKind
 
 
@@ -26,26 +24,6 @@ class NoAnswer(Exception):  # noqa: N818  # the outcome of a request, not our er
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
-
-
-_KINDS: tuple[tuple[type[httpx.RequestError], FailureKind], ...] = (
-    (httpx.ConnectTimeout, "connect"),  # before TimeoutException, its parent
-    (httpx.PoolTimeout, "connect"),
-    (httpx.ReadTimeout, "stalled"),
-    (httpx.WriteTimeout, "stalled"),
-    (httpx.TimeoutException, "timeout"),
-    (httpx.ReadError, "truncated"),
-    (httpx.CloseError, "truncated"),
-    (httpx.NetworkError, "connect"),
-    (httpx.ProxyError, "connect"),
-    (httpx.UnsupportedProtocol, "connect"),
-)
-
-
-def failure_of(error: httpx.RequestError) -> Failure:
-    """The Failure that corresponds to an error of httpx."""
-    kind: FailureKind = next((kind for known, kind in _KINDS if isinstance(error, known)), "protocol")
-    return Failure(kind, str(error) or type(error).__name__)
 
 
 _BOM = b"\xef\xbb\xbf"

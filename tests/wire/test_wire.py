@@ -601,26 +601,6 @@ def test_no_connection_in_time() -> None:
     assert failure == wire.Failure("connect", f"127.0.0.1:{port}: no connection within 0.200 s")
 
 
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (httpx.ConnectTimeout("late"), wire.Failure("connect", "late")),
-        (httpx.PoolTimeout("full"), wire.Failure("connect", "full")),
-        (httpx.WriteError("lost"), wire.Failure("connect", "lost")),
-        (httpx.ProxyError("no"), wire.Failure("connect", "no")),
-        (httpx.WriteTimeout("stuck"), wire.Failure("stalled", "stuck")),
-        (httpx.CloseError("odd"), wire.Failure("truncated", "odd")),
-        (httpx.ReadTimeout(""), wire.Failure("stalled", "ReadTimeout")),
-        (httpx.RemoteProtocolError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.LocalProtocolError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.DecodingError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.TooManyRedirects("round"), wire.Failure("protocol", "round")),
-    ],
-)
-def test_names_any_error_of_httpx(error: httpx.RequestError, failure: wire.Failure) -> None:
-    assert wire.failure_of(error) == failure
-
-
 # nothing leaks
 
 
