@@ -11,11 +11,9 @@ from pytest_boobench.hosts.llama_counters import NO_SEED, LlamaCounters, Slot, n
 
 SHOWN = 5
 """Foreign requests that a Traffic names; the rest are counted."""
-_ALIKE_BY_SEED = (
-    "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
-)
-_ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are told from ours by their number only"
-_ALIKE = "embeddings carry no mark, so foreign ones are told from ours by their number only"
+_ALIKE_BY_SEED = "the suite sets the seed, so foreign requests with the same seed are found only by their number"
+_ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are found only by their number"
+_ALIKE = "embeddings carry no mark, so foreign ones are found only by their number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,7 @@ class LlamaAccount:
         requests = self._count_requests(closing, own)
         if tokens and not requests:
             requests = 1
-            notes.append("foreign tokens, but no look at the slots shows whose: at least 1 foreign request")
+            notes.append("foreign tokens, but no look at the slots showed their request: at least 1 foreign request")
         elif closing.slots is not None and tokens != 0 and (self._ours.shared or self._ours.seedless):
             notes.append(_ALIKE_BY_SEED if self._ours.shared else _ALIKE)
         elif any(slot.seed is None for slot in self._alike.values()):
@@ -153,14 +151,14 @@ def _find_doubt(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic,
     if restarts:
         return "the server restarted, so its count of tokens is lost"
     if not own.exact:
-        return "a request of ours broke off, so its tokens can't be told from foreign ones"
+        return "a request of ours broke off, so its tokens cannot be separated from foreign ones"
     if not (opening.settled and closing.settled):
         return "requests came and went too fast for an exact count of foreign tokens"
     for end in (opening, closing):
         if end.slots is None and end.counters and end.counters.processing:
-            return "without /slots, what requests across the window's ends were charged inside of it is not known"
+            return "without /slots, the tokens of requests that began before or ended after the cell are not known"
     if min(_subtract(opening, closing, own)) < 0:
-        return "the server counted fewer tokens than its answers to us, so foreign ones can't be told"
+        return "the server counted fewer tokens than it reported to us, so foreign ones are not known"
     return ""
 
 

@@ -192,7 +192,7 @@ def _is_at_work(entry: Mapping[str, Any]) -> bool:
         return now
     state = to_count(entry.get("state"))
     if state is None:
-        raise Fault("says of a slot neither is_processing nor state")
+        raise Fault("has a slot without is_processing and state")
     return state != 0
 
 

@@ -209,7 +209,7 @@ class EventStream:
             except wire.BadAnswer as error:
                 self.trouble, in_order = str(error), False
             except httpx.DecodingError:
-                self.trouble, in_order = "it is not packed as its header says", False
+                self.trouble, in_order = "it is not compressed as its header says", False
             except httpx.TransportError as error:
                 self.trouble, in_order = explain_silence(error), False
             self._primed.clear()

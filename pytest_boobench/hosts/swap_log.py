@@ -211,16 +211,16 @@ def _find_doubts(evidence: Evidence, own: OwnTraffic, seen: int | None, logged: 
     if evidence.trouble is not None:
         yield f"no event stream: {evidence.trouble}"
     elif evidence.detail == "nothing":
-        yield "this llama-swap does not tell what is in flight (v192 and later do): only what ended is counted"
+        yield "this llama-swap does not show requests in flight (v192 and later do): only finished requests are counted"
     elif evidence.detail != "callers":
-        yield "this llama-swap does not tell who sent a request (v240 and later do): ours are taken off by number"
+        yield "this llama-swap does not show who sent a request (v240 and later do): the number of ours is subtracted"
     if evidence.rows is None:
         yield "no log of finished requests: only what was seen in flight is counted"
     if seen is not None and logged is not None and logged > seen:
         yield f"its log has {count(logged - seen, 'foreign request')} more than were seen in flight"
     if evidence.reloads:
-        yield "its event stream ended: its configuration was reloaded, or it was started again"
+        yield "its event stream ended: llama-swap reloaded its configuration or was restarted"
     if evidence.breaks:
-        yield "its event stream broke off and was opened again: what came in between may be missing"
+        yield "its event stream broke off and was opened again: requests in between may be missing"
     if (seen or logged) and not own.exact:
-        yield "requests of ours broke off: how many tokens the foreign ones took cannot be told"
+        yield "requests of ours broke off, so the tokens of foreign requests are not known"

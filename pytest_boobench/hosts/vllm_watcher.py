@@ -122,7 +122,7 @@ def compare(opening: Reading, closing: Reading, own: OwnTraffic) -> Traffic:
         closing.generated_tokens - opening.generated_tokens - own.output_tokens,
     )
     if not own.exact or min(ended, *tokens) < 0:
-        reason = "a request of ours broke off" if not own.exact else "the server counted less than its answers to us"
-        note = f"{reason}, so foreign requests and tokens are known at the window's ends only"
+        reason = "a request of ours broke off" if not own.exact else "the server counted less than it reported to us"
+        note = f"{reason}, so foreign requests and tokens are known only at the start and end of the cell"
         return replace(at_ends, notes=(note,))
     return replace(at_ends, concurrent_foreign_requests=ended + left, foreign_tokens=sum(tokens))

@@ -69,7 +69,7 @@ class UnknownWatcher:
 
     async def end(self, own: OwnTraffic) -> Traffic:  # noqa: ARG002  # the others need it
         """All blank."""
-        return Traffic(notes=("this kind of server cannot tell of foreign requests",))
+        return Traffic(notes=("this kind of server does not show foreign requests",))
 
     async def close(self) -> None:
         """There is nothing to stop."""

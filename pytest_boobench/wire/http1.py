@@ -76,7 +76,7 @@ class HttpAnswer:
             else:
                 self.complete = len(data) >= self._next
         if not self.complete and self.error is None and len(data) > self.max_bytes:
-            self.error = f"the answer is longer than {self.max_bytes} bytes, which nobody asks for"
+            self.error = f"the answer is longer than {self.max_bytes} bytes, the limit of this request"
         return self.complete or self.error is not None
 
     def close(self) -> bool:
@@ -149,4 +149,4 @@ class HttpAnswer:
 
 
 def _say_wrong(what: str) -> str:
-    return f"the answer is not HTTP as it should be ({what})"
+    return f"the answer is not valid HTTP ({what})"

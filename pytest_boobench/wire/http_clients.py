@@ -8,6 +8,7 @@ import json
 import logging
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import getproxies
@@ -51,10 +52,8 @@ class ControlClient(httpx.AsyncClient):
         try:
             async with asyncio.timeout(limit_s):
                 response = await super().send(request, stream=True, **how)
-                try:
+                async with aclosing(response):
                     body = await _read(response)
-                finally:
-                    await response.aclose()
         except (TimeoutError, httpx.ReadTimeout) as error:
             if response is None:
                 raise httpx.ReadTimeout("no answer in time", request=request) from error
@@ -73,7 +72,7 @@ async def _read(response: httpx.Response) -> bytes:
             if len(body) > MOST_BYTES:
                 raise BadAnswer(f"its answer is longer than {MOST_BYTES >> 20} MB", request=response.request)
     except httpx.DecodingError as error:
-        raise BadAnswer("its answer is not packed as its header says", request=response.request) from error
+        raise BadAnswer("its answer is not compressed as its header says", request=response.request) from error
     except (httpx.NetworkError, httpx.ProtocolError) as error:
         raise BadAnswer("its answer breaks off", request=response.request) from error
     return bytes(body)

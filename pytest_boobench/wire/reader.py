@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from selectors import EVENT_READ, DefaultSelector, SelectSelector
 
 Take = Callable[[], bool]
 """Reads what a socket has, without waiting; whether there may be more. Sometimes called when there is nothing."""
 
-_READABLE = 1
 _PAUSE_S = 0.001
 _NICE = -10
 """Of the reading thread: before programs of usual priority, behind those that the system itself puts first."""
@@ -29,7 +27,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._watched = make_watch_list()
+        self._selector = DefaultSelector()
         self._takes: dict[int, Take] = {}
         self._taking = threading.Lock()
         self._bell, self._rope = socket.socketpair()
@@ -43,7 +41,7 @@ class Reader:
             self._add(self._bell, self._hear)
             self._thread.start()
         self._add(sock, take)
-        if isinstance(self._watched, SelectList):  # its running ``poll`` does not know the new socket
+        if isinstance(self._selector, SelectSelector):  # a ``select`` under way does not know the new socket
             self._rope.send(b"!")
 
     def forget(self, sock: socket.socket) -> None:
@@ -57,17 +55,17 @@ class Reader:
         if self._thread.ident is not None:
             self._rope.send(b"!")
             self._thread.join()
-        self._watched.close()
+        self._selector.close()
         self._bell.close()
         self._rope.close()
 
     def _add(self, sock: socket.socket, take: Take) -> None:
         self._takes[sock.fileno()] = take
-        self._watched.register(sock.fileno(), _READABLE)
+        self._selector.register(sock, EVENT_READ)
 
     def _drop(self, number: int) -> None:
         if self._takes.pop(number, None):
-            self._watched.unregister(number)
+            self._selector.unregister(number)
 
     def _hear(self) -> bool:
         with contextlib.suppress(BlockingIOError):
@@ -77,7 +75,12 @@ class Reader:
     def _run(self) -> None:
         raise_priority()
         while not self._closed:
-            for number, _ in self._watched.poll():
+            try:
+                ready = [key.fd for key, _ in self._selector.select()]
+            except (OSError, ValueError):  # of ``select``: a socket is being closed, or there are too many
+                time.sleep(_PAUSE_S)
+                ready = list(self._takes)
+            for number in ready:
                 with self._taking:
                     take = self._takes.get(number)  # none where it was forgotten a moment ago
                     if take is not None and not take():
@@ -102,49 +105,3 @@ def can_raise_priority() -> bool:
     """Whether the reading thread gets a higher priority; tried in a thread that does nothing else."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(raise_priority).result()
-
-
-class WatchList(Protocol):
-    """Watched sockets by their numbers: what this module uses of ``select.epoll``."""
-
-    def register(self, number: int, event_mask: int, /) -> None: ...
-
-    def unregister(self, number: int, /) -> None: ...
-
-    def poll(self) -> Sequence[tuple[int, int]]: ...
-
-    def close(self) -> None: ...
-
-
-def make_watch_list() -> WatchList:
-    """An empty one: epoll on Linux, select elsewhere."""
-    if sys.platform != "linux":
-        return SelectList()
-    return select.epoll()
-
-
-class SelectList:
-    """A WatchList that uses ``select``."""
-
-    def __init__(self) -> None:
-        self._numbers: set[int] = set()
-
-    def register(self, number: int, _: int, /) -> None:
-        """Watch a socket, from the next ``poll`` on."""
-        self._numbers.add(number)
-
-    def unregister(self, number: int, /) -> None:
-        """Stop watching a socket."""
-        self._numbers.discard(number)
-
-    def poll(self) -> Sequence[tuple[int, int]]:
-        """Wait until some can be read; where ``select`` fails, all of them after a short pause."""
-        try:
-            ready, _, _ = select.select(list(self._numbers), (), ())
-        except (OSError, ValueError):  # one is being closed, or there are more than it takes: 512 on Windows
-            time.sleep(_PAUSE_S)
-            ready = list(self._numbers)
-        return [(number, _READABLE) for number in ready]
-
-    def close(self) -> None:
-        """Nothing to close."""

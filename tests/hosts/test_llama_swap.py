@@ -89,8 +89,8 @@ async def send(clients: Clients, count: int = 1, tokens: int = 4) -> OwnTraffic:
     return own
 
 
-NO_CALLERS = "this llama-swap does not tell who sent a request (v240 and later do): ours are taken off by number"
-NO_FLIGHTS = "this llama-swap does not tell what is in flight (v192 and later do): only what ended is counted"
+NO_CALLERS = "this llama-swap does not show who sent a request (v240 and later do): the number of ours is subtracted"
+NO_FLIGHTS = "this llama-swap does not show requests in flight (v192 and later do): only finished requests are counted"
 
 
 class TestEachVersion:
@@ -298,7 +298,7 @@ class TestWatching:
 
         reloaded, clean = asyncio.run(watch())
         assert (reloaded.server_restarts, reloaded.concurrent_foreign_requests) == (1, 1)
-        assert reloaded.notes == ("its event stream ended: its configuration was reloaded, or it was started again",)
+        assert reloaded.notes == ("its event stream ended: llama-swap reloaded its configuration or was restarted",)
         assert clean == Traffic(in_flight_at_start=0, concurrent_foreign_requests=0, foreign_tokens=0)
 
     @pytest.mark.parametrize(("killed", "restarts"), [(True, 1), (False, 0)])
@@ -318,9 +318,7 @@ class TestWatching:
 
         traffic = asyncio.run(watch())
         assert (traffic.server_restarts, traffic.disturbed) == (restarts, killed)
-        assert traffic.notes == (
-            "its event stream broke off and was opened again: what came in between may be missing",
-        )
+        assert traffic.notes == ("its event stream broke off and was opened again: requests in between may be missing",)
 
     def test_a_model_that_leaves_ready_is_a_swap(self, swap: LlamaSwapStandIn) -> None:
         async def watch() -> tuple[int, int]:

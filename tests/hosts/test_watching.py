@@ -175,8 +175,8 @@ def test_a_seed_that_the_suite_fixes_is_ours(llama: EmbeddedServer, seed: int) -
     on_host(llama.url, work)
 
 
-SAME_SEED = "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
-SAME = "embeddings carry no mark, so foreign ones are told from ours by their number only"
+SAME_SEED = "the suite sets the seed, so foreign requests with the same seed are found only by their number"
+SAME = "embeddings carry no mark, so foreign ones are found only by their number"
 
 
 @pytest.mark.parametrize(("seed", "theirs"), [(-1, {}), (42, {"seed": 42})])
@@ -274,7 +274,7 @@ def test_embeddings_are_told_apart_by_their_tokens(llama: EmbeddedServer, foreig
     on_host(llama.url, work)
 
 
-NOBODY_SEEN = "foreign tokens, but no look at the slots shows whose: at least 1 foreign request"
+NOBODY_SEEN = "foreign tokens, but no look at the slots showed their request: at least 1 foreign request"
 
 
 def test_a_foreign_text_among_our_embeddings_is_seen_by_its_slot(llama: EmbeddedServer) -> None:
@@ -308,7 +308,7 @@ def test_our_streams_that_broke_off_are_ours_and_make_tokens_blank(llama: Embedd
             assert traffic == Traffic(
                 in_flight_at_start=0,
                 concurrent_foreign_requests=0,
-                notes=("a request of ours broke off, so its tokens can't be told from foreign ones",),
+                notes=("a request of ours broke off, so its tokens cannot be separated from foreign ones",),
             )
             assert (await watcher.look()).in_flight == ()
             await asyncio.gather(*(break_off(clients, seed) for seed in seeds[:4]))  # and goes on into the next window
@@ -587,7 +587,10 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
                 in_flight_at_start=0,
                 concurrent_foreign_requests=1,
                 foreign_tokens=9,
-                notes=(SLOTS_OFF, "foreign tokens, but no look at the slots shows whose: at least 1 foreign request"),
+                notes=(
+                    SLOTS_OFF,
+                    "foreign tokens, but no look at the slots showed their request: at least 1 foreign request",
+                ),
             ),
             id="no-slots",
         ),
@@ -600,7 +603,7 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
                 concurrent_foreign_requests=3,
                 notes=(
                     SLOTS_OFF,
-                    "without /slots, what requests across the window's ends were charged inside of it is not known",
+                    "without /slots, the tokens of requests that began before or ended after the cell are not known",
                 ),
             ),
             id="no-slots-but-busy",
@@ -652,7 +655,7 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
             Traffic(
                 in_flight_at_start=0,
                 concurrent_foreign_requests=0,
-                notes=("the server counted fewer tokens than its answers to us, so foreign ones can't be told",),
+                notes=("the server counted fewer tokens than it reported to us, so foreign ones are not known",),
             ),
             id="too-few",
         ),
@@ -746,7 +749,7 @@ def test_slots_before_b4027(name: str) -> None:
 
 
 def test_slots_that_do_not_say_whether_they_work() -> None:
-    with pytest.raises(Fault, match=r"^says of a slot neither is_processing nor state$"):
+    with pytest.raises(Fault, match=r"^has a slot without is_processing and state$"):
         read_slots([{"id": 0, "id_task": 4}])
 
 
@@ -756,7 +759,7 @@ def test_requests_without_a_seed_are_told_from_ours_by_their_number() -> None:
     account.see([Slot(task=number, processing=True) for number in (4, 5, 6)])
     traffic = account.close(LlamaCounters(slots=(Slot(task=4), Slot(task=5), Slot(task=6))), OwnTraffic(requests=2))
     assert traffic.concurrent_foreign_requests == 1
-    assert traffic.notes == ("these slots show no seeds, so foreign requests are told from ours by their number only",)
+    assert traffic.notes == ("these slots show no seeds, so foreign requests are found only by their number",)
 
 
 def test_what_never_settles_has_no_exact_tokens() -> None:
@@ -1040,9 +1043,7 @@ def test_some_servers_cannot_tell() -> None:
         watcher: Watcher = UnknownWatcher("m")
         assert not (await watcher.look()).known
         await watcher.begin(marks(1, 2))
-        assert await watcher.end(OwnTraffic()) == Traffic(
-            notes=("this kind of server cannot tell of foreign requests",)
-        )
+        assert await watcher.end(OwnTraffic()) == Traffic(notes=("this kind of server does not show foreign requests",))
         await watcher.close()
 
     asyncio.run(run())

@@ -91,7 +91,7 @@ async def break_off(peer: Peer) -> None:
 
 FAULTS: Mapping[str, tuple[Scenario, str]] = {
     "drip": (drip, "its answer does not end within 0.3 s"),
-    "bad gzip": (body(b'{"a": 1}', "Content-Encoding: gzip"), "its answer is not packed as its header says"),
+    "bad gzip": (body(b'{"a": 1}', "Content-Encoding: gzip"), "its answer is not compressed as its header says"),
     "half": (break_off, "its answer breaks off"),
     "deep": (body(DEEP.encode()), "the answer is nested more than 64 levels deep"),
     "charset": (body(b'{"a": "\xff\xfe"', "Content-Type: application/json; charset=hex"), "the answer is not JSON"),
@@ -132,7 +132,7 @@ def test_a_first_suite_is_not_written_for_it(project: Path, monkeypatch: pytest.
     ("fault", "said"),
     [
         ("drip", "its answer does not end within 0.3 s"),
-        ("bad gzip", "its answer is not packed as its header says"),
+        ("bad gzip", "its answer is not compressed as its header says"),
         ("deep", "the answer is nested more than 64 levels deep"),
     ],
 )
