@@ -168,7 +168,7 @@ def _conclude(connection: Connection, answer: HttpAnswer, inbox: Inbox, failure:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.head.headers}
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity" and failure is None:
-        text = f"the answer is compressed ({encoding}), expected it uncompressed: its events have no arrival times of their own"
+        text = f"the answer is compressed ({encoding}), expected it uncompressed: its events have no times of their own"
         failure = Failure("protocol", f"{connection.where}: {text}")
     stamps = stamp(reads, inbox.offset_before_ns, inbox.offset_after_ns)
     return Exchange(

@@ -417,7 +417,7 @@ def test_wall_offset_turns_one_clock_into_the_other() -> None:
         (
             "compressed",
             "protocol",
-            "the answer is compressed (gzip), expected it uncompressed: its events have no arrival times of their own",
+            "the answer is compressed (gzip), expected it uncompressed: its events have no times of their own",
         ),
     ],
 )
