@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -115,32 +115,21 @@ class Grant:
         self.lock.close()
 
 
+@dataclass(eq=False)
 class Hosts:
-    """The hosts of one measuring process. It connects at first use, starts embedded hosts, and ends what it started.
+    """The hosts of one measuring process. It connects at first use, starts embedded hosts, and ends what it started."""
 
-    ``reference`` is the host of a duet that is used beside each of the others.
-    """
-
-    def __init__(
-        self,
-        inventory: Inventory,
-        run_uid: str,
-        manners: Manners | None = None,
-        make: MakeServer = make_none,
-        reference: str | None = None,
-        *,
-        patience: Patience | None = None,
-    ) -> None:
-        self._inventory = inventory
-        self._run_uid = run_uid
-        self._manners = manners or Manners()
-        self._make = make
-        self._reference = inventory.get(reference) if reference is not None else None
-        self._patience = patience or Patience()
-        self._gone: set[str] = set()
-        """Hosts that did not answer in time: no second cell waits for them."""
-        self._connections: dict[str, OpenHost] = {}
-        self._locks: dict[str, FileLock] = {}
+    inventory: Inventory
+    run_uid: str
+    manners: Manners = field(default_factory=Manners)
+    make: MakeServer = make_none
+    reference: str | None = None
+    """The host of a duet that is used beside each of the others."""
+    patience: Patience = field(default_factory=Patience)
+    _gone: set[str] = field(default_factory=set, init=False)
+    """Hosts that did not answer in time: no second cell waits for them."""
+    _connections: dict[str, OpenHost] = field(default_factory=dict, init=False)
+    _locks: dict[str, FileLock] = field(default_factory=dict, init=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,7 +139,7 @@ class Hosts:
 
     async def grant(self, name: str, purpose: str) -> Grant:
         """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown."""
-        host = self._inventory.get(name)
+        host = self.inventory.get(name)
         with await self._lock_machines(host) as locks:
             connection = await self._connect(host, self._locks[host.exclusive])
             await self._require_alive(name, connection)
@@ -170,7 +159,8 @@ class Hosts:
 
         Both are locked with either, always in the same order: otherwise two duets with crossed hosts could deadlock.
         """
-        wanted = {one.exclusive: one for one in (host, self._reference or host)}
+        pair = (host, host if self.reference is None else self.inventory.get(self.reference))
+        wanted = {one.exclusive: one for one in pair}
         with ExitStack() as locks:
             for exclusive in sorted(wanted):
                 if exclusive not in self._locks:
@@ -185,9 +175,9 @@ class Hosts:
             return known
         if known is not None:
             await self._connections.pop(host.name).close()
-        patience = replace(self._patience, refused_s=0.0) if host.name in self._gone else self._patience
+        patience = replace(self.patience, refused_s=0.0) if host.name in self._gone else self.patience
         self._gone.add(host.name)
-        self._connections[host.name] = await open_connection(host, self._run_uid, lock, self._make, patience)
+        self._connections[host.name] = await open_connection(host, self.run_uid, lock, self.make, patience)
         self._gone.discard(host.name)
         return self._connections[host.name]
 
@@ -215,11 +205,11 @@ class Hosts:
         await require_quiet(
             host.name,
             connection.watcher.look,
-            self._manners,
-            quiet_s=self._manners.quiet_s if first else 0.0,
+            self.manners,
+            quiet_s=self.manners.quiet_s if first else 0.0,
             grace_s=0.0 if first else _ENDING_S,
         )
-        return self._manners.takeover
+        return self.manners.takeover
 
 
 async def _acquire(lock: FileLock) -> None:

@@ -25,7 +25,7 @@ from pytest_boobench.hosts.llama_counters import (
     explain_failure,
     name_slots,
 )
-from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, number_requests
+from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, Watcher, number_requests
 from pytest_boobench.servers.clients import Clients
 from pytest_boobench.servers.control import list_names
 from pytest_boobench.untrusted import Fault, clean, parse_json, to_object, to_objects
@@ -113,7 +113,13 @@ class Window:
     async def look(self) -> None:
         """Look once at the slots of every process, new ones included."""
         with suppress(CannotTell):
-            self._welcome(await self._processes.find(self._model))
+            found = await self._processes.find(self._model)
+            if self._model in self._found and self._model not in found:
+                self._swaps += 1
+            for name in (name for name in found if name not in self._accounts):
+                self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
+                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEWBORN else []
+            self._found = found
         for name, process in self._found.items():
             with suppress(CannotTell):
                 self._accounts[name].see(await process.ask_slots())
@@ -139,15 +145,6 @@ class Window:
         ours = self._ours
         return await process.read_settled(ours.seeds, shared_seeds=ours.shared, patience_s=self._patience_s)
 
-    def _welcome(self, found: Mapping[str, LlamaProcess]) -> None:
-        if self._model in self._found and self._model not in found:
-            self._swaps += 1
-        for name in found:
-            if name not in self._accounts:
-                self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
-                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEWBORN else []
-        self._found = found
-
 
 def add_up(traffics: Sequence[Traffic]) -> Traffic:
     """The traffic of several processes in one window; a sum is blank where one of them is, or where there is none."""
@@ -167,13 +164,13 @@ def add_up(traffics: Sequence[Traffic]) -> Traffic:
     )
 
 
-class SlotsWatcher:
+class SlotsWatcher(Watcher):
     """Recognises our requests by their seeds. Embeddings have none: only the tokens of foreign ones are known."""
 
     def __init__(
         self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S, patience_s: float = 3.0
     ) -> None:
-        self.model = model
+        super().__init__(model)
         self._processes = Processes(clients.control)
         self._look_every_s = look_every_s
         self._patience_s = patience_s

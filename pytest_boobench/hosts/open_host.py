@@ -21,7 +21,7 @@ from pytest_boobench.hosts.llama_watcher import SlotsWatcher
 from pytest_boobench.hosts.restore import Restore
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
-from pytest_boobench.hosts.watcher import RUN_HEADER, UnknownWatcher, Watcher
+from pytest_boobench.hosts.watcher import RUN_HEADER, Watcher
 from pytest_boobench.servers.clients import Clients, Patience, open_clients, tell_nobody
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.interface import Server
@@ -40,7 +40,7 @@ WATCHERS: Mapping[str, Callable[[Clients, str], Watcher]] = {
 def choose(server: Server, model: str) -> Watcher:
     """The watcher of a host, at first for ``model``; it sends nothing yet."""
     watch = WATCHERS.get(server.kind)
-    return watch(server.clients, model) if watch is not None else UnknownWatcher(model)
+    return watch(server.clients, model) if watch is not None else Watcher(model)
 
 
 @dataclass(slots=True)

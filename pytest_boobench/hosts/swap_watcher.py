@@ -17,18 +17,18 @@ from pytest_boobench.hosts.swap_log import (
     leave_ours_out,
     weigh,
 )
-from pytest_boobench.hosts.watcher import RUN_HEADER, OwnMarks
+from pytest_boobench.hosts.watcher import RUN_HEADER, OwnMarks, Watcher
 from pytest_boobench.servers.clients import Clients
 
 _LOG_TRIES = 10
 _LOG_WAIT_S = 0.1
 
 
-class SwapWatcher:
+class SwapWatcher(Watcher):
     """Watches all models of one llama-swap by one event stream, open from the first `look` or `begin` to `close`."""
 
     def __init__(self, clients: Clients, model: str) -> None:
-        self.model = model
+        super().__init__(model)
         self._client = clients.control
         self._run_uid = clients.control.headers.get(RUN_HEADER, "")
         self._scene = Scene()

@@ -16,6 +16,7 @@ from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
 from pytest_boobench.hosts.watcher import (
     OwnMarks,
     RecentlyEnded,
+    Watcher,
     number_requests,
     read_text,
     sum_metrics,
@@ -40,11 +41,11 @@ class Reading:
     """Start of the process, seconds since 1970 UTC; blank where vLLM runs several API servers."""
 
 
-class VllmWatcher:
+class VllmWatcher(Watcher):
     """Subtracts our own requests and tokens from vLLM's counters."""
 
     def __init__(self, clients: Clients, model: str, *, patience_s: float = 1.0) -> None:
-        self.model = model
+        super().__init__(model)
         self._control = clients.control
         self._patience_s = patience_s
         self._opening: Reading | None = None
@@ -70,9 +71,6 @@ class VllmWatcher:
         if opening is None or closing is None:
             return Traffic(notes=("/metrics: no answer with vllm's counters, so foreign traffic is not known",))
         return compare(opening, closing, own)
-
-    async def close(self) -> None:
-        """There is nothing to stop."""
 
     async def _read(self) -> Reading | None:
         try:

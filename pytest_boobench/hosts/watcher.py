@@ -7,7 +7,6 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import httpx
 
@@ -32,47 +31,30 @@ class OwnMarks:
     """Seeds that our requests carry."""
 
 
-class Watcher(Protocol):
+class Watcher:
     """Watches one host. Windows follow each other and never overlap.
 
-    Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown.
+    Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown. This class is
+    for servers that say nothing of other requests: Ollama, LM Studio, plain OpenAI-compatible ones.
     """
 
-    model: str
-    """The model that the next window is for."""
+    def __init__(self, model: str) -> None:
+        self.model = model
+        """The model that the next window is for."""
 
     async def look(self) -> Sighting:
         """What is in flight now. Never loads a model."""
+        return Sighting(known=False)
 
     async def begin(self, marks: OwnMarks) -> None:
         """Open a window, right before the first request of a cell."""
 
-    async def end(self, own: OwnTraffic) -> Traffic:
-        """Close the window, right after the last answer: the traffic in it that is not ours."""
-
-    async def close(self) -> None:
-        """Stop watching."""
-
-
-class UnknownWatcher:
-    """For servers that say nothing of other requests: Ollama, LM Studio, plain OpenAI-compatible ones."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-
-    async def look(self) -> Sighting:
-        """Not known."""
-        return Sighting(known=False)
-
-    async def begin(self, marks: OwnMarks) -> None:
-        """There is nothing to watch."""
-
     async def end(self, own: OwnTraffic) -> Traffic:  # noqa: ARG002  # the others need it
-        """All blank."""
+        """Close the window, right after the last answer: the traffic in it that is not ours."""
         return Traffic(notes=("this kind of server does not show foreign requests",))
 
     async def close(self) -> None:
-        """There is nothing to stop."""
+        """Stop watching."""
 
 
 class RecentlyEnded:

@@ -28,7 +28,7 @@ from pytest_boobench.hosts.llama_counters import NO_SEED, Counters, LlamaCounter
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
 from pytest_boobench.hosts.open_host import WATCHERS, choose
 from pytest_boobench.hosts.vllm_watcher import Reading, VllmWatcher, compare
-from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, UnknownWatcher, Watcher, sum_metrics
+from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, Watcher, sum_metrics
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import KINDS
 from pytest_boobench.untrusted import Fault
@@ -1032,7 +1032,7 @@ def test_each_kind_of_server_has_its_watcher() -> None:
     async def work(clients: Clients) -> None:
         chosen = {kind: type(choose(server("h", NOWHERE, clients), "m")) for kind, server in KINDS.items()}
         assert chosen["embedded"] is chosen["llama-server"] is SlotsWatcher
-        assert chosen["openai"] is UnknownWatcher
+        assert chosen["openai"] is Watcher
 
     on_host(NOWHERE, work)
     assert {"embedded", "llama-server", "llama-router", "llama-swap", "vllm"} == WATCHERS.keys()
@@ -1040,7 +1040,7 @@ def test_each_kind_of_server_has_its_watcher() -> None:
 
 def test_some_servers_cannot_tell() -> None:
     async def run() -> None:
-        watcher: Watcher = UnknownWatcher("m")
+        watcher = Watcher("m")
         assert not (await watcher.look()).known
         await watcher.begin(marks(1, 2))
         assert await watcher.end(OwnTraffic()) == Traffic(notes=("this kind of server does not show foreign requests",))
