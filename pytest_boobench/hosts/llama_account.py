@@ -62,7 +62,7 @@ class LlamaAccount:
         self._foreign = {(0, slot.task): slot for slot in at_start}
         self._alike: dict[tuple[int, int | None], Slot] = {}
         """Requests that look like ours, with ours among them."""
-        self._bygone = {(0, slot.task) for slot in opening.slots or ()}
+        self._before = {(0, slot.task) for slot in opening.slots or ()}
         self._fresh = _all_fresh(opening.slots)
         self._restarts = 0
         """How often all slots were new again."""
@@ -109,7 +109,7 @@ class LlamaAccount:
 
     def _add(self, slot: Slot) -> None:
         key = (self._restarts, slot.task)
-        if slot.task is None or key in self._bygone or self._ours.has(slot):
+        if slot.task is None or key in self._before or self._ours.has(slot):
             return
         if not self._ours.looks_like(slot):
             self._foreign.setdefault(key, slot)

@@ -78,9 +78,9 @@ class Processes:
             raise CannotTell(f"{path}: the answer {fault}") from fault
 
 
-_NEWBORN = LlamaCounters(slots=(), counters=Counters(prompt_tokens=0, predicted_tokens=0))
+_NEW_PROCESS = LlamaCounters(slots=(), counters=Counters(prompt_tokens=0, predicted_tokens=0))
 """The opening of a process that started inside the window."""
-_GONE = LlamaCounters(notes=("was unloaded, so its count of tokens is lost",))
+_UNLOADED = LlamaCounters(notes=("was unloaded, so its count of tokens is lost",))
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Window:
             return
         for name, process in self._found.items():
             self._accounts[name] = LlamaAccount(await self._read_settled(process), self._ours, name)
-        self._opening = _NEWBORN
+        self._opening = _NEW_PROCESS
 
     async def look(self) -> None:
         """Look once at the slots of every process, new ones included."""
@@ -118,7 +118,7 @@ class Window:
                 self._swaps += 1
             for name in (name for name in found if name not in self._accounts):
                 self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
-                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEWBORN else []
+                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEW_PROCESS else []
             self._found = found
         for name, process in self._found.items():
             with suppress(CannotTell):
@@ -130,7 +130,7 @@ class Window:
         traffics = []
         for name, account in self._accounts.items():
             process = self._found.get(name)
-            closing = await self._read_settled(process) if process else _GONE
+            closing = await self._read_settled(process) if process else _UNLOADED
             traffic = account.close(closing, own if name == self._model else OwnTraffic())
             if await self._processes.behind_router():  # then a restart of our model's process is a swap
                 swaps = traffic.server_restarts if name == self._model else 0

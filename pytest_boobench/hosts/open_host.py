@@ -51,7 +51,7 @@ class OpenHost:
     clients: Clients
     watcher: Watcher
     process: embedded.EmbeddedServer | None = None
-    aftercare: Restore | None = None
+    restore: Restore | None = None
     used: bool = False
     """Whether a cell has used it."""
 
@@ -66,17 +66,17 @@ class OpenHost:
 
     async def begin_use(self) -> None:
         """Prepare for a cell: before the first one, note what to restore."""
-        if self.aftercare is not None and not self.used:
-            await self.aftercare.arrive()
+        if self.restore is not None and not self.used:
+            await self.restore.arrive()
         self.used = True
 
     async def close(self) -> None:
         """Leave the host as it was. Only a model that is restored is waited for."""
         self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0, tell=tell_nobody)
         await self.watcher.close()
-        if self.aftercare is not None and self.used:
+        if self.restore is not None and self.used:
             with contextlib.suppress(HostError):  # a dead host has nothing to restore
-                await self.aftercare.leave()
+                await self.restore.leave()
         await self.clients.close()
         if self.process is not None:
             self.process.stop()
@@ -103,8 +103,8 @@ async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeSe
         if process is not None:
             process.stop()
         raise
-    aftercare = Restore(server, lock) if isinstance(server, LlamaSwap) and host.restore else None
-    return OpenHost(server, clients, choose(server, ""), process, aftercare)
+    restore = Restore(server, lock) if isinstance(server, LlamaSwap) and host.restore else None
+    return OpenHost(server, clients, choose(server, ""), process, restore)
 
 
 async def require_direct(host: Host) -> None:

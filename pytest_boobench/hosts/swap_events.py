@@ -60,7 +60,7 @@ class InFlight:
 
 
 @dataclass(slots=True)
-class Scene:
+class HostState:
     """The host's requests and models by its events, and what happened since `mark`."""
 
     detail: Detail = "nothing"
@@ -72,13 +72,13 @@ class Scene:
     """All since the mark. Each stream may use the same ids again, so the keys have the stream's number."""
     states: dict[str, str] = field(default_factory=dict)
     """Model or alias -> its state, such as ``ready``."""
-    falls: Counter[str] = field(default_factory=Counter)
+    left_ready: Counter[str] = field(default_factory=Counter)
     """Model or alias -> how often it left the state ``ready`` since the mark."""
     streams: int = 1
 
     def mark(self) -> None:
         """Begin a window; requests that are in flight now belong to it."""
-        self.falls.clear()
+        self.left_ready.clear()
         self.seen.clear()
         self._remember()
 
@@ -126,7 +126,7 @@ class Scene:
             state = str(model.get("state"))
             for name in list_names(model):
                 if self.states.get(name) == "ready" and state != "ready":
-                    self.falls[name] += 1
+                    self.left_ready[name] += 1
                 self.states[name] = state
 
 

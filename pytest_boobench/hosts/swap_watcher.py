@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
-from pytest_boobench.hosts.swap_events import EventStream, InFlight, Scene
+from pytest_boobench.hosts.swap_events import EventStream, HostState, InFlight
 from pytest_boobench.hosts.swap_log import (
     Evidence,
     LoggedRequest,
@@ -31,8 +31,8 @@ class SwapWatcher(Watcher):
         super().__init__(model)
         self._client = clients.control
         self._run_uid = clients.control.headers.get(RUN_HEADER, "")
-        self._scene = Scene()
-        self._stream = EventStream(self._client, self._scene.take, self._lose)
+        self._state = HostState()
+        self._stream = EventStream(self._client, self._state.take, self._lose)
         self._window = Evidence()
         self._newest_id: int | None = None
         """The last id in the log when the window opened."""
@@ -45,8 +45,8 @@ class SwapWatcher(Watcher):
         recent = tuple(map(str, await fetch_recent(self._client, self._known_id)))
         if not self._sees():
             return Sighting(known=False, recent=recent)
-        if self._scene.detail == "totals":
-            foreign = tuple(ForeignRequest(id=str(number)) for number in range(1, self._scene.total + 1))
+        if self._state.detail == "totals":
+            foreign = tuple(ForeignRequest(id=str(number)) for number in range(1, self._state.total + 1))
         else:
             foreign = tuple(entry.describe() for entry in self._find_present())
         return Sighting(known=True, in_flight=foreign, recent=recent)
@@ -56,27 +56,27 @@ class SwapWatcher(Watcher):
         self._run_uid = marks.run_uid
         await self._catch_up()
         self._newest_id = await find_newest_id(self._client)
-        self._scene.mark()
+        self._state.mark()
         present = self._find_present()
-        total = self._scene.total if self._scene.detail == "totals" else len(present)
+        total = self._state.total if self._state.detail == "totals" else len(present)
         self._window = Evidence(present=present, total_at_start=total if self._sees() else None)
 
     async def end(self, own: OwnTraffic) -> Traffic:
         """Close the window."""
         await self._catch_up()
-        scene = self._scene
-        ended = _count_posted(scene.seen.values()) - _count_posted(scene.live.values())
+        state = self._state
+        ended = _count_posted(state.seen.values()) - _count_posted(state.live.values())
         rows = await self._fetch_rows(max(own.requests, ended))
         self._known_id = max((row.id for row in rows or ()), default=self._known_id)
         return weigh(
             replace(
                 self._window,
-                detail=scene.detail,
+                detail=state.detail,
                 run_uid=self._run_uid,
-                seen=tuple(scene.seen.values()),
-                live_at_end=scene.total,
+                seen=tuple(state.seen.values()),
+                live_at_end=state.total,
                 rows=rows,
-                model_swaps=scene.falls[self.model],
+                model_swaps=state.left_ready[self.model],
                 trouble=self._stream.trouble,
             ),
             own,
@@ -91,14 +91,14 @@ class SwapWatcher(Watcher):
         await self._stream.settle()
 
     def _sees(self) -> bool:
-        return self._stream.trouble is None and self._scene.detail != "nothing"
+        return self._stream.trouble is None and self._state.detail != "nothing"
 
     def _find_present(self) -> tuple[InFlight, ...]:
-        return leave_ours_out(self._scene.live.values(), self._run_uid)
+        return leave_ours_out(self._state.live.values(), self._run_uid)
 
     def _lose(self, in_order: bool) -> None:
         """A stream ends in order when llama-swap reloads its configuration, and breaks off for all other reasons."""
-        self._scene.forget_live()
+        self._state.forget_live()
         if in_order:
             self._window.reloads += 1
         else:

@@ -30,19 +30,19 @@ class Reader:
         self._selector = DefaultSelector()
         self._takes: dict[int, Take] = {}
         self._taking = threading.Lock()
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="boobench reader", daemon=True)
 
     def watch(self, sock: socket.socket, take: Take) -> None:
         """Call ``take`` whenever the socket can be read, until it returns False."""
         if self._thread.ident is None:
-            self._add(self._bell, self._hear)
+            self._add(self._wake_receiver, self._drain)
             self._thread.start()
         self._add(sock, take)
         if isinstance(self._selector, SelectSelector):  # a ``select`` under way does not know the new socket
-            self._rope.send(b"!")
+            self._wake_sender.send(b"!")
 
     def forget(self, sock: socket.socket) -> None:
         """Stop watching; when this returns, no call for the socket runs or follows, so that it may be closed."""
@@ -53,11 +53,11 @@ class Reader:
         """End the thread and wait for it; no socket may be watched by then."""
         self._closed = True
         if self._thread.ident is not None:
-            self._rope.send(b"!")
+            self._wake_sender.send(b"!")
             self._thread.join()
         self._selector.close()
-        self._bell.close()
-        self._rope.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
     def _add(self, sock: socket.socket, take: Take) -> None:
         self._takes[sock.fileno()] = take
@@ -67,9 +67,9 @@ class Reader:
         if self._takes.pop(number, None):
             self._selector.unregister(number)
 
-    def _hear(self) -> bool:
+    def _drain(self) -> bool:
         with contextlib.suppress(BlockingIOError):
-            self._bell.recv(4096)
+            self._wake_receiver.recv(4096)
         return True
 
     def _run(self) -> None:

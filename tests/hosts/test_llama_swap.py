@@ -17,7 +17,7 @@ from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.access import Hosts, Manners
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.hosts.swap_events import InFlight, Scene
+from pytest_boobench.hosts.swap_events import HostState, InFlight
 from pytest_boobench.hosts.swap_log import Evidence, LoggedRequest, fetch_rows, weigh
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
@@ -519,9 +519,9 @@ def test_evidence_is_weighed(own: OwnTraffic, evidence: dict[str, object], expec
     ],
 )
 def test_an_event_that_is_none_is_passed_over(message: str) -> None:
-    scene = Scene()
-    assert scene.take(message) is None
-    assert scene == Scene()
+    state = HostState()
+    assert state.take(message) is None
+    assert state == HostState()
 
 
 class TestServer:

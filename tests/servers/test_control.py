@@ -22,7 +22,7 @@ from pytest_boobench.cli import boobench
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic, ServerFacts
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
-from pytest_boobench.hosts.swap_events import Scene
+from pytest_boobench.hosts.swap_events import HostState
 from pytest_boobench.hosts.swap_log import fetch_recent, fetch_rows, find_newest_id
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
@@ -327,11 +327,11 @@ EVENTS = [
 @given(odd=st.sampled_from(EVENTS).flatmap(lambda event: st.tuples(st.just(event[0]), _vary(event[1]))))
 @settings(deadline=None)
 def test_events_of_any_shape_are_taken_or_passed_over(odd: tuple[str, Any]) -> None:
-    scene = Scene()
+    state = HostState()
     for kind, payload in (*EVENTS[:2], odd, (odd[0], DEEP)):
-        scene.take(json.dumps({"type": kind, "data": payload if payload is DEEP else json.dumps(payload)}))
-    assert all(str(entry.describe()).isprintable() for entry in scene.seen.values())
-    assert scene.take(DEEP) is None
+        state.take(json.dumps({"type": kind, "data": payload if payload is DEEP else json.dumps(payload)}))
+    assert all(str(entry.describe()).isprintable() for entry in state.seen.values())
+    assert state.take(DEEP) is None
 
 
 # --- hosts that are not ready
