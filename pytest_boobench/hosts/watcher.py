@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -122,8 +123,12 @@ def sum_metrics(text: str) -> Mapping[str, float]:
             words = labelled.rpartition("}")[2].split()
         else:
             name, *words = line.split() or [""]
-        if name and not name.startswith("#") and (value := _read_number(words)) is not None:
-            sums[name.strip()] += value
+        if not name or name.startswith("#"):
+            continue
+        with suppress(IndexError, ValueError):
+            value = float(words[0])
+            if math.isfinite(value):
+                sums[name.strip()] += value
     return {name: value for name, value in sums.items() if math.isfinite(value)}
 
 
@@ -133,11 +138,3 @@ def take_whole(values: Mapping[str, float], name: str, otherwise: int | None = N
     if value is None or not 0 <= value <= MAX_COUNT:
         raise KeyError(name)
     return int(value)
-
-
-def _read_number(words: list[str]) -> float | None:
-    try:
-        value = float(words[0])
-    except (IndexError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
