@@ -106,7 +106,7 @@ class Grant:
     watcher: Callable[[str], Watcher]
     """Model -> the watcher for foreign requests while that model is measured."""
     takeover: bool = False
-    """Whether others may be using the host, as nobody asked."""
+    """Whether nobody checked that others do not use the host."""
     local: bool = False
     """Whether the host is this machine."""
 

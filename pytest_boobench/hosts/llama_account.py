@@ -21,7 +21,7 @@ class OwnRequests:
     """The seeds of our requests, as slots show them."""
 
     seeds: frozenset[int] = frozenset()
-    """Each of only one request of ours: nobody else sends them."""
+    """Seeds that only one request of ours has; nobody else sends them."""
     shared: frozenset[int] = frozenset()
     """The seed that the suite sets for all its requests: others may send it too."""
     seedless: bool = False
@@ -29,7 +29,7 @@ class OwnRequests:
 
     @classmethod
     def by(cls, seeds: Iterable[int], known: Iterable[int] = ()) -> Self:
-        """By the seeds of a window's requests; ``known`` are seeds of only one request in earlier windows."""
+        """From the seeds of a window's requests; ``known`` are the ``seeds`` of earlier windows."""
         shown = frozenset(seed & NO_SEED for seed in seeds)  # 32 bits, no sign
         shared = shown if len(shown) == 1 else frozenset[int]()
         return cls(seeds=shown - shared | frozenset(known), shared=shared, seedless=not shown)
@@ -65,7 +65,7 @@ class LlamaAccount:
         self._before = {(0, slot.task) for slot in opening.slots or ()}
         self._fresh = _all_fresh(opening.slots)
         self._restarts = 0
-        """How often all slots were new again."""
+        """How often all slots were fresh again, as they are after a restart."""
 
     def see(self, slots: Collection[Slot]) -> None:
         """One look at the slots, between opening and closing."""

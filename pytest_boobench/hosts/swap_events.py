@@ -164,7 +164,7 @@ class EventStream:
     def __init__(
         self, client: httpx.AsyncClient, take: Callable[[str], str | None], lost: Callable[[bool], None]
     ) -> None:
-        """``take``: an event's data -> its type. ``lost`` is called at a stream's end: did it end in order?"""
+        """``take``: an event's data -> its type. ``lost``: called at each end of the stream, with "in order" or not."""
         self._client = client
         self._take = take
         self._lost = lost

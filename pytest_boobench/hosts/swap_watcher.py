@@ -37,7 +37,7 @@ class SwapWatcher(Watcher):
         self._newest_id: int | None = None
         """The last id in the log when the window opened."""
         self._known_id = 0
-        """The last id in the log that no look needs to show."""
+        """Requests up to this id were in a window: looks do not show them."""
 
     async def look(self) -> Sighting:
         """What is in flight now; unknown before v192, which has no such events."""
