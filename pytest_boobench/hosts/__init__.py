@@ -1,11 +1,10 @@
 """Room 2: the servers a user has, and leave to use one.
 
-- ``inventory``   the hosts file: the only place that knows a URL; ``addresses`` are its URLs and keys
-- ``access``      the Grant: leave to use a host now, exclusive among our own runs
-- ``quiet``       whether others use it: waits, refuses, or takes over
-- ``connection``  a host, connected: its server, who watches it, what to end and bring back
-- ``aftercare``   what a llama-swap had ready before us, so that it is loaded again
-- ``watching``    foreign requests, before a cell and while it runs
-- ``canary``      how fast this machine is, for hosts that run on it
-- ``embedded``    a real llama.cpp server in a process of its own, on models the package writes itself
+- ``inventory``        the hosts file, the only place that knows a URL; ``addresses`` are its URLs and keys
+- ``access``           the Grant: leave to use a host, exclusive among our own runs, once the host is quiet
+- ``open_host``        a connected host: its server, its watcher, and what to end and restore afterwards
+- ``restore``          the models that a llama-swap had ready before us
+- ``watcher``          finds foreign requests: ``llama_*``, ``swap_*`` and ``vllm_*`` by kind of server
+- ``canary``           how fast this machine is, for hosts that run on it
+- ``embedded``         a llama.cpp server in a process of its own, with a model that the package writes itself
 """

@@ -1,4 +1,4 @@
-"""Leave to use a host now. One machine never serves two of our cells at once, whatever process they come from."""
+"""Room 2: leave to use a host. A machine never serves two of our cells at once, whatever process they come from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -24,9 +25,12 @@ from pytest_boobench.servers.interface import Server
 from pytest_boobench.units import count
 
 _LOOK_EVERY_S = 0.25
+_LOCK_EVERY_S = 0.05
+_ALIVE_EVERY_S = 0.5
+_ENDING_S = 2.0
+"""How long a server may work on a request of ours that broke off, before the request counts as foreign."""
 _SHOWN = 3
 """Foreign requests that a refusal names; the rest are counted."""
-_BLIND_KIND = "this kind of server cannot tell whether others use it"
 
 Look = Callable[[], Awaitable[Sighting]]
 
@@ -36,28 +40,29 @@ class Manners:
     """How to behave on a host that others may use."""
 
     quiet_s: float = 2.0
-    """How long nothing foreign must be in flight, nor come and go, before the first cell."""
+    """How long no foreign request may run, or come and go, before the first cell."""
     wait_s: float = 0.0
     """How long to wait for that before refusing."""
     takeover: bool = False
-    """Measure whoever else is there."""
+    """Measure even if others use the host."""
 
 
 async def require_quiet(host: str, look: Look, manners: Manners, *, quiet_s: float, grace_s: float = 0.0) -> Sighting:
-    """Return once the host was quiet for ``quiet_s``; HostError with who is there and the ways on, when it won't be.
+    """Return once the host was quiet for ``quiet_s``; otherwise HostError: who uses it, and what the user can do.
 
-    Nobody is refused before ``grace_s`` is over. With takeover the host is looked at once, and nothing is asked of it.
+    It never refuses before ``grace_s`` is over. With takeover it looks once and accepts what it sees.
     """
     sighting = await look()
     if manners.takeover:
         return sighting
     began = quiet_since = time.monotonic()
-    passed: Sequence[str] = ()
+    passed: list[str] = []
     while True:
         now = time.monotonic()
         if not sighting.known:
+            why = sighting.why or "this kind of server cannot tell whether others use it"
             raise HostError(
-                f"{host}: {sighting.why or _BLIND_KIND}; if nobody does, say 'shared: false' in the hosts file, or "
+                f"{host}: {why}; if nobody does, say 'shared: false' in the hosts file, or "
                 "measure all the same with --boobench-takeover"
             )
         if sighting.in_flight or passed:
@@ -68,16 +73,10 @@ async def require_quiet(host: str, look: Look, manners: Manners, *, quiet_s: flo
             return sighting
         await asyncio.sleep(_LOOK_EVERY_S)
         before, sighting = sighting, await look()
-        passed = _find_passed(before, sighting)
-
-
-def _find_passed(before: Sighting, now: Sighting) -> Sequence[str]:
-    """What ended between two looks."""
-    return list((Counter(now.recent) - Counter(before.recent)).elements())
+        passed = list((Counter(sighting.recent) - Counter(before.recent)).elements())
 
 
 def _refusal(host: str, sighting: Sighting, passed: Sequence[str], manners: Manners) -> str:
-    """Who is there, what was there before, and the two ways on."""
     waited = f" after waiting {manners.wait_s:g} s" if manners.wait_s else ""
     requests = list(map(str, sighting.in_flight))
     if requests:
@@ -95,27 +94,6 @@ def _name(requests: Sequence[str]) -> str:
     return f"{'; '.join(requests[:_SHOWN])}{f'; and {more} more' if more > 0 else ''}"
 
 
-_POLL_S = 0.05
-_ALIVE_EVERY_S = 0.5
-_ENDING_S = 2.0
-"""How long a server may go on with a request of ours that broke off, before it is taken for somebody else's."""
-
-
-@dataclass(slots=True)
-class Hold:
-    """A hold on locks of this process, given back once; two hosts of one process may share a lock."""
-
-    locks: Sequence[FileLock]
-    held: bool = True
-
-    def release(self) -> None:
-        """Give it back; a second time does nothing."""
-        if self.held:
-            self.held = False
-            for lock in self.locks:
-                lock.release()
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Leave to use a host; `release` gives it back and may be called more than once."""
@@ -123,67 +101,52 @@ class Grant:
     host: str
     server: Server
     purpose: str
-    lock: Hold
+    lock: ExitStack
+    """Releases the locks of the machines when it is closed."""
     watcher: Callable[[str], Watcher]
-    """Model -> who watches the host for foreign requests while that model is measured."""
+    """Model -> the watcher for foreign requests while that model is measured."""
     takeover: bool = False
-    """Whether it was taken without asking whether others use the host."""
+    """Whether nobody checked that others do not use the host."""
     local: bool = False
     """Whether the host is this machine."""
 
     def release(self) -> None:
-        """Let the next one in."""
-        self.lock.release()
+        """Let the next session use the host."""
+        self.lock.close()
 
 
+@dataclass(eq=False)
 class Hosts:
-    """The hosts of one measuring process: connects on first use, starts the embedded ones, ends what it started.
+    """The hosts of one measuring process. It connects at first use, starts embedded hosts, and ends what it started."""
 
-    ``reference`` is the host of a duet that is used beside each of the others.
-    """
+    inventory: Inventory
+    run_uid: str
+    manners: Manners = field(default_factory=Manners)
+    make: MakeServer = make_none
+    reference: str | None = None
+    """The host of a duet that is used beside each of the others."""
+    patience: Patience = field(default_factory=Patience)
+    _gone: set[str] = field(default_factory=set, init=False)
+    """Hosts that did not answer in time: no second cell waits for them."""
+    _connections: dict[str, OpenHost] = field(default_factory=dict, init=False)
+    _locks: dict[str, FileLock] = field(default_factory=dict, init=False)
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        run_uid: str,
-        manners: Manners | None = None,
-        make: MakeServer = make_none,
-        reference: str | None = None,
-        *,
-        patience: Patience | None = None,
-    ) -> None:
-        self._inventory = inventory
-        self._run_uid = run_uid
-        self._manners = manners or Manners()
-        self._make = make
-        self._reference = inventory.get(reference) if reference is not None else None
-        self._patience = patience or Patience()
-        self._gone: set[str] = set()
-        """Hosts that were waited for in vain: they are not a second time."""
-        self._connections: dict[str, OpenHost] = {}
-        self._locks: dict[str, FileLock] = {}
-
-    async def __aenter__(self) -> Hosts:
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def grant(self, name: str, purpose: str) -> Grant:
         """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown."""
-        host = self._inventory.get(name)
-        hold = await self._hold(host)
-        try:
+        host = self.inventory.get(name)
+        with await self._lock_machines(host) as locks:
             connection = await self._connect(host, self._locks[host.exclusive])
             await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
             await connection.begin_use()
-        except BaseException:
-            hold.release()
-            raise
-        return Grant(name, connection.server, purpose, hold, connection.watch, takeover, host.local)
+            held = locks.pop_all()
+        return Grant(name, connection.server, purpose, held, connection.watch, takeover, host.local)
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
@@ -191,19 +154,20 @@ class Hosts:
             _, connection = self._connections.popitem()
             await connection.close()
 
-    async def _hold(self, host: Host) -> Hold:
-        """One lock for each machine, so that the two hosts of a duet may be on one.
+    async def _lock_machines(self, host: Host) -> ExitStack:
+        """One lock for each machine, so that the two hosts of a duet may be on one machine.
 
-        Both are locked with either, always in one order: two duets with crossed hosts would wait for each other.
+        Both are locked with either, always in the same order: otherwise two duets with crossed hosts could deadlock.
         """
-        wanted = {one.exclusive: one for one in (host, self._reference or host)}
-        locks: list[FileLock] = []
-        for exclusive in sorted(wanted):
-            if exclusive not in self._locks:
-                self._locks[exclusive] = FileLock(_find_folder() / wanted[exclusive].lock_name)
-            await _acquire(self._locks[exclusive])
-            locks.append(self._locks[exclusive])
-        return Hold(locks)
+        pair = (host, host if self.reference is None else self.inventory.get(self.reference))
+        wanted = {one.exclusive: one for one in pair}
+        with ExitStack() as locks:
+            for exclusive in sorted(wanted):
+                if exclusive not in self._locks:
+                    self._locks[exclusive] = FileLock(_find_folder() / wanted[exclusive].lock_name)
+                await _acquire(self._locks[exclusive])
+                locks.callback(self._locks[exclusive].release)
+            return locks.pop_all()
 
     async def _connect(self, host: Host, lock: FileLock) -> OpenHost:
         known = self._connections.get(host.name)
@@ -211,14 +175,14 @@ class Hosts:
             return known
         if known is not None:
             await self._connections.pop(host.name).close()
-        patience = replace(self._patience, refused_s=0.0) if host.name in self._gone else self._patience
+        patience = replace(self.patience, refused_s=0.0) if host.name in self._gone else self.patience
         self._gone.add(host.name)
-        self._connections[host.name] = await open_connection(host, self._run_uid, lock, self._make, patience)
+        self._connections[host.name] = await open_connection(host, self.run_uid, lock, self.make, patience)
         self._gone.discard(host.name)
         return self._connections[host.name]
 
     async def _require_alive(self, name: str, connection: OpenHost) -> None:
-        """HostError where nothing answers, once it was waited for."""
+        """Wait for an answer as long as the patience allows; HostError where none comes."""
         patience = connection.clients.patience
         began = time.monotonic()
         while not await connection.server.alive():
@@ -231,36 +195,34 @@ class Hosts:
         self._gone.discard(name)
 
     async def _require_quiet(self, host: Host, connection: OpenHost) -> bool:
-        """HostError where others use it; whether it was taken over. What is ours alone is not asked."""
+        """Whether the host was taken over; HostError where others use it. A host that is ours alone is not asked."""
         if host.embedded is not None or host.shared is False:
             return False
-        look, first = connection.watcher.look, not connection.used
+        first = not connection.used
         if first:
             server = connection.server
             connection.watch(next(iter(await server.ready_models() or await server.models()), ""))
         await require_quiet(
             host.name,
-            look,
-            self._manners,
-            quiet_s=self._manners.quiet_s if first else 0.0,
+            connection.watcher.look,
+            self.manners,
+            quiet_s=self.manners.quiet_s if first else 0.0,
             grace_s=0.0 if first else _ENDING_S,
         )
-        return self._manners.takeover
+        return self.manners.takeover
 
 
 async def _acquire(lock: FileLock) -> None:
     """Wait without blocking the loop; the kernel frees the lock when its holder dies."""
     while True:
-        try:
+        with suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            await asyncio.sleep(_POLL_S)
-        else:
             return
+        await asyncio.sleep(_LOCK_EVERY_S)
 
 
 def _find_folder() -> Path:
-    """Of the machine's locks, made where it is missing."""
+    """The folder of the machine's locks; made where it is missing."""
     folder = platformdirs.user_cache_path(PACKAGE) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""Room 2: where a host is and what opens it: URLs made equal, keys that are never shown, files of CAs."""
+"""Room 2: the URLs of hosts in one form, the machines that they name, and keys that are never shown."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.untrusted import learn_secret, learn_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 LOOPBACK = "127.0.0.1"
 
 
 class Secret:
-    """A text that shows itself to nobody who does not ask for it by `reveal`, and is hidden where others repeat it."""
+    """A text that only `reveal` shows; messages, logs and reports that repeat it are censored."""
 
     __slots__ = ("_text",)
 
@@ -36,12 +36,12 @@ class Secret:
         return self._text
 
     def fits_header(self) -> bool:
-        """Whether it can stand in a request's header; libraries print what cannot."""
+        """Whether it is allowed in a request's header; the errors of libraries print one that is not."""
         return self._text.isascii() and self._text.isprintable()
 
 
 def variable() -> Expected:
-    """``${NAME}`` -> NAME. A key itself is refused and not repeated."""
+    """``${NAME}`` -> NAME. Anything else may be a key: the message does not repeat it."""
 
     def parse(given: Any, _: Problems) -> str:
         match = _VARIABLE.fullmatch(given) if isinstance(given, str) else None
@@ -55,7 +55,7 @@ def variable() -> Expected:
 
 
 def find_key(name: str | None, env: Mapping[str, str]) -> Secret | None:
-    """The key in an environment variable, blanks around it taken off; None where there is none."""
+    """The key in an environment variable, without blanks around it; None where there is none."""
     key = env.get(name, "").strip() if name else ""
     return Secret(key) if key else None
 
@@ -70,22 +70,22 @@ def is_loopback(url: str) -> bool:
 
 
 def merge_loopback(url: str) -> str:
-    """A URL by which two are equal, whichever name of this machine's loopback they have."""
+    """The URL with one name for this machine's loopback, so that equal servers have equal URLs."""
     if not is_loopback(url):
         return url
     parts = urlsplit(url)
-    return parts._replace(netloc=f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1").geturl()
+    return parts._replace(netloc=f"{LOOPBACK}:{parts.port}" if parts.port else LOOPBACK).geturl()
 
 
 def find_address(url: str) -> str:
-    """The address of a URL's machine, by which two are equal whatever their ports and names: LOOPBACK for each name of
-    it, the lowest of several, the name itself where nobody knows its address."""
+    """The address of a URL's machine, whatever the port: LOOPBACK for each name of it, the lowest of several, the name
+    itself where it cannot be resolved."""
     return _resolve(urlsplit(url).hostname or "")
 
 
 @cache
 def _resolve(name: str) -> str:
-    """Asked once in a process, so that one host is one machine all along."""
+    """Cached, so that a host stays the same machine while the process runs."""
     if name == "localhost" or name.endswith(".localhost"):
         return LOOPBACK
     try:
@@ -94,7 +94,7 @@ def _resolve(name: str) -> str:
         try:
             answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             found = [ipaddress.ip_address(str(place[0])) for *_, place in answers]
-        except (OSError, ValueError):  # the latter for a name that no lookup takes
+        except (OSError, ValueError):  # ValueError: not a valid name
             return name
     plain = [getattr(address, "ipv4_mapped", None) or address for address in found]
     if any(address.is_loopback or address.is_unspecified for address in plain):
@@ -104,19 +104,19 @@ def _resolve(name: str) -> str:
 
 @cache
 def is_own(address: str) -> bool:
-    """Whether an address is one of this machine's: those it would reach from themselves. Nothing is sent for it."""
+    """Whether an address is this machine's: it would be reached from itself. Sends nothing."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect((address, 9))
             own: str = sock.getsockname()[0]
-    except (OSError, ValueError):  # no way there, or a name
+    except (OSError, ValueError):  # no route, or a name
         return False
     return own == address
 
 
 def base_url() -> Expected:
-    """A URL of a server, made equal for equal servers: lower case, no default port, no slash or /v1 at its end."""
+    """A server's URL in one form: lower case, without a default port, without a slash or /v1 at its end."""
 
     def check(url: str) -> str:
         _refuse_secrets(url)
@@ -138,7 +138,7 @@ def ca_file() -> Expected:
 
 
 def _refuse_secrets(url: str) -> None:
-    """Refuse the parts of a URL that may hold a secret, without repeating it."""
+    """ValueError for parts of a URL that may hold a secret; it does not repeat them."""
     if "@" in url:
         learn_url(url)
         learn_secret(url.partition("://")[2].rpartition("@")[0])
@@ -150,15 +150,15 @@ def _refuse_secrets(url: str) -> None:
 
 
 def _normalise(url: str) -> str | None:
-    """None where it is no URL of a server."""
+    """None where it is not the URL of a server."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not url.isprintable() or " " in url:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not url.isprintable() or " " in url:
         return None
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    shown_port = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    shown_port = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{name}{shown_port}{path}"

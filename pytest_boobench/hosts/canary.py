@@ -1,9 +1,8 @@
-"""Room 2: what this machine is like right now: the canary of hosts that run on it.
+"""Room 2: the canary: how fast this machine is right now, for hosts that run on it.
 
-An unchanged server on this machine decodes slower in another hour, mostly since others use the memory that they share
-with it, which no guest can see. Copying into fresh memory follows that, hashing follows the clock of the processor.
-Both are short enough to be let through at once where other programs keep the processors busy, so these are counted as
-well.
+An unchanged server on this machine may decode slower an hour later, mostly because other guests use the same memory,
+which no guest can see. Copying into fresh memory shows that, hashing shows the clock of the processor. Both are too
+short for a busy system to delay them, so the load of the processors is measured too.
 """
 
 from __future__ import annotations
@@ -19,21 +18,20 @@ from pathlib import Path
 from pytest_boobench.facts import Canary
 
 _COPY_BYTES = 32 * 2**20
-"""Far more than a cache holds."""
+"""More than a cache holds."""
 _HASH_BYTES = 2**20
-_TAKES_S = 0.25
 _STAT = Path("/proc/stat")
-"""Where Linux counts what its processors do, proc(5)."""
+"""Linux's counters of processor time, proc(5)."""
 
 
-def listen(*, takes_s: float = _TAKES_S) -> Canary:
+def listen(*, takes_s: float = 0.25) -> Canary:
     """Copy memory and hash for ``takes_s`` seconds each, in this thread; medians over the repetitions."""
     source = bytes(_COPY_BYTES)
     target = bytearray(_COPY_BYTES)
     block = source[:_HASH_BYTES]
 
     def copy() -> None:
-        target[:] = source  # by way of fresh memory, as Python does it; recordings were made with just this
+        target[:] = source  # Python copies through fresh memory; the recordings were made with exactly this statement
 
     began = _look_at_processors()
     copy_mb_s = _rate(copy, _COPY_BYTES, takes_s)
@@ -43,18 +41,18 @@ def listen(*, takes_s: float = _TAKES_S) -> Canary:
 
 @dataclass(frozen=True, slots=True)
 class _Processors:
-    """Seconds since each began, in its own way."""
+    """Counters of seconds, each with a start of its own."""
 
     at: float
     busy: float
-    """Of all processors together, what a hypervisor took included."""
+    """Of all processors together, with the time that a hypervisor took."""
     ours: float
     """Of this process."""
     count: int
 
 
 def _look_at_processors() -> _Processors | None:
-    """None where the system does not tell."""
+    """None where the system does not have these counters."""
     try:
         lines = [line.split() for line in _STAT.read_text().splitlines() if line.startswith("cpu")]
     except OSError:
@@ -65,7 +63,7 @@ def _look_at_processors() -> _Processors | None:
 
 
 def _find_busy_share(began: _Processors | None, ended: _Processors | None) -> float | None:
-    """What others took of all processors between two looks; the system counts in hundredths of a second."""
+    """Share of all processors that other processes took between two looks; the system counts in steps of 10 ms."""
     if began is None or ended is None or ended.at <= began.at:
         return None
     others_s = (ended.busy - began.busy) - (ended.ours - began.ours)
@@ -73,7 +71,7 @@ def _find_busy_share(began: _Processors | None, ended: _Processors | None) -> fl
 
 
 def _rate(work: Callable[[], object], size: int, takes_s: float) -> float:
-    """Megabytes a second of the median repetition; the first one, which pays for fresh pages, is left out."""
+    """Megabytes per second of the median repetition, without the first one, which allocates the pages."""
     work()
     took_s: list[float] = []
     end = time.monotonic() + takes_s

@@ -1,9 +1,10 @@
-"""Room 2: the embedded host: a real llama.cpp server in a process of its own, on a model that is written here."""
+"""Room 2: the embedded host: a llama.cpp server in a process of its own, with a model that the package writes."""
 
 from __future__ import annotations
 
 import http.client
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -20,15 +20,15 @@ from platformdirs import user_cache_path
 
 from pytest_boobench.errors import HostError, MissingExtra
 from pytest_boobench.hosts import embedded_child
-from pytest_boobench.hosts.embedded_weights import CONTEXT_LIMIT_TOKENS, describe, lay_out_tensors
-from pytest_boobench.hosts.gguf_file import write
+from pytest_boobench.hosts.embedded_model import CONTEXT_LIMIT_TOKENS, describe, lay_out_tensors, write
 
 MODELS = ("tiny-chat", "tiny-embed")
-"""The names that the one model is served under, for text and for embeddings."""
-
+"""Names of the same model, for text and for embeddings."""
 FORMAT = 1
-"""Part of the file's name; one more whenever the same settings make another file."""
-
+"""Part of the file's name; raised whenever the same settings give a different file."""
+_LOG_FILE = "llama.log"
+_LOG_TAIL_LINES = 12
+_POLL_S = 0.01
 _LIMITS: Mapping[str, tuple[int, int, int]] = {  # least, most, step
     "layers": (1, 128, 1),
     "width": (256, 4096, 256),
@@ -41,13 +41,12 @@ _LIMITS: Mapping[str, tuple[int, int, int]] = {  # least, most, step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
-    """How heavy the embedded host is: the model's shape, then the server's. ValueError where that cannot be.
+    """The size of the embedded host: of its model, then of its server. ValueError for impossible values.
 
-    The defaults, measured on one core of an EPYC guest: a file of 14 MB, written and served in 0.2 s, 125 MB of
-    memory, decode 310 tok/s and prefill 2300 tok/s after 256 tokens, both within 1 % from request to request. A token
-    takes 3 ms, 0.1 of them for HTTP and sampling, so the model sets the pace; a request of 256 + 64 tokens takes 0.3 s,
-    so ten samples of eight cells take half a minute. The layers are IQ3_S, 3.4 bits a weight, slow to unpack and small
-    enough for a cache: the pace is set by arithmetic, not by the memory, whose speed changes with a guest's neighbours.
+    The defaults on one core of an EPYC guest: a file of 14 MB, ready in 0.2 s, 125 MB of memory, decode 310 tok/s and
+    prefill 2300 tok/s after 256 tokens, both within 1 % from request to request. A token takes 3 ms, of which HTTP and
+    sampling take 0.1. The layers are IQ3_S, 3.4 bits per weight: slow to unpack and small enough for a cache, so that
+    arithmetic sets the speed and not the memory, whose speed depends on the other guests of the machine.
     """
 
     layers: int = 8
@@ -55,7 +54,7 @@ class EmbeddedSettings:
     feed_forward: int = 2048
     threads: int = 1
     slots: int = 8
-    """Requests worked on at once; more wait in the server's queue."""
+    """Requests at once; more wait in the server's queue."""
     context_tokens: int = 4096
     """Context of one slot, and the longest text for an embedding."""
 
@@ -66,23 +65,21 @@ class EmbeddedSettings:
 
 
 def find_problems(values: Mapping[str, object]) -> dict[str, str]:
-    """Field -> what is wrong with it and what would be right, for those of the settings' fields that are given."""
-    texts = {field: _problem(values[field], *limits) for field, limits in _LIMITS.items() if field in values}
-    return {field: text for field, text in texts.items() if text}
-
-
-def _problem(value: object, least: int, most: int, step: int) -> str:
-    if type(value) is int and least <= value <= most and value % step == 0:
-        return ""
-    kind = "a whole number" if step == 1 else f"a multiple of {step}"
-    return f"expected {kind} from {least} to {most}, got {value!r}"
+    """Of the given fields of the settings: field -> what is wrong with its value and what would be right."""
+    problems = {}
+    for field, (least, most, step) in _LIMITS.items():
+        value = values.get(field, least)
+        if type(value) is not int or not least <= value <= most or value % step:
+            kind = "a whole number" if step == 1 else f"a multiple of {step}"
+            problems[field] = f"expected {kind} from {least} to {most}, got {value!r}"
+    return problems
 
 
 def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path:
     """The model's file for these settings, written at its first use. OSError where the cache cannot be written.
 
-    ``cache`` is a folder, the user's own for this package by default. Sessions may write at the same time: each writes
-    a file of its own and moves it into place whole.
+    ``cache`` is a folder, by default the user's for this package. Sessions may write at the same time: each writes a
+    file of its own and renames it when it is complete.
     """
     folder = cache or user_cache_path("pytest-boobench")
     shape = settings.layers, settings.width, settings.feed_forward
@@ -95,18 +92,13 @@ def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path
     return path
 
 
-_LOG_FILE = "llama.log"
-_LOG_TAIL_LINES = 12
-_POLL_S = 0.01
-
-
+@dataclass(eq=False)
 class EmbeddedServer:
-    """A running server; as a context manager it is stopped at the end."""
+    """A running server; as a context manager it stops at the end."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self.url = url
-        self._process = process
-        self._folder = folder
+    _process: subprocess.Popen[bytes]
+    _folder: Path
+    url: str = ""
 
     @property
     def pid(self) -> int:
@@ -114,41 +106,52 @@ class EmbeddedServer:
         return self._process.pid
 
     def alive(self) -> bool:
-        """Whether the process still runs; asks the system, not the server."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the server at once, answers under way included; once more does nothing."""
-        _end(self._process, self._folder)
+        """Kill the server, even during an answer; may be called more than once.
+
+        llama.cpp's own shutdown can hang, and there is nothing to save.
+        """
+        self._process.kill()
+        self._process.communicate()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
 def start(settings: EmbeddedSettings, *, deadline_s: float = 30.0, cache: Path | None = None) -> EmbeddedServer:
-    """Start a server of its own process and wait until it is healthy.
+    """Start a server in a process of its own and wait until it is healthy.
 
-    It ends with this process, however that ends. ``cache`` is the folder for the model's file, the user's by default.
-    MissingExtra without xllamacpp; HostError, with the end of llama.cpp's log, where no server comes up in time.
+    It ends with this process, however that ends. ``cache`` is as in `provide_model`. MissingExtra without xllamacpp;
+    HostError, with the end of llama.cpp's log, where no server is ready in time.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise MissingExtra("the embedded host", "embedded")
-    model = _provide(settings, cache)
+    try:
+        model = provide_model(settings, cache)
+    except OSError as error:
+        raise HostError(
+            f"the embedded host: its model cannot be written, expected a writable cache: {error}"
+        ) from error
     folder = Path(tempfile.mkdtemp(prefix="boobench-embedded-"))
     process = _launch(settings, model, folder)
+    server = EmbeddedServer(process, folder)
     try:
-        url = _wait_until_healthy(process, folder, deadline_s)
+        server.url = _wait_until_healthy(process, folder, deadline_s)
     except BaseException:
-        _end(process, folder)
+        server.stop()
         raise
-    return EmbeddedServer(url, process, folder)
+    return server
 
 
 def is_healthy(url: str) -> bool:
-    """Whether a server answers at ``/health`` with 200; asked without httpx, so past any proxy of the environment."""
+    """Whether a server answers at ``/health`` with 200; without httpx, so that no proxy is used."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=1.0)
     try:
         connection.request("GET", "/health")
@@ -159,24 +162,9 @@ def is_healthy(url: str) -> bool:
         connection.close()
 
 
-def _provide(settings: EmbeddedSettings, cache: Path | None) -> Path:
-    try:
-        return provide_model(settings, cache)
-    except OSError as error:
-        raise HostError(
-            f"the embedded host: its model cannot be written, expected a writable cache: {error}"
-        ) from error
-
-
 def _launch(settings: EmbeddedSettings, model: Path, folder: Path) -> subprocess.Popen[bytes]:
-    options = {
-        "--model": model,
-        "--threads": settings.threads,
-        "--slots": settings.slots,
-        "--context-tokens": settings.context_tokens,
-    }
-    command = [sys.executable, "-P", embedded_child.__file__, str(folder)]
-    command += [f"{name}={value}" for name, value in options.items()] + [f"--alias={name}" for name in MODELS]
+    options = {"folder": str(folder), "model": str(model), "aliases": MODELS, **asdict(settings)}
+    command = [sys.executable, "-P", embedded_child.__file__, json.dumps(options)]
     with (folder / _LOG_FILE).open("wb") as log:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
 
@@ -196,10 +184,3 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], folder: Path, deadline
 def _tell(what: str, folder: Path) -> str:
     log = (folder / _LOG_FILE).read_text(errors="replace").splitlines()
     return "\n".join([f"the embedded host: {what}; the end of its log:", *log[-_LOG_TAIL_LINES:]])
-
-
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Killed, not asked: llama.cpp's own way out can hang, and there is nothing to save."""
-    process.kill()
-    process.communicate()
-    shutil.rmtree(folder, ignore_errors=True)

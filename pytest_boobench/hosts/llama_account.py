@@ -1,120 +1,71 @@
-"""Room 2: one llama-server's book for one window: whom it was seen working for, which of its tokens are not ours."""
+"""Room 2: the foreign requests and tokens of one llama-server in one window."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Self
 
 from pytest_boobench.facts import OwnTraffic, Traffic
 from pytest_boobench.hosts.llama_counters import NO_SEED, LlamaCounters, Slot, name_slots
-from pytest_boobench.units import count
 
-_RECENT_S = 60.0
-
-
-class RecentlyEnded:
-    """Compares each look with the one before it. Times are seconds since 1970 UTC."""
-
-    def __init__(self) -> None:
-        self._shown: dict[str, set[int | None]] = {}
-        self._totals: dict[str, int] = {}
-        self._lines: deque[tuple[float, str]] = deque()
-
-    def see_slots(self, name: str, slots: Collection[Slot], now_s: float) -> None:
-        """A slot shows its last request until the next one begins."""
-        idle = {slot.task for slot in slots if not slot.processing}
-        for task in sorted(task for task in idle - self._shown.get(name, idle) if task is not None):
-            self._add(f"{name}, task {task}", now_s)
-        self._shown[name] = idle
-
-    def see_total(self, name: str, total: int, noun: str, now_s: float) -> None:
-        """A counter that grows by ended requests, or by the tokens of such."""
-        more = total - self._totals.get(name, total)
-        if more > 0:
-            self._add(f"{name}, {count(more, noun)}", now_s)
-        self._totals[name] = total
-
-    def tell(self, now_s: float) -> tuple[str, ...]:
-        """One line each, the latest first; always the same line for the same request."""
-        while self._lines and now_s - self._lines[0][0] > _RECENT_S:
-            self._lines.popleft()
-        return tuple(line for _, line in reversed(self._lines))
-
-    def forget(self) -> None:
-        """What ends from now on may be ours."""
-        self._shown.clear()
-        self._totals.clear()
-
-    def _add(self, line: str, now_s: float) -> None:
-        self._lines.append((now_s, f"{line} (ended {datetime.fromtimestamp(now_s, UTC):%H:%M:%S} UTC)"))
+SHOWN = 5
+"""Foreign requests that a Traffic names; the rest are counted."""
+_ALIKE_BY_SEED = "the suite sets the seed, so foreign requests with the same seed are found only by their number"
+_ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are found only by their number"
+_ALIKE = "embeddings carry no mark, so foreign ones are found only by their number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRequests:
-    """Seeds, as slots show them."""
+    """The seeds of our requests, as slots show them."""
 
     seeds: frozenset[int] = frozenset()
-    """Each of a single request of ours: nobody else sends them."""
+    """Seeds that only one request of ours has; nobody else sends them."""
     shared: frozenset[int] = frozenset()
-    """The one that the suite names for all its requests: others may send it too. -1 is shown as it is where none is."""
+    """The seed that the suite sets for all its requests: others may send it too."""
     seedless: bool = False
-    """Whether the requests of this window carry none: embeddings."""
+    """Whether the requests of this window have no seeds: embeddings."""
 
     @classmethod
     def by(cls, seeds: Iterable[int], known: Iterable[int] = ()) -> Self:
-        """Of the seeds that a window's requests carry; ``known`` are single ones of windows before."""
+        """From the seeds of a window's requests; ``known`` are the ``seeds`` of earlier windows."""
         shown = frozenset(seed & NO_SEED for seed in seeds)  # 32 bits, no sign
         shared = shown if len(shown) == 1 else frozenset[int]()
         return cls(seeds=shown - shared | frozenset(known), shared=shared, seedless=not shown)
 
-    @property
-    def sure(self) -> bool:
-        """Whether each request of this window carries a mark of its own."""
-        return not (self.shared or self.seedless)
-
     def has(self, slot: Slot) -> bool:
-        """Whether the slot's request is ours for certain."""
+        """Whether the slot's request is certainly ours."""
         return slot.seed in self.seeds
 
     def looks_like(self, slot: Slot) -> bool:
-        """Whether it could be, for all that the slot shows; some builds show no seeds."""
+        """Whether it may be ours; some builds show no seeds."""
         if self.seedless:
             return slot.bare and not slot.decoded_tokens
         return slot.seed is None or slot.seed in self.shared
 
 
-SHOWN = 5
-"""Foreign requests that a Traffic names; the rest are counted."""
-_ALIKE_BY_SEED = (
-    "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
-)
-_ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are told from ours by their number only"
-_ALIKE = "embeddings carry no mark, so foreign ones are told from ours by their number only"
-
-
 class LlamaAccount:
-    """Opened with a stock, fed with looks at the slots, closed with a stock. Arithmetic only.
+    """Compares the counters at both ends of a window and the looks at the slots in between. Does no I/O.
 
-    A slot shows its last request until the next one begins, so requests shorter than the time between two looks are
-    found too, but for those whose slot was used again meanwhile: these leave only their tokens. Where others look as we
-    do, those beyond our own number are foreign.
+    A slot shows its last request until the next one begins, so even a request that lies between two looks is found,
+    unless its slot is used again before the next look: then only its tokens are. Where foreign requests look like ours,
+    those beyond our own number are foreign.
     """
 
     def __init__(self, opening: LlamaCounters, ours: OwnRequests, model: str) -> None:
         self._opening = opening
         self._ours = ours
         self._model = model
-        self._at_start = [slot for slot in opening.working if not ours.has(slot)]
-        self._foreign = {(0, slot.task): slot for slot in self._at_start}
+        at_start = [slot for slot in opening.working if not ours.has(slot)]
+        self._in_flight_at_start = _in_flight(opening, len(at_start))
+        self._foreign = {(0, slot.task): slot for slot in at_start}
         self._alike: dict[tuple[int, int | None], Slot] = {}
-        """Requests that look as ours do, ours among them."""
-        self._bygone = {(0, slot.task) for slot in opening.slots or ()}
+        """Requests that look like ours, with ours among them."""
+        self._before = {(0, slot.task) for slot in opening.slots or ()}
         self._fresh = _all_fresh(opening.slots)
         self._restarts = 0
-        """How often the slots were seen to start from nothing."""
+        """How often all slots were fresh again, as they are after a restart."""
 
     def see(self, slots: Collection[Slot]) -> None:
         """One look at the slots, between opening and closing."""
@@ -125,11 +76,13 @@ class LlamaAccount:
             self._add(slot)
 
     def close(self, closing: LlamaCounters, own: OwnTraffic) -> Traffic:
-        """What was not ours. Tokens are exact or blank."""
+        """The traffic that is not ours. Tokens are exact or blank."""
         if closing.slots is not None:
             self.see(closing.slots)
-        if own.exact:  # all of ours are answered
-            self._expose(closing.working)
+        if own.exact:  # all of ours are answered, so what is still at work only looks like ours
+            for key in ((self._restarts, slot.task) for slot in closing.working):
+                if key in self._alike:
+                    self._foreign[key] = self._alike.pop(key)
         notes = list(dict.fromkeys((*self._opening.notes, *closing.notes)))
         restarts = max(self._restarts, int(_has_restarted(self._opening, closing)))
         tokens: int | None = None
@@ -140,13 +93,13 @@ class LlamaAccount:
         requests = self._count_requests(closing, own)
         if tokens and not requests:
             requests = 1
-            notes.append("foreign tokens, but no look at the slots shows whose: at least 1 foreign request")
-        elif closing.slots is not None and tokens != 0 and not self._ours.sure:
+            notes.append("foreign tokens, but no look at the slots showed their request: at least 1 foreign request")
+        elif closing.slots is not None and tokens != 0 and (self._ours.shared or self._ours.seedless):
             notes.append(_ALIKE_BY_SEED if self._ours.shared else _ALIKE)
         elif any(slot.seed is None for slot in self._alike.values()):
             notes.append(_ALIKE_WITHOUT_SEEDS)
         return Traffic(
-            in_flight_at_start=_in_flight(self._opening, len(self._at_start)),
+            in_flight_at_start=self._in_flight_at_start,
             concurrent_foreign_requests=requests,
             foreign_tokens=tokens,
             server_restarts=restarts,
@@ -156,7 +109,7 @@ class LlamaAccount:
 
     def _add(self, slot: Slot) -> None:
         key = (self._restarts, slot.task)
-        if slot.task is None or key in self._bygone or self._ours.has(slot):
+        if slot.task is None or key in self._before or self._ours.has(slot):
             return
         if not self._ours.looks_like(slot):
             self._foreign.setdefault(key, slot)
@@ -164,34 +117,25 @@ class LlamaAccount:
         elif key not in self._foreign:
             self._alike.setdefault(key, slot)
 
-    def _expose(self, slots: Collection[Slot]) -> None:
-        """These only look as ours do."""
-        for slot in slots:
-            key = (self._restarts, slot.task)
-            if key in self._alike:
-                self._foreign[key] = self._alike.pop(key)
-
     def _count_requests(self, closing: LlamaCounters, own: OwnTraffic) -> int | None:
-        """Distinct ones. Without slots the most that were in flight at either end."""
-        at_start = _in_flight(self._opening, len(self._at_start))
+        """How many were foreign; without slots, the most in flight at either end."""
         at_end = _in_flight(closing, 0)
-        if at_start is None and at_end is None and not self._foreign:
+        if self._in_flight_at_start is None and at_end is None and not self._foreign:
             return None
         too_many = max(0, len(self._alike) - own.requests)
-        seen = len(self._foreign) + too_many + (at_end or 0)
-        return max(seen, at_start or 0)
+        return max(len(self._foreign) + too_many + (at_end or 0), self._in_flight_at_start or 0)
 
 
 def _all_fresh(slots: Collection[Slot] | None) -> bool:
-    """Whether no slot has ever worked since the server was started."""
+    """Whether no slot has had a request since the server was started."""
     return bool(slots) and all(slot.fresh for slot in slots or ())
 
 
-def _in_flight(stock: LlamaCounters, at_work: int) -> int | None:
-    """Requests in flight besides ours; ``at_work`` of them are in slots, where slots are told."""
-    if stock.slots is not None:
-        return at_work + (stock.counters.queued if stock.counters else 0)
-    return stock.counters.processing + stock.counters.queued if stock.counters else None
+def _in_flight(at: LlamaCounters, at_work: int) -> int | None:
+    """Foreign requests in flight; ``at_work`` of them are in slots, where the server shows slots."""
+    if at.slots is not None:
+        return at_work + (at.counters.queued if at.counters else 0)
+    return at.counters.processing + at.counters.queued if at.counters else None
 
 
 def _has_restarted(opening: LlamaCounters, closing: LlamaCounters) -> bool:
@@ -203,23 +147,23 @@ def _has_restarted(opening: LlamaCounters, closing: LlamaCounters) -> bool:
 
 
 def _find_doubt(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic, restarts: int) -> str:
-    """Why what the counters grew by, less ours, is not what foreign requests were charged; empty where it is."""
+    """Why the growth of the counters, less our tokens, is not the tokens of foreign requests; empty where it is."""
     if restarts:
         return "the server restarted, so its count of tokens is lost"
     if not own.exact:
-        return "a request of ours broke off, so its tokens can't be told from foreign ones"
+        return "a request of ours broke off, so its tokens cannot be separated from foreign ones"
     if not (opening.settled and closing.settled):
         return "requests came and went too fast for an exact count of foreign tokens"
-    for stock in (opening, closing):
-        if stock.slots is None and stock.counters and stock.counters.processing:
-            return "without /slots, what requests across the window's ends were charged inside of it is not known"
+    for end in (opening, closing):
+        if end.slots is None and end.counters and end.counters.processing:
+            return "without /slots, the tokens of requests that began before or ended after the cell are not known"
     if min(_subtract(opening, closing, own)) < 0:
-        return "the server counted fewer tokens than its answers to us, so foreign ones can't be told"
+        return "the server counted fewer tokens than it reported to us, so foreign ones are not known"
     return ""
 
 
 def _subtract(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic) -> tuple[int, int]:
-    """(prompt, generated) tokens that the server was at between the stocks, less ours."""
+    """(prompt, generated) tokens of the server between opening and closing, less ours."""
     was, now = opening.counters, closing.counters
     prompt_tokens = now.prompt_tokens - was.prompt_tokens if was and now else 0
     return prompt_tokens - own.prompt_tokens, closing.generated_tokens - opening.generated_tokens - own.output_tokens

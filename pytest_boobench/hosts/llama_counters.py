@@ -1,4 +1,4 @@
-"""Room 2: what foreign requests are called where a server tells little of them."""
+"""Room 2: the slots and counters of one llama-server, read so that both are of one state."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import httpx
 
 from pytest_boobench import wire
 from pytest_boobench.facts import ForeignRequest
-from pytest_boobench.hosts.watcher import sum_metrics, take_whole
+from pytest_boobench.hosts.watcher import read_text, sum_metrics, take_whole
 from pytest_boobench.untrusted import Fault, parse_json, to_count, to_object
 
 NO_SEED = 0xFFFFFFFF
-"""What a slot shows for a request that named no seed."""
+"""What a slot shows for a request without a seed."""
 _SETTLE_STEP_S = 0.02
 _OFF: Mapping[str, str] = {
     "/slots": "/slots is off, so foreign requests are not seen one by one; start the server without --no-slots",
@@ -26,71 +26,71 @@ T = TypeVar("T")
 
 
 class CannotTell(Exception):  # noqa: N818  # the server's state, not our error; never leaves the watchers
-    """The server does not say; the text is a note for people."""
+    """The server does not say; the text is a note for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One of the places where a server works on requests."""
+    """One of the places where a server processes requests."""
 
     task: int | None = None
-    """The request it works on, or the last one it worked on; unique while the server lives."""
+    """Its request, or its last one while it is idle; unique while the server runs."""
     fresh: bool = False
-    """Whether it never worked on any."""
+    """Whether it has not had a request yet."""
     processing: bool = False
     seed: int | None = None
     decoded_tokens: int = 0
-    """Generated so far by the request in work; zero again when it has ended."""
+    """Generated so far for the request; zero again when it has ended."""
     bare: bool = False
-    """Whether the request names nothing that only a generating one has: it may be an embedding."""
+    """Whether the request may be an embedding: it has no parameter that only generation has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """What a server has counted since it was started, and two gauges."""
+    """The counters of a server since its start, and two gauges."""
 
     prompt_tokens: int
-    """Evaluated ones, those from the cache left out; grows with each batch."""
+    """Evaluated tokens, without those from the cache; grows with each batch."""
     predicted_tokens: int
     """Grows by all tokens of a request at once, when it ends or is cancelled."""
     processing: int = 0
     queued: int = 0
     """Requests that wait for a slot."""
     process: str | None = None
-    """Another one after a restart; says nothing else."""
+    """Identifies the process: another value after a restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaCounters:
-    """Slots and counters of one state of the server; blank where it does not tell, and then ``notes`` say why."""
+    """Slots and counters of one state of the server; blank where it does not tell them; ``notes`` say why."""
 
     slots: tuple[Slot, ...] | None = None
     counters: Counters | None = None
     settled: bool = True
-    """False: requests came and went too fast, or one of ours did not go, for both to tell of one state."""
+    """Whether both are of one state: not where requests came and went too fast, or one of ours did not end."""
     notes: tuple[str, ...] = ()
 
     @property
     def working(self) -> tuple[Slot, ...]:
-        """The slots at work."""
+        """The slots that process a request."""
         return tuple(slot for slot in self.slots or () if slot.processing)
 
     @property
     def generated_tokens(self) -> int:
-        """All tokens generated until then, those of requests still at work included."""
+        """All tokens generated until then, with those of unfinished requests."""
         counted = self.counters.predicted_tokens if self.counters else 0
         return counted + sum(slot.decoded_tokens for slot in self.working)
 
 
 class LlamaProcess:
-    """Asks one llama-server; ``model`` names it where a router stands before it, and is never loaded by asking."""
+    """Asks one llama-server. Behind a router ``model`` names it; asking never loads the model."""
 
     def __init__(self, control: httpx.AsyncClient, model: str | None = None) -> None:
         self._control = control
         self._params = {"model": model, "autoload": "false"} if model is not None else None
 
     async def ask_slots(self) -> tuple[Slot, ...]:
-        """``/slots``, none while the model is being loaded; CannotTell where it is off or nothing answers."""
+        """Read ``/slots``, none while the model loads; CannotTell where it is off or nothing answers."""
         response = await self._get("/slots")
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             return ()
@@ -100,20 +100,20 @@ class LlamaProcess:
             raise CannotTell(f"/slots: the answer {fault}") from fault
 
     async def ask_counters(self) -> Counters:
-        """``/metrics``; CannotTell where it is off or nothing answers. Resets the gauges of rates that others read."""
+        """Read ``/metrics``, which resets its gauges of rates; CannotTell where it is off or nothing answers."""
         response = await self._get("/metrics")
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise CannotTell("/metrics: the model is being loaded")
         return read_counters(read_text(response), response.headers.get("Process-Start-Time-Unix"))
 
-    async def take_stock(
+    async def read_settled(
         self, own_seeds: Collection[int], *, shared_seeds: Collection[int] = (), patience_s: float
     ) -> LlamaCounters:
-        """Counters between two looks at the slots that show the same requests, none of them ours.
+        """Read the counters between two looks at the slots that show the same requests, none of them ours.
 
-        So no request ended between them, and generated tokens can be told apart into counted ones and those in the
-        slots. Waits for requests of ours that broke off: the server works on until it notices. What outlasts half of
-        that and has a seed that others may send too is not ours.
+        Then no request ended between the looks, and no generated token is both in the counters and in a slot. Waits up
+        to ``patience_s`` for requests of ours that broke off, as the server only notices that later. A request with one
+        of ``shared_seeds``, which others may send too, counts as foreign after half of that time.
         """
         began_s = time.monotonic()
         while True:
@@ -121,7 +121,7 @@ class LlamaProcess:
             counters, no_counters = await _attempt(self.ask_counters())
             after, no_slots = await _attempt(self.ask_slots())
             at_work = {slot.seed for slot in after or () if slot.processing}
-            settled = _work(before) == _work(after) and at_work.isdisjoint(own_seeds)
+            settled = _list_work(before) == _list_work(after) and at_work.isdisjoint(own_seeds)
             waited_s = time.monotonic() - began_s
             alone = at_work.isdisjoint(shared_seeds) or waited_s > patience_s / 2
             if (settled and alone) or waited_s > patience_s:
@@ -142,39 +142,35 @@ class LlamaProcess:
 
 
 def explain_failure(error: httpx.TransportError) -> str:
-    """In a few words: a note stands beside others."""
+    """In a few words, for a note."""
     return str(error) if isinstance(error, wire.BadAnswer) else "no answer"
 
 
-def read_text(response: httpx.Response) -> str:
-    """Its body, whatever charset it claims to have."""
-    return response.content.decode("utf-8", "replace")
-
-
 async def _attempt(asking: Awaitable[T]) -> tuple[T | None, str]:
-    """What was told, or why it was not."""
+    """The answer, or why there is none."""
     try:
         return await asking, ""
     except CannotTell as note:
         return None, str(note)
 
 
-def _work(slots: tuple[Slot, ...] | None) -> list[tuple[int | None, bool]] | None:
+def _list_work(slots: tuple[Slot, ...] | None) -> list[tuple[int | None, bool]] | None:
     return None if slots is None else [(slot.task, slot.processing) for slot in slots]
 
 
 def read_slots(body: Any) -> tuple[Slot, ...]:
-    """The answer of ``/slots``, of any build; Fault where it is none."""
+    """The answer of ``/slots``, of any build; Fault where it is not one."""
     if not isinstance(body, list) or not all(isinstance(entry, Mapping) for entry in body):
         raise Fault("is not a list of slots")
     return tuple(_read_slot(entry) for entry in body)
 
 
 def _read_slot(entry: Mapping[str, Any]) -> Slot:
-    """Builds before b4027 have ``state`` for ``is_processing``, some ``task_id`` for ``id_task``, and a request's
-    parameters beside them."""
-    told = entry.get("params")
-    params = told if isinstance(told, Mapping) else entry
+    """Builds before b4027 have ``state`` for ``is_processing``, some ``task_id`` for ``id_task``, and the entry
+    itself has the parameters."""
+    params = entry.get("params")
+    if not isinstance(params, Mapping):
+        params = entry
     following = entry.get("next_token")
     if isinstance(following, list):  # an object in older builds
         following = following[0] if following else None
@@ -196,7 +192,7 @@ def _is_at_work(entry: Mapping[str, Any]) -> bool:
         return now
     state = to_count(entry.get("state"))
     if state is None:
-        raise Fault("says of a slot neither is_processing nor state")
+        raise Fault("has a slot without is_processing and state")
     return state != 0
 
 
@@ -215,18 +211,6 @@ def read_counters(text: str, process: str | None) -> Counters:
         raise CannotTell(f"/metrics: no {error.args[0]} in it") from error
 
 
-_MOST = 10_000
-"""Requests that are told apart; a server that says more makes no sense."""
-
-
 def name_slots(slots: Iterable[Slot], model: str) -> tuple[ForeignRequest, ...]:
-    """Requests that have a slot."""
+    """The requests in slots."""
     return tuple(ForeignRequest(id=f"task {slot.task}", model=model, queued=False) for slot in slots)
-
-
-def number_requests(running: int, waiting: int, model: str) -> tuple[ForeignRequest, ...]:
-    """Requests of which the server only says how many there are."""
-    return tuple(
-        ForeignRequest(id=f"request {number}", model=model, queued=number > running)
-        for number in range(1, min(running + waiting, _MOST) + 1)
-    )

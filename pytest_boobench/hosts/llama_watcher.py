@@ -1,22 +1,22 @@
-"""Room 2: watching llama-server by its slots and counters, and behind a router each of the models that are loaded.
+"""Room 2: watching llama-server by its slots and counters; behind a router, those of each loaded model.
 
-A look at ``/slots`` costs a decode about 0.2 ms (``python -m tests.benchmarks.watching``): it is a task in the server's
-queue, between two decodes. ``/metrics`` is read at the ends of a window only, since reading it resets gauges.
+A look at ``/slots`` delays a decode by about 0.2 ms (``python -m tests.benchmarks.watching``), as the server handles it
+between two decodes. ``/metrics`` is read only at the ends of a window, since reading it resets gauges.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
-from pytest_boobench.hosts.llama_account import SHOWN, LlamaAccount, OwnRequests, RecentlyEnded
+from pytest_boobench.hosts.llama_account import SHOWN, LlamaAccount, OwnRequests
 from pytest_boobench.hosts.llama_counters import (
     CannotTell,
     Counters,
@@ -24,43 +24,49 @@ from pytest_boobench.hosts.llama_counters import (
     LlamaProcess,
     explain_failure,
     name_slots,
-    number_requests,
 )
-from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, Watcher, number_requests
 from pytest_boobench.servers.clients import Clients
 from pytest_boobench.servers.control import list_names
 from pytest_boobench.untrusted import Fault, clean, parse_json, to_object, to_objects
 
+_BLIND = (
+    "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
+    "with --metrics"
+)
+LOOK_EVERY_S = 0.1
+"""Foreign requests that last longer are all found. The looks slow decode by 0.2 %."""
+
 
 class Processes:
-    """Finds them, by the names of their models."""
+    """Finds the llama-server process of each loaded model."""
 
     def __init__(self, control: httpx.AsyncClient) -> None:
         self._control = control
         self._router: bool | None = None
 
     async def find(self, model: str) -> Mapping[str, LlamaProcess]:
-        """Model -> its process, loaded ones only; ``model`` is what we call the one that we use.
+        """Loaded model -> its process; the one that we measure is called ``model`` even where that is an alias.
 
         CannotTell where the host does not answer.
         """
         if not await self.behind_router():
             return {model: LlamaProcess(self._control)}
-        entries = _entries(await self._ask("/models"))
-        loaded = [entry for entry in entries if to_object(entry.get("status")).get("value") == "loaded"]
+        entries = to_objects((await self._ask("/models")).get("data"))
         return {
             model if model in list_names(entry) else clean(entry["id"]): LlamaProcess(self._control, entry["id"])
-            for entry in loaded
+            for entry in entries
+            if isinstance(entry.get("id"), str) and to_object(entry.get("status")).get("value") == "loaded"
         }
 
     async def behind_router(self) -> bool:
-        """Whether a router stands there; CannotTell where the host does not answer."""
+        """Whether the host is a router; CannotTell where it does not answer."""
         if self._router is None:
             self._router = (await self._ask("/props")).get("role") == "router"
         return self._router
 
     async def asleep(self) -> bool:
-        """Whether the server has put its model away until someone asks for more than this. A router never has."""
+        """Whether the server has unloaded its model until the next request; never so for a router."""
         return (await self._ask("/props")).get("is_sleeping") is True
 
     async def _ask(self, path: str) -> Mapping[str, Any]:
@@ -72,120 +78,99 @@ class Processes:
             raise CannotTell(f"{path}: the answer {fault}") from fault
 
 
-def _entries(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    return (entry for entry in to_objects(body.get("data")) if isinstance(entry.get("id"), str))
+_NEW_PROCESS = LlamaCounters(slots=(), counters=Counters(prompt_tokens=0, predicted_tokens=0))
+"""The opening of a process that started inside the window."""
+_UNLOADED = LlamaCounters(notes=("was unloaded, so its count of tokens is lost",))
 
 
-_NEWBORN = LlamaCounters(slots=(), counters=Counters(prompt_tokens=0, predicted_tokens=0))
-"""The opening of a process that began inside the window."""
-_GONE = LlamaCounters(notes=("was unloaded, so its count of tokens is lost",))
-
-
+@dataclass(slots=True)
 class Window:
-    """From `open` to `close`, with looks in between; none of them raises for what the host does."""
+    """From `open` to `close`, with looks in between; no method raises for what the host does."""
 
-    def __init__(self, processes: Processes, ours: OwnRequests, model: str, *, patience_s: float) -> None:
-        """``patience_s`` is how long each end of the window may wait for requests of ours that broke off."""
-        self._processes = processes
-        self._ours = ours
-        self._model = model
-        self._patience_s = patience_s
-        self._found: Mapping[str, LlamaProcess] = {}
-        self._accounts: dict[str, LlamaAccount] = {}
-        self._opening = LlamaCounters()
-        """What is known of the beginning of a process that is found inside the window."""
-        self._swaps = 0
-        self._notes: list[str] = []
+    _processes: Processes
+    _ours: OwnRequests
+    _model: str
+    _patience_s: float
+    """How long each end of the window may wait for requests of ours that broke off."""
+    _found: Mapping[str, LlamaProcess] = field(default_factory=dict)
+    _accounts: dict[str, LlamaAccount] = field(default_factory=dict)
+    _opening: LlamaCounters = field(default_factory=LlamaCounters)
+    """The opening of a process that is first found inside the window."""
+    _swaps: int = 0
+    _notes: list[str] = field(default_factory=list)
 
     async def open(self) -> None:
-        """Take stock of every process."""
+        """Read the counters of every process."""
         try:
             self._found = await self._processes.find(self._model)
         except CannotTell as note:
             self._notes.append(str(note))
             return
         for name, process in self._found.items():
-            self._accounts[name] = LlamaAccount(await self._take_stock(process), self._ours, name)
-        self._opening = _NEWBORN
+            self._accounts[name] = LlamaAccount(await self._read_settled(process), self._ours, name)
+        self._opening = _NEW_PROCESS
 
     async def look(self) -> None:
-        """One look at the slots of every process, those included that have come since."""
+        """Look once at the slots of every process, new ones included."""
         with suppress(CannotTell):
-            self._welcome(await self._processes.find(self._model))
+            found = await self._processes.find(self._model)
+            if self._model in self._found and self._model not in found:
+                self._swaps += 1
+            for name in (name for name in found if name not in self._accounts):
+                self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
+                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEW_PROCESS else []
+            self._found = found
         for name, process in self._found.items():
             with suppress(CannotTell):
                 self._accounts[name].see(await process.ask_slots())
 
     async def close(self, own: OwnTraffic) -> Traffic:
-        """Take stock again, and say what was not ours."""
+        """Read the counters again; the traffic that is not ours."""
         await self.look()
         traffics = []
         for name, account in self._accounts.items():
             process = self._found.get(name)
-            closing = await self._take_stock(process) if process else _GONE
+            closing = await self._read_settled(process) if process else _UNLOADED
             traffic = account.close(closing, own if name == self._model else OwnTraffic())
-            traffics.append(await self._reword(name, traffic))
+            if await self._processes.behind_router():  # then a restart of our model's process is a swap
+                swaps = traffic.server_restarts if name == self._model else 0
+                notes = tuple(f"{name}: {note}" for note in traffic.notes)
+                traffic = replace(traffic, server_restarts=0, model_swaps=swaps, notes=notes)
+            traffics.append(traffic)
         whole = add_up(traffics)
         swaps = max(self._swaps, whole.model_swaps)
         return replace(whole, model_swaps=swaps, notes=(*self._notes, *whole.notes))
 
-    async def _take_stock(self, process: LlamaProcess) -> LlamaCounters:
-        shared = self._ours.shared
-        return await process.take_stock(self._ours.seeds, shared_seeds=shared, patience_s=self._patience_s)
-
-    def _welcome(self, found: Mapping[str, LlamaProcess]) -> None:
-        if self._model in self._found and self._model not in found:
-            self._swaps += 1
-        for name in found:
-            if name not in self._accounts:
-                self._accounts[name] = LlamaAccount(self._opening, self._ours, name)
-                self._notes += [f"{name}: was loaded meanwhile"] if self._opening is _NEWBORN else []
-        self._found = found
-
-    async def _reword(self, name: str, traffic: Traffic) -> Traffic:
-        """Behind a router a restart of our model's process is a swap, and notes say of which model they are."""
-        with suppress(CannotTell):
-            if await self._processes.behind_router():
-                swaps = traffic.server_restarts if name == self._model else 0
-                notes = tuple(f"{name}: {note}" for note in traffic.notes)
-                return replace(traffic, server_restarts=0, model_swaps=swaps, notes=notes)
-        return traffic
+    async def _read_settled(self, process: LlamaProcess) -> LlamaCounters:
+        ours = self._ours
+        return await process.read_settled(ours.seeds, shared_seeds=ours.shared, patience_s=self._patience_s)
 
 
-def add_up(traffics: Iterable[Traffic]) -> Traffic:
-    """What several processes did in one window; blank where one of them is, or where there is none."""
-    several = list(traffics)
+def add_up(traffics: Sequence[Traffic]) -> Traffic:
+    """The traffic of several processes in one window; a sum is blank where one of them is, or where there is none."""
 
     def total(field: str) -> int | None:
-        values = [getattr(traffic, field) for traffic in several]
+        values = [getattr(traffic, field) for traffic in traffics]
         return sum(values) if values and None not in values else None
 
     return Traffic(
         in_flight_at_start=total("in_flight_at_start"),
         concurrent_foreign_requests=total("concurrent_foreign_requests"),
         foreign_tokens=total("foreign_tokens"),
-        model_swaps=sum(traffic.model_swaps for traffic in several),
-        server_restarts=sum(traffic.server_restarts for traffic in several),
-        requests=tuple(request for traffic in several for request in traffic.requests)[:SHOWN],
-        notes=tuple(note for traffic in several for note in traffic.notes),
+        model_swaps=sum(traffic.model_swaps for traffic in traffics),
+        server_restarts=sum(traffic.server_restarts for traffic in traffics),
+        requests=tuple(request for traffic in traffics for request in traffic.requests)[:SHOWN],
+        notes=tuple(note for traffic in traffics for note in traffic.notes),
     )
 
 
-_BLIND = (
-    "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
-    "with --metrics"
-)
-LOOK_EVERY_S = 0.1
-"""Foreign requests that last as long are all found; decode loses 0.2 % by it."""
-
-
-class SlotsWatcher:
-    """Knows ours by the seeds they carry; embeddings carry none, so foreign ones among ours leave only their tokens."""
+class SlotsWatcher(Watcher):
+    """Recognises our requests by their seeds. Embeddings have none: only the tokens of foreign ones are known."""
 
     def __init__(
         self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S, patience_s: float = 3.0
     ) -> None:
-        self.model = model
+        super().__init__(model)
         self._processes = Processes(clients.control)
         self._look_every_s = look_every_s
         self._patience_s = patience_s
@@ -195,7 +180,7 @@ class SlotsWatcher:
         self._ended = RecentlyEnded()
 
     async def look(self) -> Sighting:
-        """What is in flight now; neither loads a model nor wakes one that sleeps."""
+        """What is in flight now; does not load a model or wake one that sleeps."""
         try:
             if await self._processes.asleep():
                 return Sighting(known=True)
@@ -212,14 +197,15 @@ class SlotsWatcher:
             counters = await process.ask_counters()
             self._ended.see_total(name, counters.prompt_tokens + counters.predicted_tokens, "token", time.time())
             return number_requests(counters.processing, counters.queued, name)
-        self._ended.see_slots(name, slots, time.time())
+        ended = {slot.task for slot in slots if not slot.processing and slot.task is not None}
+        self._ended.see_tasks(name, ended, time.time())
         return name_slots((slot for slot in slots if slot.processing), name)
 
     async def begin(self, marks: OwnMarks) -> None:
-        """Open a window: take stock, then look ten times a second."""
+        """Open a window: read the counters, then look at the slots ten times a second."""
         await self.close()
         self._ours = OwnRequests.by(marks.seeds, known=self._ours.seeds)
-        self._window = Window(self._processes, self._ours, self.model, patience_s=self._patience_s)
+        self._window = Window(self._processes, self._ours, self.model, self._patience_s)
         await self._window.open()
         self._looking = asyncio.create_task(self._keep_looking(self._window))
 
@@ -229,13 +215,13 @@ class SlotsWatcher:
             await window.look()
 
     async def end(self, own: OwnTraffic) -> Traffic:
-        """Close the window. Tokens are exact or blank, requests too short for any look are at least 1."""
+        """Close the window. Tokens are exact or blank; requests too short for any look count as at least 1."""
         window = self._window
         await self.close()
         return await window.close(own) if window is not None else Traffic()
 
     async def close(self) -> None:
-        """Stop looking; a window that is open is forgotten."""
+        """Stop looking; an open window is dropped."""
         self._ended.forget()
         self._window = None
         if self._looking is not None:

@@ -1,7 +1,7 @@
-"""Room 2: what a llama-swap had ready before the first of our sessions came: the last one that leaves brings it back.
+"""Room 2: load the models again that a llama-swap had ready before our first session; the last session does so.
 
-It is noted in a file beside the machine's lock, one for each server: so sessions that take turns know it of each
-other, and the next one that comes knows it where one was killed.
+A file next to the machine's lock, one per server, notes these models: so sessions that take turns share it, and the
+next session finds it where one was killed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import time
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,26 +23,26 @@ from pytest_boobench.servers.llama_swap import LlamaSwap
 
 _POLL_S = 0.05
 _PATIENCE_S = 300.0
-"""How long the end of a session waits for others that measure on the machine, another server of it too."""
+"""How long the end of a session waits for others that measure on the machine, even on another server of it."""
 _BELIEVED_S = 24 * 3600.0
-"""The age at which a note of sessions that are gone says nothing any more."""
+"""A note of sessions that have ended is ignored when it is older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What stands in the file."""
+    """The content of the file."""
 
     host: str
     before: tuple[str, ...]
-    """The models that were ready when the first of us came."""
+    """The models that were ready before our first session."""
     loaded: tuple[str, ...] = ()
-    """Those that we have loaded since, or were about to."""
+    """The models that we have loaded since, or were about to load."""
     sessions: tuple[str, ...] = ()
-    """Who uses the host. Each of them that lives holds a lock of its own."""
+    """Our sessions on the host. Each holds a lock of its own while it runs."""
 
 
 class Restore:
-    """One session's part in it, for one host. Whoever writes the note has the machine's ``lock``."""
+    """One session's part, for one host. A session writes the note only while it has the machine's ``lock``."""
 
     def __init__(self, server: LlamaSwap, lock: FileLock) -> None:
         self._server = server
@@ -52,7 +53,7 @@ class Restore:
         self._life = FileLock(self._life_path(self._session))
 
     async def arrive(self) -> None:
-        """Before our first cell: note what is ready, or take on what others of us have noted."""
+        """Before the first cell: note what is ready, unless an earlier session of ours has noted it."""
         ready = await self._server.find_ready()
         note = self._read()
         living = self._find_living(note.sessions) if note else ()
@@ -63,31 +64,29 @@ class Restore:
         self._server.announce = self._add
 
     async def leave(self) -> None:
-        """Bring back what was ready, unless others of us go on. HostError where the host does not answer."""
-        if not await self._lock_machine():
-            self._life.release()
-            return
+        """Load again what was ready, unless other sessions continue. HostError where the host does not answer."""
+        locked = await self._lock_machine()
         try:
             self._life.release()
-            await self._settle()
+            if locked:
+                await self._settle()
         finally:
-            self._lock.release()
+            if locked:
+                self._lock.release()
 
     async def _lock_machine(self) -> bool:
-        """False where others of us are at work on this server, and will bring it back, or on the machine for long: then
-        the next session of ours finds the note."""
+        """False where other sessions of ours use this server, and will restore it, or use the machine for long: then
+        the next session finds the note."""
         end = time.monotonic() + _PATIENCE_S
         while True:
-            try:
+            with suppress(Timeout):
                 self._lock.acquire(timeout=0)
-            except Timeout:
-                note = self._read()
-                others = set(note.sessions if note else ()) - {self._session}
-                if note is None or self._find_living(others) or time.monotonic() >= end:
-                    return False
-                await asyncio.sleep(_POLL_S)
-            else:
                 return True
+            note = self._read()
+            others = set(note.sessions if note else ()) - {self._session}
+            if note is None or self._find_living(others) or time.monotonic() >= end:
+                return False
+            await asyncio.sleep(_POLL_S)
 
     async def _settle(self) -> None:
         note = self._read()
@@ -107,13 +106,13 @@ class Restore:
             self._write(replace(note, loaded=tuple(dict.fromkeys((*note.loaded, model)))))
 
     def _believes(self, note: Note, ready: Collection[str]) -> bool:
-        """Whether what is there now is what sessions that are gone have left behind."""
+        """Whether the models that are ready now are left from sessions that have ended."""
         age_s = time.time() - self._path.stat().st_mtime
         return bool(ready) and set(ready) <= set(note.loaded) and age_s < _BELIEVED_S
 
     def _find_living(self, sessions: Collection[str]) -> tuple[str, ...]:
-        """Those whose process lives: the kernel frees the lock of one that does not, however it ended."""
-        return tuple(session for session in sessions if self._lives(session))
+        """The sessions whose process runs: the kernel frees the lock of one that has ended."""
+        return tuple(filter(self._lives, sessions))
 
     def _lives(self, session: str) -> bool:
         path = self._life_path(session)
@@ -129,7 +128,7 @@ class Restore:
         return self._path.with_suffix(f".{session}.lock")
 
     def _read(self) -> Note | None:
-        """None where there is none, or none that makes sense."""
+        """None where there is no valid note."""
         try:
             plain = json.loads(self._path.read_text(encoding="utf-8"))
             lists = {name: tuple(plain[name]) for name in ("before", "loaded", "sessions")}
@@ -138,7 +137,7 @@ class Restore:
             return None
 
     def _write(self, note: Note) -> None:
-        """In one step, since we may be killed in the middle."""
+        """Replace the file in one step, since the process may be killed at any time."""
         fresh = self._path.with_suffix(".fresh")
         fresh.write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
         fresh.replace(self._path)

@@ -1,11 +1,12 @@
-"""llama-swap's event stream, kept open: opened again whenever it ends, as it does when a configuration is reloaded."""
+"""Room 2: llama-swap's event stream, opened again whenever it ends, and the requests and model states it tells."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import httpx
@@ -30,67 +31,64 @@ from pytest_boobench.untrusted import (
 
 Detail = Literal["nothing", "totals", "requests", "callers"]
 """How much a llama-swap tells of what is in flight."""
+_PRIMED_S = 2.0
+"""How long to wait for the first event about requests: versions before v192 never send one."""
+_AFTER_LOSS_S = 0.05
+_AFTER_REFUSAL_S = 1.0
+_SILENT_S = 0.05
+_SETTLE_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class InFlight:
     """A request that llama-swap has in flight; blanks are facts that its version does not give."""
 
-    id: str
+    request: ForeignRequest
     method: str | None = None
-    model: str | None = None
-    path: str | None = None
-    user_agent: str | None = None
     run_uid: str | None = None
     """Value of our header, whichever run of ours sent it."""
-    address: str | None = None
-    queued: bool | None = None
     began_at: float | None = None
-    """By our monotonic clock, seconds."""
+    """Seconds of our monotonic clock."""
 
     def describe(self) -> ForeignRequest:
-        """The request for those who are not its caller."""
-        return ForeignRequest(
-            id=self.id,
-            model=self.model,
-            path=self.path,
-            user_agent=self.user_agent if self.run_uid is None else "another boobench run",
-            address=self.address,
+        """The request as others see it, with its age."""
+        return replace(
+            self.request,
+            user_agent=self.request.user_agent if self.run_uid is None else "another boobench run",
             age_s=None if self.began_at is None else time.monotonic() - self.began_at,
-            queued=self.queued,
         )
 
 
 @dataclass(slots=True)
-class Scene:
-    """The host as its events paint it, and what came to pass since `mark`."""
+class HostState:
+    """The host's requests and models by its events, and what happened since `mark`."""
 
     detail: Detail = "nothing"
     live: dict[str, InFlight] = field(default_factory=dict)
-    """In flight now, by id; empty where only a total is told."""
+    """In flight now, by id; empty where the host tells only a total."""
     total: int = 0
     """How many are in flight now."""
     seen: dict[str, InFlight] = field(default_factory=dict)
-    """All that were in flight at some time since the mark. Ids begin anew with each stream, so keys have its number."""
+    """All since the mark. Each stream may use the same ids again, so the keys have the stream's number."""
     states: dict[str, str] = field(default_factory=dict)
-    """Model or alias -> its state, as in ``ready``."""
-    falls: dict[str, int] = field(default_factory=dict)
-    """Model or alias -> how often it left the state ready since the mark."""
+    """Model or alias -> its state, such as ``ready``."""
+    left_ready: Counter[str] = field(default_factory=Counter)
+    """Model or alias -> how often it left the state ``ready`` since the mark."""
     streams: int = 1
 
     def mark(self) -> None:
-        """Begin a new window: what is in flight now belongs to it."""
-        self.falls.clear()
+        """Begin a window; requests that are in flight now belong to it."""
+        self.left_ready.clear()
         self.seen.clear()
         self._remember()
 
     def forget_live(self) -> None:
-        """A new stream begins: what the old one said of requests no longer holds."""
+        """Drop what the last stream said of requests, as a new stream begins."""
         self.live, self.total = {}, 0
         self.streams += 1
 
     def take(self, message: str) -> str | None:
-        """Take in one event's data; the type of event it was, None where it is not what it should be."""
+        """Use one event's data; the type of the event, None where it is not as expected."""
         try:
             envelope = to_object(parse_json(message))
             kind = get_text(envelope, "type")
@@ -107,13 +105,13 @@ class Scene:
         operation, total = payload.get("operation"), get_count(payload, "total")
         if operation == "upsert":
             entry = _read(get_object(payload, "request"))
-            self.live[entry.id] = entry
+            self.live[entry.request.id] = entry
         elif operation == "remove":
             self.live.pop(show(payload.get("id")), None)
         else:
-            # A snapshot; its list is missing where it is empty. Lists without headers, and totals, are always whole.
-            requests = get_list(payload, "requests")
-            self.live = {entry.id: entry for entry in (_read(_require(request, Mapping)) for request in requests)}
+            # A snapshot; without requests it has no list. Lists without headers, and totals, are always snapshots.
+            entries = [_read(_require(request, Mapping)) for request in get_list(payload, "requests")]
+            self.live = {entry.request.id: entry for entry in entries}
         if total is not None:
             self.detail, self.total = "totals", total
         else:
@@ -128,7 +126,7 @@ class Scene:
             state = str(model.get("state"))
             for name in list_names(model):
                 if self.states.get(name) == "ready" and state != "ready":
-                    self.falls[name] = self.falls.get(name, 0) + 1
+                    self.left_ready[name] += 1
                 self.states[name] = state
 
 
@@ -139,40 +137,34 @@ def _require(value: Any, of: type) -> Any:
 
 
 def _read(request: Mapping[str, Any]) -> InFlight:
-    """One entry of an ``inflight`` event. Names of headers come in any case."""
+    """One entry of an ``inflight`` event; the names of headers come in any case."""
     headers = {name.lower(): value for name, value in to_object(request.get("req_headers")).items()}
     elapsed_ms = to_number(request.get("elapsed_ms"))
     answered = request.get("resp_headers")
     if request.get("id") is None:
         raise Fault("request.id is missing")
     return InFlight(
-        id=show(request["id"]),
+        ForeignRequest(
+            id=show(request["id"]),
+            model=to_text(request.get("model")),
+            path=to_text(request.get("req_path")),
+            user_agent=to_text(headers.get("user-agent")),
+            address=to_text(request.get("remote_ip")),
+            queued=None if answered is None else not answered,
+        ),
         method=to_text(request.get("method")),
-        model=to_text(request.get("model")),
-        path=to_text(request.get("req_path")),
-        user_agent=to_text(headers.get("user-agent")),
         run_uid=to_text(headers.get(RUN_HEADER.lower())),
-        address=to_text(request.get("remote_ip")),
-        queued=None if answered is None else not answered,
         began_at=None if elapsed_ms is None else time.monotonic() - elapsed_ms / 1000,
     )
 
 
-_PRIMED_S = 2.0
-"""How long to wait for the first word on requests in flight: versions before v192 never say one."""
-_AFTER_LOSS_S = 0.05
-_AFTER_REFUSAL_S = 1.0
-_SILENT_S = 0.05
-_SETTLE_TRIES = 10
-
-
 class EventStream:
-    """Reads ``/api/events`` in the background from `open` to `close`; nothing that the host does is raised."""
+    """Reads ``/api/events`` in the background from `open` to `close`; raises nothing for what the host does."""
 
     def __init__(
         self, client: httpx.AsyncClient, take: Callable[[str], str | None], lost: Callable[[bool], None]
     ) -> None:
-        """``take`` gets each event's data and tells its type; ``lost`` hears that a stream is over, and if in order."""
+        """``take``: an event's data -> its type. ``lost``: called at each end of the stream, with "in order" or not."""
         self._client = client
         self._take = take
         self._lost = lost
@@ -183,7 +175,7 @@ class EventStream:
         """Why there is no stream now."""
 
     async def open(self) -> None:
-        """See to it that the stream runs and has said what is in flight, where it ever does."""
+        """Start the stream, and wait until it has said what is in flight, where it ever does."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
@@ -194,7 +186,7 @@ class EventStream:
                 self._primed.set()
 
     async def settle(self) -> None:
-        """Wait until all that the host has sent by now is read: until it is silent for a moment, or half a second."""
+        """Wait until all that the host has sent is read: until it sends nothing for a moment, at most half a second."""
         for _ in range(_SETTLE_TRIES):
             before = self._events
             await asyncio.sleep(_SILENT_S)
@@ -217,7 +209,7 @@ class EventStream:
             except wire.BadAnswer as error:
                 self.trouble, in_order = str(error), False
             except httpx.DecodingError:
-                self.trouble, in_order = "it is not packed as its header says", False
+                self.trouble, in_order = "it is not compressed as its header says", False
             except httpx.TransportError as error:
                 self.trouble, in_order = explain_silence(error), False
             self._primed.clear()
@@ -226,7 +218,7 @@ class EventStream:
             await asyncio.sleep(_AFTER_LOSS_S if self._events > began else _AFTER_REFUSAL_S)
 
     async def _read(self) -> None:
-        """One stream to its end. Idle ones send nothing at all, so silence is no reason to give up."""
+        """Read one stream to its end, without a timeout, as an idle one sends nothing."""
         timeout = httpx.Timeout(self._client.timeout.connect, read=None)
         async with self._client.stream("GET", "/api/events", timeout=timeout) as response:
             if response.status_code != httpx.codes.OK:

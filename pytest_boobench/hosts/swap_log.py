@@ -1,8 +1,8 @@
-"""What a window on a llama-swap comes to: requests seen in flight and requests in its log, ours taken off, weighed."""
+"""Room 2: llama-swap's log of finished requests, and the foreign traffic by that log and by its events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,7 +18,8 @@ from pytest_boobench.untrusted import Fault, get_count, parse_json, to_count, to
 _ROWS_PER_PAGE = 999
 _MOST_PAGES = 100
 _RECENT_ROWS = 20
-_RECENT = timedelta(minutes=1)
+_NAMED = 5
+"""Foreign requests that a Traffic names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +31,15 @@ class LoggedRequest:
     path: str | None
     ended_at: datetime
     duration_ms: float | None
-    """With waiting and loading."""
+    """With the time for waiting and loading."""
     status: int | None
     """Blank before v230."""
     tokens: int | None
-    """Evaluated prompt tokens and generated ones; zero where it broke off."""
+    """Evaluated prompt tokens and generated ones together; zero where it broke off."""
 
     @property
     def ran(self) -> bool:
-        """Whether it got as far as the model. Where no status is told, no tokens say that it did not."""
+        """Whether the model processed it. Without a status, no tokens mean that it did not."""
         return self.status != httpx.codes.TOO_MANY_REQUESTS if self.status is not None else bool(self.tokens)
 
     def __str__(self) -> str:
@@ -46,28 +47,21 @@ class LoggedRequest:
         return f"{', '.join(part for part in known if part)} (ended {self.ended_at:%H:%M:%S} UTC)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    rows: list[LoggedRequest]
-    read_at: datetime
-    """By the host's own clock, where it tells the time."""
-
-
 async def find_newest_id(client: httpx.AsyncClient) -> int | None:
-    """The id of the request that ended last, 0 before the first one; None where no log is kept."""
+    """The id of the request that ended last, 0 before the first one; None without a log."""
     page = await _fetch(client, {"limit": 1})
-    return None if page is None else max((row.id for row in page.rows), default=0)
+    return None if page is None else max((row.id for row in page[0]), default=0)
 
 
 async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest] | None:
-    """All requests that ended after the one with ``after_id``; None where no log is kept."""
+    """All requests that ended after the one with ``after_id``; None without a log."""
     found: dict[int, LoggedRequest] = {}
     for number in range(1, _MOST_PAGES + 1):
         asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": number}
         page = await _fetch(client, asked)
         if page is None:
             return None
-        new = {row.id: row for row in page.rows if row.id > after_id and row.id not in found}
+        new = {row.id: row for row in page[0] if row.id > after_id and row.id not in found}
         found |= new
         if len(new) < _ROWS_PER_PAGE:
             break
@@ -76,15 +70,15 @@ async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[LoggedReq
 
 async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest]:
     """The last few requests that ended within the last minute, newest first."""
-    page = await _fetch(client, {"limit": _RECENT_ROWS})
-    if page is None:
-        return []
-    recent = [row for row in page.rows if row.id > after_id and row.ended_at >= page.read_at - _RECENT]
+    rows, read_at = await _fetch(client, {"limit": _RECENT_ROWS}) or ([], datetime.now(UTC))
+    recent = [row for row in rows if row.id > after_id and row.ended_at >= read_at - timedelta(minutes=1)]
     return sorted(recent, key=lambda row: row.id, reverse=True)[:_RECENT_ROWS]
 
 
-async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> _Page | None:
-    """Rows by the paged log of v236 and later, else the whole of the older one."""
+async def _fetch(
+    client: httpx.AsyncClient, asked: Mapping[str, str | int]
+) -> tuple[list[LoggedRequest], datetime] | None:
+    """One page of the log of v236 and later, or the whole older log; and the host's time."""
     try:
         response = await client.get("/api/metrics/activity", params=dict(asked))
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -94,15 +88,15 @@ async def _fetch(client: httpx.AsyncClient, asked: Mapping[str, str | int]) -> _
         body = parse_json(response.content)
         rows = body if isinstance(body, list) else to_object(body).get("data", "none")
         if not isinstance(rows, list):
-            return None if rows is not None else _Page([], datetime.now(UTC))
+            return None if rows is not None else ([], datetime.now(UTC))
         read_at = _read_time(response.headers.get("date", ""))
-        return _Page([_read(row, read_at) for row in to_objects(rows)], read_at)
+        return [_read(row, read_at) for row in to_objects(rows)], read_at
     except (httpx.TransportError, Fault):
         return None
 
 
 def _read_time(date: str) -> datetime:
-    """Of an HTTP ``Date`` header, ours where there is none."""
+    """The time of an HTTP ``Date`` header, by our clock where there is none."""
     try:
         moment = parsedate_to_datetime(date)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
@@ -111,7 +105,7 @@ def _read_time(date: str) -> datetime:
 
 
 def _read(row: Mapping[str, Any], read_at: datetime) -> LoggedRequest:
-    """Fault where a row has no number: without it rows cannot be told apart."""
+    """Fault for a row without an id, as rows are told apart by it."""
     number = get_count(row, "id")
     if number is None:
         raise Fault("id is missing")
@@ -136,37 +130,33 @@ def _read_moment(value: object) -> datetime | None:
         return None
 
 
-_NAMED = 5
-"""Foreign requests that a Traffic names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Evidence:
-    """What is known of a window when it closes."""
+    """What is known of a window: of its opening at first, and of all of it when it closes."""
 
-    detail: Detail
-    run_uid: str
-    """By this value of our header a request is ours."""
-    seen: tuple[InFlight, ...]
-    """All requests in flight at some time in the window, ours among them."""
-    present: tuple[InFlight, ...]
-    """Those of them that were there when it opened."""
-    total_at_start: int | None
-    """How many that were; blank where nothing tells."""
-    live_at_end: int
-    rows: Sequence[LoggedRequest] | None
-    """Requests that ended in the window, ours among them; blank where no log is kept."""
-    model_swaps: int
-    reloads: int
-    """Event streams that llama-swap ended itself."""
-    breaks: int
+    detail: Detail = "nothing"
+    run_uid: str = ""
+    """The value of our header in our own requests."""
+    seen: tuple[InFlight, ...] = ()
+    """All requests that were in flight in the window, with ours."""
+    present: tuple[InFlight, ...] = ()
+    """The foreign ones that were in flight when it opened."""
+    total_at_start: int | None = None
+    """How many were in flight when it opened; blank where the host does not tell."""
+    live_at_end: int = 0
+    rows: Sequence[LoggedRequest] | None = None
+    """Requests that ended in the window, with ours; blank without a log."""
+    model_swaps: int = 0
+    reloads: int = 0
+    """Event streams that llama-swap ended in order."""
+    breaks: int = 0
     """Event streams that broke off."""
-    trouble: str | None
+    trouble: str | None = None
     """Why there is no event stream."""
 
 
 def weigh(evidence: Evidence, own: OwnTraffic) -> Traffic:
-    """The Traffic of a window. Of two counts of foreign requests the greater one holds: both can only miss some."""
+    """The Traffic of a window. Both counts of foreign requests can miss some, so the greater one holds."""
     seen, logged = count_seen(evidence, own), count_logged(evidence, own)
     known = [number for number in (seen, logged) if number is not None]
     foreign = max(known) if known else None
@@ -182,17 +172,17 @@ def weigh(evidence: Evidence, own: OwnTraffic) -> Traffic:
     )
 
 
-def leave_ours_out(entries: Sequence[InFlight], run_uid: str) -> tuple[InFlight, ...]:
-    """The entries that do not carry our header's value."""
+def leave_ours_out(entries: Iterable[InFlight], run_uid: str) -> tuple[InFlight, ...]:
+    """The requests without our header's value."""
     return tuple(entry for entry in entries if entry.run_uid != run_uid)
 
 
 def count_seen(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Foreign requests by the events; None where these tell of none."""
+    """Foreign requests by the events; None where the events do not name requests."""
     if evidence.detail == "callers":
         return len(leave_ours_out(evidence.seen, evidence.run_uid))
     if evidence.detail == "requests":
-        # Each of ours that was turned away came again under another id.
+        # We send a request of ours that was refused again, and it gets another id.
         turned_away = sum(not row.ran for row in evidence.rows or ())
         posted = sum(entry.method == "POST" for entry in evidence.seen)
         return max(0, posted - own.requests - turned_away)
@@ -200,7 +190,7 @@ def count_seen(evidence: Evidence, own: OwnTraffic) -> int | None:
 
 
 def count_logged(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Foreign requests by the log, and where only totals are told those still in flight; None without a log."""
+    """Foreign requests by the log, and those still in flight where the events tell only totals; None without a log."""
     if evidence.rows is None:
         return None
     ours_seen = len(evidence.seen) - len(leave_ours_out(evidence.seen, evidence.run_uid))
@@ -209,7 +199,7 @@ def count_logged(evidence: Evidence, own: OwnTraffic) -> int | None:
 
 
 def count_tokens(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Tokens of all finished requests less our own; None where either is not known to the token."""
+    """Tokens of all finished requests less ours; None where one of these numbers is not exact."""
     charged = [row.tokens for row in evidence.rows or () if row.ran]
     known = [tokens for tokens in charged if tokens is not None]
     if evidence.rows is None or not own.exact or len(known) < len(charged):
@@ -221,16 +211,16 @@ def _find_doubts(evidence: Evidence, own: OwnTraffic, seen: int | None, logged: 
     if evidence.trouble is not None:
         yield f"no event stream: {evidence.trouble}"
     elif evidence.detail == "nothing":
-        yield "this llama-swap does not tell what is in flight (v192 and later do): only what ended is counted"
+        yield "this llama-swap does not show requests in flight (v192 and later do): only finished requests are counted"
     elif evidence.detail != "callers":
-        yield "this llama-swap does not tell who sent a request (v240 and later do): ours are taken off by number"
+        yield "this llama-swap does not show who sent a request (v240 and later do): the number of ours is subtracted"
     if evidence.rows is None:
         yield "no log of finished requests: only what was seen in flight is counted"
     if seen is not None and logged is not None and logged > seen:
         yield f"its log has {count(logged - seen, 'foreign request')} more than were seen in flight"
     if evidence.reloads:
-        yield "its event stream ended: its configuration was reloaded, or it was started again"
+        yield "its event stream ended: llama-swap reloaded its configuration or was restarted"
     if evidence.breaks:
-        yield "its event stream broke off and was opened again: what came in between may be missing"
+        yield "its event stream broke off and was opened again: requests in between may be missing"
     if (seen or logged) and not own.exact:
-        yield "requests of ours broke off: how many tokens the foreign ones took cannot be told"
+        yield "requests of ours broke off, so the tokens of foreign requests are not known"

@@ -1,13 +1,13 @@
-"""Watches a llama-swap: its event stream for who is there now, its log of finished requests to check the count."""
+"""Room 2: watching a llama-swap: its event stream shows requests in flight, its log counts the finished ones."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
-from pytest_boobench.hosts.swap_events import EventStream, InFlight, Scene
+from pytest_boobench.hosts.swap_events import EventStream, HostState, InFlight
 from pytest_boobench.hosts.swap_log import (
     Evidence,
     LoggedRequest,
@@ -17,67 +17,66 @@ from pytest_boobench.hosts.swap_log import (
     leave_ours_out,
     weigh,
 )
-from pytest_boobench.hosts.watcher import RUN_HEADER, OwnMarks
+from pytest_boobench.hosts.watcher import RUN_HEADER, OwnMarks, Watcher
 from pytest_boobench.servers.clients import Clients
 
 _LOG_TRIES = 10
 _LOG_WAIT_S = 0.1
 
 
-class SwapWatcher:
-    """Watches one llama-swap, all its models by one stream, which stays open from the first `look` to `close`."""
+class SwapWatcher(Watcher):
+    """Watches all models of one llama-swap by one event stream, open from the first `look` or `begin` to `close`."""
 
     def __init__(self, clients: Clients, model: str) -> None:
-        self.model = model
+        super().__init__(model)
         self._client = clients.control
         self._run_uid = clients.control.headers.get(RUN_HEADER, "")
-        self._scene = Scene()
-        self._stream = EventStream(self._client, self._scene.take, self._lose)
-        self._window = _Window()
+        self._state = HostState()
+        self._stream = EventStream(self._client, self._state.take, self._lose)
+        self._window = Evidence()
+        self._newest_id: int | None = None
+        """The last id in the log when the window opened."""
         self._known_id = 0
+        """Requests up to this id were in a window: looks do not show them."""
 
     async def look(self) -> Sighting:
-        """What is in flight now; unknown before v192, where no event tells."""
+        """What is in flight now; unknown before v192, which has no such events."""
         await self._catch_up()
-        recent = await self._describe_recent()
+        recent = tuple(map(str, await fetch_recent(self._client, self._known_id)))
         if not self._sees():
             return Sighting(known=False, recent=recent)
-        if self._scene.detail == "totals":
-            foreign = tuple(ForeignRequest(id=str(number)) for number in range(1, self._scene.total + 1))
+        if self._state.detail == "totals":
+            foreign = tuple(ForeignRequest(id=str(number)) for number in range(1, self._state.total + 1))
         else:
             foreign = tuple(entry.describe() for entry in self._find_present())
         return Sighting(known=True, in_flight=foreign, recent=recent)
 
     async def begin(self, marks: OwnMarks) -> None:
-        """Open a window: from here on every request that is not ours counts, those in flight among them."""
+        """Open a window: all foreign requests from now on count, with those in flight."""
         self._run_uid = marks.run_uid
         await self._catch_up()
-        newest_id = await find_newest_id(self._client)
-        self._scene.mark()
+        self._newest_id = await find_newest_id(self._client)
+        self._state.mark()
         present = self._find_present()
-        total = self._scene.total if self._scene.detail == "totals" else len(present)
-        self._window = _Window(newest_id, total if self._sees() else None, present)
+        total = self._state.total if self._state.detail == "totals" else len(present)
+        self._window = Evidence(present=present, total_at_start=total if self._sees() else None)
 
     async def end(self, own: OwnTraffic) -> Traffic:
         """Close the window."""
         await self._catch_up()
-        window, scene = self._window, self._scene
-        ended = _count_posted(scene.seen.values()) - _count_posted(scene.live.values())
+        state = self._state
+        ended = _count_posted(state.seen.values()) - _count_posted(state.live.values())
         rows = await self._fetch_rows(max(own.requests, ended))
-        # What is in the log by now was in this window: no later look needs to tell of it.
         self._known_id = max((row.id for row in rows or ()), default=self._known_id)
         return weigh(
-            Evidence(
-                detail=scene.detail,
+            replace(
+                self._window,
+                detail=state.detail,
                 run_uid=self._run_uid,
-                seen=tuple(scene.seen.values()),
-                present=window.present,
-                total_at_start=window.total_at_start,
-                live_at_end=scene.total,
+                seen=tuple(state.seen.values()),
+                live_at_end=state.total,
                 rows=rows,
-                model_swaps=scene.falls.get(self.model, 0),
-                reloads=window.reloads,
-                breaks=window.breaks,
+                model_swaps=state.left_ready[self.model],
                 trouble=self._stream.trouble,
             ),
             own,
@@ -92,45 +91,31 @@ class SwapWatcher:
         await self._stream.settle()
 
     def _sees(self) -> bool:
-        return self._stream.trouble is None and self._scene.detail != "nothing"
+        return self._stream.trouble is None and self._state.detail != "nothing"
 
     def _find_present(self) -> tuple[InFlight, ...]:
-        return leave_ours_out(tuple(self._scene.live.values()), self._run_uid)
+        return leave_ours_out(self._state.live.values(), self._run_uid)
 
     def _lose(self, in_order: bool) -> None:
-        """A stream ends in order when llama-swap reloads its configuration, and breaks off for any other reason."""
-        self._scene.forget_live()
+        """A stream ends in order when llama-swap reloads its configuration, and breaks off for all other reasons."""
+        self._state.forget_live()
         if in_order:
             self._window.reloads += 1
         else:
             self._window.breaks += 1
 
     async def _fetch_rows(self, expected: int) -> list[LoggedRequest] | None:
-        """What ended in the window. A row is written a moment after its request's last byte: wait for those we know."""
-        if self._window.newest_id is None:
+        """The requests that ended in the window. Waits for those that we know, as each is logged a little later."""
+        if self._newest_id is None:
             return None
         for _ in range(_LOG_TRIES):
-            rows = await fetch_rows(self._client, self._window.newest_id)
+            rows = await fetch_rows(self._client, self._newest_id)
             if rows is None or len(rows) >= expected:
                 break
             await asyncio.sleep(_LOG_WAIT_S)
         return rows
 
-    async def _describe_recent(self) -> tuple[str, ...]:
-        return tuple(str(row) for row in await fetch_recent(self._client, self._known_id))
-
 
 def _count_posted(entries: Iterable[InFlight]) -> int:
-    """How many of them the log will have: looks are not in it."""
+    """How many of them the log will have: only POST requests are in it."""
     return sum(entry.method == "POST" for entry in entries)
-
-
-@dataclass(slots=True)
-class _Window:
-    """What was there when a window opened, and what befell the stream since."""
-
-    newest_id: int | None = None
-    total_at_start: int | None = None
-    present: tuple[InFlight, ...] = ()
-    reloads: int = 0
-    breaks: int = 0

@@ -1,53 +1,58 @@
-"""Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read at the ends of a window only.
+"""Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read only at the ends of a window.
 
-Requests are counted when they end, whether finished or aborted, so those that ended in the window and those in flight
-at its end are all that there were. Tokens are counted as they are made.
+vLLM counts a request when it is finished or aborted, so all requests of a window either ended in it or are in flight at
+its end. It counts tokens when it generates them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
 from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
-from pytest_boobench.hosts.llama_account import RecentlyEnded
-from pytest_boobench.hosts.llama_counters import number_requests, read_text
-from pytest_boobench.hosts.watcher import OwnMarks, sum_metrics, take_whole
+from pytest_boobench.hosts.watcher import (
+    OwnMarks,
+    RecentlyEnded,
+    Watcher,
+    number_requests,
+    read_text,
+    sum_metrics,
+    take_whole,
+)
 from pytest_boobench.servers.clients import Clients
 
 _SETTLE_STEP_S = 0.05
-_UNKNOWN = "/metrics: no answer with vllm's counters, so foreign traffic is not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All that is read, summed over models, engines and reasons to finish."""
+    """Counters and gauges, summed over models, engines and reasons to finish."""
 
     running: int
     waiting: int
     ended: int
     prompt_tokens: int
-    """Those from the cache included."""
+    """With those from the cache."""
     generated_tokens: int
     process: float | None
-    """When the process was started; blank where vLLM runs several API servers."""
+    """Start of the process, seconds since 1970 UTC; blank where vLLM runs several API servers."""
 
 
-class VllmWatcher:
-    """Needs nothing to know ours by: what they were charged is subtracted."""
+class VllmWatcher(Watcher):
+    """Subtracts our own requests and tokens from vLLM's counters."""
 
     def __init__(self, clients: Clients, model: str, *, patience_s: float = 1.0) -> None:
-        self.model = model
+        super().__init__(model)
         self._control = clients.control
         self._patience_s = patience_s
         self._opening: Reading | None = None
         self._ended = RecentlyEnded()
 
     async def look(self) -> Sighting:
-        """What is in flight now, by number."""
+        """How many requests are in flight now."""
         reading = await self._read()
         if reading is None:
             return Sighting(known=False)
@@ -64,11 +69,8 @@ class VllmWatcher:
         self._ended.forget()
         opening, closing = self._opening, await self._read_settled()
         if opening is None or closing is None:
-            return Traffic(notes=(_UNKNOWN,))
+            return Traffic(notes=("/metrics: no answer with vllm's counters, so foreign traffic is not known",))
         return compare(opening, closing, own)
-
-    async def close(self) -> None:
-        """Nothing runs between the ends of a window."""
 
     async def _read(self) -> Reading | None:
         try:
@@ -78,7 +80,7 @@ class VllmWatcher:
         return read(read_text(response)) if response.status_code == httpx.codes.OK else None
 
     async def _read_settled(self) -> Reading | None:
-        """Read until twice the same requests have ended: vLLM counts a request a little after its last byte."""
+        """Read until two readings count the same ended requests: vLLM counts one a little after its last byte."""
         give_up_s = time.monotonic() + self._patience_s
         last = await self._read()
         while last is not None and time.monotonic() < give_up_s:
@@ -91,7 +93,7 @@ class VllmWatcher:
 
 
 def read(text: str) -> Reading | None:
-    """``/metrics`` of vLLM; None where its counters are not in it."""
+    """Read vLLM's ``/metrics``; None where its counters are missing."""
     values = sum_metrics(text)
     try:
         return Reading(
@@ -107,29 +109,18 @@ def read(text: str) -> Reading | None:
 
 
 def compare(opening: Reading, closing: Reading, own: OwnTraffic) -> Traffic:
-    """What happened between two readings, less ours, none of which is in flight at either."""
+    """The foreign traffic between two readings, none of our requests being in flight at either."""
     in_flight, left = opening.running + opening.waiting, closing.running + closing.waiting
+    at_ends = Traffic(in_flight_at_start=in_flight, concurrent_foreign_requests=max(in_flight, left))
     if closing.process != opening.process or closing.prompt_tokens < opening.prompt_tokens:
-        return Traffic(
-            in_flight_at_start=in_flight,
-            concurrent_foreign_requests=max(in_flight, left),
-            server_restarts=1,
-            notes=("the server restarted, so its counts are lost",),
-        )
+        return replace(at_ends, server_restarts=1, notes=("the server restarted, so its counts are lost",))
     ended = closing.ended - opening.ended - own.requests
     tokens = (
         closing.prompt_tokens - opening.prompt_tokens - own.prompt_tokens - own.cached_tokens,
         closing.generated_tokens - opening.generated_tokens - own.output_tokens,
     )
     if not own.exact or min(ended, *tokens) < 0:
-        reason = "a request of ours broke off" if not own.exact else "the server counted less than its answers to us"
-        return Traffic(
-            in_flight_at_start=in_flight,
-            concurrent_foreign_requests=max(in_flight, left),
-            notes=(f"{reason}, so foreign requests and tokens are known at the window's ends only",),
-        )
-    return Traffic(
-        in_flight_at_start=in_flight,
-        concurrent_foreign_requests=ended + left,
-        foreign_tokens=sum(tokens),
-    )
+        reason = "a request of ours broke off" if not own.exact else "the server counted less than it reported to us"
+        note = f"{reason}, so foreign requests and tokens are known only at the start and end of the cell"
+        return replace(at_ends, notes=(note,))
+    return replace(at_ends, concurrent_foreign_requests=ended + left, foreign_tokens=sum(tokens))

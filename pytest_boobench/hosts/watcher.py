@@ -1,23 +1,30 @@
-"""Room 2: what every way of watching a host can be asked, and what they share: names, a short memory, counters."""
+"""Room 2: what all watchers of a host have in common: their methods, recently ended requests, Prometheus counters."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import UTC, datetime
 
-from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
+import httpx
+
+from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
+from pytest_boobench.units import count
 from pytest_boobench.untrusted import MAX_COUNT
 
 RUN_HEADER = "X-Boobench-Run"
-"""Names the run that a request belongs to: by it our own are told from foreign ones."""
+"""Names the run that sends a request, so that our own requests are told from foreign ones."""
+_RECENT_S = 60.0
+_MOST_REQUESTS = 10_000
+"""A server that counts more requests in flight makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnMarks:
-    """By what a watcher knows our requests while they run."""
+    """How a watcher recognises our requests while they run."""
 
     run_uid: str
     """Value of the header ``X-Boobench-Run``."""
@@ -25,34 +32,86 @@ class OwnMarks:
     """Seeds that our requests carry."""
 
 
-class Watcher(Protocol):
+class Watcher:
     """Watches one host. Windows follow each other and never overlap.
 
-    Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown.
+    Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown. This class is
+    for servers that say nothing of other requests: Ollama, LM Studio, plain OpenAI-compatible ones.
     """
 
-    model: str
-    """The one that the next window is of."""
+    def __init__(self, model: str) -> None:
+        self.model = model
+        """The model that the next window is for."""
 
     async def look(self) -> Sighting:
         """What is in flight now. Never loads a model."""
-        ...
+        return Sighting(known=False)
 
     async def begin(self, marks: OwnMarks) -> None:
         """Open a window, right before the first request of a cell."""
-        ...
 
-    async def end(self, own: OwnTraffic) -> Traffic:
-        """Close the window, right after the last answer, and say what was in it that is not ours."""
-        ...
+    async def end(self, own: OwnTraffic) -> Traffic:  # noqa: ARG002  # the others need it
+        """Close the window, right after the last answer: the traffic in it that is not ours."""
+        return Traffic(notes=("this kind of server does not show foreign requests",))
 
     async def close(self) -> None:
         """Stop watching."""
-        ...
+
+
+class RecentlyEnded:
+    """Foreign requests that ended in the last minute, by comparing each look with the one before it.
+
+    Times are seconds since 1970 UTC.
+    """
+
+    def __init__(self) -> None:
+        self._ended: dict[str, set[int]] = {}
+        self._totals: dict[str, int] = {}
+        self._lines: deque[tuple[float, str]] = deque()
+
+    def see_tasks(self, name: str, ended: set[int], now_s: float) -> None:
+        """The tasks of idle slots: a slot shows its last task until the next one begins."""
+        for task in sorted(ended - self._ended.get(name, ended)):
+            self._add(f"{name}, task {task}", now_s)
+        self._ended[name] = ended
+
+    def see_total(self, name: str, total: int, noun: str, now_s: float) -> None:
+        """A counter that grows with each request that ends, or with its tokens."""
+        more = total - self._totals.get(name, total)
+        if more > 0:
+            self._add(f"{name}, {count(more, noun)}", now_s)
+        self._totals[name] = total
+
+    def tell(self, now_s: float) -> tuple[str, ...]:
+        """One line for each, the latest first; always the same line for the same request."""
+        while self._lines and now_s - self._lines[0][0] > _RECENT_S:
+            self._lines.popleft()
+        return tuple(line for _, line in reversed(self._lines))
+
+    def forget(self) -> None:
+        """What ends from now on may be ours."""
+        self._ended.clear()
+        self._totals.clear()
+
+    def _add(self, line: str, now_s: float) -> None:
+        self._lines.append((now_s, f"{line} (ended {datetime.fromtimestamp(now_s, UTC):%H:%M:%S} UTC)"))
+
+
+def number_requests(running: int, waiting: int, model: str) -> tuple[ForeignRequest, ...]:
+    """Requests of which the server tells only how many there are."""
+    return tuple(
+        ForeignRequest(id=f"request {number}", model=model, queued=number > running)
+        for number in range(1, min(running + waiting, _MOST_REQUESTS) + 1)
+    )
+
+
+def read_text(response: httpx.Response) -> str:
+    """Its body as UTF-8, whatever charset it claims to have."""
+    return response.content.decode("utf-8", "replace")
 
 
 def sum_metrics(text: str) -> Mapping[str, float]:
-    """Metric name -> the sum of its values over all labels; lines that say no finite number are left out.
+    """Metric name -> the sum of its values over all labels, without lines that have no finite number.
 
     A line is ``name{labels} value [time stamp]``; a label's value may hold blanks and braces, a metric's name neither.
     Format: prometheus.io/docs/instrumenting/exposition_formats.
@@ -64,22 +123,18 @@ def sum_metrics(text: str) -> Mapping[str, float]:
             words = labelled.rpartition("}")[2].split()
         else:
             name, *words = line.split() or [""]
-        if name and not name.startswith("#") and (value := _read_number(words)) is not None:
-            sums[name.strip()] += value
+        if not name or name.startswith("#"):
+            continue
+        with suppress(IndexError, ValueError):
+            value = float(words[0])
+            if math.isfinite(value):
+                sums[name.strip()] += value
     return {name: value for name, value in sums.items() if math.isfinite(value)}
 
 
 def take_whole(values: Mapping[str, float], name: str, otherwise: int | None = None) -> int:
-    """What a metric has counted; KeyError where it is not there, or is no count that a server could reach."""
+    """The value of a counter; KeyError where it is missing, or is no count that a server could reach."""
     value = values.get(name, otherwise)
     if value is None or not 0 <= value <= MAX_COUNT:
         raise KeyError(name)
     return int(value)
-
-
-def _read_number(words: list[str]) -> float | None:
-    try:
-        value = float(words[0])
-    except (IndexError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

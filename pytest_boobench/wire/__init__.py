@@ -1,21 +1,15 @@
-"""Room 2: the socket. Requests out, bytes back with the kernel's clock on them; the only place that touches a socket.
+"""Room 2: the only place that touches a socket: requests out, bytes back, each with the kernel's time of arrival.
 
-In the order one request walks:
+- ``transport``     one request through all of the modules below; read this first
+- ``http_clients``  the client for measured requests, and the httpx client for all others
+- ``http1``         a request as bytes; where header and body lie in an answer's bytes, and where it ends
+- ``connection``    a fresh TCP connection for each request, with TLS where asked
+- ``reader``        the thread that reads all connections, however busy the event loop is
+- ``clock``         the kernel's time stamps on the monotonic clock
+- ``exchange``      the answer with its arrival times, its server-sent events, and what can go wrong
 
-- ``clients``     where callers come in: one client for requests that are measured, one for all others
-- ``control``     the one for all others: whole answers within a time, or none
-- ``transport``   one request through all of the below; read this first
-- ``http1``       the request as bytes; where header and body lie in the answer's, and where it ends
-- ``connection``  a fresh TCP connection, written with the clock in hand; ``tls`` is its cipher where asked
-- ``reader``      the thread that reads all connections, whatever the event loop is busy with
-- ``inbox``       bytes and stamps of one answer while it runs, and nothing else
-- ``clock``       the kernel's stamps on the monotonic clock
-- ``exchange``    what came of it: arrival times of every byte; server-sent events with theirs
-- ``sse``         bytes -> server-sent events
-- ``failures``    what can go wrong, as the sample names it
-
-Once the status line came nothing is raised: ``exchange.failure`` says what cut the answer short. Before it, NoAnswer
-is raised. asyncio only.
+A failure before the status line raises NoAnswer; after it, ``exchange.failure`` says what cut the answer short. For
+asyncio only.
 """
 
 from pytest_boobench.wire.exchange import (
@@ -28,7 +22,6 @@ from pytest_boobench.wire.exchange import (
     NoAnswer,
     SseDecoder,
     events,
-    failure_of,
     stamp_messages,
 )
 from pytest_boobench.wire.http_clients import (
@@ -57,7 +50,6 @@ __all__ = [
     "can_raise_priority",
     "control_client",
     "events",
-    "failure_of",
     "stamp_messages",
     "tls_context",
 ]

@@ -1,4 +1,4 @@
-"""Room 2: the clocks. The kernel stamps arriving bytes by the wall clock; all else here is the monotonic clock."""
+"""Room 2: the clocks. The kernel stamps bytes by the wall clock; all other times are by the monotonic clock."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from dataclasses import dataclass
 from pytest_boobench.metrics import ClockKind
 
 Ancillary = Sequence[tuple[int, int, bytes]]
-"""What ``recvmsg`` hands over beside the bytes: level, type, data."""
+"""What ``recvmsg`` returns with the bytes: level, type, data."""
 
 ANCILLARY_BYTES = 64
-"""Room for one stamp of either layout."""
+"""Enough for one time stamp of either layout."""
 
 _LAYOUTS = {
     64: struct.Struct("=qq"),  # SO_TIMESTAMPNS_NEW, Linux 5.1: 64 bits everywhere
     35: struct.Struct("@ll"),  # SO_TIMESTAMPNS
 }
-"""Linux's socket option, which is also its message's type -> layout of (seconds, nanoseconds). Python names neither."""
+"""Linux's socket option, also the type of its message -> layout of (seconds, nanoseconds). Python names neither."""
 
 _PAIRED_READINGS = 5
 _STEP_NS = 1_000_000
 
 
 class Reads:
-    """What came by one connection, in columns, as it came: it is looked at when all is over."""
+    """What one connection received, in columns; evaluated only when the request has ended."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.lengths = array("q")
         """Of ``data`` after each read."""
         self.ancillary: list[Ancillary] = []
-        """What came with each read; the kernel's stamp is in it."""
+        """Of each read, with the kernel's stamp in it."""
         self.read_ns = array("q")
         """The monotonic clock right after each read."""
 
     def add(self, part: bytes, ancillary: Ancillary, read_ns: int) -> int:
-        """Keeps one read; returns how many bytes came in all."""
+        """Keep one read; the number of bytes of all reads so far."""
         self.data += part
         length = len(self.data)
         self.lengths.append(length)
@@ -56,20 +56,20 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """The arrival of each read on the monotonic clock, nanoseconds, all by one clock."""
+    """When each read arrived, nanoseconds of the monotonic clock; one source for all of them."""
 
     clock: ClockKind
     arrival_ns: tuple[int, ...]
     lag_ns: tuple[int, ...]
-    """Of each read: from the kernel's stamp to the moment Python had the bytes; zeros without kernel stamps."""
+    """Of each read: from the kernel's stamp until Python had the bytes; zeros without kernel stamps."""
     client_lag_ms: float | None
-    """Longest time from the kernel's stamp to the moment Python had the bytes; blank without kernel stamps."""
+    """The longest of these lags; blank without kernel stamps."""
     clock_step: bool
-    """Whether the wall clock was set while the reads came in."""
+    """Whether the wall clock was set between the reads."""
 
 
 def ask_for_kernel_stamps(sock: socket.socket) -> bool:
-    """Makes the kernel stamp what this socket receives; False where it cannot."""
+    """Make the kernel stamp what this socket receives; False where it cannot."""
     if sys.platform != "linux":
         return False
     for option in _LAYOUTS:
@@ -82,8 +82,8 @@ def ask_for_kernel_stamps(sock: socket.socket) -> bool:
 def hold_kernel_stamps() -> socket.socket:
     """A socket that keeps the kernel's stamping on while it is open.
 
-    Linux starts stamping a little after the first socket asks and stops with the last one, so a lone connection's first
-    bytes would come without.
+    Linux starts stamping a little after the first socket asks and stops with the last socket, so that the first bytes
+    of a single connection would have no stamp.
     """
     keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     ask_for_kernel_stamps(keeper)
@@ -91,7 +91,7 @@ def hold_kernel_stamps() -> socket.socket:
 
 
 def kernel_ns(ancillary: Ancillary) -> int | None:
-    """The kernel's stamp on a read, wall-clock nanoseconds; blank where there is none."""
+    """The kernel's stamp on a read, nanoseconds of the wall clock; None where there is none."""
     for level, kind, data in ancillary:
         layout = _LAYOUTS.get(kind)
         if level == socket.SOL_SOCKET and layout is not None and len(data) == layout.size:
@@ -101,7 +101,7 @@ def kernel_ns(ancillary: Ancillary) -> int | None:
 
 
 def wall_offset_ns() -> int:
-    """What the wall clock is ahead of the monotonic one, from the tightest of a few paired readings."""
+    """How far the wall clock is ahead of the monotonic one, by the fastest of a few paired readings."""
     readings = []
     for _ in range(_PAIRED_READINGS):
         before_ns = time.monotonic_ns()
@@ -112,9 +112,9 @@ def wall_offset_ns() -> int:
 
 
 def stamp(reads: Reads, offset_before_ns: int, offset_after_ns: int) -> Stamps:
-    """The arrivals of reads, by the kernel's clock where it stamped all of them and nobody set the wall clock.
+    """The arrivals of reads: by the kernel where it stamped all of them and nobody set the wall clock meanwhile.
 
-    Else by the time Python had them: late by Python's lag, but never mixed and never moved by a clock step.
+    Otherwise by the time when Python had them: late, but all by one clock, and no clock step moves them.
     """
     clock_step = abs(offset_after_ns - offset_before_ns) > _STEP_NS
     kernel = [kernel_ns(ancillary) for ancillary in reads.ancillary]

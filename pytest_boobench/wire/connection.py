@@ -1,4 +1,4 @@
-"""Room 2: one fresh TCP connection, its opening timed apart, its last write taken with the clock in hand."""
+"""Room 2: a new TCP connection for one request: how long opening it took, and when the last byte was written."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from pytest_boobench.wire.clock import ANCILLARY_BYTES, Ancillary, ask_for_kerne
 from pytest_boobench.wire.exchange import Failure, NoAnswer
 
 _READ_BYTES = 65_536
+_LAST_WRITE_BYTES = 16_384
+_POLL_S = 0.001
+Receive = Callable[[], tuple[bytes, Ancillary, int, Any]]
+"""Like ``socket.recvmsg``: what has arrived (under TLS: ciphertext), empty at the end, and its ancillary data."""
 
 
 class Tls:
-    """One connection's cipher. The plaintext arrives with the ciphertext that completes it."""
+    """TLS of one connection, apart from its socket. Plaintext has the arrival of the ciphertext that completes it."""
 
     def __init__(self, context: ssl.SSLContext, hostname: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         self.ended = False
-        """Whether the peer said that nothing more will come."""
+        """Whether the peer has said that no more data follow."""
 
     async def shake_hands(self, sock: socket.socket) -> None:
-        """Agrees on keys with the peer; raises ssl.SSLError where there is no trust or no common ground."""
+        """Agree on keys with the peer; ssl.SSLError where the certificate is not trusted or no cipher is common."""
         loop = asyncio.get_running_loop()
-        agreed = False
-        while not agreed:
+        while True:
             try:
                 self._object.do_handshake()
-                agreed = True
+                break
             except ssl.SSLWantReadError:
-                pass
-            await loop.sock_sendall(sock, self._outgoing.read())
-            if not agreed:
+                await loop.sock_sendall(sock, self._outgoing.read())
                 self._put(await loop.sock_recv(sock, _READ_BYTES))
+        await loop.sock_sendall(sock, self._outgoing.read())
 
     def seal(self, plaintext: bytes) -> bytes:
         """Plaintext -> ciphertext."""
@@ -48,7 +50,7 @@ class Tls:
         return self._outgoing.read()
 
     def open(self, ciphertext: bytes) -> bytes:
-        """Ciphertext, empty at the connection's end, -> the plaintext that it completes; raises ssl.SSLError."""
+        """Ciphertext (empty at the end of the connection) -> the plaintext that it completes; raises ssl.SSLError."""
         self._put(ciphertext)
         parts = []
         try:
@@ -68,10 +70,6 @@ class Tls:
             self._incoming.write_eof()
 
 
-_LAST_WRITE_BYTES = 16_384
-_POLL_S = 0.001
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a host listens."""
@@ -85,34 +83,30 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Receive = Callable[[], tuple[bytes, Ancillary, int, Any]]
-"""As ``socket.recvmsg``: what has arrived, empty at the end, and what came beside it. Under TLS it is ciphertext."""
-
-
 class Connection:
     """A connected, non-blocking socket, with TLS on it where ``tls`` is given."""
 
     def __init__(self, sock: socket.socket, where: str, *, stamped: bool, tls: Tls | None, connect_ms: float) -> None:
         self.sock = sock
         self.where = where
-        """Host and port, as messages begin."""
+        """Host and port, for messages."""
         self.tls = tls
         self.connect_ms = connect_ms
         self.last_write_ns = time.monotonic_ns()
-        """The monotonic clock right before the last write; of a request that is out: of its last byte."""
+        """The monotonic clock right before the last write so far."""
         self.receive: Receive = (
             partial(sock.recvmsg, _READ_BYTES, ANCILLARY_BYTES) if stamped else partial(_receive_unstamped, sock)
         )
         """Raises OSError."""
 
     def seal(self, message: bytes) -> bytes:
-        """A message as the socket takes it: under TLS, ciphertext. Not while another thread receives."""
+        """A message as it is sent: ciphertext under TLS. Not to be called while another thread receives."""
         return self.tls.seal(message) if self.tls else message
 
     async def send(self, sealed: bytes, answered: asyncio.Future[Any]) -> str | None:
-        """Writes a request; returns why not all of it went out: the connection was lost, or it was answered before.
+        """Write a request; the reason where not all of it was sent: the connection was lost, or an answer came before.
 
-        It goes out in two parts, so that the clock before the last write is the clock of a small one.
+        It is sent in two parts, so that the last write, whose time is kept, is a small one.
         """
         cut = max(len(sealed) - _LAST_WRITE_BYTES, 0)
         try:
@@ -133,19 +127,20 @@ class Connection:
 
     async def _until_writable(self, answered: asyncio.Future[Any]) -> None:
         loop = asyncio.get_running_loop()
-        writable: asyncio.Future[None] = loop.create_future()
+        writable_or_answered = asyncio.Event()
         try:
-            loop.add_writer(self.sock, _wake, writable)
+            loop.add_writer(self.sock, writable_or_answered.set)
         except NotImplementedError:
             await asyncio.sleep(_POLL_S)
             return
+        answered.add_done_callback(lambda _: writable_or_answered.set())
         try:
-            await asyncio.wait((writable, answered), return_when=asyncio.FIRST_COMPLETED)
+            await writable_or_answered.wait()
         finally:
             loop.remove_writer(self.sock)
 
     def close(self) -> None:
-        """Closes the socket; the peer sees it at once, also in the middle of an answer."""
+        """Close the socket; the peer sees it at once, even in the middle of an answer."""
         self.sock.close()
 
 
@@ -153,16 +148,8 @@ def _receive_unstamped(sock: socket.socket) -> tuple[bytes, Ancillary, int, Any]
     return sock.recv(_READ_BYTES), (), 0, None
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
 async def connect(address: Address, limit_s: float) -> Connection:
-    """Opens a connection, trying each address of a name; ``limit_s`` bounds all of it, TLS included.
-
-    Raises NoAnswer.
-    """
+    """Open a connection, trying each address of a name, within ``limit_s`` seconds including TLS. Raises NoAnswer."""
     began_ns = time.monotonic_ns()
     try:
         async with asyncio.timeout(limit_s):
@@ -200,7 +187,7 @@ async def _reach(host: bytes, port: int) -> tuple[socket.socket, bool]:
 
 
 async def _addresses(host: bytes, port: int) -> list[tuple[Any, ...]]:
-    try:  # an address needs no look-up, and so no thread
+    try:  # an address needs no lookup and so no thread
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     except socket.gaierror:
         return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM))
@@ -217,7 +204,7 @@ async def _secure(sock: socket.socket, tls_context: ssl.SSLContext, host: str) -
 
 
 def reason(error: OSError) -> str:
-    """The system's words for an error of a socket, in lower case."""
+    """The system's text for an error of a socket, in lower case."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):

@@ -1,14 +1,11 @@
-"""Room 2: what came of one request on the wire: its answer's bytes, each with its time of arrival."""
+"""Room 2: the answer to one request: its bytes and server-sent events with their times of arrival, or its failure."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import httpx
 
 from pytest_boobench.metrics import ClockKind, FailureKind
 
@@ -21,32 +18,12 @@ class Failure:
     text: str
 
 
-class NoAnswer(Exception):  # noqa: N818  # what came of a request, not an error of ours
+class NoAnswer(Exception):  # noqa: N818  # the outcome of a request, not our error
     """A request that got no status line; ``failure`` says why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
-
-
-_KINDS: tuple[tuple[type[httpx.RequestError], FailureKind], ...] = (
-    (httpx.ConnectTimeout, "connect"),  # before TimeoutException, its parent
-    (httpx.PoolTimeout, "connect"),
-    (httpx.ReadTimeout, "stalled"),
-    (httpx.WriteTimeout, "stalled"),
-    (httpx.TimeoutException, "timeout"),
-    (httpx.ReadError, "truncated"),
-    (httpx.CloseError, "truncated"),
-    (httpx.NetworkError, "connect"),
-    (httpx.ProxyError, "connect"),
-    (httpx.UnsupportedProtocol, "connect"),
-)
-
-
-def failure_of(error: httpx.RequestError) -> Failure:
-    """The failure that an error of httpx stands for."""
-    kind: FailureKind = next((kind for known, kind in _KINDS if isinstance(error, known)), "protocol")
-    return Failure(kind, str(error) or type(error).__name__)
 
 
 _BOM = b"\xef\xbb\xbf"
@@ -61,14 +38,14 @@ class Message(NamedTuple):
     event: str
     """The event's type, ``message`` where the server names none."""
     end: int
-    """Offset in the stream one past the last byte of its last data line, the line's end not counted.
+    """Offset in the stream one past its last byte of data, without the end of that line.
 
-    That is where the data was there: some servers send the blank line that closes an event only with the next one.
+    Some servers send the blank line that closes an event only with the next event.
     """
 
 
 class SseDecoder:
-    """Decodes a stream that comes in pieces. Lines end in LF, CR or CRLF; bytes that are no text are replaced."""
+    """Decodes a stream that comes in pieces. Lines end in LF, CR or CRLF; bytes that are not UTF-8 are replaced."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -91,10 +68,7 @@ class SseDecoder:
         return self._take(lines)
 
     def close(self) -> list[Message]:
-        """The last event where the stream ended without the blank line after it.
-
-        The standard drops it; servers that end right after ``data: [DONE]`` exist.
-        """
+        """The last event where no blank line follows: the standard drops it, but some servers end like this."""
         lines, self._rest = (self._rest, b"\n"), b""
         return self._take(lines)
 
@@ -119,19 +93,19 @@ class SseDecoder:
                 self._end = end
             elif content.startswith(b"event:"):
                 self._event = content[6:].removeprefix(b" ")
-            elif content.startswith(b"error:"):  # no field of the standard's: old llama-servers end so
+            elif content.startswith(b"error:"):  # not in the standard: how old llama-servers end
                 messages.append(Message(content[6:].strip().decode("utf-8", "replace"), ERROR, end))
         self._offset, self._data = offset, data
         return messages
 
 
 class Arrival(NamedTuple):
-    """When the bytes of the body up to ``end`` (one past the last of them) and after the arrival before were there."""
+    """When one read brought the bytes of the body up to the offset ``end``, which it does not include."""
 
     end: int
     stamp_ns: int
     lag_ns: int = 0
-    """From the kernel's stamp to the moment Python had them; 0 without kernel stamps."""
+    """From the kernel's stamp until Python had the bytes; 0 without kernel stamps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,56 +113,45 @@ class Exchange:
     """One request and its answer. ``_ns`` is the monotonic clock in nanoseconds, ``_ms`` counts from ``sent_ns``."""
 
     connect_ms: float
-    """Duration of name lookup, connecting and TLS together; over before ``sent_ns``."""
+    """Duration of name lookup, connecting and TLS together, all before ``sent_ns``."""
     sent_at: float
-    """When the request was sent, seconds since 1970 UTC."""
+    """Seconds since 1970 UTC."""
     sent_ns: int
-    """Right before the write of the request's last byte."""
+    """Right before the write of the last byte."""
     headers_ns: int
     """Arrival of the last byte of the answer's header."""
     end_ns: int
     """Arrival of the last byte that came."""
     status: int
     headers: Mapping[str, str]
-    """Of the answer, names in lower case; of two with one name the last."""
+    """Of the answer, names in lower case; of two with the same name the last."""
     body: bytes
-    """The body as it came, framing removed."""
+    """Without framing."""
     arrivals: tuple[Arrival, ...]
-    """Ascending in both; the last one's ``end`` is the body's length."""
+    """In ascending order; the last one's ``end`` is the body's length."""
     clock: ClockKind
-    """Whose clock all arrivals are by."""
+    """The clock of all arrivals."""
     client_lag_ms: float | None
-    """Longest time from the kernel's stamp to the moment Python had the bytes; blank without kernel stamps."""
+    """Longest time from the kernel's stamp until Python had the bytes; blank without kernel stamps."""
     clock_step: bool
-    """Whether the wall clock was set meanwhile; the arrivals are then by the user clock and right, though late."""
+    """Whether the wall clock was set meanwhile; the arrivals are then by the user clock: correct, but late."""
     failure: Failure | None
-    """What cut the answer short; blank where HTTP says that it is whole."""
+    """What cut the answer short; blank where it is complete by the rules of HTTP."""
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is whole as HTTP counts; whether its events are is for their reader to say."""
+        """Whether HTTP says that the answer is complete; its events may still be cut short."""
         return self.failure is None
 
     @property
     def headers_ms(self) -> float:
         """Arrival of the end of the answer's header."""
-        return self._ms(self.headers_ns)
+        return (self.headers_ns - self.sent_ns) / 1e6
 
     @property
     def e2e_ms(self) -> float:
         """Arrival of the end of the answer."""
-        return self._ms(self.end_ns)
-
-    def arrival_ms(self, end: int) -> float:
-        """When the first ``end`` bytes of the body were all there."""
-        return self._ms(self.arrival(end).stamp_ns)
-
-    def arrival(self, end: int) -> Arrival:
-        """The arrival that brought the last of the first ``end`` bytes of the body."""
-        return self.arrivals[bisect_left(self.arrivals, end, key=lambda arrival: arrival.end)]
-
-    def _ms(self, stamp_ns: int) -> float:
-        return (stamp_ns - self.sent_ns) / 1e6
+        return (self.end_ns - self.sent_ns) / 1e6
 
 
 class Event(NamedTuple):
@@ -198,21 +161,21 @@ class Event(NamedTuple):
     event: str
     """Its type, ``message`` where the server names none."""
     arrival_ms: float
-    """When the last byte of its data was there, from ``sent_ns``; not when the blank line after it was."""
+    """When the last byte of its data arrived, from ``sent_ns``; the blank line after it does not count."""
     lag_ms: float = 0.0
-    """How late Python had it: events that were read at once share the arrival of the last of them."""
+    """How late Python had it: events of one read share the arrival of the last of them."""
     earliest_ms: float = -math.inf
-    """When it may have been there at the earliest: by the read before, where more was read at once with it."""
+    """The earliest possible arrival: that of the read before, where its own read brought more than this event."""
 
     def find_lateness_ms(self, patience_ms: float) -> float:
-        """By how much its stamp may be late: nothing where Python had it within ``patience_ms``."""
+        """By how much its stamp may be late; 0 where Python had it within ``patience_ms``."""
         return self.arrival_ms - max(self.earliest_ms, 0.0) if self.lag_ms > patience_ms else 0.0
 
 
 def events(exchange: Exchange) -> list[Event]:
     """The server-sent events of an answer, in order.
 
-    An event without the blank line after it counts where the answer is whole, and is dropped where it was cut short.
+    A last event without a blank line after it counts only where the answer is complete.
     """
     decoder = SseDecoder()
     messages = decoder.feed(exchange.body)
@@ -222,10 +185,9 @@ def events(exchange: Exchange) -> list[Event]:
 
 
 def stamp_messages(exchange: Exchange, messages: Iterable[Message], *, line_ends: int) -> list[Event]:
-    """Messages in the order of their ends, each with its arrival.
+    """Messages, in the order of their ends, with their arrivals.
 
-    ``line_ends`` are the bytes after a message's data that bring nothing new: where no more was read with it, it was
-    the last of its read.
+    A message is the last of its read where at most ``line_ends`` bytes follow its data in that read.
     """
     arrivals = iter(exchange.arrivals)
     came, stamp_ns, lag_ns = Arrival(0, exchange.sent_ns)

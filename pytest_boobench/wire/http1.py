@@ -1,4 +1,4 @@
-"""Room 2: HTTP/1.1 as bytes, no socket and no clock: a request out, and where the body lies in what comes back."""
+"""Room 2: HTTP/1.1 as bytes, without socket and clock: the request, and where the body lies in the answer."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ _OURS: Mapping[bytes, bytes] = {
     b"Connection": b"close",
 }
 _ASKED = (h11.Request(method="POST", target="/", headers=[("Host", "x")]), h11.EndOfMessage())
-"""Any request at all: h11 reads no answer before it has seen one."""
-_PROTOCOL = b"HTTP/"
-_BODILESS_STATUS = (204, 304)
+"""Any request: h11 reads no answer before it has sent one."""
 _CHUNK_LINE = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
-"""Size of a chunk, from the end of the line before it, which is the header's or the last chunk's."""
+"""The line with a chunk's size, from the end of the line before it: the header's last line or the last chunk's end."""
 _SHORTEST_CHUNK_LINE = len(b"\n0\n")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _EVENT_IN_CHUNK = (b"\n\n\r\n",)
-"""The end of an event, and of the chunk that brought it; the last chunk's is CR LF CR LF."""
+"""The end of an event and of its chunk; the end of the last chunk is CR LF CR LF."""
 _ENDLESS = sys.maxsize
 
 
 def write_head(host: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
-    """What is the same in all requests to a target: request line and header, but for the length of the content.
+    """What all requests to a target have in common: request line and header without the length of the content.
 
-    Raises NoAnswer for what HTTP cannot carry, without quoting it: it may be a key.
+    NoAnswer for characters that HTTP does not allow; the message does not quote them, since they may be a key.
     """
     lines = [(b"Host", host), *((name.encode(), value.encode()) for name, value in headers.items()), *_OURS.items()]
     try:
@@ -44,35 +42,32 @@ def write_head(host: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
 
 
 def write_request(head: bytes, content: bytes) -> bytes:
-    """A whole request, of a head by `write_head`."""
+    """A complete request; ``head`` is by `write_head`."""
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
 
 
 class HttpAnswer:
-    """Follows an answer while it comes. h11 reads its header; of its body only the framing is looked at, no byte moved.
-
-    After an error it follows no more.
-    """
+    """Follows an answer while it comes, until an error. h11 reads its header; of the body only the framing is read."""
 
     def __init__(self, max_bytes: int = _ENDLESS) -> None:
         self.max_bytes = max_bytes
         self.head: h11.Response | None = None
         self.head_end = 0
-        """Where the body begins in the bytes that came."""
+        """The offset where the body begins."""
         self.complete = False
         self.error: str | None = None
         self.goes_on: tuple[bytes, ...] = ()
-        """What no answer of this framing ends with: after a read that does, it need not be followed at once."""
+        """Endings that no complete answer of this framing has: after a read with one, `follow` can wait."""
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         for event in _ASKED:
             self._connection.send(event)
         self._pieces: list[tuple[int, int]] = []
         self._chunked = False
         self._next = 0
-        """Where there is something to look at next, which may be still to come: header, chunk, or the body's end."""
+        """The offset of what to read next, which may be still to come: header, chunk, or the body's end."""
 
     def follow(self, data: bytearray) -> bool:
-        """Takes all bytes so far; whether no more are needed: the answer is complete, or wrong."""
+        """Read all bytes so far; whether no more are needed: the answer is complete, or wrong."""
         if self.head is None:
             self._follow_head(data)
         if self.head is not None:
@@ -80,23 +75,22 @@ class HttpAnswer:
                 self._follow_chunks(data)
             else:
                 self.complete = len(data) >= self._next
-        settled = self.complete or self.error is not None
-        if not settled and len(data) > self.max_bytes:
-            self.error = f"the answer is longer than {self.max_bytes} bytes, which nobody asks for"
-        return settled or self.error is not None
+        if not self.complete and self.error is None and len(data) > self.max_bytes:
+            self.error = f"the answer is longer than {self.max_bytes} bytes, the limit of this request"
+        return self.complete or self.error is not None
 
     def close(self) -> bool:
-        """Takes the end of the connection: whether it is the answer's too, as where that has no length of its own."""
+        """Note the end of the connection; whether the answer is complete, as one without a length is then."""
         self.complete = self.complete or (self.head is not None and self._next == _ENDLESS)
         return self.complete
 
     def body(self, data: bytearray) -> bytes:
-        """The body as far as it came, framing removed."""
+        """The body as far as it came, without framing."""
         with memoryview(data) as view:
             return b"".join([view[start:end] for start, end in self._pieces])
 
     def body_lengths(self, lengths: Iterable[int]) -> Iterator[int]:
-        """How long the body was when that many bytes had come in all, for ascending ``lengths``."""
+        """For ascending lengths of the answer so far: the length of the body in it."""
         pieces = iter([*self._pieces, (_ENDLESS, _ENDLESS)])
         start, end = next(pieces)
         before = 0
@@ -107,7 +101,7 @@ class HttpAnswer:
             yield before + max(length - start, 0)
 
     def _follow_head(self, data: bytearray) -> None:
-        if not data.startswith(_PROTOCOL[: len(data)]):
+        if not data.startswith(b"HTTP/"[: len(data)]):
             self.error = f"the answer is not HTTP, it begins with {bytes(data[:20])!r}"
             return
         try:
@@ -127,7 +121,7 @@ class HttpAnswer:
     def _choose_framing(self, head: h11.Response) -> None:
         headers = dict(head.headers)
         self._next = self.head_end
-        if head.status_code in _BODILESS_STATUS:
+        if head.status_code in (204, 304):  # without a body
             return
         if b"transfer-encoding" in headers:
             self._chunked = True
@@ -142,7 +136,9 @@ class HttpAnswer:
         while len(data) - self._next >= _SHORTEST_CHUNK_LINE:
             line = _CHUNK_LINE.match(data, self._next)
             if line is None:
-                self._check_chunk_line(bytes(data[self._next : self._next + MAX_HEAD_BYTES]))
+                begun = bytes(data[self._next : self._next + MAX_HEAD_BYTES])
+                if begun.count(b"\n") > 1 or len(begun) == MAX_HEAD_BYTES:
+                    self.error = _say_wrong(f"illegal chunk header: {begun.strip()[:20]!r}")
                 return
             start, size = line.end(), int(line[1], 16)
             if size == 0:
@@ -151,10 +147,6 @@ class HttpAnswer:
             self._next = start + size
             self._pieces.append((start, self._next))
 
-    def _check_chunk_line(self, begun: bytes) -> None:
-        if begun.count(b"\n") > 1 or len(begun) == MAX_HEAD_BYTES:
-            self.error = _say_wrong(f"illegal chunk header: {begun.strip()[:20]!r}")
-
 
 def _say_wrong(what: str) -> str:
-    return f"the answer is not HTTP as it should be ({what})"
+    return f"the answer is not valid HTTP ({what})"

@@ -1,4 +1,4 @@
-"""Room 2: where callers come in: a client for measured requests, and ordinary ones for all others."""
+"""Room 2: the two clients of a host: one for measured requests, and one of httpx for all others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import logging
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import getproxies
@@ -22,21 +23,24 @@ from pytest_boobench.wire.http1 import write_head, write_request
 from pytest_boobench.wire.transport import Transport
 
 MOST_BYTES = 32 * 2**20
-"""No answer to a control request is as long, unpacked: a list of models takes kilobytes, token ids of a long prompt
-some megabytes."""
+"""Limit of the answer to a control request, unpacked. The token ids of a long prompt take some megabytes."""
+CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Of a control request; 15 s are for all of it."""
 _PACKING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+"""Who logs status lines and headers of answers."""
+_USUAL_TIMEOUTS = Timeouts()
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class BadAnswer(httpx.TransportError):
-    """An answer that began and is of no use: endless, far too long, broken off, or packed wrongly. ``str`` says which
-    and follows on the request's name."""
+    """An answer that began but is of no use. ``str`` says why, as the end of a sentence that names the request."""
 
 
 class ControlClient(httpx.AsyncClient):
-    """httpx's client with a limit on the whole of a request: its read timeout is for all of the answer's bytes.
+    """httpx's client, but its read timeout is for the whole answer: httpx's own starts anew with each byte.
 
-    httpx's own is for each step, so that a byte a second may go on for ever. Streams are left to those who read them.
-    What goes wrong is always an httpx.TransportError.
+    Streams have httpx's own timeout. Every failure is an httpx.TransportError.
     """
 
     async def send(self, request: httpx.Request, *, stream: bool = False, **how: Any) -> httpx.Response:
@@ -48,10 +52,8 @@ class ControlClient(httpx.AsyncClient):
         try:
             async with asyncio.timeout(limit_s):
                 response = await super().send(request, stream=True, **how)
-                try:
+                async with aclosing(response):
                     body = await _read(response)
-                finally:
-                    await response.aclose()
         except (TimeoutError, httpx.ReadTimeout) as error:
             if response is None:
                 raise httpx.ReadTimeout("no answer in time", request=request) from error
@@ -63,7 +65,6 @@ class ControlClient(httpx.AsyncClient):
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """All of an answer's body, unpacked."""
     body = bytearray()
     try:
         async for piece in response.aiter_bytes():
@@ -71,28 +72,17 @@ async def _read(response: httpx.Response) -> bytes:
             if len(body) > MOST_BYTES:
                 raise BadAnswer(f"its answer is longer than {MOST_BYTES >> 20} MB", request=response.request)
     except httpx.DecodingError as error:
-        raise BadAnswer("its answer is not packed as its header says", request=response.request) from error
+        raise BadAnswer("its answer is not compressed as its header says", request=response.request) from error
     except (httpx.NetworkError, httpx.ProtocolError) as error:
         raise BadAnswer("its answer breaks off", request=response.request) from error
     return bytes(body)
 
 
-CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
-"""Of a control request: for its connection, and for all of it."""
-FRESH_CONNECTIONS = httpx.Limits(max_keepalive_connections=0)
-"""llama-server closes idle connections that it said to keep: a pooled one may die under the next request."""
-
-_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
-"""Who logs answers' status lines and headers."""
-_USUAL_TIMEOUTS = Timeouts()
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 @functools.cache
 def tls_context(verify: bool | Path = True) -> ssl.SSLContext:
-    """The process's one TLS context for a way to check certificates; making one costs tens of milliseconds.
+    """The TLS context of all clients that check certificates in this way; making one costs tens of milliseconds.
 
-    ``verify`` may be a file of CA certificates. True honours SSL_CERT_FILE and SSL_CERT_DIR.
+    ``verify`` may be a file of CA certificates. True uses SSL_CERT_FILE and SSL_CERT_DIR.
     """
     if isinstance(verify, Path):
         return ssl.create_default_context(cafile=str(verify))
@@ -106,34 +96,34 @@ def control_client(
     *,
     proxies_from_env: bool = False,
 ) -> ControlClient:
-    """An ordinary httpx client for a host: lists, counters, tokenising; 15 s for all of a request."""
-    url, auth = _split_credentials(base_url)
+    """The client of a host for lists, counters and tokenising."""
+    url = httpx.URL(base_url)
     for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
         learn_url(known)
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_hide_in_log)
     return ControlClient(
-        base_url=url,
+        base_url=url.copy_with(userinfo=b""),  # httpx logs URLs as they are
         headers=headers,
-        auth=auth,
+        auth=httpx.BasicAuth(url.username, url.password) if url.userinfo else None,
         verify=ssl_context or tls_context(),
         trust_env=proxies_from_env,
         timeout=CONTROL_TIMEOUT,
-        limits=FRESH_CONNECTIONS,
+        limits=httpx.Limits(max_keepalive_connections=0),  # llama-server closes idle connections that it said to keep
     )
 
 
 def _hide_in_log(record: logging.LogRecord) -> bool:
-    """A filter that lets all records through, without the secrets that a server may have sent back."""
+    """A filter for all records: it hides the secrets that a server may have sent back."""
     record.msg, record.args = hide_secrets(record.getMessage()), ()
     return True
 
 
 class StreamClient:
-    """A host's client for measured requests, never through a proxy; close it when none is under way.
+    """A host's client for measured requests, never through a proxy; close it when no request is under way.
 
-    httpx is not between: with its redirects, cookies, hooks and log it takes longer than all of the wire, and other
-    streams are running meanwhile. All that requests have in common is made once.
+    It does without httpx, whose redirects, cookies, hooks and log would take processor time from the other streams.
+    What all requests have in common is made once.
     """
 
     def __init__(
@@ -154,14 +144,14 @@ class StreamClient:
     async def post(
         self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS, max_bytes: int | None = None
     ) -> Exchange:
-        """Sends a body as JSON and brings the answer, read to the end; as `Transport.exchange`, and raises as it."""
+        """Send a body as JSON and return the answer; limits and errors are those of `Transport.exchange`."""
         if path not in self._heads:
             self._heads[path] = write_head(self._host, self._base_path + httpx.URL(path).raw_path, self._headers)
         message = write_request(self._heads[path], _JSON.encode(body).encode())
         return await self._transport.exchange(self._address, message, timeouts, max_bytes)
 
     async def aclose(self) -> None:
-        """Closes the transport."""
+        """Close the transport."""
         self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -169,10 +159,3 @@ class StreamClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _split_credentials(base_url: str) -> tuple[httpx.URL, httpx.BasicAuth | None]:
-    """Takes user and password out of a URL: httpx logs URLs as they are."""
-    url = httpx.URL(base_url)
-    auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
-    return url.copy_with(userinfo=b""), auth

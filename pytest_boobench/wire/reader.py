@@ -1,82 +1,86 @@
-"""Room 2: the thread that reads all connections, so that no byte waits while the event loop opens and ends others."""
+"""Room 2: the thread that reads all connections, so that no byte waits while the event loop opens and closes others."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from selectors import EVENT_READ, DefaultSelector, SelectSelector
 
 Take = Callable[[], bool]
-"""Takes what a socket has without waiting for more; whether there may be more. Called in vain now and then."""
+"""Reads what a socket has, without waiting; whether there may be more. Sometimes called when there is nothing."""
 
-_READABLE = 1
 _PAUSE_S = 0.001
 _NICE = -10
-"""Of the reading thread: before all that have none of their own, behind what the system itself has put in front."""
+"""Of the reading thread: before programs of usual priority, behind those that the system itself puts first."""
 
 
 class Reader:
-    """Calls back, in a thread of its own, for every watched socket that has something to read.
+    """Calls back, in a thread of its own, for each watched socket that has something to read.
 
-    The thread begins with the first socket and ends with ``close``, or with the process.
+    The thread starts with the first socket and ends with ``close`` or with the process.
     """
 
     def __init__(self) -> None:
-        self._watched = make_watch_list()
+        self._selector = DefaultSelector()
         self._takes: dict[int, Take] = {}
         self._taking = threading.Lock()
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="boobench reader", daemon=True)
 
     def watch(self, sock: socket.socket, take: Take) -> None:
-        """Calls ``take`` whenever the socket can be read, until it says that there is no more."""
+        """Call ``take`` whenever the socket can be read, until it returns False."""
         if self._thread.ident is None:
-            self._add(self._bell, self._hear)
+            self._add(self._wake_receiver, self._drain)
             self._thread.start()
         self._add(sock, take)
-        if isinstance(self._watched, SelectList):  # which does not notice on its own that it has a socket more
-            self._rope.send(b"!")
+        if isinstance(self._selector, SelectSelector):  # a ``select`` under way does not know the new socket
+            self._wake_sender.send(b"!")
 
     def forget(self, sock: socket.socket) -> None:
-        """No call for this socket is under way when this returns, and none will be: it may be closed."""
+        """Stop watching; when this returns, no call for the socket runs or follows, so that it may be closed."""
         with self._taking:
             self._drop(sock.fileno())
 
     def close(self) -> None:
-        """Ends the thread and waits for its end; no socket may be watched then."""
+        """End the thread and wait for it; no socket may be watched by then."""
         self._closed = True
         if self._thread.ident is not None:
-            self._rope.send(b"!")
+            self._wake_sender.send(b"!")
             self._thread.join()
-        self._watched.close()
-        self._bell.close()
-        self._rope.close()
+        self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
     def _add(self, sock: socket.socket, take: Take) -> None:
         self._takes[sock.fileno()] = take
-        self._watched.register(sock.fileno(), _READABLE)
+        self._selector.register(sock, EVENT_READ)
 
     def _drop(self, number: int) -> None:
         if self._takes.pop(number, None):
-            self._watched.unregister(number)
+            self._selector.unregister(number)
 
-    def _hear(self) -> bool:
+    def _drain(self) -> bool:
         with contextlib.suppress(BlockingIOError):
-            self._bell.recv(4096)
+            self._wake_receiver.recv(4096)
         return True
 
     def _run(self) -> None:
         raise_priority()
         while not self._closed:
-            for number, _ in self._watched.poll():
+            try:
+                ready = [key.fd for key, _ in self._selector.select()]
+            except (OSError, ValueError):  # of ``select``: a socket is being closed, or there are too many
+                time.sleep(_PAUSE_S)
+                ready = list(self._takes)
+            for number in ready:
                 with self._taking:
                     take = self._takes.get(number)  # none where it was forgotten a moment ago
                     if take is not None and not take():
@@ -84,11 +88,11 @@ class Reader:
 
 
 def raise_priority() -> bool:
-    """Put the calling thread before other programs' where the system lets this user; whether it did.
+    """Give the calling thread a higher priority where the system lets this user; whether it did.
 
-    It sleeps nearly all the time, so it takes nothing from others; but it is not kept waiting by those that never do.
+    It sleeps nearly all the time, so it takes little from other programs, but it need not wait for busy ones.
     """
-    if sys.platform != "linux":  # elsewhere it would be the whole process, the server's side of a test too
+    if sys.platform != "linux":  # elsewhere the priority is that of the whole process
         return False
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
@@ -98,63 +102,6 @@ def raise_priority() -> bool:
 
 
 def can_raise_priority() -> bool:
-    """Whether the reading thread goes before others; tried in a thread that does nothing else."""
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(raise_priority()), name="boobench priority")
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-class WatchList(Protocol):
-    """Sockets by their numbers, as ``select.epoll`` has them."""
-
-    def register(self, number: int, event_mask: int, /) -> None:
-        """Watch one more."""
-        ...
-
-    def unregister(self, number: int, /) -> None:
-        """Watch one less."""
-        ...
-
-    def poll(self) -> Sequence[tuple[int, int]]:
-        """Wait until some can be read: their numbers, each with what there is to it."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what the system keeps for it."""
-        ...
-
-
-def make_watch_list() -> WatchList:
-    """The system's best, empty: epoll on Linux, select elsewhere."""
-    if sys.platform != "linux":
-        return SelectList()
-    return select.epoll()
-
-
-class SelectList:
-    """A WatchList by ``select``."""
-
-    def __init__(self) -> None:
-        self._numbers: set[int] = set()
-
-    def register(self, number: int, _: int, /) -> None:
-        """Watch one more, from the next ``poll`` on."""
-        self._numbers.add(number)
-
-    def unregister(self, number: int, /) -> None:
-        """Watch one less."""
-        self._numbers.discard(number)
-
-    def poll(self) -> Sequence[tuple[int, int]]:
-        """Wait until some can be read; all of them after a moment where ``select`` fails."""
-        try:
-            ready, _, _ = select.select(list(self._numbers), (), ())
-        except (OSError, ValueError):  # one is being closed, or there are more than it takes: 512 on Windows
-            time.sleep(_PAUSE_S)
-            ready = list(self._numbers)
-        return [(number, _READABLE) for number in ready]
-
-    def close(self) -> None:
-        """Nothing is kept."""
+    """Whether the reading thread gets a higher priority; tried in a thread that does nothing else."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(raise_priority).result()

@@ -1,4 +1,4 @@
-"""Room 2: one request's walk over the wire: connect, send, collect, and only then decode."""
+"""Room 2: one request over the network: connect, send, collect the bytes, and decode them only afterwards."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import ssl
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
-from types import TracebackType
+from typing import Self
 
 from pytest_boobench import units
 from pytest_boobench.metrics import FailureKind
@@ -20,11 +19,13 @@ from pytest_boobench.wire.exchange import Arrival, Exchange, Failure, NoAnswer
 from pytest_boobench.wire.http1 import HttpAnswer
 from pytest_boobench.wire.reader import Reader
 
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
 
 class Inbox:
-    """Collects ``reads`` between enter and exit; ``ended`` is done as soon as the answer is whole or cut short.
+    """Collects ``reads`` between enter and exit; ``ended`` is done as soon as the answer is complete or cut short.
 
-    Bytes are taken in the reader's thread, and all else is done in the event loop's.
+    The reader's thread takes the bytes, the event loop's thread does everything else.
     """
 
     def __init__(self, connection: Connection, answer: HttpAnswer, timeouts: Timeouts, reader: Reader) -> None:
@@ -37,33 +38,39 @@ class Inbox:
         self._reader = reader
         self._began_ns = time.monotonic_ns()
 
-    async def __aenter__(self) -> Inbox:
+    async def __aenter__(self) -> Self:
+        self.offset_before_ns = wall_offset_ns()
         self._reader.watch(self._connection.sock, self._take)
         self._timer: asyncio.Handle = self._loop.call_soon(self._watch_for_stall)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
         self._reader.forget(self._connection.sock)
+        self.offset_after_ns = wall_offset_ns()
 
     def _take(self) -> bool:
-        """In the reader's thread: takes what has come; whether more is wanted. Never raises: all share the thread."""
+        """Take what has come; whether more is wanted. Runs in the reader's thread, which all share: never raises."""
         try:
             ended = self._take_now()
         except BlockingIOError:
             return True
         except ssl.SSLError as error:
-            return self._report(self._failure("protocol", reason(error)))
+            failure: Failure | None = self._failure("protocol", reason(error))
         except OSError as error:
-            return self._report(self._failure("truncated", f"{reason(error)} {self._moment}"))
+            failure = self._failure("truncated", f"{reason(error)} {self._moment}")
         except Exception as error:  # noqa: BLE001
-            return self._report(self._failure("protocol", f"the answer cannot be read ({error!r})"))
-        return self._report(self._conclude()) if ended else True
+            failure = self._failure("protocol", f"the answer cannot be read ({error!r})")
+        else:
+            if not ended:
+                return True
+            failure = self._check_end()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, failure)
+        return False
 
     def _take_now(self) -> bool:
-        """Few steps: this runs for each token, on a processor that was busy with something else."""
+        """Whether the answer has ended. Few steps: this runs for each token, on a processor busy with other work."""
         part, ancillary, _, _ = self._connection.receive()
         read_ns = time.monotonic_ns()
         ended = not part
@@ -76,22 +83,17 @@ class Inbox:
                 ended = self._answer.follow(self.reads.data) or ended
         return ended
 
-    def _conclude(self) -> Failure | None:
+    def _check_end(self) -> Failure | None:
         if self._answer.error is not None:
             return self._failure("protocol", self._answer.error)
         return None if self._answer.close() else self._failure("truncated", f"the connection was closed {self._moment}")
-
-    def _report(self, failure: Failure | None) -> bool:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._settle, failure)
-        return False
 
     def _settle(self, failure: Failure | None) -> None:
         if not self.ended.done():
             self.ended.set_result(failure)
 
     def _watch_for_stall(self) -> None:
-        """Looks again when the limit can be reached at the earliest: one timer per limit, not per read."""
+        """Look again when the limit can be reached at the earliest: one timer per limit, not per read."""
         first_s, stall_s = self._timeouts.first_byte_s, self._timeouts.stall_s
         limit_s, since_ns = (stall_s, self.reads.read_ns[-1]) if self.reads else (first_s, self._began_ns)
         left_s = limit_s - (time.monotonic_ns() - since_ns) / 1e9
@@ -108,89 +110,70 @@ class Inbox:
         return Failure(kind, f"{self._connection.where}: {text}")
 
 
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-
-
 class Transport:
-    """Sends requests, each on a connection of its own, and knows when each byte of an answer arrived.
+    """Sends each request on a connection of its own and knows when each byte of an answer arrived.
 
-    All connections are read by one thread. Close it when no request is under way.
+    One thread reads all connections. Close it when no request is under way.
     """
 
-    def __init__(self, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
-        self._max_answer_bytes = max_answer_bytes
+    def __init__(self) -> None:
         self._keeper = hold_kernel_stamps()
         self._reader = Reader()
 
     async def exchange(
         self, address: Address, message: bytes, timeouts: Timeouts, max_bytes: int | None = None
     ) -> Exchange:
-        """Sends one request and brings its answer, read to the end, or to ``max_bytes``.
+        """Send one request and return its answer, read to the end, or to ``max_bytes``.
 
-        ``connect_s`` is for opening the connection, the other limits run from the write of the request on. Raises
-        NoAnswer until the status line came, and nothing after it.
+        ``connect_s`` limits opening the connection, the other limits count from the write of the request. NoAnswer
+        where no status line came; later failures are in the Exchange.
         """
-        answer = HttpAnswer(min(self._max_answer_bytes, max_bytes or self._max_answer_bytes))
+        answer = HttpAnswer(min(MAX_ANSWER_BYTES, max_bytes or MAX_ANSWER_BYTES))
         connection = await connect(address, timeouts.connect_s)
         try:
-            outcome = await _converse(
-                connection, message, Inbox(connection, answer, timeouts, self._reader), timeouts.request_s
-            )
+            sealed = connection.seal(message)
+            async with Inbox(connection, answer, timeouts, self._reader) as inbox:
+                failure = await _converse(connection, sealed, inbox, timeouts.request_s)
         finally:
             connection.close()
-        return _conclude(connection, answer, outcome)
+        return _conclude(connection, answer, inbox, failure)
 
     def close(self) -> None:
-        """Ends the reader's thread and lets go of the kernel's stamps."""
+        """End the reader's thread and release the kernel's stamps."""
         self._reader.close()
         self._keeper.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    reads: Reads
-    failure: Failure | None
-    offset_before_ns: int
-    offset_after_ns: int
-
-
-async def _converse(connection: Connection, message: bytes, inbox: Inbox, request_s: float) -> _Outcome:
-    offset_before_ns = wall_offset_ns()
-    sealed = connection.seal(message)
-    async with inbox:
-        try:
-            async with asyncio.timeout(request_s):
-                unsent = await connection.send(sealed, inbox.ended)
-                failure = _blame(await inbox.ended, unsent, connection.where)
-        except TimeoutError:
-            limit = units.quantity(request_s, "s")
-            failure = Failure("timeout", f"{connection.where}: the request took longer than {limit}")
-    return _Outcome(inbox.reads, failure, offset_before_ns, wall_offset_ns())
-
-
-def _blame(failure: Failure | None, unsent: str | None, where: str) -> Failure | None:
-    """A connection lost before the request was out never was one; with an answer to it all is well."""
-    if failure and failure.kind == "truncated" and unsent:
-        return Failure("connect", f"{where}: {unsent} before the request was out")
+async def _converse(connection: Connection, sealed: bytes, inbox: Inbox, request_s: float) -> Failure | None:
+    try:
+        async with asyncio.timeout(request_s):
+            unsent = await connection.send(sealed, inbox.ended)
+            failure = await inbox.ended
+    except TimeoutError:
+        limit = units.quantity(request_s, "s")
+        return Failure("timeout", f"{connection.where}: the request took longer than {limit}")
+    if unsent and failure and failure.kind == "truncated":
+        return Failure("connect", f"{connection.where}: {unsent} before the whole request was sent")
     return failure
 
 
-def _conclude(connection: Connection, answer: HttpAnswer, outcome: _Outcome) -> Exchange:
+def _conclude(connection: Connection, answer: HttpAnswer, inbox: Inbox, failure: Failure | None) -> Exchange:
     if answer.head is None:
-        raise NoAnswer(outcome.failure or Failure("protocol", f"{connection.where}: no answer"))
-    if outcome.failure and answer.error is None:
-        answer.follow(outcome.reads.data)  # to where it broke off: not every read was followed
-    failure = None if answer.complete else outcome.failure
+        raise NoAnswer(failure or Failure("protocol", f"{connection.where}: no answer"))
+    reads = inbox.reads
+    if failure and answer.error is None:
+        answer.follow(reads.data)  # to where it broke off: not every read was followed
+    if answer.complete:
+        failure = None
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.head.headers}
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity" and failure is None:
-        text = f"the answer is compressed ({encoding}), expected it plain: its events have no times of their own"
+        text = f"the answer is compressed ({encoding}), expected it uncompressed: its events have no times of their own"
         failure = Failure("protocol", f"{connection.where}: {text}")
-    reads = outcome.reads
-    stamps = stamp(reads, outcome.offset_before_ns, outcome.offset_after_ns)
+    stamps = stamp(reads, inbox.offset_before_ns, inbox.offset_after_ns)
     return Exchange(
         connect_ms=connection.connect_ms,
-        sent_at=(connection.last_write_ns + outcome.offset_before_ns) / 1e9,
+        sent_at=(connection.last_write_ns + inbox.offset_before_ns) / 1e9,
         sent_ns=connection.last_write_ns,
         headers_ns=stamps.arrival_ns[bisect_left(reads.lengths, answer.head_end)],
         end_ns=stamps.arrival_ns[-1],

@@ -29,7 +29,7 @@ from pytest_boobench.hosts.embedded import (
     provide_model,
     start,
 )
-from pytest_boobench.hosts.gguf_file import F32, IQ3_S, Tensor, Value, pack_f16, pack_f32, write
+from pytest_boobench.hosts.embedded_model import F32, IQ3_S, Tensor, Value, pack_f16, pack_f32, write
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=2, context_tokens=1024)

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import OwnTraffic, Traffic
+from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.access import Hosts, Manners
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.hosts.swap_events import InFlight, Scene
+from pytest_boobench.hosts.swap_events import HostState, InFlight
 from pytest_boobench.hosts.swap_log import Evidence, LoggedRequest, fetch_rows, weigh
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
@@ -90,8 +90,8 @@ async def send(clients: Clients, count: int = 1, tokens: int = 4) -> OwnTraffic:
     return own
 
 
-NO_CALLERS = "this llama-swap does not tell who sent a request (v240 and later do): ours are taken off by number"
-NO_FLIGHTS = "this llama-swap does not tell what is in flight (v192 and later do): only what ended is counted"
+NO_CALLERS = "this llama-swap does not show who sent a request (v240 and later do): the number of ours is subtracted"
+NO_FLIGHTS = "this llama-swap does not show requests in flight (v192 and later do): only finished requests are counted"
 
 
 class TestEachVersion:
@@ -299,7 +299,7 @@ class TestWatching:
 
         reloaded, clean = asyncio.run(watch())
         assert (reloaded.server_restarts, reloaded.concurrent_foreign_requests) == (1, 1)
-        assert reloaded.notes == ("its event stream ended: its configuration was reloaded, or it was started again",)
+        assert reloaded.notes == ("its event stream ended: llama-swap reloaded its configuration or was restarted",)
         assert clean == Traffic(in_flight_at_start=0, concurrent_foreign_requests=0, foreign_tokens=0)
 
     @pytest.mark.parametrize(("killed", "restarts"), [(True, 1), (False, 0)])
@@ -319,9 +319,7 @@ class TestWatching:
 
         traffic = asyncio.run(watch())
         assert (traffic.server_restarts, traffic.disturbed) == (restarts, killed)
-        assert traffic.notes == (
-            "its event stream broke off and was opened again: what came in between may be missing",
-        )
+        assert traffic.notes == ("its event stream broke off and was opened again: requests in between may be missing",)
 
     def test_a_model_that_leaves_ready_is_a_swap(self, swap: LlamaSwapStandIn) -> None:
         async def watch() -> tuple[int, int]:
@@ -462,25 +460,13 @@ def _row(**changed: object) -> LoggedRequest:
 
 
 def _weigh(own: OwnTraffic, **changed: object) -> tuple[int | None, int | None]:
-    fields: dict[str, object] = {
-        "detail": "callers",
-        "run_uid": RUN,
-        "seen": (),
-        "present": (),
-        "total_at_start": 0,
-        "live_at_end": 0,
-        "rows": (),
-        "model_swaps": 0,
-        "reloads": 0,
-        "breaks": 0,
-        "trouble": None,
-    }
+    fields: dict[str, object] = {"detail": "callers", "run_uid": RUN, "total_at_start": 0, "rows": ()}
     traffic = weigh(Evidence(**{**fields, **changed}), own)  # type: ignore[arg-type]
     return traffic.concurrent_foreign_requests, traffic.foreign_tokens
 
 
-THEIRS = InFlight(id="1", method="POST")
-OURS = InFlight(id="2", method="POST", run_uid=RUN)
+THEIRS = InFlight(ForeignRequest(id="1"), method="POST")
+OURS = InFlight(ForeignRequest(id="2"), method="POST", run_uid=RUN)
 
 
 @pytest.mark.parametrize(
@@ -505,7 +491,7 @@ OURS = InFlight(id="2", method="POST", run_uid=RUN)
         ),
         pytest.param(
             OwnTraffic(requests=1),
-            {"detail": "requests", "seen": (THEIRS, InFlight(id="3", method="GET")), "rows": None},
+            {"detail": "requests", "seen": (THEIRS, InFlight(ForeignRequest(id="3"), method="GET")), "rows": None},
             (0, 0),
             id="without callers: looks are no requests",
         ),
@@ -534,9 +520,9 @@ def test_evidence_is_weighed(own: OwnTraffic, evidence: dict[str, object], expec
     ],
 )
 def test_an_event_that_is_none_is_passed_over(message: str) -> None:
-    scene = Scene()
-    assert scene.take(message) is None
-    assert scene == Scene()
+    state = HostState()
+    assert state.take(message) is None
+    assert state == HostState()
 
 
 class TestServer:

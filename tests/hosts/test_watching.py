@@ -23,12 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts.embedded import EmbeddedServer, start
-from pytest_boobench.hosts.llama_account import LlamaAccount, OwnRequests, RecentlyEnded
+from pytest_boobench.hosts.llama_account import LlamaAccount, OwnRequests
 from pytest_boobench.hosts.llama_counters import NO_SEED, Counters, LlamaCounters, LlamaProcess, Slot, read_slots
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
-from pytest_boobench.hosts.open_host import WATCHERS, UnknownWatcher, choose
+from pytest_boobench.hosts.open_host import WATCHERS, choose
 from pytest_boobench.hosts.vllm_watcher import Reading, VllmWatcher, compare
-from pytest_boobench.hosts.watcher import OwnMarks, Watcher, sum_metrics
+from pytest_boobench.hosts.watcher import OwnMarks, RecentlyEnded, Watcher, sum_metrics
 from pytest_boobench.servers.clients import Clients, open_clients
 from pytest_boobench.servers.connect import KINDS
 from pytest_boobench.untrusted import Fault
@@ -175,8 +175,8 @@ def test_a_seed_that_the_suite_fixes_is_ours(llama: EmbeddedServer, seed: int) -
     on_host(llama.url, work)
 
 
-SAME_SEED = "the suite names the seed, so foreign requests with the same one are told from ours by their number only"
-SAME = "embeddings carry no mark, so foreign ones are told from ours by their number only"
+SAME_SEED = "the suite sets the seed, so foreign requests with the same seed are found only by their number"
+SAME = "embeddings carry no mark, so foreign ones are found only by their number"
 
 
 @pytest.mark.parametrize(("seed", "theirs"), [(-1, {}), (42, {"seed": 42})])
@@ -240,7 +240,7 @@ AT_WORK = replace(WITH_42, processing=True)
 def test_whose_a_slots_request_is(ours: OwnRequests, slots: list[Slot], own: OwnTraffic, foreign: int) -> None:
     traffic = LlamaAccount(LlamaCounters(slots=(Slot(),)), ours, "m").close(LlamaCounters(slots=tuple(slots)), own)
     assert traffic.concurrent_foreign_requests == foreign
-    assert traffic.notes == (() if ours.sure else (SAME_SEED if ours.shared else SAME,))
+    assert traffic.notes == ((SAME_SEED,) if ours.shared else (SAME,) if ours.seedless else ())
 
 
 def test_a_request_that_looked_as_ours_do_and_then_generates_is_counted_once() -> None:
@@ -274,7 +274,7 @@ def test_embeddings_are_told_apart_by_their_tokens(llama: EmbeddedServer, foreig
     on_host(llama.url, work)
 
 
-NOBODY_SEEN = "foreign tokens, but no look at the slots shows whose: at least 1 foreign request"
+NOBODY_SEEN = "foreign tokens, but no look at the slots showed their request: at least 1 foreign request"
 
 
 def test_a_foreign_text_among_our_embeddings_is_seen_by_its_slot(llama: EmbeddedServer) -> None:
@@ -308,7 +308,7 @@ def test_our_streams_that_broke_off_are_ours_and_make_tokens_blank(llama: Embedd
             assert traffic == Traffic(
                 in_flight_at_start=0,
                 concurrent_foreign_requests=0,
-                notes=("a request of ours broke off, so its tokens can't be told from foreign ones",),
+                notes=("a request of ours broke off, so its tokens cannot be separated from foreign ones",),
             )
             assert (await watcher.look()).in_flight == ()
             await asyncio.gather(*(break_off(clients, seed) for seed in seeds[:4]))  # and goes on into the next window
@@ -377,16 +377,16 @@ def test_requests_across_both_ends_are_charged_once(llama: EmbeddedServer) -> No
         process = LlamaProcess(clients.control)
         trials, tokens = 0, 800
         while trials < TRIALS:
-            first = await process.take_stock((), patience_s=2.0)
+            first = await process.read_settled((), patience_s=2.0)
             with Foreign(llama.url, tokens, trials) as foreign:
-                second = await process.take_stock((), patience_s=2.0)
-                third = await process.take_stock((), patience_s=2.0)
+                second = await process.read_settled((), patience_s=2.0)
+                third = await process.read_settled((), patience_s=2.0)
                 await asyncio.to_thread(foreign.wait)
             if not third.working:
                 tokens = min(2 * tokens, 3200)
                 continue  # on a busy machine it may be over before we look
             trials += 1
-            fourth = await process.take_stock((), patience_s=2.0)
+            fourth = await process.read_settled((), patience_s=2.0)
             stocks = (first, second, third, fourth)
             traffics = [
                 LlamaAccount(opening, OwnRequests(), MODEL).close(closing, OwnTraffic())
@@ -587,7 +587,10 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
                 in_flight_at_start=0,
                 concurrent_foreign_requests=1,
                 foreign_tokens=9,
-                notes=(SLOTS_OFF, "foreign tokens, but no look at the slots shows whose: at least 1 foreign request"),
+                notes=(
+                    SLOTS_OFF,
+                    "foreign tokens, but no look at the slots showed their request: at least 1 foreign request",
+                ),
             ),
             id="no-slots",
         ),
@@ -600,7 +603,7 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
                 concurrent_foreign_requests=3,
                 notes=(
                     SLOTS_OFF,
-                    "without /slots, what requests across the window's ends were charged inside of it is not known",
+                    "without /slots, the tokens of requests that began before or ended after the cell are not known",
                 ),
             ),
             id="no-slots-but-busy",
@@ -652,7 +655,7 @@ SLOTS_OFF = "/slots is off, so foreign requests are not seen one by one; start t
             Traffic(
                 in_flight_at_start=0,
                 concurrent_foreign_requests=0,
-                notes=("the server counted fewer tokens than its answers to us, so foreign ones can't be told",),
+                notes=("the server counted fewer tokens than it reported to us, so foreign ones are not known",),
             ),
             id="too-few",
         ),
@@ -705,11 +708,11 @@ def test_a_look_at_what_a_server_tells(said: dict[str, Any], known: bool, in_fli
 
 def test_what_ended_is_told_for_a_minute() -> None:
     ended = RecentlyEnded()
-    ended.see_slots("m", [Slot(task=1), Slot()], 0.0)
-    ended.see_slots("m", [Slot(task=1), Slot(task=2, processing=True)], 1.0)
+    ended.see_tasks("m", {1}, 0.0)
+    ended.see_tasks("m", {1}, 1.0)
     assert ended.tell(1.0) == ()
-    ended.see_slots("m", [Slot(task=3), Slot(task=2, processing=True)], 2.0)
-    ended.see_slots("m", [Slot(task=3), Slot(task=2)], 60.0)
+    ended.see_tasks("m", {3}, 2.0)
+    ended.see_tasks("m", {2, 3}, 60.0)
     assert ended.tell(61.0) == ("m, task 2 (ended 00:01:00 UTC)", "m, task 3 (ended 00:00:02 UTC)")
     assert ended.tell(63.0) == ("m, task 2 (ended 00:01:00 UTC)",)
 
@@ -746,7 +749,7 @@ def test_slots_before_b4027(name: str) -> None:
 
 
 def test_slots_that_do_not_say_whether_they_work() -> None:
-    with pytest.raises(Fault, match=r"^says of a slot neither is_processing nor state$"):
+    with pytest.raises(Fault, match=r"^has a slot without is_processing and state$"):
         read_slots([{"id": 0, "id_task": 4}])
 
 
@@ -756,7 +759,7 @@ def test_requests_without_a_seed_are_told_from_ours_by_their_number() -> None:
     account.see([Slot(task=number, processing=True) for number in (4, 5, 6)])
     traffic = account.close(LlamaCounters(slots=(Slot(task=4), Slot(task=5), Slot(task=6))), OwnTraffic(requests=2))
     assert traffic.concurrent_foreign_requests == 1
-    assert traffic.notes == ("these slots show no seeds, so foreign requests are told from ours by their number only",)
+    assert traffic.notes == ("these slots show no seeds, so foreign requests are found only by their number",)
 
 
 def test_what_never_settles_has_no_exact_tokens() -> None:
@@ -769,7 +772,7 @@ def test_what_never_settles_has_no_exact_tokens() -> None:
 
 def test_a_stock_waits_only_so_long() -> None:
     async def work(clients: Clients, said: dict[str, Any]) -> None:
-        stock = await LlamaProcess(clients.control).take_stock({7}, patience_s=0.05)
+        stock = await LlamaProcess(clients.control).read_settled({7}, patience_s=0.05)
         assert not stock.settled
         assert [slot.task for slot in stock.working] == [1]
 
@@ -1029,7 +1032,7 @@ def test_each_kind_of_server_has_its_watcher() -> None:
     async def work(clients: Clients) -> None:
         chosen = {kind: type(choose(server("h", NOWHERE, clients), "m")) for kind, server in KINDS.items()}
         assert chosen["embedded"] is chosen["llama-server"] is SlotsWatcher
-        assert chosen["openai"] is UnknownWatcher
+        assert chosen["openai"] is Watcher
 
     on_host(NOWHERE, work)
     assert {"embedded", "llama-server", "llama-router", "llama-swap", "vllm"} == WATCHERS.keys()
@@ -1037,12 +1040,10 @@ def test_each_kind_of_server_has_its_watcher() -> None:
 
 def test_some_servers_cannot_tell() -> None:
     async def run() -> None:
-        watcher: Watcher = UnknownWatcher("m")
+        watcher = Watcher("m")
         assert not (await watcher.look()).known
         await watcher.begin(marks(1, 2))
-        assert await watcher.end(OwnTraffic()) == Traffic(
-            notes=("this kind of server cannot tell of foreign requests",)
-        )
+        assert await watcher.end(OwnTraffic()) == Traffic(notes=("this kind of server does not show foreign requests",))
         await watcher.close()
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ from pytest_boobench.cli import boobench
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import OwnTraffic, ServerFacts
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
-from pytest_boobench.hosts.swap_events import Scene
+from pytest_boobench.hosts.swap_events import HostState
 from pytest_boobench.hosts.swap_log import fetch_recent, fetch_rows, find_newest_id
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
@@ -91,7 +91,7 @@ async def break_off(peer: Peer) -> None:
 
 FAULTS: Mapping[str, tuple[Scenario, str]] = {
     "drip": (drip, "its answer does not end within 0.3 s"),
-    "bad gzip": (body(b'{"a": 1}', "Content-Encoding: gzip"), "its answer is not packed as its header says"),
+    "bad gzip": (body(b'{"a": 1}', "Content-Encoding: gzip"), "its answer is not compressed as its header says"),
     "half": (break_off, "its answer breaks off"),
     "deep": (body(DEEP.encode()), "the answer is nested more than 64 levels deep"),
     "charset": (body(b'{"a": "\xff\xfe"', "Content-Type: application/json; charset=hex"), "the answer is not JSON"),
@@ -132,7 +132,7 @@ def test_a_first_suite_is_not_written_for_it(project: Path, monkeypatch: pytest.
     ("fault", "said"),
     [
         ("drip", "its answer does not end within 0.3 s"),
-        ("bad gzip", "its answer is not packed as its header says"),
+        ("bad gzip", "its answer is not compressed as its header says"),
         ("deep", "the answer is nested more than 64 levels deep"),
     ],
 )
@@ -327,11 +327,11 @@ EVENTS = [
 @given(odd=st.sampled_from(EVENTS).flatmap(lambda event: st.tuples(st.just(event[0]), _vary(event[1]))))
 @settings(deadline=None)
 def test_events_of_any_shape_are_taken_or_passed_over(odd: tuple[str, Any]) -> None:
-    scene = Scene()
+    state = HostState()
     for kind, payload in (*EVENTS[:2], odd, (odd[0], DEEP)):
-        scene.take(json.dumps({"type": kind, "data": payload if payload is DEEP else json.dumps(payload)}))
-    assert all(str(entry.describe()).isprintable() for entry in scene.seen.values())
-    assert scene.take(DEEP) is None
+        state.take(json.dumps({"type": kind, "data": payload if payload is DEEP else json.dumps(payload)}))
+    assert all(str(entry.describe()).isprintable() for entry in state.seen.values())
+    assert state.take(DEEP) is None
 
 
 # --- hosts that are not ready

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import selectors
 import socket
 import ssl
 import struct
@@ -168,8 +169,7 @@ def test_arrivals_cover_the_body_in_order(server: FaultServer, scenario: str) ->
     assert ends[-1] == len(exchange.body)
     assert [exchange.headers_ns, *stamps, exchange.end_ns] == sorted([exchange.headers_ns, *stamps, exchange.end_ns])
     assert exchange.sent_ns <= exchange.headers_ns
-    assert 0 <= exchange.headers_ms <= exchange.arrival_ms(1) <= exchange.arrival_ms(len(exchange.body))
-    assert exchange.arrival_ms(len(exchange.body)) <= exchange.e2e_ms
+    assert 0 <= exchange.headers_ms <= exchange.e2e_ms
 
 
 def test_no_byte_arrives_before_it_was_sent() -> None:
@@ -250,38 +250,36 @@ def test_loops_that_cannot_watch_sockets_need_not(server: FaultServer, scenario:
     assert (exchange.failure and exchange.failure.text) == (failure and f"127.0.0.1:{server.port}: {failure}")
 
 
-class JumpyList(reader.SelectList):
+class JumpySelector(selectors.SelectSelector):
     """Calls all of its sockets readable as soon as one is."""
 
-    def poll(self) -> list[tuple[int, int]]:
-        super().poll()
-        return [(number, 1) for number in list(self._numbers)]
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        super().select(timeout)
+        return [(key, key.events) for key in list(self._fd_to_key.values())]
 
 
-@pytest.mark.parametrize("watch_list", [reader.SelectList, JumpyList])
+class FailingSelector(selectors.SelectSelector):
+    """As `select` with a closed socket."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        raise OSError
+
+
+@pytest.mark.parametrize("selector", [selectors.SelectSelector, JumpySelector, FailingSelector])
 @pytest.mark.parametrize(("scenario", "count"), [("stream", 8), ("crumbs", 5), ("until_close", 2), ("truncated", 1)])
 def test_reads_by_select_and_in_spite_of_false_alarms(
-    server: FaultServer, monkeypatch: pytest.MonkeyPatch, watch_list: type[reader.WatchList], scenario: str, count: int
+    server: FaultServer,
+    monkeypatch: pytest.MonkeyPatch,
+    selector: type[selectors.SelectSelector],
+    scenario: str,
+    count: int,
 ) -> None:
     async def several() -> list[wire.Exchange]:
         async with wire.StreamClient(server.url) as client:
             return await asyncio.gather(*(client.post(f"/{scenario}", {}) for _ in range(4)))
 
-    monkeypatch.setattr(reader, "make_watch_list", watch_list)
+    monkeypatch.setattr(reader, "DefaultSelector", selector)
     assert [len(wire.events(exchange)) for exchange in run(several())] == [count] * 4
-
-
-def test_select_is_for_systems_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert isinstance(reader.make_watch_list(), reader.SelectList)
-
-
-def test_all_sockets_are_tried_where_select_fails() -> None:
-    with socket.socket() as closed:
-        number = closed.fileno()
-    watched = reader.SelectList()
-    watched.register(number, 1)
-    assert watched.poll() == [(number, 1)]
 
 
 def test_an_answer_that_came_while_the_loop_was_busy_has_not_stalled() -> None:
@@ -414,12 +412,12 @@ def test_wall_offset_turns_one_clock_into_the_other() -> None:
         (
             "bad_chunk",
             "protocol",
-            "the answer is not HTTP as it should be (illegal chunk header: b'zz')",
+            "the answer is not valid HTTP (illegal chunk header: b'zz')",
         ),
         (
             "compressed",
             "protocol",
-            "the answer is compressed (gzip), expected it plain: its events have no times of their own",
+            "the answer is compressed (gzip), expected it uncompressed: its events have no times of their own",
         ),
     ],
 )
@@ -467,17 +465,17 @@ def test_slow_first_byte_may_take_longer_than_a_stall() -> None:
 
 def test_endless_answers_are_cut_off(server: FaultServer) -> None:
     async def trickle() -> wire.Exchange:
-        transport = Transport(max_answer_bytes=1_000)
+        transport = Transport()
         message = write_request(write_head(b"x", b"/trickle", {}), b"")
         try:
-            return await transport.exchange(Address("127.0.0.1", server.port, None), message, PATIENT)
+            return await transport.exchange(Address("127.0.0.1", server.port, None), message, PATIENT, max_bytes=1_000)
         finally:
             transport.close()
 
     exchange = run(trickle())
     assert exchange.failure is not None
     assert exchange.failure.kind == "protocol"
-    assert exchange.failure.text.endswith(": the answer is longer than 1000 bytes, which nobody asks for")
+    assert exchange.failure.text.endswith(": the answer is longer than 1000 bytes, the limit of this request")
 
 
 def test_a_mistake_of_ours_costs_one_request_and_not_the_thread(
@@ -509,9 +507,9 @@ def test_a_mistake_of_ours_costs_one_request_and_not_the_thread(
         (
             "bad_header",
             "protocol",
-            "the answer is not HTTP as it should be (illegal header line: bytearray(b'no colon here'))",
+            "the answer is not valid HTTP (illegal header line: bytearray(b'no colon here'))",
         ),
-        ("endless_header", "protocol", "the answer is not HTTP as it should be (Receive buffer too long)"),
+        ("endless_header", "protocol", "the answer is not valid HTTP (Receive buffer too long)"),
     ],
 )
 def test_no_answer(server: FaultServer, scenario: str, kind: str, text: str) -> None:
@@ -531,9 +529,9 @@ def test_refusal_before_the_request_is_out(server: FaultServer) -> None:
 
 
 RESET = {
-    "connection reset by peer before the request was out",  # as the write met it
-    "broken pipe before the request was out",  # as a second write met it
-    "the connection ended before the request was out",  # as the read met it first
+    "connection reset by peer before the whole request was sent",  # as the write met it
+    "broken pipe before the whole request was sent",  # as a second write met it
+    "the connection ended before the whole request was sent",  # as the read met it first
 }
 
 
@@ -600,26 +598,6 @@ def test_no_connection_in_time() -> None:
         for sock in waiting:
             sock.close()
     assert failure == wire.Failure("connect", f"127.0.0.1:{port}: no connection within 0.200 s")
-
-
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (httpx.ConnectTimeout("late"), wire.Failure("connect", "late")),
-        (httpx.PoolTimeout("full"), wire.Failure("connect", "full")),
-        (httpx.WriteError("lost"), wire.Failure("connect", "lost")),
-        (httpx.ProxyError("no"), wire.Failure("connect", "no")),
-        (httpx.WriteTimeout("stuck"), wire.Failure("stalled", "stuck")),
-        (httpx.CloseError("odd"), wire.Failure("truncated", "odd")),
-        (httpx.ReadTimeout(""), wire.Failure("stalled", "ReadTimeout")),
-        (httpx.RemoteProtocolError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.LocalProtocolError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.DecodingError("bad"), wire.Failure("protocol", "bad")),
-        (httpx.TooManyRedirects("round"), wire.Failure("protocol", "round")),
-    ],
-)
-def test_names_any_error_of_httpx(error: httpx.RequestError, failure: wire.Failure) -> None:
-    assert wire.failure_of(error) == failure
 
 
 # nothing leaks
@@ -975,7 +953,7 @@ def test_an_answer_that_is_too_long_is_an_error() -> None:
     answer = HttpAnswer(max_bytes=100)
     assert not answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n"))
     assert answer.follow(bytearray(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 200))
-    assert answer.error == "the answer is longer than 100 bytes, which nobody asks for"
+    assert answer.error == "the answer is longer than 100 bytes, the limit of this request"
 
 
 @pytest.mark.parametrize(("allowed", "platform"), [(True, "linux"), (False, "linux"), (True, "darwin")])
