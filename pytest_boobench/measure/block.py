@@ -56,11 +56,7 @@ async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[
 
 
 async def run_calls(
-    server: Server,
-    cell: Cell,
-    calls: Sequence[Call],
-    phase: Phase,
-    observe: measure.Observe = measure.ignore_progress,
+    server: Server, cell: Cell, calls: Sequence[Call], phase: Phase, observe: measure.Observe = measure.ignore_progress
 ) -> measure.PhaseResult:
     """Send the calls in their order down the cell's lanes."""
 

@@ -102,6 +102,7 @@ class ServerAnswer:
 class Clients:
     """Both clients of a host, with the same address, headers and TLS context."""
 
+    url: str
     control: wire.ControlClient
     stream: wire.StreamClient
     patience: Patience = field(default_factory=Patience)
@@ -153,6 +154,7 @@ def open_clients(
     # loading certificates takes 30 ms, and only TLS needs them
     context = wire.tls_context(verify if url.startswith("https:") or proxies_from_env else False)
     return Clients(
+        url=url,
         control=wire.control_client(url, headers, context, proxies_from_env=proxies_from_env),
         stream=wire.StreamClient(url, headers, context),
         patience=patience or Patience(),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import httpx
 
-from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ServerFacts
 from pytest_boobench.servers.clients import Clients, Server
-from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure
+from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask
 from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
 from pytest_boobench.servers.llama_swap import LlamaSwap
 from pytest_boobench.servers.ollama import Ollama
@@ -44,7 +43,7 @@ async def connect(name: str, url: str, clients: Clients, kind: str | None) -> Se
 
     HostError where ``kind`` is None and nothing answers or it wants a key. A router named as llama-server becomes one.
     """
-    pages = _Pages(name, url, clients)
+    pages = _Pages(name, clients)
     if kind is None:
         kind = await _recognise(pages)
     elif kind == LlamaServer.kind:
@@ -59,8 +58,8 @@ async def connect(name: str, url: str, clients: Clients, kind: str | None) -> Se
 class _Pages:
     """A host's answers to GETs, each requested once; a page that wants a key may not exist."""
 
-    def __init__(self, name: str, url: str, clients: Clients) -> None:
-        self._name, self._url, self._clients = name, url, clients
+    def __init__(self, name: str, clients: Clients) -> None:
+        self._name, self._clients = name, clients
         self._known: dict[str, Any] = {}
         self._locked: dict[str, httpx.Response] = {}
         """Pages that want a key, or another one."""
@@ -101,20 +100,19 @@ class _Pages:
             return False
         try:
             response = await ask(self._clients, self._name, Question("POST", PATHS["chat"], {}))
-        except httpx.TransportError:
+        except Unanswered:
             return has_key
         return response.status_code not in KEY_WANTED and (has_key or response.status_code != httpx.codes.NOT_FOUND)
 
     async def _ask(self, path: str) -> Any:
         try:
             response = await ask(self._clients, self._name, Question("GET", path))
-        except (wire.BadAnswer, httpx.ReadTimeout) as error:
-            where = f"{self._name}: GET {path}" if self._known or isinstance(error, wire.BadAnswer) else self._name
-            raise HostError(f"{where}: {explain_failure(error, self._url)}") from error
-        except httpx.TransportError as error:
-            if self._known:
+        except Unanswered as error:
+            if self._known and not (error.bad_answer or error.timed_out):
                 return None
-            raise HostError(f"{self._name}: {explain_failure(error, self._url)}") from error
+            if self._known or error.bad_answer:
+                raise
+            raise HostError(f"{self._name}: {error.why}") from error
         if response.status_code in KEY_WANTED:
             self._locked[path] = response
         if response.status_code != httpx.codes.OK:
@@ -127,51 +125,29 @@ class _Pages:
             return response.content.decode("utf-8", "replace")
 
 
-async def _is_llama_swap(pages: _Pages) -> bool:
-    """By the build date in its version, which Ollama's lacks; before v173 by its list of models."""
-    if "build_date" in await pages.get_object("/api/version"):
-        return True
-    return any(entry.get("owned_by") == "llama-swap" for entry in await pages.get_list("/v1/models"))
-
-
 async def _is_router(pages: _Pages) -> bool:
     return (await pages.get_object("/props")).get("role") == "router"
 
 
-async def _is_llama_server(pages: _Pages) -> bool:
-    return "default_generation_settings" in await pages.get_object("/props")
-
-
-async def _is_vllm(pages: _Pages) -> bool:
-    """By two pages, since a proxy may list vLLM's models without its other endpoints."""
-    listed = await pages.get_list("/v1/models")
-    return any(entry.get("owned_by") == "vllm" for entry in listed) and "version" in await pages.get_object("/version")
-
-
-async def _is_ollama(pages: _Pages) -> bool:
+async def _recognise(pages: _Pages) -> str:  # noqa: PLR0911  # one for each kind
+    """The kind whose pages are there; else any OpenAI-compatible server."""
+    if "build_date" in await pages.get_object("/api/version"):  # which Ollama's version lacks
+        return LlamaSwap.kind
+    owners = [entry.get("owned_by") for entry in await pages.get_list("/v1/models")]
+    if "llama-swap" in owners:  # before v173
+        return LlamaSwap.kind
+    if await _is_router(pages):
+        return LlamaRouter.kind
+    if "default_generation_settings" in await pages.get_object("/props"):
+        return LlamaServer.kind
+    # a proxy may list vLLM's models without its other endpoints
+    if "vllm" in owners and "version" in await pages.get_object("/version"):
+        return Vllm.kind
     page = await pages.get("/")
-    return isinstance(page, str) and page.strip() == "Ollama is running"
-
-
-async def _is_lmstudio(pages: _Pages) -> bool:
-    listed = await pages.get_list("/api/v0/models")
-    return any(entry.get("state") in ("loaded", "not-loaded") for entry in listed)
-
-
-_CHECKS: tuple[tuple[str, Callable[[_Pages], Awaitable[bool]]], ...] = (
-    (LlamaSwap.kind, _is_llama_swap),
-    (LlamaRouter.kind, _is_router),  # before llama-server, whose check is true of a router too
-    (LlamaServer.kind, _is_llama_server),
-    (Vllm.kind, _is_vllm),
-    (Ollama.kind, _is_ollama),
-    (LmStudio.kind, _is_lmstudio),
-)
-
-
-async def _recognise(pages: _Pages) -> str:
-    """The first kind whose check is true; else any OpenAI-compatible server."""
-    for kind, is_it in _CHECKS:
-        if await is_it(pages):
-            return kind
+    if isinstance(page, str) and page.strip() == "Ollama is running":
+        return Ollama.kind
+    entries = await pages.get_list("/api/v0/models")
+    if any(entry.get("state") in ("loaded", "not-loaded") for entry in entries):
+        return LmStudio.kind
     await pages.require_open()
     return OpenAIServer.kind

@@ -28,6 +28,16 @@ class StillLoading(HostError):  # noqa: N818  # what the host does
     """A host that did not become ready in time."""
 
 
+class Unanswered(HostError):  # noqa: N818  # what became of the request
+    """A control request without an answer that can be read; ``why`` is the message without host and request."""
+
+    def __init__(self, where: str, url: str, error: httpx.TransportError) -> None:
+        self.bad_answer = isinstance(error, wire.BadAnswer)
+        self.timed_out = isinstance(error, httpx.ReadTimeout)
+        self.why = str(error) if self.bad_answer else f"no answer from {url}: {explain_silence(error)}"
+        super().__init__(f"{where}: {self.why}")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One control request."""
@@ -46,7 +56,7 @@ async def ask(
     """The answer to a control request, asked again while the host loads a model or its server starts.
 
     ``timeout_s`` limits one try, 15 s by default; ``load_s`` limits the loading. StillLoading where that takes longer;
-    httpx.TransportError where nothing readable is answered.
+    Unanswered where nothing readable is answered.
     """
     patience = clients.patience
     load_s = patience.loading_s if load_s is None else load_s
@@ -60,12 +70,12 @@ async def ask(
             response = await clients.control.request(
                 question.method, question.path, json=question.body, timeout=timeout
             )
-        except httpx.ConnectError as error:
+        except httpx.TransportError as error:
             now = time.monotonic()
             refused_since = now if refused_since is None else refused_since
             waited_s, limit_s = now - refused_since, patience.refused_s
             if not is_refused(error) or waited_s >= limit_s:
-                raise
+                raise Unanswered(f"{host}: {question}", clients.url, error) from error
             patience.tell(Waiting(host, "refused", waited_s))
         else:
             if response.status_code not in _LOADING:
@@ -106,11 +116,6 @@ def _still_loading(where: str, limit_s: float, clients: Clients, response: httpx
         f"{where}: still loading after {span(limit_s)} ({said}); "
         f"give it more time with {clients.patience.option}, or see the server's log"
     )
-
-
-def explain_failure(error: httpx.TransportError, url: str) -> str:
-    """Why the server at ``url`` gave no useful answer."""
-    return str(error) if isinstance(error, wire.BadAnswer) else f"no answer from {url}: {explain_silence(error)}"
 
 
 # --- models' names

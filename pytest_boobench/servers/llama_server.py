@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
@@ -178,7 +176,7 @@ class _RoutedModel(LlamaServer):
         super().__init__(name, url, clients)
         self._model = model
 
-    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
+    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
         path = f"{question.path}?model={quote(self._model, safe='')}&autoload=false"
         body = None if question.body is None else {**question.body, "model": self._model}
         return await super()._ask(Question(question.method, path, body), timeout_s=timeout_s)

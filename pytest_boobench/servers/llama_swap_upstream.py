@@ -12,10 +12,9 @@ from urllib.parse import quote
 
 import httpx
 
-from pytest_boobench.errors import HostError
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.clients import DEFAULT_WAIT_S, Clients, ServerAnswer, Waiting, read_retry_after
-from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure, telling
+from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask, telling
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
@@ -114,10 +113,12 @@ class Upstream(LlamaServer):
         while True:
             try:
                 return await self._admit(replace(question, path=self._prefix + question.path), timeout_s=timeout_s)
-            except _Silence as silence:
+            except Unanswered as error:
                 waited_s = time.monotonic() - began
-                if waited_s > patience.loading_s or self._starting is None or not await self._starting():
-                    raise HostError(str(silence)) from silence
+                if not error.timed_out or waited_s > patience.loading_s:
+                    raise
+                if self._starting is None or not await self._starting():
+                    raise
                 patience.tell(Waiting(self.name, "loading", waited_s))
 
     async def _admit(
@@ -126,17 +127,9 @@ class Upstream(LlamaServer):
         """The answer, once llama-swap lets the request in."""
         began = time.monotonic()
         while True:
-            try:
-                response = await ask(self.clients, self.name, question, timeout_s=timeout_s, load_s=load_s)
-            except httpx.TransportError as error:
-                kind = _Silence if isinstance(error, httpx.ReadTimeout) else HostError
-                raise kind(f"{self.name}: {question}: {explain_failure(error, self.url)}") from error
+            response = await ask(self.clients, self.name, question, timeout_s=timeout_s, load_s=load_s)
             wait_s = read_retry_after(response.headers) or DEFAULT_WAIT_S
             refused = response.status_code == httpx.codes.TOO_MANY_REQUESTS
             if not refused or time.monotonic() - began + wait_s > _MOST_WAIT_S:
                 return response
             await asyncio.sleep(wait_s)
-
-
-class _Silence(HostError):  # noqa: N818  # what the host does
-    """No answer in time: the model's server hangs or starts."""

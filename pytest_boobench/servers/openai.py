@@ -19,14 +19,7 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
-from pytest_boobench.servers.control import (
-    Question,
-    StillLoading,
-    ask,
-    explain_failure,
-    list_names,
-    telling,
-)
+from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask, list_names, telling
 from pytest_boobench.servers.refusals import explain_answer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
@@ -80,7 +73,9 @@ class OpenAIServer:
 
     async def facts(self) -> ServerFacts:
         """The header that names the server: it tells no more."""
-        response = await self._ask(Question("GET", "/v1/models"))
+        question = Question("GET", "/v1/models")
+        response = await self._request(question)
+        self._read_json(question, response)
         return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(response.headers.get("server")))
 
     async def models(self) -> Sequence[str]:
@@ -239,25 +234,29 @@ class OpenAIServer:
         self.left_out = len(found) - len(printable)
         return printable
 
-    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
-        """A 200 with JSON; HostError for any other answer.
+    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
+        """Any answer to a control request, once the host is not loading."""
+        return await ask(self.clients, self.name, question, timeout_s=timeout_s)
+
+    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
+        """The JSON of a 200; HostError for any other answer.
 
         ``timeout_s`` is for requests that may take long, such as counting by a request.
         """
-        response = await self._request(question, timeout_s=timeout_s)
+        return self._read_json(question, await self._request(question, timeout_s=timeout_s))
+
+    def _read_json(self, question: Question, response: httpx.Response) -> Any:
         if response.status_code == httpx.codes.OK:
             try:
-                parse_json(response.content)
+                return parse_json(response.content)
             except Fault as fault:
                 if not str(fault).startswith("is not JSON"):
                     raise HostError(f"{self.name}: {question}: the answer {fault}") from fault
-            else:
-                return response
         raise HostError(f"{self.name}: {question}: {explain_answer(response, self.url)}")
 
     async def _ask_object(self, question: Question, *, timeout_s: float | None = None) -> Mapping[str, Any]:
         """The JSON object of an answer; HostError for any other answer."""
-        found = parse_json((await self._ask(question, timeout_s=timeout_s)).content)
+        found = await self._ask(question, timeout_s=timeout_s)
         if not isinstance(found, Mapping):
             where = f"{self.name}: {question}"
             raise HostError(f"{where}: expected an object, got {show(found)}; is {self.url} an LLM server?")
@@ -265,8 +264,7 @@ class OpenAIServer:
 
     async def _ask_list(self, path: str, key: str, doubt: str) -> list[Mapping[str, Any]]:
         """The objects of a list of models; HostError that ends with ``doubt`` where there is no such list."""
-        found = parse_json((await self._ask(Question("GET", path))).content)
-        listed = to_object(found).get(key)
+        listed = to_object(await self._ask(Question("GET", path))).get(key)
         if not isinstance(listed, list):
             raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {doubt}")
         return to_objects(listed)
@@ -278,13 +276,13 @@ class OpenAIServer:
         try:
             async with telling(self.clients, self.name):
                 response = await ask(self.clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
-        except httpx.ReadTimeout as error:
+        except Unanswered as error:
+            if not error.timed_out:
+                raise
             raise StillLoading(
                 f"{where}: still loading after {span(limit_s)}; "
                 f"give it more time with {patience.option}, or see the server's log"
             ) from error
-        except httpx.TransportError as error:
-            raise HostError(f"{where}: {explain_failure(error, self.url)}") from error
         if response.status_code != httpx.codes.OK:
             raise HostError(f"{where}: {explain_answer(response, self.url)}")
 
@@ -295,13 +293,6 @@ class OpenAIServer:
             return parse_json(response.content) if response.status_code == httpx.codes.OK else None
         except Fault:
             return None
-
-    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
-        """Any answer to a control request, once the host is not loading; HostError where there is none."""
-        try:
-            return await ask(self.clients, self.name, question, timeout_s=timeout_s)
-        except httpx.TransportError as error:
-            raise HostError(f"{self.name}: {question}: {explain_failure(error, self.url)}") from error
 
 
 def require_known(cell: Cell, known: Collection[str], server: str) -> None:

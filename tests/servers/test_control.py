@@ -251,7 +251,7 @@ def clients_of(pages: Mapping[str, Any], counter: object = 1) -> Clients:
 
     url = "http://rack.invalid"
     control = wire.ControlClient(transport=httpx.MockTransport(answer), base_url=url)
-    return Clients(control=control, stream=wire.StreamClient(url))
+    return Clients(url=url, control=control, stream=wire.StreamClient(url))
 
 
 async def attempt(asking: Awaitable[T]) -> T | None:
