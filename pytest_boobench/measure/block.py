@@ -20,7 +20,7 @@ from pytest_boobench.aggregate import (
 )
 from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import Canary, ClientFacts, OwnTraffic
+from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
@@ -30,16 +30,16 @@ from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
 
+ATTEMPTS = 2
+"""A block that others disturbed, or that was still warming up, is measured again."""
+CANARY_S = (0.02, 0.5)
+"""Duration of the canary before a first block, and before a later one that settles a doubt."""
+BUSY_SHARE = 0.05
+"""Where other programs seem to use more of the processors, the canary runs again, for the longer time: a short one
+cannot tell a burst from a steady load, and the system counts in hundredths of a second."""
 _GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
-
-
-async def require_model(server: Server, cell: Cell) -> None:
-    """HostError where the host has no such model."""
-    listed = await server.models()
-    if listed and cell.model not in listed:
-        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
 
 
 async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
@@ -213,15 +213,6 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         per_lane = 1
 
 
-ATTEMPTS = 2
-"""A block that others disturbed, or that was still warming up, is measured again."""
-CANARY_S = (0.02, 0.5)
-"""Duration of the canary before a first block, and before a later one that settles a doubt."""
-BUSY_SHARE = 0.05
-"""Where other programs seem to use more of the processors, the canary runs again, for the longer time: a short one
-cannot tell a burst from a steady load, and the system counts in hundredths of a second."""
-
-
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
     found = Found(record)
@@ -237,29 +228,30 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
 async def prepare(block: Block, grant: Grant, found: Found) -> None:
     """Have the host load the model, and record the facts of both."""
     cell, server = block.cell, grant.server
-    await require_model(server, cell)
+    listed = await server.models()
+    if listed and cell.model not in listed:
+        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
     load_ms = await server.load(cell.model)
-    if block.number == 1:
-        found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
-    if block.number == 1 and cell.plan.output_canary:
+    if block.number > 1:
+        return
+    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
+    if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 
 
 def hear_canary(block: Block, grant: Grant, found: Found) -> None:
     """Record the state of this machine right before a block, where the host runs on it."""
-    if grant.local:
-        found.note(canaries=(*found.record.canaries, _listen_as_long_as_needed(block)))
-
-
-def _listen_as_long_as_needed(block: Block) -> Canary:
+    if not grant.local:
+        return
     short_s, long_s = CANARY_S
-    if block.number > 1:
-        return listen(takes_s=long_s)
-    canary = listen(takes_s=short_s)
-    return listen(takes_s=long_s) if (canary.busy_share or 0.0) > BUSY_SHARE else canary
+    canary = listen(takes_s=short_s if block.number == 1 else long_s)
+    if block.number == 1 and (canary.busy_share or 0.0) > BUSY_SHARE:
+        canary = listen(takes_s=long_s)
+    found.note(canaries=(*found.record.canaries, canary))
 
 
 async def take_block(block: Block, grant: Grant, found: Found) -> None:
+    """Warm up and take samples; again where others disturbed them or the host was still warming up."""
     cell, server, session = block.cell, grant.server, block.session
     seeds = await warm_up(block, server, found)
     watcher = grant.watcher(cell.model)

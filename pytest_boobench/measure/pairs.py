@@ -51,9 +51,13 @@ async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) ->
     """Warm both hosts up and take pairs; again where others disturbed them or one was still warming up."""
     warmed = [await warm_up(block, grant.server, found, reference=bool(which)) for which, grant in enumerate(grants)]
     for attempt in range(1, ATTEMPTS + 1):
-        sides = [await _Side.make(block, grant, attempt, seeds) for grant, seeds in zip(grants, warmed, strict=True)]
-        for side in sides:
-            await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
+        sides = []
+        for grant in grants:
+            series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
+            calls = await make_calls(grant.server, block.cell, series, count)
+            sides.append(_Side(grant, calls, grant.watcher(block.cell.model)))
+        for side, seeds in zip(sides, warmed, strict=True):
+            await side.watcher.begin(OwnMarks(block.session.run_uid, seeds | find_seeds(side.calls)))
         await _take_in_turns(block, attempt, sides, found)
         traffic = [await side.watcher.end(own_traffic(side.samples)) for side in sides]
         worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
@@ -85,13 +89,6 @@ class _Side:
 
     grant: Grant
     calls: Sequence[Call]
-    seeds: frozenset[int]
+    """The same for both hosts."""
     watcher: Watcher
     samples: list[Sample] = field(default_factory=list)
-
-    @classmethod
-    async def make(cls, block: Block, grant: Grant, attempt: int, warmed: frozenset[int]) -> _Side:
-        """Make the same requests as for the other host. ``warmed`` are the seeds of its warm-up."""
-        series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
-        calls = await make_calls(grant.server, block.cell, series, count)
-        return cls(grant, calls, warmed | find_seeds(calls), grant.watcher(block.cell.model))

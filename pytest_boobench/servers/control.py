@@ -1,4 +1,4 @@
-"""A control request, which waits for a host that is not ready; and the models' names in its answer."""
+"""Control requests: all but the measured ones. They wait for a host that is not ready."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ import httpx
 from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.servers.clients import Clients, Waiting, read_retry_after
-from pytest_boobench.servers.refusals import explain_silence, is_refused, read_words
+from pytest_boobench.servers.refusals import explain_answer, explain_silence, is_refused, read_words
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean
+from pytest_boobench.untrusted import Fault, clean, parse_json, show, to_count, to_object, to_objects
 
 _LOADING = (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.CONFLICT)
 """The status while a server loads a model."""
 _FIRST_STEP_S, _STEP_S, _LONGEST_STEP_S = 0.1, 1.0, 10.0
 """Pause before the second try, before later ones, and the longest pause that a host can ask for."""
+
+
+Ids = tuple[int, ...]
+"""Tokens as a model numbers them."""
 
 
 class StillLoading(HostError):  # noqa: N818  # what the host does
@@ -118,7 +122,89 @@ def _still_loading(where: str, limit_s: float, clients: Clients, response: httpx
     )
 
 
-# --- models' names
+class ControlRequests:
+    """The control requests to one server. Methods raise HostError for any other answer than they describe."""
+
+    def __init__(self, name: str, url: str, clients: Clients) -> None:
+        self.name = name
+        self.url = url
+        self.clients = clients
+
+    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
+        """Any answer to a control request, once the host is not loading."""
+        return await ask(self.clients, self.name, question, timeout_s=timeout_s)
+
+    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
+        """The JSON of a 200.
+
+        ``timeout_s`` is for requests that may take long, such as counting by a request.
+        """
+        return self._read_json(question, await self._request(question, timeout_s=timeout_s))
+
+    def _read_json(self, question: Question, response: httpx.Response) -> Any:
+        if response.status_code == httpx.codes.OK:
+            try:
+                return parse_json(response.content)
+            except Fault as fault:
+                if not str(fault).startswith("is not JSON"):
+                    raise HostError(f"{self.name}: {question}: the answer {fault}") from fault
+        raise HostError(f"{self.name}: {question}: {explain_answer(response, self.url)}")
+
+    async def _ask_object(self, question: Question, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """The JSON object of an answer."""
+        found = await self._ask(question, timeout_s=timeout_s)
+        if not isinstance(found, Mapping):
+            where = f"{self.name}: {question}"
+            raise HostError(f"{where}: expected an object, got {show(found)}; is {self.url} an LLM server?")
+        return found
+
+    async def _ask_list(self, path: str, key: str, doubt: str) -> list[Mapping[str, Any]]:
+        """The objects of a list of models; HostError that ends with ``doubt`` where there is no such list."""
+        listed = to_object(await self._ask(Question("GET", path))).get(key)
+        if not isinstance(listed, list):
+            raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {doubt}")
+        return to_objects(listed)
+
+    async def _load_by(self, question: Question) -> None:
+        """A control request that is answered when a model is loaded; HostError where it is not a 200."""
+        patience, where = self.clients.patience, f"{self.name}: {question}"
+        limit_s = patience.explicit_load_s
+        try:
+            async with telling(self.clients, self.name):
+                response = await ask(self.clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
+        except Unanswered as error:
+            if not error.timed_out:
+                raise
+            raise StillLoading(
+                f"{where}: still loading after {span(limit_s)}; "
+                f"give it more time with {patience.option}, or see the server's log"
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise HostError(f"{where}: {explain_answer(response, self.url)}")
+
+    async def _find(self, path: str) -> Any:
+        """The JSON of an optional page; None where this server does not have it."""
+        response = await self._request(Question("GET", path))
+        try:
+            return parse_json(response.content) if response.status_code == httpx.codes.OK else None
+        except Fault:
+            return None
+
+    async def _answers(self, path: str) -> bool:
+        try:
+            await self.clients.control.get(path)
+        except httpx.TransportError as error:
+            return isinstance(error, wire.BadAnswer)
+        return True
+
+    async def _ask_ids(self, body: Mapping[str, Any]) -> Ids:
+        """The token ids that ``/tokenize`` answers."""
+        found = (await self._ask_object(Question("POST", "/tokenize", body))).get("tokens")
+        ids = [to_count(item) for item in found] if isinstance(found, list) else [None]
+        tokens = tuple(token for token in ids if token is not None and token >= 0)
+        if len(tokens) < len(ids):
+            raise HostError(f"{self.name}: POST /tokenize: expected a list of token ids under 'tokens'")
+        return tokens
 
 
 def list_names(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -136,7 +136,6 @@ class Ollama(OpenAIServer):
         return {**body, **cell.request, "options": options}
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample with all that the answer says, checked against what the cell asks for."""
         exchange = answer.exchange
         if cell.kind == "embedding" and exchange is not None:
             answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
@@ -152,7 +151,6 @@ class Ollama(OpenAIServer):
         return found
 
     def read_text(self, answer: ServerAnswer) -> str:
-        """The model's text; empty where nothing can be read."""
         return answers.read_text(answer, list_chunks)
 
     async def _show(self, model: str) -> Mapping[str, Any]:

@@ -11,50 +11,30 @@ import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import httpx
-
-from pytest_boobench import wire
 from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
-from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask, list_names, telling
-from pytest_boobench.servers.refusals import explain_answer
+from pytest_boobench.servers.control import ControlRequests, Ids, Question, list_names
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.units import span
-from pytest_boobench.untrusted import (
-    Fault,
-    get_count,
-    get_object,
-    parse_json,
-    show,
-    to_count,
-    to_natural,
-    to_object,
-    to_objects,
-    to_text,
-)
+from pytest_boobench.untrusted import Fault, get_count, get_object, to_natural, to_object, to_text
 
 PATHS: Mapping[Kind, str] = {
     "chat": "/v1/chat/completions",
     "completion": "/v1/completions",
     "embedding": "/v1/embeddings",
 }
-Ids = tuple[int, ...]
-"""Tokens as a model numbers them."""
 
 
-class OpenAIServer:
+class OpenAIServer(ControlRequests):
     """A server known only by its URL."""
 
     kind = "openai"
     can = Capabilities()
 
     def __init__(self, name: str, url: str, clients: Clients) -> None:
-        self.name = name
-        self.url = url
-        self.clients = clients
+        super().__init__(name, url, clients)
         self._template_tokens: dict[tuple[str, Kind], int] = {}
         """Tokens of the chat template alone, by model and kind: they come from a cache that cannot be forbidden."""
         self.left_out = 0
@@ -63,13 +43,6 @@ class OpenAIServer:
     async def alive(self) -> bool:
         """Whether anything answers HTTP there."""
         return await self._answers("/v1/models")
-
-    async def _answers(self, path: str) -> bool:
-        try:
-            await self.clients.control.get(path)
-        except httpx.TransportError as error:
-            return isinstance(error, wire.BadAnswer)
-        return True
 
     async def facts(self) -> ServerFacts:
         """The header that names the server: it tells no more."""
@@ -169,15 +142,6 @@ class OpenAIServer:
                 guess = len(text)
         return [made[nonce] for nonce in nonces]
 
-    async def _ask_ids(self, body: Mapping[str, Any]) -> Ids:
-        """The token ids that ``/tokenize`` answers."""
-        found = (await self._ask_object(Question("POST", "/tokenize", body))).get("tokens")
-        ids = [to_count(item) for item in found] if isinstance(found, list) else [None]
-        tokens = tuple(token for token in ids if token is not None and token >= 0)
-        if len(tokens) < len(ids):
-            raise HostError(f"{self.name}: POST /tokenize: expected a list of token ids under 'tokens'")
-        return tokens
-
     def _input(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         content = list(prompt.ids) if prompt.ids is not None else prompt.text
         if cell.kind == "chat":
@@ -197,7 +161,6 @@ class OpenAIServer:
         return {}
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
-        """Send a measured request and bring the whole answer, unread."""
         most = None if cell.output_tokens is None else answers.find_most_bytes(cell.output_tokens)
         return await self.clients.send(call.path, call.body, cell.plan.timeouts, most)
 
@@ -213,11 +176,9 @@ class OpenAIServer:
         return answers.Tolerance(slack, slack + self._template_tokens.get((cell.model, cell.kind), 0))
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample with all that the answer says, checked against what the cell asks for."""
         return answers.read(sample, answer, cell, self._find_tolerance(cell))
 
     def read_text(self, answer: ServerAnswer) -> str:
-        """The model's text; empty where nothing can be read."""
         return answers.read_text(answer)
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
@@ -233,66 +194,6 @@ class OpenAIServer:
         printable = [name for name in found if name.isprintable()]
         self.left_out = len(found) - len(printable)
         return printable
-
-    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
-        """Any answer to a control request, once the host is not loading."""
-        return await ask(self.clients, self.name, question, timeout_s=timeout_s)
-
-    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
-        """The JSON of a 200; HostError for any other answer.
-
-        ``timeout_s`` is for requests that may take long, such as counting by a request.
-        """
-        return self._read_json(question, await self._request(question, timeout_s=timeout_s))
-
-    def _read_json(self, question: Question, response: httpx.Response) -> Any:
-        if response.status_code == httpx.codes.OK:
-            try:
-                return parse_json(response.content)
-            except Fault as fault:
-                if not str(fault).startswith("is not JSON"):
-                    raise HostError(f"{self.name}: {question}: the answer {fault}") from fault
-        raise HostError(f"{self.name}: {question}: {explain_answer(response, self.url)}")
-
-    async def _ask_object(self, question: Question, *, timeout_s: float | None = None) -> Mapping[str, Any]:
-        """The JSON object of an answer; HostError for any other answer."""
-        found = await self._ask(question, timeout_s=timeout_s)
-        if not isinstance(found, Mapping):
-            where = f"{self.name}: {question}"
-            raise HostError(f"{where}: expected an object, got {show(found)}; is {self.url} an LLM server?")
-        return found
-
-    async def _ask_list(self, path: str, key: str, doubt: str) -> list[Mapping[str, Any]]:
-        """The objects of a list of models; HostError that ends with ``doubt`` where there is no such list."""
-        listed = to_object(await self._ask(Question("GET", path))).get(key)
-        if not isinstance(listed, list):
-            raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {doubt}")
-        return to_objects(listed)
-
-    async def _load_by(self, question: Question) -> None:
-        """A control request that is answered when a model is loaded; HostError where it is not a 200."""
-        patience, where = self.clients.patience, f"{self.name}: {question}"
-        limit_s = patience.explicit_load_s
-        try:
-            async with telling(self.clients, self.name):
-                response = await ask(self.clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
-        except Unanswered as error:
-            if not error.timed_out:
-                raise
-            raise StillLoading(
-                f"{where}: still loading after {span(limit_s)}; "
-                f"give it more time with {patience.option}, or see the server's log"
-            ) from error
-        if response.status_code != httpx.codes.OK:
-            raise HostError(f"{where}: {explain_answer(response, self.url)}")
-
-    async def _find(self, path: str) -> Any:
-        """The JSON of an optional page; None where this server does not have it."""
-        response = await self._request(Question("GET", path))
-        try:
-            return parse_json(response.content) if response.status_code == httpx.codes.OK else None
-        except Fault:
-            return None
 
 
 def require_known(cell: Cell, known: Collection[str], server: str) -> None:
