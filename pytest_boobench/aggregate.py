@@ -150,8 +150,8 @@ def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
         return ""
     lag_ms = max((sample.client_lag_ms for sample in samples if sample.client_lag_ms is not None), default=None)
     return (
-        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may move this by {percent(bound)}, and "
-        f"{percent(limit)} are believed; fewer lanes or a less busy client"
+        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may change this by {percent(bound)}, "
+        f"more than the tolerated {percent(limit)}; use fewer lanes or a less busy client"
     )
 
 
@@ -177,14 +177,14 @@ def add_totals(samples: Sequence[Sample], kind: Kind) -> list[Sample]:
     good = sorted((s for s in samples if s.ok and s.e2e_ms), key=lambda sample: sample.offset_ms)
     spans = [_find_span(sample, kind) for sample in good]
     totals: dict[int, float] = {}
-    for sample, (begin, _, end, _) in zip(good, spans, strict=True):
+    for sample, own in zip(good, spans, strict=True):
         tokens = 0.0
         for other in spans:
-            if other.first_ms < end and other.end_ms > begin and other.end_ms > other.first_ms:
-                shared_ms = min(end, other.end_ms) - max(begin, other.first_ms)
+            shared_ms = min(own.end_ms, other.end_ms) - max(own.begin_ms, other.first_ms)
+            if shared_ms > 0 and other.end_ms > other.first_ms:
                 tokens += other.tokens * shared_ms / (other.end_ms - other.first_ms)
         if tokens:
-            totals[sample.index] = tokens / (end - begin) * 1000
+            totals[sample.index] = tokens / (own.end_ms - own.begin_ms) * 1000
     return [replace(sample, lanes_tok_s=totals.get(sample.index)) if sample.ok else sample for sample in samples]
 
 

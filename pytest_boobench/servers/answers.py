@@ -104,7 +104,7 @@ def _explain_status(exchange: wire.Exchange) -> str:
         return f"{status}: {said}; the host wants a key: see api_key in the hosts file"
     if location := exchange.headers.get("location"):
         to = location.partition("?")[0]
-        return f"{status}: it sends us on to {to}; the url in the hosts file must be the one that answers"
+        return f"{status}: it redirects to {to}; the url in the hosts file must be the one that answers"
     return f"{status}: {said}"
 
 

@@ -100,7 +100,7 @@ class Ollama(OpenAIServer):
             enough = -(-needed // 1024) * 1024  # contexts are multiples of 1024
             raise HostError(
                 f"{self.name}: {cell.model} has a context of {context} tokens (num_ctx), prompt and output need "
-                f"{needed}: Ollama would cut the prompt without a word; "
+                f"{needed}: Ollama would cut the prompt without a message; "
                 f"write request: {{options: {{num_ctx: {enough}}}}} in the suite, or set "
                 "OLLAMA_CONTEXT_LENGTH on the host"
             )

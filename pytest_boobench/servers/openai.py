@@ -201,6 +201,6 @@ def require_known(cell: Cell, known: Collection[str], server: str) -> None:
     unknown = [name for name in cell.sampling if name not in known]
     if unknown:
         raise HostError(
-            f"{cell.host}: sampling.{unknown[0]}: {server} ignores it, and its own default would hold; "
+            f"{cell.host}: sampling.{unknown[0]}: {server} ignores it, and its own default would be used; "
             f"leave it out, it knows {', '.join(sorted(known))}"
         )

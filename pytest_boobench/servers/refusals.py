@@ -97,7 +97,7 @@ def explain_answer(response: httpx.Response, url: str) -> str:
         return explain_key(response)
     if response.has_redirect_location:
         to = clean(_PRIVATE.sub("", response.headers["location"]))
-        return f"{status}: it sends us on to {to}; the url must answer itself, without a login before it"
+        return f"{status}: it redirects to {to}; the url must answer itself, without a login before it"
     if "html" in response.headers.get("content-type", ""):
         return f"{status}: the answer is a web page{_quote(response.content)}; is {url} an LLM server?"
     if status == httpx.codes.OK:

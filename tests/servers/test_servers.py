@@ -139,7 +139,7 @@ def test_a_warm_ollama_has_no_prefill_rate(bench: BenchFolder) -> None:
 
 
 def test_a_context_that_is_too_small_for_ollama(bench: BenchFolder) -> None:
-    """Ollama would cut the prompt without a word."""
+    """Ollama would cut the prompt without a message."""
     with KindServer(kinds.Ollama(("good",))) as server:
         write(bench, server, grid={"prompt_tokens": [4090], "output_tokens": [16]})
         result = bench.run()
@@ -147,7 +147,7 @@ def test_a_context_that_is_too_small_for_ollama(bench: BenchFolder) -> None:
     result.stdout.fnmatch_lines(
         [
             "other: good has a context of 4096 tokens (num_ctx), prompt and output need 4106: Ollama would cut the "
-            "prompt without a word; write request: {options: {num_ctx: 5120}} in the suite, or set "
+            "prompt without a message; write request: {options: {num_ctx: 5120}} in the suite, or set "
             "OLLAMA_CONTEXT_LENGTH on the host"
         ]
     )
@@ -196,20 +196,20 @@ def test_an_error_in_a_stream_of_ollama(bench: BenchFolder) -> None:
         (
             kinds.Ollama,
             {"dry_base": 1.5},
-            "other: sampling.dry_base: Ollama ignores it, and its own default would hold; leave it out, it knows "
-            "frequency_penalty, min_p, presence_penalty, repeat_last_n, repeat_penalty, seed, temperature, top_k, "
+            "other: sampling.dry_base: Ollama ignores it, and its own default would be used; leave it out, it "
+            "knows frequency_penalty, min_p, presence_penalty, repeat_last_n, repeat_penalty, seed, temperature, top_k, "
             "top_p, typical_p",
         ),
         (
             kinds.Vllm,
             {"repeat_penalty": 1.1},
-            "other: sampling.repeat_penalty: vLLM ignores it, and its own default would hold; leave it out, it knows "
-            "frequency_penalty, min_p, presence_penalty, seed, temperature, top_k, top_p",
+            "other: sampling.repeat_penalty: vLLM ignores it, and its own default would be used; leave it out, it "
+            "knows frequency_penalty, min_p, presence_penalty, seed, temperature, top_k, top_p",
         ),
         (
             kinds.LmStudio,
             {"min_p": 0.1},
-            "other: sampling.min_p: LM Studio ignores it, and its own default would hold; leave it out, it knows "
+            "other: sampling.min_p: LM Studio ignores it, and its own default would be used; leave it out, it knows "
             "frequency_penalty, presence_penalty, repeat_penalty, seed, temperature, top_k, top_p",
         ),
     ],
