@@ -197,8 +197,8 @@ def test_an_error_in_a_stream_of_ollama(bench: BenchFolder) -> None:
             kinds.Ollama,
             {"dry_base": 1.5},
             "other: sampling.dry_base: Ollama ignores it, and its own default would be used; leave it out, it "
-            "knows frequency_penalty, min_p, presence_penalty, repeat_last_n, repeat_penalty, seed, temperature, top_k, "
-            "top_p, typical_p",
+            "knows frequency_penalty, min_p, presence_penalty, repeat_last_n, repeat_penalty, seed, temperature, "
+            "top_k, top_p, typical_p",
         ),
         (
             kinds.Vllm,
