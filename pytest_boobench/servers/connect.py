@@ -81,8 +81,8 @@ class _Pages:
     async def require_open(self) -> None:
         """HostError where a page wants a key because the whole host does.
 
-        Neither page proves it: llama.cpp lists its models without a key, and some gateways answer 401 or 403 to every
-        unknown path. So an empty chat request decides.
+        A locked list of models shows it. If only other pages are locked, an empty chat request decides: llama.cpp lists
+        its models without a key, and some gateways answer 401 or 403 to every unknown path.
         """
         if not self._locked:
             return
