@@ -1,4 +1,4 @@
-"""Room 4: a cell's samples, condensed per metric; its failures, condensed to a line."""
+"""Room 4: a cell's samples -> statistics per metric, its failures in one line, and its trends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple
 
 from pytest_boobench.metrics import Kind, Sample, metrics_of
 from pytest_boobench.units import percent, quantity
 
+BOUND_SHARE = 0.5
+"""A metric is blank if a late client may have moved it by more than this share of the allowed worsening."""
+USUALLY_ALLOWED = 0.10
+"""The allowed worsening where nothing else is said."""
+LEAST_ALLOWED = 0.01
+"""Smaller allowances, such as 0 %, count as this one: the gate takes smaller changes for noise."""
+CLIENT_LATE = "the client was the bottleneck"
+"""How the reason of such a blank begins."""
+TREND_FASTER = 0.05
+"""By how much the newest warm-up round, or the last third of a block, must be faster to be still warming up."""
+TREND_Z = 2.326
+"""One-sided 1 % of the normal distribution."""
+_TREND_MIN = 6
+"""Fewer samples show no trend that could not be chance."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
-    """One metric over a cell's good measured samples, in the metric's unit; ``n`` is at least 1."""
+    """The statistics of one metric over a cell's good measured samples, in the metric's unit; ``n`` is at least 1."""
 
     n: int
     mean: float
@@ -42,7 +58,7 @@ def percentile(ordered: Sequence[float], q: float) -> float:
 
 
 def condense(values: Iterable[float]) -> Aggregate | None:
-    """Finite values -> Aggregate; None where there are none."""
+    """The statistics of the finite values; None where there are none."""
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
         return None
@@ -53,61 +69,52 @@ def condense(values: Iterable[float]) -> Aggregate | None:
         stdev=statistics.stdev(ordered) if len(ordered) > 1 else None,
         min=ordered[0],
         max=ordered[-1],
-        p10=percentile(ordered, 0.10),
-        p25=percentile(ordered, 0.25),
-        p50=percentile(ordered, 0.50),
-        p75=percentile(ordered, 0.75),
-        p90=percentile(ordered, 0.90),
-        p95=percentile(ordered, 0.95),
-        p99=percentile(ordered, 0.99),
+        **{f"p{q}": percentile(ordered, q / 100) for q in (10, 25, 50, 75, 90, 95, 99)},
     )
 
 
 def median_of(aggregates: Mapping[str, Aggregate], metric: str) -> float | None:
-    """A metric's median; None where no sample gave it."""
-    condensed = aggregates.get(metric)
-    return condensed.median if condensed else None
+    """A metric's median; None where no sample has it."""
+    return aggregates[metric].median if metric in aggregates else None
 
 
 def measured(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples that count, failed ones included: those of each block's last measuring."""
+    """The samples that count, failed ones included: those of each block's last attempt."""
     found = [sample for sample in samples if sample.phase == "measure" and not sample.reference]
-    last: dict[int, int] = {}
-    for sample in found:
-        last[sample.block] = max(last.get(sample.block, 1), sample.attempt)
+    last = dict(sorted((sample.block, sample.attempt) for sample in found))
     return [sample for sample in found if sample.attempt == last[sample.block]]
 
 
 def counted(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples that statistics are made of: measured, not failed."""
+    """The measured samples that did not fail: statistics are made of these."""
     return [sample for sample in measured(samples) if sample.ok]
 
 
 def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
     """Metric key -> Aggregate, for the metrics of this kind of cell that have at least one value."""
-    good = counted(samples)
-    condensed = {
-        metric.key: condense(value for sample in good for value in metric.values(sample)) for metric in metrics_of(kind)
-    }
-    return {key: aggregate for key, aggregate in condensed.items() if aggregate is not None}
+    good, found = counted(samples), {}
+    for metric in metrics_of(kind):
+        aggregate = condense(value for sample in good for value in metric.values(sample))
+        if aggregate is not None:
+            found[metric.key] = aggregate
+    return found
 
 
 def total_tok_s(samples: Iterable[Sample], kind: Kind) -> float | None:
-    """All lanes together: tokens per second over the wall, first request sent to last answer ended.
+    """Tokens per second of all lanes together, from the first request sent to the end of the last answer.
 
-    Generated tokens for chat and completion, prompt tokens for embeddings. Blank where nothing can be divided.
+    Generated tokens for chat and completion, prompt tokens for embeddings. None where nothing can be divided.
     """
-    good = [sample for sample in counted(samples) if sample.e2e_ms is not None]
-    tokens = sum((sample.prompt_tokens if kind == "embedding" else sample.output_tokens) or 0 for sample in good)
-    if not good or not tokens:
+    spans = [_find_span(sample, kind) for sample in counted(samples) if sample.e2e_ms is not None]
+    tokens = sum(span.tokens for span in spans)
+    if not tokens:
         return None
-    begin = min(sample.offset_ms for sample in good)
-    end = max(sample.offset_ms + (sample.e2e_ms or 0.0) for sample in good)
+    begin, end = min(span.begin_ms for span in spans), max(span.end_ms for span in spans)
     return tokens / (end - begin) * 1000 if end > begin else None
 
 
 def describe_failures(failed: Iterable[Sample]) -> str:
-    """Failed samples by kind, most frequent first, each with the words of its first: ``3 × status: 500: no slot``."""
+    """Failed samples by kind, most frequent first, each with its first message: ``3 × status: 500: no slot``."""
     first: dict[str | None, str | None] = {}
     counts: Counter[str | None] = Counter()
     for sample in failed:
@@ -116,19 +123,10 @@ def describe_failures(failed: Iterable[Sample]) -> str:
     return "; ".join(f"{count} × {kind}: {first[kind]}" for kind, count in counts.most_common())
 
 
-BOUND_SHARE = 0.5
-"""A metric that a late client may have moved by more than this share of what is allowed is blank: what it did was to
-the median of the requests at most as much, and mostly far less."""
-USUALLY_ALLOWED = 0.10
-"""Worsening of a metric that nobody says anything of."""
-LEAST_ALLOWED = 0.01
-"""Where less is allowed, 0 % among it, this counts: the gate takes no smaller change for more than noise."""
-
-
 def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, float | None]) -> dict[str, str]:
-    """Metric -> why these samples cannot carry it: too late a client, or what most of them say of themselves.
+    """Metric -> why it is blank: the client read too late, or the most frequent reason of the samples.
 
-    ``allowed`` is metric -> allowed worsening as a ratio, blank where nothing special is.
+    ``allowed`` is metric -> allowed worsening as a ratio; None and a missing metric mean the usual one.
     """
     everything = list(samples)
     good = [*counted(everything), *(s for s in everything if s.reference and s.phase == "measure" and s.ok)]
@@ -146,75 +144,71 @@ def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, flo
 
 
 def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
-    """That the client read too late for this metric, in words; empty where it did not."""
+    """The message that the client read too late for this metric; empty where it did not."""
     bound = statistics.median(sample.find_client_bound(metric) for sample in samples)
     if bound <= limit:
         return ""
     lag_ms = max((sample.client_lag_ms for sample in samples if sample.client_lag_ms is not None), default=None)
     return (
-        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may move this by {percent(bound)}, and "
-        f"{percent(limit)} are believed; fewer lanes or a less busy client"
+        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may change this by {percent(bound)}, "
+        f"more than the tolerated {percent(limit)}; use fewer lanes or a less busy client"
     )
 
 
-CLIENT_LATE = "the client was the bottleneck"
-"""How such a reason begins."""
-
-
 def find_contradiction(samples: Iterable[Sample]) -> str | None:
-    """What the server says and the client's clock rules out, in the words of the first of these samples, where at least
-    half of them do; None where they do not."""
+    """The first contradiction between server and client's clock, where at least half of the samples have one."""
     good = counted(samples)
     found = [sample.contradiction for sample in good if sample.contradiction]
     return found[0] if found and 2 * len(found) >= len(good) else None
 
 
 def find_rate_sources(samples: Iterable[Sample]) -> str | None:
-    """Whose clock the rates of these samples are by: ``server``, ``client`` or ``mixed``; None where there are none."""
+    """Whose clock the samples' rates come from: ``server``, ``client`` or ``mixed``; None where there are no rates."""
     sources = {sample.rate_source for sample in counted(samples) if sample.rate_source}
-    return None if not sources else sources.pop() if len(sources) == 1 else "mixed"
+    return "mixed" if len(sources) > 1 else next(iter(sources), None)
 
 
 def add_totals(samples: Sequence[Sample], kind: Kind) -> list[Sample]:
     """The samples of one phase, each with the tokens per second of all lanes together while it ran.
 
-    A request makes its tokens evenly from its first token on, an embedding's are spread over all of it. Failed requests
-    make none.
+    A request makes its tokens evenly from its first token to its end, an embedding during all of its time. Failed
+    requests make none.
     """
     good = sorted((s for s in samples if s.ok and s.e2e_ms), key=lambda sample: sample.offset_ms)
     spans = [_find_span(sample, kind) for sample in good]
     totals: dict[int, float] = {}
-    for sample in good:
-        begin, end = sample.offset_ms, sample.offset_ms + (sample.e2e_ms or 0.0)
+    for sample, own in zip(good, spans, strict=True):
         tokens = 0.0
-        for from_ms, to_ms, made in spans:
-            if from_ms < end and to_ms > begin and to_ms > from_ms:
-                tokens += made * (min(end, to_ms) - max(begin, from_ms)) / (to_ms - from_ms)
+        for other in spans:
+            shared_ms = min(own.end_ms, other.end_ms) - max(own.begin_ms, other.first_ms)
+            if shared_ms > 0 and other.end_ms > other.first_ms:
+                tokens += other.tokens * shared_ms / (other.end_ms - other.first_ms)
         if tokens:
-            totals[sample.index] = tokens / (end - begin) * 1000
+            totals[sample.index] = tokens / (own.end_ms - own.begin_ms) * 1000
     return [replace(sample, lanes_tok_s=totals.get(sample.index)) if sample.ok else sample for sample in samples]
 
 
-def _find_span(sample: Sample, kind: Kind) -> tuple[float, float, int]:
-    """(from, to, tokens): when a request makes its tokens, milliseconds of its phase."""
-    first_ms = 0.0 if kind == "embedding" else sample.ttft_ms or sample.ttfo_ms or 0.0
-    tokens = (sample.prompt_tokens if kind == "embedding" else sample.output_tokens) or 0
-    return sample.offset_ms + first_ms, sample.offset_ms + (sample.e2e_ms or 0.0), tokens
+class _Span(NamedTuple):
+    """When a request ran and made its tokens, from ``first_ms`` on; milliseconds of its phase."""
+
+    begin_ms: float
+    first_ms: float
+    end_ms: float
+    tokens: int
 
 
-TREND_FASTER = 0.05
-"""By how much the newest warm-up request, or the last third of a block, must be faster to be still warming up."""
-TREND_Z = 2.326
-"""One-sided 1 % of the normal distribution."""
-_TREND_MIN = 6
-"""Fewer samples show no trend that chance would not."""
+def _find_span(sample: Sample, kind: Kind) -> _Span:
+    embeds, begin_ms = kind == "embedding", sample.offset_ms
+    first_ms = 0.0 if embeds else sample.ttft_ms or sample.ttfo_ms or 0.0
+    tokens = (sample.prompt_tokens if embeds else sample.output_tokens) or 0
+    return _Span(begin_ms, begin_ms + first_ms, begin_ms + (sample.e2e_ms or 0.0), tokens)
 
 
 def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
-    """Whether the newest of several rounds of requests was no more than 5 % faster than the one before.
+    """Whether the newest round of requests was no more than 5 % faster than the one before.
 
-    A round is one request down each lane; its time is the median of their end-to-end times. Rounds that failed, and
-    less than two of them, say nothing: settled.
+    A round is one request down each lane; its time is the median of their end-to-end times. Failed rounds, and fewer
+    than two, count as settled.
     """
     times = [[sample.e2e_ms for sample in samples if sample.ok and sample.e2e_ms] for samples in rounds[-2:]]
     if len(times) < 2 or not all(times):
@@ -224,9 +218,9 @@ def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
 
 
 def find_trend(samples: Sequence[Sample]) -> str | None:
-    """That requests became faster and faster, in words; None where they did not.
+    """The message that requests became faster and faster; None where they did not.
 
-    With several lanes rounds are compared, and the last one is left out: it ends beside fewer and fewer others.
+    With several lanes, rounds are compared without the last one, which ends beside fewer and fewer others.
     """
     rounds = _times_of_rounds(samples)
     times = [rounds[number] for number in sorted(rounds)]
@@ -235,10 +229,9 @@ def find_trend(samples: Sequence[Sample]) -> str | None:
 
 
 def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
-    """That one host of a duet became faster and faster, also beside the other, in words; None where neither did.
+    """The message that one host of a duet became faster and faster, also relative to the other; None where neither did.
 
-    ``samples`` are those of one block, of both hosts. What makes both faster is in both halves of a pair, and says
-    nothing.
+    ``samples`` are those of one block, of both hosts. What makes both hosts faster does not count.
     """
     own = measured(samples)
     attempts = {sample.attempt for sample in own}
@@ -275,8 +268,8 @@ def _describe_trend(faster: float, than: str) -> str:
 def _find_fall(values: Sequence[float]) -> float | None:
     """By how much values fell, as a share; None where they did not.
 
-    Two keys, so that noise alone does not turn them: Mann's test of trend on the values in their order (Mann 1945,
-    Kendall 1975; normal approximation with correction for continuity), and the medians of the first and the last third.
+    Two conditions, so that noise alone does not meet them: Mann's test of trend on the values in their order (Mann
+    1945, Kendall 1975; normal approximation with correction for continuity), and the medians of first and last third.
     """
     n = len(values)
     if n < _TREND_MIN:

@@ -1,24 +1,24 @@
-"""Room 0: how the events of one stream arrive: how many tokens each brings, and whether they come in bursts.
+"""Room 0: how the events of one stream arrive: the tokens in each, and bursts.
 
-Servers put several tokens into one event (speculation, stream intervals), and a proxy may hold events back and pass
-many on at once. Both show in the arrival times alone, whatever the server says.
+Servers put several tokens into one event (speculation, stream intervals), and a proxy may hold events back and send
+many at once. The arrival times alone show both.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 FEWEST_EVENTS = 8
-"""Fewer events have no pattern that chance would not make."""
+"""Fewer events show no pattern that could not be chance."""
 TOGETHER = 0.1
 """Events closer than this share of the mean gap came together."""
 TOGETHER_MS = 1.0
-"""But none that are further apart: a fast stream with one long pause is no burst."""
+"""The largest such gap: a fast stream with one long pause is not a burst."""
 BURST_EVENTS = 2.0
-"""Events per burst, in the mean, from which on a stream is taken to come in bursts. Steady ones have 1.0 to 1.3."""
+"""Mean events per burst from which a stream counts as coming in bursts. Steady ones have 1.0 to 1.3."""
 
 
 class Burst(NamedTuple):
@@ -31,10 +31,10 @@ class Burst(NamedTuple):
 
 
 def spread_tokens(tokens: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """How many tokens each event holds, from their total and the sizes of the events' texts.
+    """The tokens in each event, estimated from their total and the sizes of the events' texts.
 
-    Each has one at least; the rest goes where there is most text for each token, by Webster's method of apportionment.
-    Right where events hold one token each, and where the texts of tokens are of about one length.
+    Each has one at least; the rest goes where there is most text per token, by Webster's method of apportionment.
+    Exact where events hold one token each, or where the texts of tokens have about the same length.
     """
     shares = [1] * len(sizes)
     rest = tokens - len(sizes)
@@ -58,20 +58,20 @@ def spread_tokens(tokens: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _rank(size: int, share: int, step: int) -> float:
-    """Lowest first: who gives or takes the next token."""
+    """Orders the events by who gives or takes the next token, lowest first."""
     per_token = max(size, 0.5) / (2 * share + step)
     return -per_token if step > 0 else per_token
 
 
 def find_bursts(chunk_ms: Sequence[float], chunk_tokens: Sequence[int] = ()) -> list[Burst]:
-    """The events by arrival, ascending; ``chunk_tokens`` left out: one token in each."""
+    """The events in bursts, in the order of arrival. Without ``chunk_tokens`` each event is one token."""
     if not chunk_ms:
         return []
     mean_ms = (chunk_ms[-1] - chunk_ms[0]) / max(len(chunk_ms) - 1, 1)
     limit_ms = min(TOGETHER * mean_ms, TOGETHER_MS)
     found: list[Burst] = []
     before_ms = chunk_ms[0]
-    for at_ms, tokens in zip(chunk_ms, chunk_tokens or _ones(len(chunk_ms)), strict=True):
+    for at_ms, tokens in zip(chunk_ms, chunk_tokens or [1] * len(chunk_ms), strict=True):
         if found and at_ms - before_ms <= limit_ms:
             last = found[-1]
             found[-1] = Burst(last.at_ms, last.events + 1, last.tokens + tokens)
@@ -82,7 +82,7 @@ def find_bursts(chunk_ms: Sequence[float], chunk_tokens: Sequence[int] = ()) -> 
 
 
 def come_in_bursts(bursts: Sequence[Burst]) -> bool:
-    """Whether the events of a stream mostly arrive with others, and not one by one."""
+    """Whether most events of a stream arrive together with others."""
     events = sum(burst.events for burst in bursts)
     if len(bursts) == 1:
         return events > 1
@@ -90,18 +90,15 @@ def come_in_bursts(bursts: Sequence[Burst]) -> bool:
 
 
 def find_token_gaps(chunk_ms: Sequence[float], chunk_tokens: Sequence[int] = ()) -> tuple[float, ...]:
-    """Inter-token latencies: the gap before an event of k tokens, divided by k, k times. Events that came together are
-    one, where the stream comes in bursts."""
+    """Inter-token latencies: the gap before an event of k tokens, divided by k, k times.
+
+    Where the stream comes in bursts, a burst counts as one event.
+    """
     bursts = find_bursts(chunk_ms, chunk_tokens)
     if not come_in_bursts(bursts):
-        times = zip(chunk_ms, chunk_tokens or _ones(len(chunk_ms)), strict=True)
+        times = zip(chunk_ms, chunk_tokens or [1] * len(chunk_ms), strict=True)
         bursts = [Burst(at_ms, 1, tokens) for at_ms, tokens in times]
-    return tuple(
-        gap_ms
-        for earlier, later in pairwise(bursts)
-        for gap_ms in [(later.at_ms - earlier.at_ms) / later.tokens] * later.tokens
-    )
-
-
-def _ones(count: int) -> Iterator[int]:
-    return iter([1] * count)
+    gaps_ms: list[float] = []
+    for earlier, later in pairwise(bursts):
+        gaps_ms += [(later.at_ms - earlier.at_ms) / later.tokens] * later.tokens
+    return tuple(gaps_ms)

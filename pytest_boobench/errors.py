@@ -1,4 +1,4 @@
-"""Room 0: one class per kind of trouble. Every message says where, what is wrong, what would be right."""
+"""Room 0: one class per kind of error. Every message says where, what is wrong, and what would be right."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pytest_boobench.untrusted import clean_lines
 
 
 class BoobenchError(Exception):
-    """Trouble that a user can act on; ``str(error)`` is the whole message and never needs a traceback.
+    """An error that the user can solve; ``str(error)`` is the whole message and needs no traceback.
 
-    Words of a server may stand in it, so it never holds a key, nor a character that steers a terminal.
+    It may quote a server, so secrets and control characters are removed.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -19,13 +19,13 @@ class BoobenchError(Exception):
 
 
 def explain_os_error(error: OSError) -> str:
-    """Why the system refused, in its own words and lower case: ``no such file or directory``."""
+    """The system's own message in lower case: ``no such file or directory``."""
     return (error.strerror or type(error).__name__).lower()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong in a file; ``line`` counts from 1, ``field`` is empty for the file itself."""
+    """One error in a file; ``line`` counts from 1, ``field`` is empty for the file itself."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ class Problem:
 
 
 class DocumentError(BoobenchError):
-    """A suite or hosts file that cannot be used: all its problems at once, in the order of their lines."""
+    """A suite or hosts file with errors: all its problems, in the order of their lines."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -46,11 +46,11 @@ class DocumentError(BoobenchError):
 
 
 class HostError(BoobenchError):
-    """A host that is dead, refuses us, or lacks what the cell needs. An ERROR in pytest's words, never a FAILURE."""
+    """A host that is dead, refuses requests, or lacks what the cell needs: an ERROR in pytest, never a FAILURE."""
 
 
 class PromptError(HostError):
-    """No prompt of exactly the asked length can be made for this model on this host."""
+    """No prompt of exactly the asked length is possible for this model on this host."""
 
 
 class MissingExtra(BoobenchError):  # noqa: N818  # what is missing is the name
@@ -61,8 +61,8 @@ class MissingExtra(BoobenchError):  # noqa: N818  # what is missing is the name
 
 
 class StoreError(BoobenchError):
-    """The store cannot be opened, read or written; what was measured is not lost by it."""
+    """The store cannot be opened, read or written; the measurements are not lost."""
 
 
 class UnstorableError(StoreError):
-    """What no store can ever take, whatever its state: a text in the place of a number, a time that is none."""
+    """A value that no store can hold, such as a text in the place of a number or an impossible time."""

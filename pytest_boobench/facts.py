@@ -1,4 +1,4 @@
-"""Room 0: what was measured on, as the server tells it. Facts travel beside samples and decide what is comparable."""
+"""Room 0: server, model, client and foreign traffic of a measurement. Some facts decide what is comparable."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DECISIVE = (
     ("n_ctx", "context"),
     ("slots", "slots"),
 )
-"""What makes two measurements of one model's name two things."""
+"""Facts that make two measurements of one model's name incomparable, with their titles in messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A model file as its server describes it; blanks are facts the server does not give."""
+    """A model as its server describes it; a blank is a fact that the server does not give."""
 
     name: str
     path: str | None = None
@@ -34,25 +34,21 @@ class ModelFacts:
     n_embd: int | None = None
     n_vocab: int | None = None
     slots: int | None = None
-    """Requests the server works on at once for this model."""
+    """Requests that the server processes at once for this model."""
 
     def differences(self, other: ModelFacts) -> tuple[str, ...]:
-        """Which facts that speed depends on differ, as ``quantisation Q4_0, was Q8_0``; a blank is like anything."""
-        found = []
-        for key, title in _DECISIVE:
-            now, was = getattr(self, key), getattr(other, key)
-            if now is not None and was is not None and now != was:
-                found.append(f"{title} {now}, was {was}")
-        return tuple(found)
+        """The decisive facts that differ, as ``quantisation Q4_0, was Q8_0``; a blank equals everything."""
+        both = [(title, getattr(self, key), getattr(other, key)) for key, title in _DECISIVE]
+        return tuple(f"{title} {now}, was {was}" for title, now, was in both if None not in (now, was) and now != was)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientFacts:
-    """The machine that measures, and how many processes do so on it at once."""
+    """The machine that measures, and how many processes measure on it at once."""
 
     machine: str | None = None
     cpu: str | None = None
-    """Its model, as the system names it."""
+    """The processor's model, as the system names it."""
     workers: int = 1
 
 
@@ -63,14 +59,14 @@ class ServerFacts:
     kind: str
     url: str
     engine_build: str | None = None
-    """The engine's own words for its build, as in ``b11549-abc1234``."""
+    """The engine's own name of its build, as in ``b11549-abc1234``."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Other facts worth keeping, plain JSON."""
+    """Other facts, plain JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRequest:
-    """A request on the host that is not ours, as far as the host tells of it."""
+    """A request on the host that is not ours, as far as the host describes it."""
 
     id: str
     model: str | None = None
@@ -80,7 +76,7 @@ class ForeignRequest:
     age_s: float | None = None
     """Since it began, seconds."""
     queued: bool | None = None
-    """Whether it still waits for its first byte."""
+    """Whether it still waits for the first byte of its answer."""
 
     def __str__(self) -> str:
         state = {True: "queued", False: "running", None: "in flight"}[self.queued]
@@ -91,34 +87,34 @@ class ForeignRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What a host has in flight at one moment, ours left out."""
+    """The foreign requests on a host at one moment."""
 
     known: bool
-    """False: the host has no way to tell."""
+    """False where the host does not tell."""
     why: str = ""
-    """Why it has none, where that is not its kind; a sentence about the host."""
+    """Why it does not tell, where its kind could; a sentence about the host."""
     in_flight: tuple[ForeignRequest, ...] = ()
     recent: tuple[str, ...] = ()
-    """What ended within the last minute, one line each."""
+    """Requests that ended within the last minute, one line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What a watcher saw on a host while a cell ran; blanks are facts that the host does not give."""
+    """What a watcher saw on a host while a cell ran; a blank is a fact that the host does not give."""
 
     in_flight_at_start: int | None = None
     """Foreign requests when the window began."""
     concurrent_foreign_requests: int | None = None
-    """Distinct foreign requests in the window, those in flight at its start among them."""
+    """Distinct foreign requests in the window, including those in flight at its start."""
     foreign_tokens: int | None = None
-    """Tokens that foreign requests were charged in the window, prompt and generated together."""
+    """Prompt and generated tokens of foreign requests in the window."""
     model_swaps: int = 0
     """How often the cell's model left the state ready."""
     server_restarts: int = 0
     requests: tuple[ForeignRequest, ...] = ()
     """The first few of the foreign requests."""
     notes: tuple[str, ...] = ()
-    """What makes the counts less than certain, in words."""
+    """Reasons why the counts are uncertain."""
 
     def __str__(self) -> str:
         counts = (
@@ -131,30 +127,30 @@ class Traffic:
 
     @property
     def disturbed(self) -> bool:
-        """Whether the window was not ours alone."""
+        """Whether others used the host in the window."""
         return bool(self.concurrent_foreign_requests or self.foreign_tokens or self.model_swaps or self.server_restarts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTraffic:
-    """What of a window's traffic is ours, by the server's own counts in our answers."""
+    """Our own part of a window's traffic, by the server's own counts in our answers."""
 
     requests: int = 0
     prompt_tokens: int = 0
-    """Evaluated ones: those from the cache are counted apart."""
+    """Evaluated ones, without those from the cache."""
     cached_tokens: int = 0
     output_tokens: int = 0
     exact: bool = True
-    """False where a request of ours broke off: what it was charged is unknown."""
+    """False where a request of ours broke off: its tokens are unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """What the client's machine was like before a block, for servers that run on it; rates in megabytes a second."""
+    """Speed and load of the client's machine before a block, for servers that run on it; megabytes per second."""
 
     copy_mb_s: float
     """Copying into fresh memory, far more than a cache holds."""
     hash_mb_s: float
-    """Hashing (SHA-256) one megabyte again and again."""
+    """Hashing one megabyte again and again (SHA-256)."""
     busy_share: float | None = None
-    """Share of its processors' time that other programs took, 0 to 1; blank where the system does not tell."""
+    """Share of the processors' time that other programs used, 0 to 1; blank where the system does not tell."""

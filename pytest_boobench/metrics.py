@@ -1,4 +1,4 @@
-"""Room 0: what is measured. A Sample is one request's facts; METRICS says what each number is, and which way is up."""
+"""Room 0: what is measured. A Sample is one request's facts; METRICS defines each number and which way is better."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pytest_boobench.plain import Since
 Phase = Literal["warmup", "measure"]
 Kind = Literal["chat", "completion", "embedding"]
 Length = Literal["exact", "natural"]
-"""Whether each answer has as many tokens as are asked for, or ends where the model ends it."""
+"""Whether each answer has as many tokens as asked for, or ends where the model ends it."""
 ClockKind = Literal["kernel", "user"]
-"""Where a time stamp was taken: by the kernel when the bytes arrived, or in Python right after the read."""
+"""Who took a time stamp: the kernel when the bytes arrived, or Python right after the read."""
 RateSource = Literal["server", "client"]
 """Whose clock a rate comes from: the server's raw counts and milliseconds, or the client's arrival times."""
 FailureKind = Literal[
@@ -33,10 +33,6 @@ FailureKind = Literal[
 ]
 
 
-STALL_FACTOR = 5
-"""A gap of more than so many medians is a stall."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One request's facts. Times are milliseconds from the write of the request's last byte unless said otherwise.
@@ -50,44 +46,44 @@ class Sample:
     index: int
     """The sample's number in its phase of the cell, from 0, in the order the requests were started."""
     block: int = 1
-    """Which block of the cell: the first, or one that was added later since the ones before left doubt."""
+    """Number of the block in its cell; later ones were added since the earlier ones left a doubt."""
     attempt: int = 1
-    """Which measuring of its block; the last one counts, an earlier one was disturbed or still warming up."""
+    """Number of the attempt at its block; only the last counts, others were disturbed or still warming up."""
     reference: bool = False
-    """Whether it was sent to the other host of a duet; it has the number of its partner."""
+    """Whether it was sent to the other host of a duet; its partner has the same index."""
     started_at: float
     """When the request was sent, seconds since 1970 UTC."""
     offset_ms: float
     """When the request was sent, milliseconds after the phase began, by the monotonic clock."""
     connect_ms: float | None = None
-    """Duration of opening the connection, TLS included; before the clock of the sample starts."""
+    """Time to open the connection, TLS included, before the clock of the sample starts."""
     headers_ms: float | None = None
     """Arrival of the end of the response's header."""
     ttft_ms: float | None = None
-    """Time to first token: arrival of the first non-empty content, reasoning, text or tool call. Blank where tokens
-    were generated before it and never streamed."""
+    """Time to first token: arrival of the first content, reasoning or tool call. Blank where earlier tokens were never
+    streamed."""
     ttfo_ms: float | None = None
-    """Time to first visible output: as ttft_ms, reasoning left out."""
+    """Time to first visible output: as ttft_ms, without reasoning."""
     e2e_ms: float | None = None
     """Arrival of the end of the answer."""
     chunk_ms: tuple[float, ...] = ()
     """Arrival of each event that carried tokens, ascending."""
     chunk_tokens: Annotated[tuple[int, ...], Since("0002")] = ()
-    """Tokens in each of these events, told by the server or estimated from their texts; empty: one in each."""
+    """Tokens in each of these events, by the server or estimated from their texts; empty: one in each."""
     prompt_tokens: int | None = None
     """Prompt tokens as the server counted them, cached ones included."""
     cached_tokens: int | None = None
     """Prompt tokens the server took from its cache."""
     output_tokens: int | None = None
-    """Generated tokens as the server counted them, those that it never streamed included."""
+    """Generated tokens as the server counted them, including tokens that were never streamed."""
     hidden_tokens: Annotated[int, Since("0002")] = 0
-    """Generated tokens that were counted and never streamed, as hidden reasoning is."""
+    """Generated tokens that were counted and never streamed, such as hidden reasoning."""
     prompt_ms: float | None = None
     """The server's own time for the prompt tokens it evaluated (llama.cpp ``timings.prompt_ms``)."""
     predicted_ms: float | None = None
     """The server's own time from the first to the last generated token (llama.cpp ``timings.predicted_ms``)."""
     timings: Mapping[str, Any] = field(default_factory=dict)
-    """The server's ``timings`` object as it came, its own rates among it; texts are cleaned."""
+    """The server's ``timings`` object, with cleaned texts."""
     decode_tok_s: float | None = None
     prefill_tok_s: float | None = None
     embed_tok_s: float | None = None
@@ -95,22 +91,21 @@ class Sample:
     """All lanes together while this request ran; blank where the cell has one lane."""
     rate_source: RateSource | None = None
     contradiction: Annotated[str | None, Since("0002")] = None
-    """What the server says and the client's own clock or count rules out, with both numbers; its timings are then not
-    used."""
+    """How the client's clock or count contradicts the server, with both numbers; the server's timings are not used."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
-    """Metric -> why this request cannot carry it, for those that it would usually give."""
+    """Metric -> why it is blank, for metrics that such a request usually has."""
     finish_reason: str | None = None
     status: int | None = None
     """HTTP status of the answer."""
     clock: ClockKind | None = None
     client_lag_ms: float | None = None
-    """Longest time between the kernel's stamp on bytes and the moment Python read them; blank without kernel stamps."""
+    """Longest time from the kernel's stamp on bytes until Python read them; blank without kernel stamps."""
     blurred_chunks: int = 0
     """Entries of chunk_ms that have the stamp of a later one, since Python read both late and at once."""
     first_late_ms: Annotated[float, Since("0002")] = 0.0
-    """By how much earlier than its stamp the first token may have been there, since Python read late."""
+    """How much earlier than its stamp the first token may have arrived, since Python read late."""
     last_late_ms: Annotated[float, Since("0002")] = 0.0
-    """The same of the last token."""
+    """The same for the last token."""
     clock_step: bool = False
     """Whether the wall clock was set during the request; its times are then by the user clock."""
     failure: FailureKind | None = None
@@ -123,18 +118,15 @@ class Sample:
 
     @property
     def queue_ms(self) -> float | None:
-        """TTFT less the server's prompt time: queue, templating and transport together; blank where either is, and
-        where the two contradict each other."""
+        """TTFT minus the server's prompt time: queue, templating and transport. Blank where one is missing or they
+        contradict each other."""
         if self.ttft_ms is None or self.prompt_ms is None or self.contradiction is not None:
             return None
         return self.ttft_ms - self.prompt_ms
 
     @property
     def itl_ms(self) -> tuple[float, ...]:
-        """Inter-token latencies: the gap before an event of k tokens, divided by k, k times.
-
-        Empty where there is one event only, or where the stream cannot carry them.
-        """
+        """Inter-token latencies, see `find_token_gaps`; empty where the stream does not show them."""
         if "itl_ms" in self.blanks or (self.output_tokens or 0) < 2:
             return ()
         return find_token_gaps(self.chunk_ms, self.chunk_tokens)
@@ -155,13 +147,14 @@ class Sample:
 
     @property
     def stalls(self) -> int:
-        """Gaps between chunks of more than five times their median."""
+        """Inter-token latencies of more than five times their median."""
         gaps = self.itl_ms
-        return sum(gap > STALL_FACTOR * statistics.median(gaps) for gap in gaps) if gaps else 0
+        longest = 5 * statistics.median(gaps or [0.0])
+        return sum(gap > longest for gap in gaps)
 
 
 STORED_BESIDE = ("queue_ms", "stalls")
-"""Properties of a `Sample` that the store keeps beside its fields."""
+"""Properties of a `Sample` that the store keeps like fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +163,17 @@ class Metric:
 
     key: str
     title: str
-    """Short name in lines and table heads."""
+    """Short name, as in table heads."""
     unit: str
     better: Literal["higher", "lower"]
     definition: str
     kinds: tuple[Kind, ...] = ("chat", "completion")
-    """For which kinds of cell it exists."""
+    """The kinds of cell that have it."""
     gated: bool = False
-    """Whether the gate judges it where a suite does not say and one lane runs."""
+    """Whether the gate judges it by default, with one lane."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
-        """This metric's finite values in a sample: one, none, or as many as it has gaps."""
+        """This metric's finite values in a sample: one or none, or one for each gap."""
         found = getattr(sample, self.key)
         several = found if isinstance(found, tuple) else () if found is None else (found,)
         return tuple(float(value) for value in several if math.isfinite(value))
@@ -220,11 +213,11 @@ def metrics_of(kind: Kind) -> tuple[Metric, ...]:
 
 
 def gated_metrics(kind: Kind, lanes: int, length: Length = "exact") -> tuple[str, ...]:
-    """Keys of the metrics that are judged where a suite does not say.
+    """Keys of the metrics that the gate judges by default.
 
-    With several lanes the end-to-end time takes the place of the prefill: how long a prompt waits for those of other
-    lanes is chance, and makes up for how few others it then decodes beside. Where answers end by themselves it would
-    follow their length, so that the rate of all lanes together takes its place.
+    With several lanes the end-to-end time replaces the prefill: how long a prompt waits for those of other lanes is
+    chance, and a longer wait means fewer others during its decoding. Where answers end by themselves the end-to-end
+    time would follow their length, so the rate of all lanes together replaces it.
     """
     several = "e2e_ms" if length == "exact" else "lanes_tok_s"
     keys = [metric.key for metric in metrics_of(kind) if metric.gated]

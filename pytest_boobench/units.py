@@ -1,4 +1,4 @@
-"""Room 0: number + unit -> text. Nobody else formats a measured number."""
+"""Room 0: number + unit -> text, and back. Measured numbers are formatted only here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 
 BLANK = "–"
-"""What stands where there is no number."""
+"""The text for a missing number."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*\Z")
@@ -15,7 +15,7 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
 def number(value: float | int | None) -> str:
-    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; a whole number, which counts, as it is."""
+    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; an int, which is a count, unchanged."""
     if isinstance(value, int):
         return str(value)
     if value is None or not math.isfinite(value):
@@ -26,7 +26,7 @@ def number(value: float | int | None) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit, as in ``41.2 tok/s``; a blank has no unit."""
+    """A number with its unit, as in ``41.2 tok/s``; a missing number has no unit."""
     text = number(value)
     return text if text == BLANK or not unit else f"{text} {unit}"
 
@@ -52,7 +52,7 @@ def count(number: int, noun: str) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """Bytes in the largest unit that leaves a whole one, thousands each: ``512 B``, ``1.40 MB``."""
+    """Bytes in the largest decimal unit that fits: ``512 B``, ``1.40 MB``."""
     value: float = size_bytes
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -62,7 +62,7 @@ def size(size_bytes: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time that somebody chose: ``90 s``, ``5 minutes``, ``2 hours``."""
+    """A configured time: ``90 s``, ``5 minutes``, ``2 hours``."""
     for unit_s, noun in ((3600, "hour"), (60, "minute")):
         if seconds >= unit_s and seconds % unit_s == 0:
             return count(int(seconds // unit_s), noun)
@@ -75,7 +75,7 @@ def moment(at: float) -> str:
 
 
 def parse_percent(text: str, *, bare: bool = False) -> float:
-    """``"10%"`` -> 0.1, and ``"10"`` where a number alone may stand; raises ValueError with what would be right."""
+    """``"10%"`` -> 0.1; ``bare`` accepts ``"10"`` too. ValueError says what would be right."""
     match = _PERCENT.match(f"{text}%" if bare and not text.rstrip().endswith("%") else text)
     if not match:
         raise ValueError(f"expected a percentage such as 10%, got {text!r}")
@@ -83,7 +83,7 @@ def parse_percent(text: str, *, bare: bool = False) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """``"90"``, ``"90s"``, ``"1.5m"``, ``"250ms"`` -> seconds; raises ValueError with what would be right."""
+    """``"90"``, ``"90s"``, ``"1.5m"``, ``"250ms"`` -> seconds; ValueError says what would be right."""
     match = _DURATION.match(text)
     if not match:
         raise ValueError(f"expected a time such as 30s, 5m or 250ms, got {text!r}")

@@ -1,7 +1,7 @@
-"""Room 0: what comes from outside. JSON of any shape and text of any content become plain values, or a named Fault.
+"""Room 0: data from outside. JSON of any shape and text of any content become plain values, or a named Fault.
 
 Every text of a server passes `clean` before it is part of a message, a record or a report: it may hold a key that we
-sent, and characters that steer a terminal.
+sent, and control characters.
 """
 
 from __future__ import annotations
@@ -16,41 +16,40 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MAX_DEPTH = 64
-"""Levels of nesting that an answer may have. Real ones have eight; Python's own limit is near 1,000."""
+"""Levels of nesting of an answer. Real ones have eight; Python's own limit is near 1,000."""
 MAX_COUNT = 2**53
-"""No server counts as far; JSON numbers above are not exact."""
+"""JSON numbers above are not exact."""
 LONGEST = 300
 """Characters of a server's text in a message."""
 HIDDEN = "[secret]"
-"""What stands in the place of a secret."""
+"""Replaces a secret."""
 _SHOWN = 60
 _LEAST = 4
-"""A secret has so many characters at least."""
+"""Characters of the shortest secret."""
 _LEAST_PART = 8
-"""A part of a secret of so many characters, at its begin or end, is hidden too."""
+"""Characters of the shortest beginning or end of a secret that is hidden too."""
 _SEQUENCE = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])|\x9b[0-?]*[ -/]*[@-~]")
-"""A terminal's escape sequences: titles and links (OSC), colours and cursors (CSI), and those of two characters."""
+"""Escape sequences of terminals: titles and links (OSC), colours and cursors (CSI), and those of two characters."""
 _PASSWORD = re.compile(r"://[^:@/?#]*:(.*)@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
-_BLANKS = re.compile(r"\s+")
 
 
 class Fault(ValueError):  # noqa: N818  # the answer's, not ours
-    """A part of an answer that is not what it should be; the text names the field, its value, and what was expected."""
+    """A wrong part of an answer; the text names the field, its value, and what was expected."""
 
 
 # --- secrets and control characters
 
 
 class _Secrets:
-    """All secrets that this process knows, each in the forms in which it may come back."""
+    """All known secrets, each in the forms in which it may come back."""
 
     def __init__(self) -> None:
         self._long: tuple[str, ...] = ()
         """Longest first; their parts are hidden too."""
         self._short: tuple[str, ...] = ()
         self._sign: re.Pattern[str] | None = None
-        """Is in every text that there is something to hide in: a look at it is all that most texts cost."""
+        """Matches every text that may hold a secret, so that other texts cost only this check."""
 
     @property
     def known(self) -> bool:
@@ -69,7 +68,7 @@ class _Secrets:
         self._sign = re.compile("|".join(map(re.escape, sorted(parts | {*self._short}))))
 
     def hide(self, text: str, *, short: bool = True) -> str:
-        """Without secrets and their parts; hiding twice is hiding once."""
+        """The text without secrets and their parts; hiding twice changes nothing more."""
         if self._sign is None or not self._sign.search(text):
             return text
         return HIDDEN.join(self._hide_in_piece(piece, short=short) for piece in text.split(HIDDEN))
@@ -83,14 +82,14 @@ class _Secrets:
         return text
 
     def hide_whole(self, text: str) -> str:
-        """Without secrets of some length that stand in it from end to end."""
+        """The text without long secrets, where they are complete."""
         for form in self._long:
             text = text.replace(form, HIDDEN)
         return text
 
 
 def _list_forms(secret: str) -> set[str]:
-    """The ways in which others write a text: quoted for URLs, JSON and HTML, and in base64."""
+    """The text as others may write it: quoted for URLs, JSON and HTML, and in base64."""
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], escape(secret)}
     quoted |= {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
     encoded = _encode(secret.encode("utf-8", "replace")) if len(secret) >= _LEAST_PART else set()
@@ -98,7 +97,7 @@ def _list_forms(secret: str) -> set[str]:
 
 
 def _encode(raw: bytes) -> set[str]:
-    """What of some bytes' base64 is the same whatever stands before and after them, by how far they are set in."""
+    """The base64 forms of some bytes within longer data: the characters that do not depend on the bytes around them."""
     found = set()
     for before, changed in ((0, 0), (1, 2), (2, 3)):
         text = base64.b64encode(bytes(before) + raw).decode().rstrip("=")[changed:]
@@ -108,7 +107,7 @@ def _encode(raw: bytes) -> set[str]:
 
 
 def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
-    """Without any begin of a form that is long enough; where several forms begin alike, the longest that is there."""
+    """The text without long beginnings of a form; where several forms begin alike, the longest match is hidden."""
     for head in dict.fromkeys(form[:_LEAST_PART] for form in forms):
         alike = [form for form in forms if form.startswith(head)]
         kept, at = [], 0
@@ -120,7 +119,7 @@ def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
 
 
 def _count_same(one: str, other: str) -> int:
-    """How many characters two texts have in common from their begin on."""
+    """The number of equal characters at the beginning of two texts."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -128,18 +127,18 @@ _SECRETS = _Secrets()
 
 
 def learn_secret(secret: str) -> None:
-    """From now on `clean` hides this text: a key, a password, the value of a variable that a file names.
+    """Make `clean` hide this text: a key, a password, the value of a variable that a file names.
 
-    One of fewer than eight characters is hidden where it stands as a word, one of fewer than four nowhere: it would be
-    found in any text, and keeps nobody out.
+    One of fewer than eight characters is hidden only as a whole word, one of fewer than four nowhere: any text may
+    contain it.
     """
     _SECRETS.learn(secret)
 
 
 def learn_url(url: str) -> None:
-    """From now on `clean` hides the password in a URL.
+    """Make `clean` hide the password in a URL.
 
-    Not one that stands in the rest of the URL too, as in ``postgres:postgres@``: addresses show it anyway.
+    A password that is also elsewhere in the URL, as in ``postgres:postgres@``, is not hidden.
     """
     for found in (_PASSWORD.search(url), *_PASSWORD_IN_QUERY.finditer(url)):
         if found is not None and found[1] not in url[: found.start(1)] + url[found.end(1) :]:
@@ -148,28 +147,26 @@ def learn_url(url: str) -> None:
 
 
 def hide_secrets(text: str) -> str:
-    """The text with each known secret hidden, and all else as it is."""
+    """The text with each known secret hidden, and otherwise unchanged."""
     return _SECRETS.hide(text)
 
 
 def hide_in(value: Any) -> Any:
-    """Plain data on its way out of the house, with each secret of eight characters and more hidden in all its texts.
+    """Plain data with each secret of eight characters and more hidden in all its texts.
 
-    The second look, for what `clean` never saw. In a field's name that could be one of ours only whole secrets are
-    hidden.
+    A second check before data leave the process, for texts that `clean` never saw. In a field's name that could be one
+    of ours only whole secrets are hidden.
     """
-    return _hide_in(value) if _SECRETS.known else value
-
-
-def _hide_in(value: Any) -> Any:
+    if not _SECRETS.known:
+        return value
     if isinstance(value, str):
         return _SECRETS.hide(value, short=False)
     if isinstance(value, Mapping):
-        return {_hide_in_name(key): _hide_in(item) for key, item in value.items()}
+        return {_hide_in_name(key): hide_in(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(map(_hide_in, value))
+        return tuple(map(hide_in, value))
     if isinstance(value, list):
-        return list(map(_hide_in, value))
+        return list(map(hide_in, value))
     return value
 
 
@@ -180,14 +177,13 @@ def _hide_in_name(key: Any) -> Any:
 
 
 def clean(text: str, limit: int = LONGEST) -> str:
-    """The text on one line, without secrets and without characters that cannot be seen, cut to ``limit``."""
-    flat = _BLANKS.sub(" ", _make_printable(text)).strip()
-    flat = _SECRETS.hide(flat)
+    """The text on one line, without secrets and invisible characters, cut to ``limit``."""
+    flat = _SECRETS.hide(" ".join(_make_printable(text).split()))
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
 def clean_lines(text: str) -> str:
-    """As `clean`, with its lines kept and nothing cut."""
+    """The same, with its lines kept and nothing cut."""
     return _SECRETS.hide("\n".join(_make_printable(line) for line in text.split("\n")))
 
 
@@ -198,13 +194,15 @@ def _make_printable(text: str) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """Plain data from `parse_json` with all its texts cleaned, names of fields too."""
+    """JSON that every store takes: its texts and names cleaned, None for numbers that JSON does not hold exactly."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
         return {clean(str(key)): clean_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean_json(item) for item in value]
+    if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # which NaN is not either
+        return None
     return value
 
 
@@ -212,7 +210,7 @@ def clean_json(value: Any) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; Fault where it is none, or is nested too deep to be an answer."""
+    """The value of a JSON text; Fault where it is not JSON, or is nested too deep."""
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if decoded.count("[") + decoded.count("{") > MAX_DEPTH and find_depth(decoded) > MAX_DEPTH:
         raise Fault(f"is nested more than {MAX_DEPTH} levels deep")
@@ -223,7 +221,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def find_depth(text: str) -> int:
-    """How deep a JSON text is nested at most; brackets in its strings do not count."""
+    """The deepest nesting of a JSON text; brackets in its strings do not count."""
     depth = deepest = 0
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
         first = token[0][0]
@@ -236,7 +234,7 @@ def find_depth(text: str) -> int:
 
 
 def show(value: object) -> str:
-    """A value from outside as it may stand in a message: one line, short, as JSON where it is not a text of its own."""
+    """A value from outside for a message: one short line."""
     if isinstance(value, str):
         return clean(value, _SHOWN) or "an empty text"
     if isinstance(value, Mapping):
@@ -244,71 +242,59 @@ def show(value: object) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     if isinstance(value, int) and abs(value) > 10**_SHOWN:
         return "a number of more than 60 digits"
     return clean(str(value), _SHOWN)
 
 
-# --- fields of an object: None where the field is missing or null, Fault where it is something else
+# --- fields of an object: None or empty where the field is missing or null, Fault where it is something else
 
 
 def get_object(source: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
-    """The object under a key, empty where there is none."""
+    """The object under a key."""
     value = source.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise Fault(_describe(where, key, value, "an object"))
-    return value
+    _require(value is None or isinstance(value, Mapping), where, key, value, "an object")
+    return value or {}
 
 
 def get_list(source: Mapping[str, Any], key: str, where: str = "") -> Sequence[Any]:
-    """The list under a key, empty where there is none."""
+    """The list under a key."""
     value = source.get(key)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise Fault(_describe(where, key, value, "a list"))
-    return value
+    _require(value is None or isinstance(value, list), where, key, value, "a list")
+    return value or ()
 
 
 def get_text(source: Mapping[str, Any], key: str, where: str = "") -> str | None:
-    """The text under a key, as it came: whoever shows it cleans it."""
+    """The text under a key, not cleaned."""
     value = source.get(key)
-    if value is not None and not isinstance(value, str):
-        raise Fault(_describe(where, key, value, "a text"))
+    _require(value is None or isinstance(value, str), where, key, value, "a text")
     return value
 
 
-def get_count(source: Mapping[str, Any], key: str, where: str = "", *, least: int = 0) -> int | None:
-    """The whole number under a key, at least ``least``; 8.0 is 8."""
+def get_count(source: Mapping[str, Any], key: str, where: str = "") -> int | None:
+    """The whole number under a key, from 0; 8.0 is 8."""
     value = source.get(key)
-    if value is None:
-        return None
     found = to_count(value)
-    if found is None or found < least:
-        raise Fault(_describe(where, key, value, f"a whole number from {least}"))
+    _require(value is None or (found is not None and found >= 0), where, key, value, "a whole number from 0")
     return found
 
 
 def get_number(source: Mapping[str, Any], key: str, where: str = "", *, above: float | None = None) -> float | None:
-    """The finite number under a key, above ``above`` where that is said."""
+    """The finite number under a key; larger than ``above``, if given."""
     value = source.get(key)
-    if value is None:
-        return None
     found = to_number(value)
-    if found is None or (above is not None and found <= above):
-        more = "" if above is None else f" above {above:g}"
-        raise Fault(_describe(where, key, value, f"a number{more}"))
+    right = found is not None and (above is None or found > above)
+    _require(value is None or right, where, key, value, "a number" if above is None else f"a number above {above:g}")
     return found
 
 
-def _describe(where: str, key: str, value: object, expected: str) -> str:
-    return f"{where}{'.' if where else ''}{key} is {show(value)}, expected {expected}"
+def _require(right: bool, where: str, key: str, value: object, expected: str) -> None:
+    if not right:
+        raise Fault(f"{where}{'.' if where else ''}{key} is {show(value)}, expected {expected}")
 
 
-# --- single values: None where they are something else. For what is nice to know and spoils nothing when it is missing
+# --- single values that may be missing: None or empty where they are something else
 
 
 def to_object(value: object) -> Mapping[str, Any]:
@@ -317,29 +303,30 @@ def to_object(value: object) -> Mapping[str, Any]:
 
 
 def to_objects(value: object) -> list[Mapping[str, Any]]:
-    """The objects in a list; what is none of them is left out."""
+    """The objects in a list; other items are left out."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def to_texts(value: object) -> list[str]:
-    """The texts in a list, cleaned; what is none of them is left out."""
+    """The texts in a list, cleaned; other items are left out."""
     return [clean(item) for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
 
 
 def to_text(value: object) -> str | None:
-    """The text, cleaned; None where it is none or empty."""
+    """The text, cleaned; None where there is none."""
     return (clean(value) or None) if isinstance(value, str) else None
 
 
 def to_count(value: object) -> int | None:
-    """A whole number of any sign that JSON carries exactly."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float):
-        if not math.isfinite(value) or not value.is_integer():
-            return None
-        value = int(value)
-    return value if abs(value) <= MAX_COUNT else None
+    """A whole number of any sign that JSON holds exactly."""
+    found = to_number(value)
+    return int(found) if found is not None and found.is_integer() and abs(found) <= MAX_COUNT else None
+
+
+def to_natural(value: object) -> int | None:
+    """A whole number from 1, such as a size."""
+    found = to_count(value)
+    return found if found is not None and found > 0 else None
 
 
 def to_number(value: object) -> float | None:

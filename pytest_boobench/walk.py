@@ -1,8 +1,8 @@
-"""The corridor: one cell through the rooms. Read this first.
+"""One cell through all rooms. Read this first.
 
 cell + grant -> look at the host -> warm up -> take a block of samples -> condense -> CellRecord
 cell + two grants -> pairs of samples, one host against the other -> CellRecord
-CellRecord + baseline -> Verdicts, or doubt -> another block, later: `gate.judge_cell`, `gate.find_cell_doubts`
+CellRecord + baseline -> Verdicts, or doubt and then another block: `gate.judge_cell`, `gate.find_cell_doubts`
 """
 
 from __future__ import annotations
@@ -18,25 +18,19 @@ from pytest_boobench.record import CellRecord, identify
 from pytest_boobench.suite.cell import Cell
 
 DUET_BLOCKS = 2
-"""Blocks of pairs at most."""
+"""The most blocks of pairs."""
 
 
 async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str) -> CellRecord:
-    """Measure the first block of a cell. What went wrong stands in the record's ``error``, beside all samples taken
-    until then."""
+    """Measure the first block of a cell. The record's ``error`` says what went wrong, beside the samples until then."""
     record = identify(
-        cell,
-        node_id,
-        started_at=time.time(),
-        takeover=grant.takeover,
-        client=session.client,
-        worker=session.worker,
+        cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
     return await add_block(Block(cell, session, 1), grant, record)
 
 
 async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
-    """Measure one more block of a cell that the ones before left in doubt; ``why`` says of what."""
+    """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names it."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
     return await add_block(Block(cell, session, record.blocks + 1), grant, replace(record, extended=extended))
 
@@ -44,9 +38,9 @@ async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellR
 async def run_duet(
     cell: Cell, grant: Grant, reference: Grant, session: Measurer, *, node_id: str, rules: gate.Rules
 ) -> CellRecord:
-    """Measure a cell on two hosts in turns, A B B A, until the pairs settle it or there are two blocks of them.
+    """Measure a cell on two hosts in turns, A B B A, until the pairs leave no doubt or there are two blocks of them.
 
-    The second block needs no wait: what changes from minute to minute is in both halves of a pair.
+    The second block follows at once: what changes from minute to minute is in both halves of a pair.
     """
     allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     record = identify(

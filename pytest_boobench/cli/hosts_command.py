@@ -18,9 +18,8 @@ from pytest_boobench.errors import BoobenchError, HostError, MissingExtra
 from pytest_boobench.hosts import embedded
 from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
 from pytest_boobench.hosts.open_host import choose, open_host, require_direct
-from pytest_boobench.servers.clients import NONE, Clients, Patience
+from pytest_boobench.servers.clients import NONE, Capabilities, Clients, Patience, Server
 from pytest_boobench.servers.connect import KINDS, connect
-from pytest_boobench.servers.interface import Capabilities, Server
 from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.units import count

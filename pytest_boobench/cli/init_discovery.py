@@ -14,10 +14,9 @@ from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.hosts.open_host import WATCHERS, choose, open_host
 from pytest_boobench.metrics import Kind
-from pytest_boobench.servers.clients import Patience
+from pytest_boobench.servers.clients import Patience, Server
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.control import show_names
-from pytest_boobench.servers.interface import Server
 from pytest_boobench.suite.names import model_name
 from pytest_boobench.untrusted import hide_secrets
 

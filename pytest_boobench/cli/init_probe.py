@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import httpx
 
-from pytest_boobench import measure
 from pytest_boobench.aggregate import median_of, summarize
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.open_host import choose
-from pytest_boobench.measure.block import make_calls, make_load, read_answers, require_sense
+from pytest_boobench.measure.block import make_calls, read_answers, require_good, run_calls
 from pytest_boobench.metrics import Kind
-from pytest_boobench.servers.interface import Server
+from pytest_boobench.servers.clients import Server
 from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
 from pytest_boobench.suite.cell import Cell, Plan
 from pytest_boobench.untrusted import Fault, parse_json, to_object, to_objects
@@ -104,9 +103,9 @@ async def probe(server: Server, host: str, model: str, kind: Kind, n_ctx: int | 
         raise HostError(f"{host}: not measured: others use it now: {', '.join(map(str, sighting.in_flight))}")
     cell = _make_cell(host, model, kind, n_ctx)
     calls = await make_calls(server, cell, uuid.uuid4().hex, _REQUESTS)
-    taken = await measure.take_samples(make_load(server, cell, calls), lanes=1, count=_REQUESTS)
+    taken = await run_calls(server, cell, calls, "measure")
     samples = read_answers(server, cell, taken)
-    require_sense(samples, taken, cell)
+    require_good(samples, taken, cell)
     found = summarize(samples, kind)
     return Speed(
         prompt_tok_s=median_of(found, "embed_tok_s" if kind == "embedding" else "prefill_tok_s"),

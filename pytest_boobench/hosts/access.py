@@ -20,8 +20,7 @@ from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection
 from pytest_boobench.hosts.watcher import Watcher
-from pytest_boobench.servers.clients import Patience, Waiting
-from pytest_boobench.servers.interface import Server
+from pytest_boobench.servers.clients import Patience, Server, Waiting
 from pytest_boobench.units import count
 
 _LOOK_EVERY_S = 0.25

@@ -22,9 +22,8 @@ from pytest_boobench.hosts.restore import Restore
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
 from pytest_boobench.hosts.watcher import RUN_HEADER, Watcher
-from pytest_boobench.servers.clients import Clients, Patience, open_clients, tell_nobody
+from pytest_boobench.servers.clients import Clients, Patience, Server, open_clients, tell_nobody
 from pytest_boobench.servers.connect import connect
-from pytest_boobench.servers.interface import Server
 from pytest_boobench.servers.llama_swap import LlamaSwap
 
 WATCHERS: Mapping[str, Callable[[Clients, str], Watcher]] = {

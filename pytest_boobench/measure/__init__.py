@@ -1,4 +1,4 @@
-"""Room 3: warm-up, lanes, samples. It runs requests as a closed loop and knows nothing of how one is made or read."""
+"""Room 3: the phases of a cell. It runs requests as a closed loop of lanes; their answers are read afterwards."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 from pytest_boobench.metrics import Phase
+from pytest_boobench.servers.clients import ServerAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The place of one request in its cell: handed to ``send``, kept beside the answer."""
+    """The place of one request in its cell."""
 
     phase: Phase
     lane: int
@@ -25,28 +25,19 @@ class Ticket:
     """Monotonic clock when the phase began."""
 
 
-class Answered(Protocol):
-    """What ``send`` brings back, unread: reading waits until the phase is over, so that it disturbs no clock."""
-
-    @property
-    def unanswered(self) -> bool:
-        """Whether the host gave no sign of life at all: then it is asked whether it still lives."""
-        ...
-
-
-A = TypeVar("A", bound=Answered)
+Send = Callable[[Ticket], Awaitable[ServerAnswer]]
 Observe = Callable[[Phase, int, int], None]
-"""Told how a phase comes along: its name, requests ended, requests in all. Called between the requests of a lane, so it
-must be quick: other lanes may have theirs in flight."""
+"""Receives the progress of a phase: its name, requests ended, requests in all. It is called between the requests of a
+lane while other lanes may have theirs in flight, so it must be quick."""
 
 
 def ignore_progress(phase: Phase, done: int, total: int) -> None:
-    """The observer of those who do not watch."""
+    """The default observer."""
 
 
 @contextmanager
 def collector_held() -> Iterator[None]:
-    """Hold Python's garbage collector off: a pass of it takes 10 ms and more, and no byte is read meanwhile."""
+    """Turn Python's garbage collector off: a pass of it takes 10 ms and more, during which no byte is read."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -57,37 +48,32 @@ def collector_held() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Load(Generic[A]):
-    """How to put load on a host: ``send`` makes one request, ``alive`` says whether the host still answers at all."""
+class PhaseResult:
+    """All answers of a phase, unread, in the order of starting."""
 
-    send: Callable[[Ticket], Awaitable[A]]
-    alive: Callable[[], Awaitable[bool]]
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseResult(Generic[A]):
-    """All answers of a phase in the order of starting; ``gone`` when the host died under it."""
-
-    answers: tuple[tuple[Ticket, A], ...]
+    answers: tuple[tuple[Ticket, ServerAnswer], ...]
     gone: bool = False
+    """Whether the host died during the phase."""
 
 
-async def warm_up(load: Load[A], *, lanes: int, per_lane: int, observe: Observe = ignore_progress) -> PhaseResult[A]:
-    """Send ``per_lane`` requests down each lane, all lanes at once."""
-    return await _run(load, "warmup", lanes, lanes * per_lane, observe)
+async def run_phase(
+    send: Send,
+    alive: Callable[[], Awaitable[bool]],
+    phase: Phase,
+    *,
+    lanes: int,
+    count: int,
+    observe: Observe = ignore_progress,
+) -> PhaseResult:
+    """Send ``count`` requests in all: each lane starts its next one as soon as its last one has ended.
 
-
-async def take_samples(load: Load[A], *, lanes: int, count: int, observe: Observe = ignore_progress) -> PhaseResult[A]:
-    """Send ``count`` requests in all: each lane starts its next one as soon as its last one has ended."""
-    return await _run(load, "measure", lanes, count, observe)
-
-
-async def _run(load: Load[A], phase: Phase, lanes: int, count: int, observe: Observe) -> PhaseResult[A]:
-    """A failed request never ends the others; a dead host ends them all: each would only wait for its time-out."""
+    A failed request does not end the others, but a host that is no longer ``alive`` ends them all: each would only wait
+    for its time-out.
+    """
     observe(phase, 0, count)
     began_ns = time.monotonic_ns()
     numbers = iter(range(count))
-    answers: list[tuple[Ticket, A]] = []
+    answers: list[tuple[Ticket, ServerAnswer]] = []
     gone = False
 
     async def run_lane(lane: int) -> None:
@@ -96,10 +82,10 @@ async def _run(load: Load[A], phase: Phase, lanes: int, count: int, observe: Obs
             if gone:
                 return
             ticket = Ticket(phase, lane, index, began_ns)
-            answer = await load.send(ticket)
+            answer = await send(ticket)
             answers.append((ticket, answer))
             observe(phase, len(answers), count)
-            if answer.unanswered and not await load.alive():
+            if answer.unanswered and not await alive():
                 gone = True
 
     with collector_held():

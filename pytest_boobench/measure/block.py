@@ -1,4 +1,4 @@
-"""Room 3: one block of a cell on one host: the requests, the warm-up, the samples, while somebody watches the host."""
+"""Room 3: one block of a cell on one host: requests, warm-up and samples, while a watcher observes the host."""
 
 from __future__ import annotations
 
@@ -20,33 +20,32 @@ from pytest_boobench.aggregate import (
 )
 from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import Canary, ClientFacts, OwnTraffic
+from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
-from pytest_boobench.metrics import FailureKind, Sample
+from pytest_boobench.metrics import FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
-from pytest_boobench.servers.clients import ServerAnswer
-from pytest_boobench.servers.interface import Call, Server
+from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
 
+ATTEMPTS = 2
+"""A block that others disturbed, or that was still warming up, is measured again."""
+CANARY_S = (0.02, 0.5)
+"""Duration of the canary before a first block, and before a later one that settles a doubt."""
+BUSY_SHARE = 0.05
+"""Where other programs seem to use more of the processors, the canary runs again, for the longer time: a short one
+cannot tell a burst from a steady load, and the system counts in hundredths of a second."""
 _GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
-"""Failures that say of the whole cell that something else than it was measured; ``max_failed`` can't allow them."""
-
-
-async def require_model(server: Server, cell: Cell) -> None:
-    """HostError where the host has no such model."""
-    listed = await server.models()
-    if listed and cell.model not in listed:
-        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
+"""Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
 
 async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
     """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
 
-    ``seed`` is a text that no other series of requests has.
+    ``seed`` is a text that differs from all other series' of requests.
     """
     if not count:
         return []
@@ -56,30 +55,32 @@ async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[
     return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
 
 
-def make_load(server: Server, cell: Cell, calls: Sequence[Call]) -> measure.Load[ServerAnswer]:
-    """The load of a phase: request number n is the n-th call."""
+async def run_calls(
+    server: Server, cell: Cell, calls: Sequence[Call], phase: Phase, observe: measure.Observe = measure.ignore_progress
+) -> measure.PhaseResult:
+    """Send the calls in their order down the cell's lanes."""
 
     async def send(ticket: measure.Ticket) -> ServerAnswer:
         return await server.send(calls[ticket.index], cell)
 
-    return measure.Load(send, server.alive)
+    return await measure.run_phase(send, server.alive, phase, lanes=cell.concurrency, count=len(calls), observe=observe)
 
 
 def find_seeds(calls: Sequence[Call]) -> frozenset[int]:
-    """The sampling seeds that these requests carry: by them a watcher knows them as ours."""
+    """The sampling seeds of these requests, by which a watcher recognises them as ours."""
     return frozenset(seed for call in calls if isinstance(seed := call.body.get("seed"), int))
 
 
 def read_answers(
     server: Server,
     cell: Cell,
-    result: measure.PhaseResult[ServerAnswer],
+    result: measure.PhaseResult,
     *,
     block: int = 1,
     attempt: int = 1,
     reference: bool = False,
 ) -> list[Sample]:
-    """The samples of a phase, read only now that it is over."""
+    """The samples of a phase that is over: reading them earlier would disturb its clocks."""
     samples = [
         server.read(
             Sample(
@@ -101,7 +102,7 @@ def read_answers(
 
 
 def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
-    """What of the host's traffic these samples were, by the server's own counts."""
+    """The part of the host's traffic that these samples caused, by the server's own counts."""
     cached = sum(sample.cached_tokens or 0 for sample in samples)
     return OwnTraffic(
         requests=len(samples),
@@ -112,8 +113,8 @@ def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
     )
 
 
-def require_sense(samples: Sequence[Sample], result: measure.PhaseResult[ServerAnswer], cell: Cell) -> None:
-    """HostError where going on, or judging, would be senseless: a dead host, another prompt, no good request at all."""
+def require_good(samples: Sequence[Sample], result: measure.PhaseResult, cell: Cell) -> None:
+    """HostError where the cell cannot be judged: a dead host, another prompt, or no good request at all."""
     failed = [sample for sample in samples if not sample.ok]
     if result.gone:
         raise HostError(
@@ -128,11 +129,13 @@ def require_sense(samples: Sequence[Sample], result: measure.PhaseResult[ServerA
 
 
 async def digest_text(server: Server, cell: Cell) -> str | None:
-    """Fingerprint of what the model says to a prompt that is always the same, at temperature 0 and with a fixed seed:
-    16 hex digits of SHA-256. None where it said nothing, as in an embedding."""
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}) if cell.kind != "embedding" else None
-    if greedy is None:
+    """A fingerprint of the answer to a constant prompt, at temperature 0 and with a fixed seed.
+
+    16 hex digits of SHA-256; None where there is no text, as in an embedding.
+    """
+    if cell.kind == "embedding":
         return None
+    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY})
     (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
     answer = await server.send(server.call(greedy, prompt), greedy)
     text = server.read_text(answer)
@@ -141,7 +144,7 @@ async def digest_text(server: Server, cell: Cell) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurer:
-    """Who measures, and who is told how it comes along."""
+    """Who measures, and who receives the progress."""
 
     run_uid: str
     worker: str = "main"
@@ -151,34 +154,34 @@ class Measurer:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a cell that is to be measured."""
+    """One block of a cell, before it is measured."""
 
     cell: Cell
     session: Measurer
     number: int
 
     def series(self, name: str) -> str:
-        """The text that makes the requests of a series unlike those of any other."""
+        """A text that makes the requests of a series different from all others."""
         block = "" if self.number == 1 else f"{self.number}/"
         return f"{self.session.run_uid}/{self.cell.key}/{block}{name}"
 
 
 @dataclass(slots=True)
 class Found:
-    """What is known of a cell so far: kept when the next step fails."""
+    """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
 
     def note(self, **facts: object) -> None:
-        """Enter facts of the record."""
+        """Set facts of the record."""
         self.record = replace(self.record, **facts)  # type: ignore[arg-type]
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Enter samples."""
+        """Append samples."""
         self.note(samples=(*self.record.samples, *samples))
 
     def condense(self, cell: Cell) -> CellRecord:
-        """The record with its aggregates, and with reasons in the place of those that the samples cannot carry."""
+        """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
         blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
@@ -187,46 +190,34 @@ class Found:
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
-    """Warm up as long as it pays; gives back the seeds that the requests carried."""
-    cell, plan = block.cell, block.cell.plan
+    """Warm up until it no longer helps, or as long as the suite says; returns the seeds of the requests."""
+    cell, plan, lanes = block.cell, block.cell.plan, block.cell.concurrency
     end = time.monotonic() + (plan.warmup_s or 0.0)
     seeds: frozenset[int] = frozenset()
     rounds: list[Sequence[Sample]] = []
-
-    async def warm(per_lane: int) -> None:
-        nonlocal seeds
-        calls = await make_calls(server, cell, block.series(f"warmup{len(rounds) or ''}"), per_lane * cell.concurrency)
+    per_lane = plan.warmup
+    while True:
+        calls = await make_calls(server, cell, block.series(f"warmup{len(rounds) or ''}"), per_lane * lanes)
         seeds |= find_seeds(calls)
-        warmed = await measure.warm_up(
-            make_load(server, cell, calls), lanes=cell.concurrency, per_lane=per_lane, observe=block.session.observe
-        )
+        warmed = await run_calls(server, cell, calls, "warmup", block.session.observe)
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
-        found.add([replace(sample, index=sample.index + len(rounds) * cell.concurrency) for sample in samples])
-        require_sense(samples, warmed, cell)
-        rounds.extend(samples[at : at + cell.concurrency] for at in range(0, len(samples), cell.concurrency))
-
-    await warm(plan.warmup)
-    while (plan.warmup_s is not None and time.monotonic() < end) or (
-        plan.warmup_s is None and len(rounds) < plan.warmup_max and not is_settled(rounds)
-    ):
-        await warm(1)
-    return seeds
-
-
-ATTEMPTS = 2
-"""A block that others disturbed, or that was still warming up, is measured once more."""
-CANARY_S = (0.02, 0.5)
-"""How long to listen to the canary before a first block, and before one that is to settle a doubt."""
-BUSY_SHARE = 0.05
-"""Where others seem to take more of the processors, the canary is listened to once more, for long: in a short time a
-burst looks like a habit, and what is counted in hundredths of a second is rough."""
+        found.add([replace(sample, index=sample.index + len(rounds) * lanes) for sample in samples])
+        require_good(samples, warmed, cell)
+        rounds.extend(samples[at : at + lanes] for at in range(0, len(samples), lanes))
+        if plan.warmup_s is None:
+            enough = len(rounds) >= plan.warmup_max or is_settled(rounds)
+        else:
+            enough = time.monotonic() >= end
+        if enough:
+            return seeds
+        per_lane = 1
 
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
-    """The record with another block, or with as much of it as there was before something went wrong."""
+    """The record with another block, or with the part of it that was measured before an error."""
     found = Found(record)
     try:
-        await look(block, grant, found)
+        await prepare(block, grant, found)
         hear_canary(block, grant, found)
         await take_block(block, grant, found)
     except HostError as trouble:
@@ -234,45 +225,44 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
     return found.condense(block.cell)
 
 
-async def look(block: Block, grant: Grant, found: Found) -> None:
-    """See to it that the host has the model ready, and note what both are."""
+async def prepare(block: Block, grant: Grant, found: Found) -> None:
+    """Have the host load the model, and record the facts of both."""
     cell, server = block.cell, grant.server
-    await require_model(server, cell)
+    listed = await server.models()
+    if listed and cell.model not in listed:
+        raise HostError(f"{cell.host}: no model {cell.model!r} there; {suggest(cell.model, listed)}")
     load_ms = await server.load(cell.model)
-    if block.number == 1:
-        found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
-    if block.number == 1 and cell.plan.output_canary:
+    if block.number > 1:
+        return
+    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
+    if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 
 
 def hear_canary(block: Block, grant: Grant, found: Found) -> None:
-    """Note what this machine is like right before a block, where the host runs on it."""
-    if grant.local:
-        found.note(canaries=(*found.record.canaries, _listen_as_long_as_needed(block)))
-
-
-def _listen_as_long_as_needed(block: Block) -> Canary:
+    """Record the state of this machine right before a block, where the host runs on it."""
+    if not grant.local:
+        return
     short_s, long_s = CANARY_S
-    if block.number > 1:
-        return listen(takes_s=long_s)
-    canary = listen(takes_s=short_s)
-    return listen(takes_s=long_s) if (canary.busy_share or 0.0) > BUSY_SHARE else canary
+    canary = listen(takes_s=short_s if block.number == 1 else long_s)
+    if block.number == 1 and (canary.busy_share or 0.0) > BUSY_SHARE:
+        canary = listen(takes_s=long_s)
+    found.note(canaries=(*found.record.canaries, canary))
 
 
 async def take_block(block: Block, grant: Grant, found: Found) -> None:
+    """Warm up and take samples; again where others disturbed them or the host was still warming up."""
     cell, server, session = block.cell, grant.server, block.session
     seeds = await warm_up(block, server, found)
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
         calls = await make_calls(server, cell, block.series(str(attempt)), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
-        taken = await measure.take_samples(
-            make_load(server, cell, calls), lanes=cell.concurrency, count=cell.plan.samples, observe=session.observe
-        )
+        taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
-        require_sense(samples, taken, cell)
+        require_good(samples, taken, cell)
         if not traffic.disturbed and not find_trend(samples):
             return

@@ -1,11 +1,10 @@
-"""Room 3: one block on two hosts in turns, so that what slows both is in both halves of every pair."""
+"""Room 3: one block on two hosts in turns, so that what slows both hosts is in both halves of every pair."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_boobench import measure
 from pytest_boobench.aggregate import find_trend_of_pairs
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.access import Grant
@@ -16,31 +15,31 @@ from pytest_boobench.measure.block import (
     Found,
     find_seeds,
     hear_canary,
-    look,
     make_calls,
-    make_load,
     own_traffic,
+    prepare,
     read_answers,
-    require_sense,
+    require_good,
+    run_calls,
     warm_up,
 )
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
-from pytest_boobench.servers.interface import Call
+from pytest_boobench.servers.clients import Call
 
 DUET_PAIRS = 20
 """Pairs in a block of a duet."""
 
 
 async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRecord) -> CellRecord:
-    """The record with another block of pairs, or with as many as there were before something went wrong."""
+    """The record with another block of pairs, or with those that were measured before an error."""
     found = Found(record)
     try:
         if block.number == 1:
             other = Found(record)
-            await look(block, reference, other)
+            await prepare(block, reference, other)
             found.note(reference=other.record.server)
-        await look(block, grant, found)
+        await prepare(block, grant, found)
         hear_canary(block, grant, found)
         await take_pairs(block, (grant, reference), found)
     except HostError as trouble:
@@ -49,12 +48,16 @@ async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRe
 
 
 async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) -> None:
-    """Warm both hosts up and take pairs, once more where others disturbed them or one was still warming up."""
+    """Warm both hosts up and take pairs; again where others disturbed them or one was still warming up."""
     warmed = [await warm_up(block, grant.server, found, reference=bool(which)) for which, grant in enumerate(grants)]
     for attempt in range(1, ATTEMPTS + 1):
-        sides = [await _Side.make(block, grant, attempt, seeds) for grant, seeds in zip(grants, warmed, strict=True)]
-        for side in sides:
-            await side.watcher.begin(OwnMarks(block.session.run_uid, side.seeds))
+        sides = []
+        for grant in grants:
+            series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
+            calls = await make_calls(grant.server, block.cell, series, count)
+            sides.append(_Side(grant, calls, grant.watcher(block.cell.model)))
+        for side, seeds in zip(sides, warmed, strict=True):
+            await side.watcher.begin(OwnMarks(block.session.run_uid, seeds | find_seeds(side.calls)))
         await _take_in_turns(block, attempt, sides, found)
         traffic = [await side.watcher.end(own_traffic(side.samples)) for side in sides]
         worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
@@ -65,36 +68,27 @@ async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) ->
 
 
 async def _take_in_turns(block: Block, attempt: int, sides: Sequence[_Side], found: Found) -> None:
-    """One request down each lane of one host, then of the other; the order turns from pair to pair."""
+    """Send one request down each lane of one host, then of the other; the order alternates from pair to pair."""
     cell, lanes = block.cell, block.cell.concurrency
     for pair in range(DUET_PAIRS):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
             side = sides[which]
-            load = make_load(side.grant.server, cell, side.calls[pair * lanes : (pair + 1) * lanes])
-            taken = await measure.take_samples(load, lanes=lanes, count=lanes)
-            read = read_answers(
-                side.grant.server, cell, taken, block=block.number, attempt=attempt, reference=bool(which)
-            )
+            server, calls = side.grant.server, side.calls[pair * lanes : (pair + 1) * lanes]
+            taken = await run_calls(server, cell, calls, "measure")
+            read = read_answers(server, cell, taken, block=block.number, attempt=attempt, reference=bool(which))
             numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
             side.samples.extend(numbered)
             found.add(numbered)
-            require_sense(numbered, taken, cell)
+            require_good(numbered, taken, cell)
         block.session.observe("measure", pair + 1, DUET_PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One host of a duet, with the requests of an attempt and the samples that come of them."""
+    """One host of a duet, with the requests of an attempt and their samples."""
 
     grant: Grant
     calls: Sequence[Call]
-    seeds: frozenset[int]
+    """The same for both hosts."""
     watcher: Watcher
     samples: list[Sample] = field(default_factory=list)
-
-    @classmethod
-    async def make(cls, block: Block, grant: Grant, attempt: int, warmed: frozenset[int]) -> _Side:
-        """Make its requests: the same ones as for the other host. ``warmed`` are the seeds of its warm-up."""
-        series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
-        calls = await make_calls(grant.server, block.cell, series, count)
-        return cls(grant, calls, warmed | find_seeds(calls), grant.watcher(block.cell.model))

@@ -27,8 +27,7 @@ from pytest_boobench.untrusted import clean_lines, hide_in, hide_secrets
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
     from pytest_boobench.hosts.inventory import Host
-    from pytest_boobench.servers.clients import Clients, Waiting
-    from pytest_boobench.servers.interface import Server
+    from pytest_boobench.servers.clients import Clients, Server, Waiting
 
 _RECORD = pytest.StashKey[CellRecord | None]()
 _VERDICTS = pytest.StashKey[tuple[Verdict, ...] | None]()

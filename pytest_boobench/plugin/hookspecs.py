@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pytest_boobench.plugin.progress import Progress
     from pytest_boobench.record import Baseline, CellRecord, Verdict
     from pytest_boobench.reports.session import FinishedCell
-    from pytest_boobench.servers.clients import Clients
-    from pytest_boobench.servers.interface import Server
+    from pytest_boobench.servers.clients import Clients, Server
     from pytest_boobench.suite.cell import Cell, Suite
 
 

@@ -1,17 +1,14 @@
-"""Room 2, far side: one file per kind of server behind one small interface.
+"""Room 2, far side: one class per kind of server behind one small interface.
 
-- ``interface``      what every kind can be asked: facts, models, prompts of an exact length, request bodies
-- ``clients``        a host's two HTTP clients, and the Answer to a measured request
-- ``patience``       how long a host may take to become ready
-- ``control``        a control request, which waits for a host that is not ready; what is read of its answer
-- ``prompts``        deterministic text of exactly N tokens, whatever counts them
-- ``answers``        an answer from the wire -> one Sample
+- ``clients``        what every kind can be asked; a host's two HTTP clients, how long they wait, and a measured answer
+- ``control``        a control request, which waits for a host that is not ready
+- ``refusals``       explains why a control request got no useful answer
+- ``prompts``        deterministic text of exactly N tokens
+- ``answers``        a measured answer -> one Sample, by ``chunks``, ``claims`` and ``witness``
 - ``openai``         any OpenAI-compatible server, the common core
-- ``llama_server``   llama.cpp's llama-server, the embedded one included
-- ``llama_router``   the same before several models
-- ``llama_swap``     llama-swap; ``llama_swap_upstream`` is a model's own server behind it, ``admission`` its limits
-- ``vllm``, ``lmstudio``, ``ollama``   what their names say; ``ollama_answers`` and ``ndjson`` read the latter's streams
-- ``refusals``       what a host did instead of answering, and what would be right
-- ``sampling``       refuses what a kind of server would silently drop
+- ``llama_server``   llama.cpp's llama-server, the embedded one included, and its router
+- ``llama_swap``     llama-swap; ``llama_swap_upstream`` is a model's own server behind it
+- ``ollama``         Ollama; ``ollama_answers`` reads its streams
+- ``vllm_lmstudio``  vLLM and LM Studio
 - ``connect``        which of them a host is
 """

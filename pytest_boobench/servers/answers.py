@@ -1,6 +1,6 @@
 """An answer from the wire -> one Sample: first token, tokens, the server's claims, rates, and what went wrong.
 
-Reading happens after the phase, so nothing here is timed, and never raises: an answer of any shape is a sample.
+Reading happens after the phase, so it disturbs no clock, and never raises: any answer becomes a sample.
 """
 
 from __future__ import annotations
@@ -12,50 +12,48 @@ from typing import Any
 import httpx
 
 from pytest_boobench import wire
-from pytest_boobench.metrics import Sample
-from pytest_boobench.servers.chunks import Chunks, Stream, body_error_text, join_text, list_chunks, read_stream
-from pytest_boobench.servers.claims import Claims, read_claims
+from pytest_boobench.metrics import FailureKind, Sample
+from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunks, read_stream
+from pytest_boobench.servers.claims import read_claims
 from pytest_boobench.servers.clients import ServerAnswer
-from pytest_boobench.servers.witness import Rates, Seen, find_rates
+from pytest_boobench.servers.refusals import KEY_WANTED, read_words
+from pytest_boobench.servers.witness import Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
 
-__all__ = ["Tolerance", "check", "find_most_bytes", "find_slack", "read", "read_text"]
-
-PROMPT_SLACK = 0.01
-"""How far a prompt may be off its length where the server cannot count a text before it is sent."""
-LEAST_SLACK = 2
-"""But so many tokens in any case: common words make one token more or less beside each other."""
-SPARE_BYTES = 1024 * 1024
-BYTES_PER_TOKEN = 16 * 1024
-"""Forty times what an event of a token has with its timings, and as much as one with many log-probabilities."""
 _TIMING_FIELDS = 64
-_MORE_EVENTS = 1.05
-_SPARE_EVENTS = 2
-"""Where reasoning ends or a tool call begins, a token may make two events."""
+"""Fields of the server's timings that are kept."""
+_MORE_EVENTS, _SPARE_EVENTS = 1.05, 2
+"""Events per token, and events beyond: where reasoning ends or a tool call begins, a token may make two events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What of a prompt may be otherwise than asked, where a server leaves no choice; tokens."""
+    """How far a prompt may differ from what was asked, where a server leaves no choice; tokens."""
 
     slack: int = 0
-    """By so many it may be longer or shorter."""
+    """How much longer or shorter it may be."""
     cached: int = 0
-    """So many may come from the cache in a cold cell: every request begins with the chat template."""
+    """How many may come from the cache in a cold cell: every request begins with the chat template."""
 
 
 EXACT = Tolerance()
 
 
 def find_most_bytes(output_tokens: int) -> int:
-    """How long a stream of so many tokens may be: what comes beyond is not waited for, and not read."""
-    return SPARE_BYTES + BYTES_PER_TOKEN * output_tokens
+    """The most bytes that are read of a stream of so many tokens.
+
+    16 kB a token are forty times an event with timings, and as much as one with many log-probabilities.
+    """
+    return 1024 * 1024 + 16 * 1024 * output_tokens
 
 
 def find_slack(prompt_tokens: int) -> int:
-    """By how many tokens a prompt may be off, where it cannot be made exact."""
-    return max(LEAST_SLACK, int(PROMPT_SLACK * prompt_tokens))
+    """By how many tokens a prompt may be off where it cannot be made exact.
+
+    Two at least: neighbouring common words make one token more or less.
+    """
+    return max(2, int(0.01 * prompt_tokens))
 
 
 def read(
@@ -63,11 +61,12 @@ def read(
 ) -> Sample:
     """The sample with all that the answer says, checked against what the cell asks for and what the client saw.
 
-    ``chunks`` is for servers that stream in another way than server-sent events.
+    ``chunks`` reads the stream of servers that do not send server-sent events.
     """
     exchange = answer.exchange
     if exchange is None:
-        return _failed(sample, answer.failure or wire.Failure("connect", "no answer"))
+        failure = answer.failure or wire.Failure("connect", "no answer")
+        return _fail(sample, failure.kind, failure.text)
     sample = replace(
         sample,
         connect_ms=exchange.connect_ms,
@@ -79,51 +78,44 @@ def read(
         clock_step=exchange.clock_step,
     )
     if answer.status != httpx.codes.OK:
-        return _failed(sample, wire.Failure("status", _explain_status(exchange)))
+        return _fail(sample, "status", _explain_status(exchange))
     if cell.kind == "embedding":
         if answer.failure:
-            return _failed(sample, answer.failure)
-        return check(_add_embedding(sample, exchange.body), cell, tolerance)
+            return _fail(sample, answer.failure.kind, answer.failure.text)
+        return _check(_add_embedding(sample, exchange.body), cell, tolerance)
     stream = read_stream(chunks(exchange), cell.output_tokens)
-    if answer.failure and not stream.failure:
+    if answer.failure:
         stream.fail(answer.failure.kind, answer.failure.text)
-    sample = check(_add_stream(sample, stream, cell), cell, tolerance, done=stream.done)
-    return replace(sample, failure_text=_describe_body(exchange)) if _is_no_stream(sample, stream) else sample
+    sample = _check(_add_stream(sample, stream, cell), cell, tolerance, done=stream.done)
+    if sample.failure == "truncated" and stream.events == 0:
+        kind = exchange.headers.get("content-type", "").partition(";")[0] or "no content type"
+        words = show(exchange.body[:4096].decode("utf-8", "replace")) if exchange.body.strip() else "nothing"
+        return _fail(sample, "truncated", f"expected a stream of events, got {kind}: {words}")
+    return sample
 
 
-def _failed(sample: Sample, failure: wire.Failure) -> Sample:
-    return replace(sample, failure=failure.kind, failure_text=clean(failure.text))
+def _fail(sample: Sample, kind: FailureKind, text: str) -> Sample:
+    return replace(sample, failure=kind, failure_text=clean(text))
 
 
 def _explain_status(exchange: wire.Exchange) -> str:
-    """What a status other than 200 means, in words that say what would be right."""
-    status, said = exchange.status, body_error_text(exchange.body)
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    status, said = exchange.status, read_words(exchange.body)
+    if status in KEY_WANTED:
         return f"{status}: {said}; the host wants a key: see api_key in the hosts file"
     if location := exchange.headers.get("location"):
         to = location.partition("?")[0]
-        return f"{status}: it sends us on to {to}; the url in the hosts file must be the one that answers"
+        return f"{status}: it redirects to {to}; the url in the hosts file must be the one that answers"
     return f"{status}: {said}"
 
 
-def _is_no_stream(sample: Sample, stream: Stream) -> bool:
-    return sample.failure == "truncated" and stream.events == 0
-
-
-def _describe_body(exchange: wire.Exchange) -> str:
-    kind = exchange.headers.get("content-type", "").partition(";")[0] or "no content type"
-    words = show(exchange.body[:4096].decode("utf-8", "replace")) if exchange.body.strip() else "nothing"
-    return clean(f"expected a stream of events, got {kind}: {words}")
-
-
 def read_text(answer: ServerAnswer, chunks: Chunks = list_chunks) -> str:
-    """All that the model said, reasoning first; empty where nothing can be read."""
+    """All text of the model, reasoning first; empty where nothing can be read."""
     return join_text(chunks(answer.exchange)) if answer.exchange is not None else ""
 
 
 def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
-    """A sample with what its stream said; failed where a number of it cannot be."""
-    filled = replace(
+    """The sample with what its stream said; failed where a number is impossible."""
+    sample = replace(
         sample,
         ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
         ttfo_ms=stream.ttfo_ms,
@@ -137,16 +129,12 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
         failure_text=stream.failure_text,
     )
     if stream.failure or not (stream.done and stream.finish_reason):
-        return filled
+        return sample
     try:
         claims = read_claims(stream.timings, stream.usage, asked=cell.output_tokens, prompt=cell.prompt_tokens)
     except Fault as fault:
-        return _failed(filled, wire.Failure("protocol", str(fault)))
-    return _add_claims(filled, stream, claims, cell)
-
-
-def _add_claims(sample: Sample, stream: Stream, claims: Claims, cell: Cell) -> Sample:
-    told = replace(
+        return _fail(sample, "protocol", str(fault))
+    sample = replace(
         sample,
         prompt_tokens=claims.prompt_tokens,
         cached_tokens=claims.cached_tokens,
@@ -154,11 +142,12 @@ def _add_claims(sample: Sample, stream: Stream, claims: Claims, cell: Cell) -> S
         prompt_ms=claims.prompt_ms,
         predicted_ms=claims.predicted_ms,
     )
-    if cell.output_tokens is not None and (claims.output_tokens or 0) > cell.output_tokens:
-        return told  # which `check` refuses; a count without bound is not to be worked with
-    if (tokens := claims.output_tokens or 0) and len(stream.chunk_ms) > _MORE_EVENTS * tokens + _SPARE_EVENTS:
+    tokens = claims.output_tokens or 0
+    if cell.output_tokens is not None and tokens > cell.output_tokens:
+        return sample  # `_check` refuses it; an unbounded count must not be used
+    if tokens and len(stream.chunk_ms) > _MORE_EVENTS * tokens + _SPARE_EVENTS:
         text = f"{len(stream.chunk_ms)} pieces of text came, the server counts {tokens} tokens"
-        return _failed(told, wire.Failure("output-length", text))
+        return _fail(sample, "output-length", text)
     rates = find_rates(
         Seen(
             chunk_ms=stream.chunk_ms,
@@ -172,48 +161,31 @@ def _add_claims(sample: Sample, stream: Stream, claims: Claims, cell: Cell) -> S
         ),
         claims,
     )
-    return _add_rates(told, rates)
-
-
-def _add_rates(sample: Sample, rates: Rates) -> Sample:
-    return replace(
-        sample,
-        ttft_ms=rates.ttft_ms,
-        ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms,
-        decode_tok_s=rates.decode_tok_s,
-        prefill_tok_s=rates.prefill_tok_s,
-        rate_source=rates.source,
-        chunk_tokens=rates.chunk_tokens,
-        hidden_tokens=rates.hidden_tokens,
-        contradiction=rates.contradiction,
-        blanks=rates.blanks,
-    )
+    return replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
 
 
 def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
     """The server's own numbers as they came, as far as a store can hold them."""
-    return {clean(key, 40): _keep_value(value) for key, value in list(timings.items())[:_TIMING_FIELDS]}
-
-
-def _keep_value(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    return value if to_number(value) is not None else show(value)
+    kept = {}
+    for key, value in list(timings.items())[:_TIMING_FIELDS]:
+        storable = value is None or isinstance(value, bool) or to_number(value) is not None
+        kept[clean(key, 40)] = value if storable else show(value)
+    return kept
 
 
 def _add_embedding(sample: Sample, content: bytes) -> Sample:
-    """A sample with what an embeddings answer said; tokens per second over the whole request."""
+    """The sample with what an embeddings answer said; tokens per second over the whole request."""
     try:
         body = parse_json(content)
         if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
-            raise Fault(f"not an embeddings answer: {body_error_text(content)}")
+            raise Fault(f"not an embeddings answer: {read_words(content)}")
         _check_vector(body["data"])
         usage = get_object(body, "usage")
         if not usage:
             raise Fault("the answer has no usage, so that its tokens cannot be counted")
         tokens = get_count(usage, "prompt_tokens", "usage")
     except Fault as fault:
-        return _failed(sample, wire.Failure("protocol", str(fault)))
+        return _fail(sample, "protocol", str(fault))
     speed = tokens / sample.e2e_ms * 1000 if tokens and sample.e2e_ms else None
     return replace(sample, prompt_tokens=tokens, embed_tok_s=speed, rate_source="client" if speed else None)
 
@@ -233,29 +205,29 @@ def _check_vector(data: Sequence[Any]) -> None:
         raise Fault(f"data[0].embedding holds {show(wrong)}, expected numbers")
 
 
-def check(sample: Sample, cell: Cell, tolerance: Tolerance = EXACT, *, done: bool = True) -> Sample:
-    """The sample, failed where the server did not do what the cell asks for. The first finding stands."""
+def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = True) -> Sample:
+    """The sample, failed where the server did not do what the cell asks for. The first finding counts."""
     if sample.failure:
         return sample
     if cell.kind != "embedding" and not (done and sample.finish_reason):
         missing = "no finish_reason" if done else "no [DONE]"
-        return _failed(sample, wire.Failure("truncated", f"the stream ended without its proper end: {missing}"))
+        return _fail(sample, "truncated", f"the stream ended without its proper end: {missing}")
     slack = tolerance.slack
     if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.prompt_tokens) > slack:
         counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
         about = f" (within {slack})" if slack else ""
         text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens{about}"
-        return _failed(sample, wire.Failure("prompt-length", text))
+        return _fail(sample, "prompt-length", text)
     if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.cached:
         text = f"cache: cold, but the server took {sample.cached_tokens} prompt tokens from its cache"
-        return _failed(sample, wire.Failure("cached", text))
+        return _fail(sample, "cached", text)
     if cell.output_tokens is not None and (text := _find_wrong_length(sample, cell, cell.output_tokens)):
-        return _failed(sample, wire.Failure("output-length", text))
+        return _fail(sample, "output-length", text)
     return sample
 
 
 def _find_wrong_length(sample: Sample, cell: Cell, asked: int) -> str:
-    """What is wrong with the length of an answer, in words that say what would be right; empty where nothing is."""
+    """What is wrong with the length of an answer, and what would be right; empty where nothing is."""
     came = sample.output_tokens or 0
     if came > asked:
         return f"{came} tokens came, {asked} were asked for; this server does not keep to max_tokens"

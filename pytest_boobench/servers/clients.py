@@ -1,59 +1,61 @@
-"""The two HTTP clients of a host: a time-stamping one for what is measured, an ordinary one for all other requests."""
+"""What every kind of server can be asked, and the two HTTP clients of a host that ask it.
+
+A time-stamping client sends the measured requests, an ordinary one all others.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal
-
-import httpx
+from typing import Any, Literal, Protocol
 
 from pytest_boobench import wire
+from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell, Timeouts
 
 LOADING_S = 300.0
-"""How long a control request waits for a model that is being loaded, where nobody says otherwise."""
+"""Default time that a control request waits for a model that is loading."""
 LOAD_TIMEOUT_S = 900.0
-"""How long a host may take to load a model when we tell it to, where nobody says otherwise."""
-
-_WORDS = {"loading": "loading the model", "refused": "waiting for its server, which refuses connections"}
+"""Default time for a load that we ask for."""
+DEFAULT_WAIT_S = 1.0
+"""Wait after a 429 where the host does not say how long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A host that we wait for, at one moment."""
+    """A host that is not ready, at one moment."""
 
     host: str
     why: Literal["loading", "refused"]
     waited_s: float
 
     def __str__(self) -> str:
-        return f"{self.host}: {_WORDS[self.why]}, {self.waited_s:.0f} s so far"
+        what = "loading the model" if self.why == "loading" else "waiting for its server, which refuses connections"
+        return f"{self.host}: {what}, {self.waited_s:.0f} s so far"
 
 
 def tell_nobody(waiting: Waiting) -> None:
-    """Nobody needs to know."""
+    """Ignore the progress of waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """What the user grants a host."""
+    """How long to wait for a host that is not ready."""
 
     load_s: float | None = None
-    """Blank: what is usual, which is more for a load that we ask for."""
+    """Blank: the defaults, which allow more time for a load that we ask for."""
     waits: bool = True
-    """Whether requests that only ask wait for a model that is being loaded. A load that we ask for always does."""
+    """Whether control requests wait for a model that is loading. A load that we ask for always does."""
     refused_s: float = 0.0
-    """How long a connection may be refused: the server is about to be started."""
+    """How long connections may be refused: the server may be starting."""
     option: str = "--boobench-load-timeout"
-    """The one that gives more time."""
+    """The command line option that allows more time."""
     tell: Callable[[Waiting], None] = tell_nobody
-    """Hears of it about once a second."""
+    """Called about once a second while a request waits."""
 
     @property
     def loading_s(self) -> float:
@@ -69,69 +71,12 @@ class Patience:
 
 
 NONE = Patience(waits=False)
-"""For those who only want to know how it is now."""
-
-
-DEFAULT_WAIT_S = 1.0
-"""Where the host does not say how long to wait."""
-
-
-@dataclass(slots=True)
-class Door:
-    """Sends measured requests through a host's limit, and knows how many of them it ever let in at once."""
-
-    _stays: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Model -> from when to when each request was inside, monotonic nanoseconds."""
-
-    async def send(self, attempt: Callable[[], Awaitable[ServerAnswer]], cell: Cell) -> ServerAnswer:
-        """The first answer that is no 429, or the last 429 when the request's time is up.
-
-        Each try is a request with a clock of its own: waiting is in no sample's times.
-        """
-        began = time.monotonic()
-        turned_away = 0
-        while True:
-            answer = await attempt()
-            wait_s = DEFAULT_WAIT_S if answer.retry_after_s is None else answer.retry_after_s
-            refused = answer.status == httpx.codes.TOO_MANY_REQUESTS
-            if not refused or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
-                break
-            turned_away += 1
-            await asyncio.sleep(wait_s)
-        if answer.exchange is not None and not refused:
-            stay = (answer.exchange.sent_ns, answer.exchange.end_ns)
-            self._stays.setdefault(cell.model, []).append(stay)
-        return replace(answer, turned_away=turned_away)
-
-    def count_at_once(self, model: str) -> int:
-        """The most requests for a model that were ever inside together."""
-        turns = [turn for began, ended in self._stays.get(model, ()) for turn in ((began, 1), (ended, -1))]
-        inside = most = 0
-        for _, step in sorted(turns):
-            inside += step
-            most = max(most, inside)
-        return most
-
-    def check(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample, failed where it was turned away and the host never had as many at once as the cell has lanes."""
-        refused = answer.turned_away or answer.status == httpx.codes.TOO_MANY_REQUESTS
-        at_once = self.count_at_once(cell.model)
-        if not refused or not 0 < at_once < cell.concurrency:
-            return sample
-        text = (
-            f"429: the host lets {at_once} requests for {cell.model} in at once, the cell sends {cell.concurrency}; "
-            "raise its concurrencyLimit (10 where its configuration does not say), or lower grid.concurrency"
-        )
-        return replace(sample, failure="status", failure_text=text)
-
-
-_LONGEST_WAIT_S = 3600.0
-"""Whatever a host says."""
+"""Do not wait: for callers that want the state of this moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAnswer:
-    """What came of one measured request, unread."""
+    """The result of one measured request, unread."""
 
     sent_at: float
     """Seconds since 1970 UTC."""
@@ -141,11 +86,11 @@ class ServerAnswer:
     exchange: wire.Exchange | None = None
     """Blank where no answer began."""
     failure: wire.Failure | None = None
-    """Why the answer is missing or not whole."""
+    """Why the answer is missing or incomplete."""
     retry_after_s: float | None = None
-    """After which time the host wants to be asked again, where it says so."""
+    """When the host wants to be asked again, where it says so."""
     turned_away: int = 0
-    """How often the host refused this request before, since it had too many; each try was a request of its own."""
+    """How many tries of this request the host answered with 429 before."""
 
     @property
     def unanswered(self) -> bool:
@@ -155,17 +100,18 @@ class ServerAnswer:
 
 @dataclass(slots=True)
 class Clients:
-    """Both clients of a host, sharing address, headers and TLS context."""
+    """Both clients of a host, with the same address, headers and TLS context."""
 
+    url: str
     control: wire.ControlClient
     stream: wire.StreamClient
     patience: Patience = field(default_factory=Patience)
-    """With a host that is not ready. Whoever has no time left sets another one."""
+    """Callers may replace it, as when no time is left."""
 
     async def send(
         self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
     ) -> ServerAnswer:
-        """Send a measured request and bring the answer, up to ``max_bytes``; never raises for what the host does."""
+        """Send a measured request and read the answer, up to ``max_bytes``; never raises for what the host does."""
         asked_at, asked_ns = time.time(), time.monotonic_ns()
         try:
             exchange = await self.stream.post(path, body, timeouts, max_bytes)
@@ -187,13 +133,13 @@ class Clients:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by the ``Retry-After`` header, which holds a number or a date; None without one."""
+    """Seconds to wait by the ``Retry-After`` header, a number or a date, one hour at most; None without one."""
     said = headers.get("retry-after", "").strip()
     try:
         wait_s = float(said) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(0.0, wait_s), _LONGEST_WAIT_S)
+    return min(max(0.0, wait_s), 3600.0)
 
 
 def open_clients(
@@ -205,10 +151,100 @@ def open_clients(
     patience: Patience | None = None,
 ) -> Clients:
     """The clients of the host at ``url``; close them."""
-    # certificates take 30 ms to load; without TLS nobody looks at them
+    # loading certificates takes 30 ms, and only TLS needs them
     context = wire.tls_context(verify if url.startswith("https:") or proxies_from_env else False)
     return Clients(
+        url=url,
         control=wire.control_client(url, headers, context, proxies_from_env=proxies_from_env),
         stream=wire.StreamClient(url, headers, context),
         patience=patience or Patience(),
     )
+
+
+# --- what every kind of server can be asked
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of server can do beyond the common core."""
+
+    server_timings: bool = False
+    """Answers carry the server's own counts and milliseconds."""
+    exact_tokens: bool = False
+    """It counts the tokens of a text without running the model."""
+    cache_control: bool = False
+    """A request can forbid the use of cached prompt tokens."""
+    ignore_eos: bool = False
+    """A request can forbid an early end."""
+    load: bool = False
+    """It loads a model on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request's input, either as text or as token ids; the other is blank."""
+
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+    seed: int | None = None
+    """A sampling seed that marks this request as ours, for servers that show it; the suite's own takes precedence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to be measured."""
+
+    path: str
+    body: Mapping[str, Any]
+
+
+class Server(Protocol):
+    """A host's server. Methods raise HostError when it is dead or gives a wrong answer; only `load`, `make_prompts` and
+    `send` load a model."""
+
+    kind: str
+    can: Capabilities
+    url: str
+    clients: Clients
+
+    async def alive(self) -> bool:
+        """Whether it answers at all, even if it loads or is busy."""
+        ...
+
+    async def facts(self) -> ServerFacts: ...
+
+    async def models(self) -> Sequence[str]: ...
+
+    async def model_facts(self, model: str) -> ModelFacts: ...
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """The models that are loaded now; None where the server does not tell."""
+        ...
+
+    async def embeds(self, model: str) -> bool | None:
+        """Whether the model is only for embeddings; None where the server does not tell."""
+        ...
+
+    async def load(self, model: str) -> float | None:
+        """Load a model and wait until it is ready; milliseconds that took, None where nothing had to be loaded."""
+        ...
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """One prompt per nonce, each of exactly ``cell.prompt_tokens``; PromptError where that is impossible."""
+        ...
+
+    def call(self, cell: Cell, prompt: Prompt) -> Call:
+        """The measured request for a prompt."""
+        ...
+
+    async def send(self, call: Call, cell: Cell) -> ServerAnswer:
+        """Send a measured request by the time-stamping client; returns the whole answer, unread."""
+        ...
+
+    def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
+        """The sample with all that its answer says, checked against what the cell asks for."""
+        ...
+
+    def read_text(self, answer: ServerAnswer) -> str:
+        """The model's text, reasoning first; empty where nothing can be read."""
+        ...

@@ -1,11 +1,8 @@
-"""A control request and what is read of its answer: it waits for a host that is not ready, and JSON of any shape
-becomes plain values, or a HostError that names what is wrong.
-"""
+"""Control requests: all but the measured ones. They wait for a host that is not ready."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,18 +14,32 @@ import httpx
 from pytest_boobench import wire
 from pytest_boobench.errors import HostError
 from pytest_boobench.servers.clients import Clients, Waiting, read_retry_after
-from pytest_boobench.servers.refusals import explain_silence, is_refused, read_words
+from pytest_boobench.servers.refusals import explain_answer, explain_silence, is_refused, read_words
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import MAX_COUNT, clean, clean_json, to_count
+from pytest_boobench.untrusted import Fault, clean, parse_json, show, to_count, to_object, to_objects
 
 _LOADING = (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.CONFLICT)
-"""What servers answer while they load a model."""
+"""The status while a server loads a model."""
 _FIRST_STEP_S, _STEP_S, _LONGEST_STEP_S = 0.1, 1.0, 10.0
-"""Between two tries: the first, the later ones, and the most that a host can ask for."""
+"""Pause before the second try, before later ones, and the longest pause that a host can ask for."""
+
+
+Ids = tuple[int, ...]
+"""Tokens as a model numbers them."""
 
 
 class StillLoading(HostError):  # noqa: N818  # what the host does
-    """A host that did not become ready in the time that it was given."""
+    """A host that did not become ready in time."""
+
+
+class Unanswered(HostError):  # noqa: N818  # what became of the request
+    """A control request without an answer that can be read; ``why`` is the message without host and request."""
+
+    def __init__(self, where: str, url: str, error: httpx.TransportError) -> None:
+        self.bad_answer = isinstance(error, wire.BadAnswer)
+        self.timed_out = isinstance(error, httpx.ReadTimeout)
+        self.why = str(error) if self.bad_answer else f"no answer from {url}: {explain_silence(error)}"
+        super().__init__(f"{where}: {self.why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,66 +54,50 @@ class Question:
         return f"{self.method} {self.path}"
 
 
-@dataclass(slots=True)
-class _Wait:
-    """One reason to ask again."""
-
-    limit_s: float
-    began: float | None = None
-
-    def begin(self) -> float:
-        """Seconds since it was first met."""
-        now = time.monotonic()
-        self.began = now if self.began is None else self.began
-        return now - self.began
-
-
 async def ask(
-    clients: Clients,
-    host: str,
-    question: Question,
-    *,
-    timeout_s: float | None = None,
-    load_s: float | None = None,
+    clients: Clients, host: str, question: Question, *, timeout_s: float | None = None, load_s: float | None = None
 ) -> httpx.Response:
-    """The answer to a control request, asked again while the host loads a model or its server is being started.
+    """The answer to a control request, asked again while the host loads a model or its server starts.
 
-    ``timeout_s`` is for all of one try, 15 s where it is left out; ``load_s`` for the loading. StillLoading where that
-    takes longer; httpx.TransportError where nothing that can be read is answered.
+    ``timeout_s`` limits one try, 15 s by default; ``load_s`` limits the loading. StillLoading where that takes longer;
+    Unanswered where nothing readable is answered.
     """
     patience = clients.patience
-    loading = _Wait(patience.loading_s if load_s is None else load_s)
-    refused = _Wait(patience.refused_s)
+    load_s = patience.loading_s if load_s is None else load_s
     usual = clients.control.timeout
     timeout = usual if timeout_s is None else httpx.Timeout(timeout_s, connect=usual.connect)
+    loading_since: float | None = None
+    refused_since: float | None = None
     step_s = _FIRST_STEP_S
     while True:
         try:
             response = await clients.control.request(
                 question.method, question.path, json=question.body, timeout=timeout
             )
-        except httpx.ConnectError as error:
-            waited_s = refused.begin()
-            if not is_refused(error) or waited_s >= refused.limit_s:
-                raise
+        except httpx.TransportError as error:
+            now = time.monotonic()
+            refused_since = now if refused_since is None else refused_since
+            waited_s, limit_s = now - refused_since, patience.refused_s
+            if not is_refused(error) or waited_s >= limit_s:
+                raise Unanswered(f"{host}: {question}", clients.url, error) from error
             patience.tell(Waiting(host, "refused", waited_s))
-            left_s = refused.limit_s - waited_s
         else:
             if response.status_code not in _LOADING:
                 return response
-            waited_s = loading.begin()
-            if waited_s >= loading.limit_s:
-                raise StillLoading(_explain_loading(clients, f"{host}: {question}", response, loading.limit_s))
+            now = time.monotonic()
+            loading_since = now if loading_since is None else loading_since
+            waited_s, limit_s = now - loading_since, load_s
+            if waited_s >= limit_s:
+                raise _still_loading(f"{host}: {question}", limit_s, clients, response)
             patience.tell(Waiting(host, "loading", waited_s))
-            left_s = loading.limit_s - waited_s
             step_s = min(read_retry_after(response.headers) or step_s, _LONGEST_STEP_S)
-        await asyncio.sleep(min(step_s, left_s))
+        await asyncio.sleep(min(step_s, limit_s - waited_s))
         step_s = min(2 * step_s, _STEP_S)
 
 
 @asynccontextmanager
 async def telling(clients: Clients, host: str) -> AsyncIterator[None]:
-    """Tell once a second that the host loads a model, for a request that is answered in silence when it has."""
+    """Report once a second that the host loads a model, during a request that is answered only afterwards."""
 
     async def tell() -> None:
         began = time.monotonic()
@@ -117,67 +112,107 @@ async def telling(clients: Clients, host: str) -> AsyncIterator[None]:
         task.cancel()
 
 
-def _explain_loading(clients: Clients, where: str, response: httpx.Response, limit_s: float) -> str:
+def _still_loading(where: str, limit_s: float, clients: Clients, response: httpx.Response) -> StillLoading:
     said = f"{response.status_code}: {read_words(response.content)}"
     if not limit_s:
-        return f"{where}: {said}; try again when it is ready"
-    return (
+        return StillLoading(f"{where}: {said}; try again when it is ready")
+    return StillLoading(
         f"{where}: still loading after {span(limit_s)} ({said}); "
         f"give it more time with {clients.patience.option}, or see the server's log"
     )
 
 
-def explain_failure(error: httpx.TransportError, url: str) -> str:
-    """Why there is no answer from the server at ``url``, or none that is of use."""
-    if isinstance(error, wire.BadAnswer):
-        return str(error)
-    return f"no answer from {url}: {explain_silence(error)}"
+class ControlRequests:
+    """The control requests to one server. Methods raise HostError for any other answer than they describe."""
 
+    def __init__(self, name: str, url: str, clients: Clients) -> None:
+        self.name = name
+        self.url = url
+        self.clients = clients
 
-# --- what is read of an answer
+    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
+        """Any answer to a control request, once the host is not loading."""
+        return await ask(self.clients, self.name, question, timeout_s=timeout_s)
 
+    async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
+        """The JSON of a 200.
 
-def to_natural(value: object) -> int | None:
-    """A whole number from 1, as sizes and counts of things are; None where it is something else."""
-    found = to_count(value)
-    return found if found is not None and found > 0 else None
+        ``timeout_s`` is for requests that may take long, such as counting by a request.
+        """
+        return self._read_json(question, await self._request(question, timeout_s=timeout_s))
 
+    def _read_json(self, question: Question, response: httpx.Response) -> Any:
+        if response.status_code == httpx.codes.OK:
+            try:
+                return parse_json(response.content)
+            except Fault as fault:
+                if not str(fault).startswith("is not JSON"):
+                    raise HostError(f"{self.name}: {question}: the answer {fault}") from fault
+        raise HostError(f"{self.name}: {question}: {explain_answer(response, self.url)}")
 
-def to_plain(value: Any) -> Any:
-    """JSON that every store takes: texts cleaned, numbers that no JSON carries left blank."""
-    return _drop_odd_numbers(clean_json(value))
+    async def _ask_object(self, question: Question, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """The JSON object of an answer."""
+        found = await self._ask(question, timeout_s=timeout_s)
+        if not isinstance(found, Mapping):
+            where = f"{self.name}: {question}"
+            raise HostError(f"{where}: expected an object, got {show(found)}; is {self.url} an LLM server?")
+        return found
 
+    async def _ask_list(self, path: str, key: str, doubt: str) -> list[Mapping[str, Any]]:
+        """The objects of a list of models; HostError that ends with ``doubt`` where there is no such list."""
+        listed = to_object(await self._ask(Question("GET", path))).get(key)
+        if not isinstance(listed, list):
+            raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {doubt}")
+        return to_objects(listed)
 
-def _drop_odd_numbers(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _drop_odd_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_drop_odd_numbers(item) for item in value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return value if abs(value) <= MAX_COUNT and math.isfinite(value) else None
+    async def _load_by(self, question: Question) -> None:
+        """A control request that is answered when a model is loaded; HostError where it is not a 200."""
+        patience, where = self.clients.patience, f"{self.name}: {question}"
+        limit_s = patience.explicit_load_s
+        try:
+            async with telling(self.clients, self.name):
+                response = await ask(self.clients, self.name, question, timeout_s=limit_s, load_s=limit_s)
+        except Unanswered as error:
+            if not error.timed_out:
+                raise
+            raise StillLoading(
+                f"{where}: still loading after {span(limit_s)}; "
+                f"give it more time with {patience.option}, or see the server's log"
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise HostError(f"{where}: {explain_answer(response, self.url)}")
 
+    async def _find(self, path: str) -> Any:
+        """The JSON of an optional page; None where this server does not have it."""
+        response = await self._request(Question("GET", path))
+        try:
+            return parse_json(response.content) if response.status_code == httpx.codes.OK else None
+        except Fault:
+            return None
 
-def to_ids(value: object) -> tuple[int, ...] | None:
-    """Token ids; None where one is none."""
-    if not isinstance(value, list):
-        return None
-    ids = [to_count(item) for item in value]
-    found = tuple(token for token in ids if token is not None and token >= 0)
-    return found if len(found) == len(ids) else None
+    async def _answers(self, path: str) -> bool:
+        try:
+            await self.clients.control.get(path)
+        except httpx.TransportError as error:
+            return isinstance(error, wire.BadAnswer)
+        return True
+
+    async def _ask_ids(self, body: Mapping[str, Any]) -> Ids:
+        """The token ids that ``/tokenize`` answers."""
+        found = (await self._ask_object(Question("POST", "/tokenize", body))).get("tokens")
+        ids = [to_count(item) for item in found] if isinstance(found, list) else [None]
+        tokens = tuple(token for token in ids if token is not None and token >= 0)
+        if len(tokens) < len(ids):
+            raise HostError(f"{self.name}: POST /tokenize: expected a list of token ids under 'tokens'")
+        return tokens
 
 
 def list_names(entry: Mapping[str, Any]) -> Iterator[str]:
-    """What a listed model is called, its aliases included, as requests must say it."""
+    """The names of a listed model, its aliases included, as requests must write them."""
     aliases = entry.get("aliases")
     for name in (entry.get("id"), *(aliases if isinstance(aliases, list) else ())):
         if isinstance(name, str) and name:
             yield name
-
-
-def can_be_shown(name: str) -> bool:
-    """Whether a model's name holds nothing that steers a terminal: names are sent back as they came."""
-    return name.isprintable()
 
 
 def show_names(names: Sequence[str]) -> str:

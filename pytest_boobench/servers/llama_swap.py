@@ -1,4 +1,4 @@
-"""llama-swap: one address before several models, which it starts and stops by who is asked for.
+"""llama-swap: one address for several models, which it starts and stops according to the requests.
 
 Listing and looking never load a model; only `load`, prompts and measured requests do.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,34 +17,34 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.clients import Clients, Door, ServerAnswer
-from pytest_boobench.servers.control import list_names, to_plain
-from pytest_boobench.servers.interface import Call, Capabilities, Prompt
+from pytest_boobench.servers.clients import Call, Clients, Prompt, ServerAnswer
+from pytest_boobench.servers.control import Question, list_names
 from pytest_boobench.servers.llama_server import LlamaServer
-from pytest_boobench.servers.llama_swap_upstream import Upstream
+from pytest_boobench.servers.llama_swap_upstream import Door, Upstream
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.servers.refusals import read_words
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import Fault, get_list, show, to_object, to_objects, to_text
+from pytest_boobench.untrusted import Fault, clean_json, get_list, show, to_object, to_objects, to_text
 
 
 class LlamaSwap(LlamaServer):
-    """A llama-swap with llama-servers behind it; models of other servers and of peers are measured as any OpenAI's."""
+    """A llama-swap with llama-servers behind it; other servers and peers are measured as OpenAI-compatible ones."""
 
     kind = "llama-swap"
-    can = Capabilities(server_timings=True, exact_tokens=True, cache_control=True, ignore_eos=True, load=True)
+    can = replace(LlamaServer.can, load=True)
 
     def __init__(self, name: str, url: str, clients: Clients) -> None:
         super().__init__(name, url, clients)
         self.loaded: set[str] = set()
-        """The models that were loaded on our behalf."""
-        self.announce: Callable[[str], None] = _tell_nobody
-        """Hears of a model right before it is loaded."""
+        """The models that were loaded for us."""
+        self.announce: Callable[[str], None] = lambda _model: None
+        """Called right before a model is loaded."""
         self._door = Door()
         self._foreign_engines: set[str] = set()
+        """Models whose server is not a llama-server."""
 
     async def facts(self) -> ServerFacts:
-        """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that was just now."""
+        """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that is now."""
         version = to_object(await self._find("/api/version"))
         ready = await self.find_ready()
         builds = {model: to_text((await self._upstream(model).find_props()).get("build_info")) for model in ready}
@@ -51,10 +52,10 @@ class LlamaSwap(LlamaServer):
         told = (to_text(version.get(key)) for key in ("version", "commit"))
         swap = " ".join(["llama-swap", *(text for text in told if text)])
         extra = {
-            "llama_swap": to_plain(version),
-            "engine_builds": to_plain(builds),
-            "hardware": to_plain(await self._find("/api/hardware")),
-            "performance": to_plain(_take_newest(to_object(await self._find("/api/performance")))),
+            "llama_swap": clean_json(version),
+            "engine_builds": clean_json(builds),
+            "hardware": clean_json(await self._find("/api/hardware")),
+            "performance": clean_json(_take_newest(to_object(await self._find("/api/performance")))),
         }
         return ServerFacts(
             kind=self.kind,
@@ -64,34 +65,34 @@ class LlamaSwap(LlamaServer):
         )
 
     async def find_ready(self) -> list[str]:
-        """The ids of the models that answer at once; starting and stopping ones do not."""
+        """The ids of the models that are ready, not those that start or stop."""
         return [model for model, state in (await self._find_states()).items() if state == "ready"]
 
     async def _find_states(self) -> Mapping[str, object]:
-        """Model -> what it is at, those left out that are stopped."""
+        """Model -> its state; stopped models are missing."""
         try:
-            running = get_list(await self._ask_object("GET", "/running"), "running")
+            running = get_list(await self._ask_object(Question("GET", "/running")), "running")
         except Fault as fault:
             raise HostError(f"{self.name}: GET /running: {fault}") from fault
         entries = to_objects(running)
         return {entry["model"]: entry.get("state") for entry in entries if isinstance(entry.get("model"), str)}
 
     async def ready_models(self) -> Sequence[str] | None:
-        """The same, each under all its names."""
+        """The models that are ready, each under all its names."""
         ready = await self.find_ready()
         names = {tuple(list_names(entry)) for entry in await self._model_list()} if ready else ()
         aliases = {id: also for id, *also in filter(None, names)}
         return [name for model in ready for name in (model, *aliases.get(model, ()))]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """All that its server tells where that is ready, else what llama-swap lists."""
+        """From the model's own server where that is ready, else from llama-swap's list."""
         name = await self._resolve(model)
         if name in await self.find_ready() and await self._upstream(name).find_props():
             return await self._upstream(model).model_facts(model)
         return await OpenAIServer.model_facts(self, model)
 
     async def load(self, model: str) -> float | None:
-        """By ``GET /upstream/MODEL/health``; None too for a peer's model, and for one that is chosen per request."""
+        """By ``GET /upstream/MODEL/health``; None also for a peer's model, and for one that is chosen per request."""
         name = await self._resolve(model)
         if name is None or name in await self.find_ready():
             return None
@@ -105,18 +106,16 @@ class LlamaSwap(LlamaServer):
         return (time.monotonic() - began) * 1000
 
     async def unload(self, model: str) -> None:
-        """Stop the model's server, whoever uses it."""
-        path = f"/api/models/unload/{quote(model, safe='/:')}"
-        response = await self._request("POST", path, timeout_s=self._clients.patience.explicit_load_s)
+        """Stop the model's server, even if others use it."""
+        question = Question("POST", f"/api/models/unload/{quote(model, safe='/:')}")
+        response = await self._request(question, timeout_s=self.clients.patience.explicit_load_s)
         if response.status_code != httpx.codes.OK:
-            text = read_words(response.content)
-            raise HostError(f"{self.name}: POST {path}: {response.status_code}: {text}")
+            raise HostError(f"{self.name}: {question}: {response.status_code}: {read_words(response.content)}")
 
     async def restore(self, before: Sequence[str]) -> None:
-        """Load again what was ready ``before``, and unload what only we needed, once it is idle.
+        """Load the models again that were ready ``before``, and unload those that only we needed, once they are idle.
 
-        Where others have loaded a model since, all is left as it is: they may be using it. Nor is anything done where
-        we loaded none.
+        Nothing is changed where others have loaded a model since, as they may be using it, or where we loaded none.
         """
         ready = set(await self.find_ready())
         if not self.loaded or ready - self.loaded - set(before):
@@ -128,7 +127,7 @@ class LlamaSwap(LlamaServer):
             await self.load(model)
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Exact by the model's own tokenizer where it is a llama-server, else fitted against ``usage``."""
+        """Exact by the model's own tokenizer where its server is a llama-server, else fitted against ``usage``."""
         upstream = self._upstream(cell.model)
         if await upstream.find_props():
             self._foreign_engines.discard(cell.model)
@@ -137,26 +136,24 @@ class LlamaSwap(LlamaServer):
         return await OpenAIServer.make_prompts(self, cell, nonces)
 
     def _find_slack(self, cell: Cell) -> int:
-        """As any server's, where the model's own is no llama-server."""
         return answers.find_slack(cell.prompt_tokens) if cell.model in self._foreign_engines else 0
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
-        """llama-server's fields, where it is one."""
         return {} if cell.model in self._foreign_engines else super()._extras(cell)
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
-        """As any; where llama-swap has too many requests already, it is asked again when it says."""
+        """Send again, after the time that llama-swap asks for, while it has too many requests."""
         return await self._door.send(lambda: super(LlamaSwap, self).send(call, cell), cell)
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """As any; failed where the cell sends more at once than llama-swap lets in."""
+        """Failed where the cell sends more requests at once than llama-swap lets in."""
         return self._door.check(super().read(sample, answer, cell), answer, cell)
 
     def _upstream(self, model: str) -> Upstream:
         async def starting() -> bool:
             return (await self._find_states()).get(await self._resolve(model) or model) == "starting"
 
-        return Upstream(self.name, self.url, self._clients, model, starting)
+        return Upstream(self.name, self.url, self.clients, model, starting)
 
     async def _resolve(self, model: str) -> str | None:
         """The model behind an alias; None for a peer's, and for a name that llama-swap resolves per request."""
@@ -176,19 +173,14 @@ class LlamaSwap(LlamaServer):
         ]
 
 
-def _tell_nobody(model: str) -> None:
-    """Nobody needs to know."""
-
-
 def _about(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What llama-swap says of a listed name beyond what OpenAI's list has."""
+    """The fields of a listed model that only llama-swap has."""
     return to_object(to_object(entry.get("meta")).get("llamaswap"))
 
 
 def _take_newest(performance: Mapping[str, Any]) -> Mapping[str, Any]:
     """The newest sample of the system, and of each GPU."""
-    system = to_objects(performance.get("sys_stats"))
+    system = to_objects(performance.get("sys_stats"))[-1:]
     gpus = {show(sample.get("id")): sample for sample in to_objects(performance.get("gpu_stats"))}
-    return {
-        key: value for key, value in (("system", system[-1] if system else None), ("gpus", [*gpus.values()])) if value
-    }
+    newest = {"system": system[0] if system else None, "gpus": [*gpus.values()]}
+    return {key: value for key, value in newest.items() if value}

@@ -1,56 +1,100 @@
-"""A model's own server behind llama-swap, under ``/upstream/MODEL/``. Whatever is asked of it loads the model."""
+"""A model's own server behind llama-swap, and llama-swap's limit of requests."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from pytest_boobench.errors import HostError
-from pytest_boobench.servers.clients import DEFAULT_WAIT_S, Clients, Waiting, read_retry_after
-from pytest_boobench.servers.control import Question, StillLoading, ask, explain_failure, telling
+from pytest_boobench.metrics import Sample
+from pytest_boobench.servers.clients import DEFAULT_WAIT_S, Clients, ServerAnswer, Waiting, read_retry_after
+from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask, telling
 from pytest_boobench.servers.llama_server import LlamaServer
+from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
 from pytest_boobench.untrusted import to_object, to_objects
 
 _MOST_WAIT_S = 60.0
-"""How long a control request waits to be let in."""
+"""How long a control request is repeated after a 429."""
+
+
+@dataclass(slots=True)
+class Door:
+    """Repeats measured requests that exceed the host's limit, and knows how many it let in at once."""
+
+    _stays: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Model -> begin and end of each request that was let in, monotonic nanoseconds."""
+
+    async def send(self, attempt: Callable[[], Awaitable[ServerAnswer]], cell: Cell) -> ServerAnswer:
+        """The first answer that is not a 429, or the last 429 when the request's time is up.
+
+        Each try is a request with its own clock: no sample's times contain the waiting.
+        """
+        began = time.monotonic()
+        turned_away = 0
+        while True:
+            answer = await attempt()
+            wait_s = DEFAULT_WAIT_S if answer.retry_after_s is None else answer.retry_after_s
+            refused = answer.status == httpx.codes.TOO_MANY_REQUESTS
+            if not refused or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
+                break
+            turned_away += 1
+            await asyncio.sleep(wait_s)
+        if answer.exchange is not None and not refused:
+            stay = (answer.exchange.sent_ns, answer.exchange.end_ns)
+            self._stays.setdefault(cell.model, []).append(stay)
+        return replace(answer, turned_away=turned_away)
+
+    def check(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
+        """The sample, failed where it got a 429 and the host never let in as many at once as the cell has lanes."""
+        refused = answer.turned_away or answer.status == httpx.codes.TOO_MANY_REQUESTS
+        turns = [turn for began, ended in self._stays.get(cell.model, ()) for turn in ((began, 1), (ended, -1))]
+        at_once = max(itertools.accumulate(step for _, step in sorted(turns)), default=0)
+        if not refused or not 0 < at_once < cell.concurrency:
+            return sample
+        text = (
+            f"429: the host lets {at_once} requests for {cell.model} in at once, the cell sends {cell.concurrency}; "
+            "raise its concurrencyLimit (10 where its configuration does not say), or lower grid.concurrency"
+        )
+        return replace(sample, failure="status", failure_text=text)
 
 
 class Upstream(LlamaServer):
-    """The llama-server of one model; what is in the way of llama-swap's own limit waits as it is told."""
+    """A model's llama-server, under ``/upstream/MODEL/``. Every request loads the model and respects the limit."""
 
     def __init__(
         self, name: str, url: str, clients: Clients, model: str, starting: Callable[[], Awaitable[bool]] | None = None
     ) -> None:
-        """``starting`` tells whether llama-swap is about to start the model: then it holds answers back, in silence."""
+        """``starting`` tells whether llama-swap starts the model: until then it does not answer."""
         super().__init__(name, url, clients)
         self._model = model
         self._starting = starting
         self._prefix = f"/upstream/{quote(model, safe='/:')}"
 
     async def find_props(self) -> Mapping[str, Any]:
-        """The server's ``/props``; empty where it is no llama-server."""
+        """The server's ``/props``; empty where it is not a llama-server."""
         props = to_object(await self._find("/props"))
         return props if "default_generation_settings" in props else {}
 
     async def is_idle(self) -> bool:
-        """Whether its ``/slots`` say that it works on nothing; False where it does not tell."""
+        """Whether no slot works; False where ``/slots`` does not tell."""
         slots = await self._find("/slots")
         busy = [slot.get("is_processing", slot.get("state")) for slot in to_objects(slots)]  # state before b4027
         return isinstance(slots, list) and None not in busy and not any(busy)
 
     async def wait_until_ready(self) -> httpx.Response:
-        """The answer to ``/health``, which llama-swap holds back until the model is ready; a 503 is asked again."""
-        patience = self._clients.patience
+        """The answer to ``/health``, which llama-swap delays until the model is ready; a 503 is asked again."""
+        patience = self.clients.patience
         limit_s = patience.explicit_load_s
         health = Question("GET", f"{self._prefix}/health")
         try:
-            async with telling(self._clients, self.name), asyncio.timeout(limit_s):
+            async with telling(self.clients, self.name), asyncio.timeout(limit_s):
                 return await self._admit(health, timeout_s=2 * limit_s, load_s=2 * limit_s)
         except TimeoutError:
             raise StillLoading(
@@ -62,20 +106,19 @@ class Upstream(LlamaServer):
         """Its only model, under the name that llama-swap has for it."""
         return [{**entry, "id": self._model} for entry in (await super()._model_list())[:1]]
 
-    async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
-    ) -> httpx.Response:
-        """As any; where another one's swap began meanwhile, the model is waited for."""
+    async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
+        """As in OpenAIServer, but waits where somebody else's request made llama-swap swap the model."""
         began = time.monotonic()
-        patience = self._clients.patience
-        question = Question(method, self._prefix + path, body)
+        patience = self.clients.patience
         while True:
             try:
-                return await self._admit(question, timeout_s=timeout_s)
-            except _Silence as silence:
+                return await self._admit(replace(question, path=self._prefix + question.path), timeout_s=timeout_s)
+            except Unanswered as error:
                 waited_s = time.monotonic() - began
-                if waited_s > patience.loading_s or self._starting is None or not await self._starting():
-                    raise HostError(str(silence)) from silence
+                if not error.timed_out or waited_s > patience.loading_s:
+                    raise
+                if self._starting is None or not await self._starting():
+                    raise
                 patience.tell(Waiting(self.name, "loading", waited_s))
 
     async def _admit(
@@ -84,17 +127,9 @@ class Upstream(LlamaServer):
         """The answer, once llama-swap lets the request in."""
         began = time.monotonic()
         while True:
-            try:
-                response = await ask(self._clients, self.name, question, timeout_s=timeout_s, load_s=load_s)
-            except httpx.TransportError as error:
-                kind = _Silence if isinstance(error, httpx.ReadTimeout) else HostError
-                raise kind(f"{self.name}: {question}: {explain_failure(error, self.url)}") from error
+            response = await ask(self.clients, self.name, question, timeout_s=timeout_s, load_s=load_s)
             wait_s = read_retry_after(response.headers) or DEFAULT_WAIT_S
             refused = response.status_code == httpx.codes.TOO_MANY_REQUESTS
             if not refused or time.monotonic() - began + wait_s > _MOST_WAIT_S:
                 return response
             await asyncio.sleep(wait_s)
-
-
-class _Silence(HostError):  # noqa: N818  # what the host does
-    """No answer in time: the model's server hangs, or is being started."""

@@ -1,4 +1,4 @@
-"""Ollama by its native API: its own timings, models loaded and unloaded by word; prompts fitted against its counts."""
+"""Ollama by its native API: its own timings, loading on request; prompts fitted against its counts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from pytest_boobench.errors import HostError, PromptError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.clients import ServerAnswer
-from pytest_boobench.servers.control import to_natural
-from pytest_boobench.servers.interface import Call, Capabilities, Prompt, require_known
+from pytest_boobench.servers.clients import Call, Capabilities, Prompt, ServerAnswer
+from pytest_boobench.servers.control import Question
 from pytest_boobench.servers.ollama_answers import Asked, list_chunks, translate_embedding
-from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.openai import OpenAIServer, require_known
 from pytest_boobench.servers.prompts import NoFit
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import Fault, get_count, to_count, to_object, to_objects, to_text, to_texts
+from pytest_boobench.untrusted import Fault, get_count, to_count, to_natural, to_object, to_objects, to_text, to_texts
 
 _PATHS: Mapping[Kind, str] = {"chat": "/api/chat", "completion": "/api/generate", "embedding": "/api/embed"}
-_SAMPLING = frozenset(
-    {
-        "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty", "presence_penalty",
-        "frequency_penalty", "seed",
-    }
-)  # fmt: skip
+_SAMPLING = {
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty", "presence_penalty",
+    "frequency_penalty", "seed",
+}  # fmt: skip
+_CUT = (
+    "if the model can hold more, its context is too small and Ollama cuts the prompt: write "
+    "request: {options: {num_ctx: …}} in the suite, or set OLLAMA_CONTEXT_LENGTH on the host"
+)
 
 
 class Ollama(OpenAIServer):
-    """An Ollama server. It always uses its prompt cache and says nothing of it: a nonce at the front is what helps."""
+    """An Ollama server. It always uses its prompt cache and does not report it: only the nonces prevent that."""
 
     kind = "ollama"
     can = Capabilities(server_timings=True, load=True)
 
     async def facts(self) -> ServerFacts:
         """``/api/version``."""
-        version = await self._ask_object("GET", "/api/version")
+        version = await self._ask_object(Question("GET", "/api/version"))
         return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
 
     async def models(self) -> Sequence[str]:
         """The names of ``/api/tags``."""
-        return self._keep_fit(entry["name"] for entry in await self._list("/api/tags"))
+        return self._keep_printable(entry["name"] for entry in await self._list("/api/tags"))
 
     async def ready_models(self) -> Sequence[str] | None:
         """The names of ``/api/ps``."""
@@ -72,21 +73,16 @@ class Ollama(OpenAIServer):
         """By a request without a prompt."""
         if model in (await self.ready_models() or ()):
             return None
-        capabilities = to_texts((await self._show(model)).get("capabilities")) or ["completion"]
+        only_embeds = await self.embeds(model)
         began = time.monotonic()
-        if "completion" in capabilities:
-            await self._load_by("POST", _PATHS["completion"], {"model": model})
+        if only_embeds:
+            await self._load_by(Question("POST", _PATHS["embedding"], {"model": model, "input": []}))
         else:
-            await self._load_by("POST", _PATHS["embedding"], {"model": model, "input": []})
+            await self._load_by(Question("POST", _PATHS["completion"], {"model": model}))
         return (time.monotonic() - began) * 1000
 
-    async def unload(self, model: str) -> None:
-        """Let go of a model."""
-        limit_s = self._clients.patience.explicit_load_s
-        await self._ask("POST", _PATHS["completion"], {"model": model, "keep_alive": 0}, timeout_s=limit_s)
-
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """As any, against ``prompt_eval_count``, where the context has room for them: Ollama cuts without a word."""
+        """Fitted against ``prompt_eval_count``, where the context is large enough: Ollama cuts without a message."""
         require_known(cell, _SAMPLING, "Ollama")
         await self._require_context(cell)
         try:
@@ -98,36 +94,35 @@ class Ollama(OpenAIServer):
         """HostError where the model's context is known to be too small for prompt and output."""
         asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
         listed = to_objects(to_object(await self._find("/api/ps")).get("models"))
-        loaded = next((entry for entry in listed if entry.get("name") == cell.model), {})
-        context = asked or to_count(loaded.get("context_length"))
+        context = asked or to_count(_find(listed, cell.model).get("context_length"))
         needed = cell.prompt_tokens + (cell.output_tokens or 0)
         if context is not None and context < needed:
+            enough = -(-needed // 1024) * 1024  # contexts are multiples of 1024
             raise HostError(
                 f"{self.name}: {cell.model} has a context of {context} tokens (num_ctx), prompt and output need "
-                f"{needed}: Ollama would cut the prompt without a word; "
-                f"write request: {{options: {{num_ctx: {_round_up(needed)}}}}} in the suite, or set "
+                f"{needed}: Ollama would cut the prompt without a message; "
+                f"write request: {{options: {{num_ctx: {enough}}}}} in the suite, or set "
                 "OLLAMA_CONTEXT_LENGTH on the host"
             )
 
     async def _count_by_usage(self, cell: Cell, text: str) -> int:
         if not text and cell.kind != "chat":
             return 0  # without a prompt it would only load the model
-        body = {**self._body(cell, Prompt(text=text), 1), "stream": False}
-        path = _PATHS[cell.kind]
-        answer = await self._ask_object("POST", path, body, timeout_s=cell.plan.timeouts.request_s)
+        question = Question("POST", _PATHS[cell.kind], {**self._body(cell, Prompt(text=text), 1), "stream": False})
+        answer = await self._ask_object(question, timeout_s=cell.plan.timeouts.request_s)
         try:
             counted = get_count(answer, "prompt_eval_count")
         except Fault as fault:
-            raise PromptError(f"{self.name}: POST {path}: {fault}") from None
+            raise PromptError(f"{self.name}: {question}: {fault}") from None
         if counted is None:
             raise PromptError(
-                f"{self.name}: POST {path}: no prompt_eval_count in the answer, so no exact prompt can be made; "
+                f"{self.name}: {question}: no prompt_eval_count in the answer, so no exact prompt can be made; "
                 "a newer Ollama is needed"
             )
         return counted
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """The cell's request; Ollama takes sampling and length under ``options``, where the suite's own are kept."""
+        """The cell's request; sampling and length go into ``options``, beside the suite's own options."""
         stream = {} if cell.kind == "embedding" else {"stream": True}
         return Call(_PATHS[cell.kind], {**self._body(cell, prompt, cell.output_tokens), **stream})
 
@@ -141,7 +136,6 @@ class Ollama(OpenAIServer):
         return {**body, **cell.request, "options": options}
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample with all that the answer says, checked against what the cell asks for."""
         exchange = answer.exchange
         if cell.kind == "embedding" and exchange is not None:
             answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
@@ -149,40 +143,23 @@ class Ollama(OpenAIServer):
         asked = Asked(cell.prompt_tokens, tolerance.slack, cold=cell.cache == "cold")
         found = answers.read(sample, answer, cell, tolerance, lambda exchange: list_chunks(exchange, asked))
         if asked.cold and "prompt_eval_cached_count" not in found.timings:
-            found = replace(found, cached_tokens=None)  # it does not say, and that its count fits proves nothing
-        return _explain_cut(found, cell)
+            found = replace(found, cached_tokens=None)  # it does not report it, and a fitting count proves nothing
+        counted = found.prompt_tokens
+        if found.failure == "prompt-length" and counted is not None and counted < cell.prompt_tokens:
+            text = f"{found.failure_text}: the rest came from its cache, or was cut; {_CUT}"
+            return replace(found, failure_text=text)
+        return found
 
     def read_text(self, answer: ServerAnswer) -> str:
-        """What the model said; empty where nothing can be read."""
         return answers.read_text(answer, list_chunks)
 
     async def _show(self, model: str) -> Mapping[str, Any]:
-        return await self._ask_object("POST", "/api/show", {"model": model})
+        return await self._ask_object(Question("POST", "/api/show", {"model": model}))
 
     async def _list(self, path: str) -> list[Mapping[str, Any]]:
         listed = await self._ask_list(path, "models", "is this Ollama?")
         return [entry for entry in listed if isinstance(entry.get("name"), str)]
 
 
-_CUT = (
-    "if the model can hold more, its context is too small and Ollama cuts the prompt: write "
-    "request: {options: {num_ctx: …}} in the suite, or set OLLAMA_CONTEXT_LENGTH on the host"
-)
-
-
-def _explain_cut(sample: Sample, cell: Cell) -> Sample:
-    """A prompt that was counted far too short may have been cut, or have come from the cache in part."""
-    counted = sample.prompt_tokens
-    if sample.failure != "prompt-length" or counted is None or counted >= cell.prompt_tokens:
-        return sample
-    text = f"{sample.failure_text}: the rest came from its cache, or was cut; {_CUT}"
-    return replace(sample, failure_text=text)
-
-
-def _round_up(tokens: int) -> int:
-    """The next multiple of 1024: contexts are such."""
-    return -(-tokens // 1024) * 1024
-
-
 def _find(entries: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:
-    return next((entry for entry in entries if entry["name"] == model), {})
+    return next((entry for entry in entries if entry.get("name") == model), {})

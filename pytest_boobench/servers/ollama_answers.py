@@ -1,4 +1,4 @@
-"""Ollama's own answers -> the words that ``chunks`` reads: nanoseconds to milliseconds, lines to OpenAI chunks."""
+"""Ollama's own answers -> OpenAI chunks, as ``chunks`` reads them, with nanoseconds as milliseconds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,32 @@ from pytest_boobench.servers.chunks import DONE, Chunk, load
 from pytest_boobench.servers.claims import EVALUATED_UNKNOWN
 from pytest_boobench.untrusted import Fault, get_count, get_number, get_object, parse_json, show
 
+_NS_PER_MS = 1_000_000
+_RAW = (
+    "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_cached_count", "prompt_eval_duration",
+    "eval_count", "eval_duration",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The part of the request that the meaning of the answer's counts depends on."""
+
+    prompt_tokens: int
+    slack: int
+    """By how many tokens the prompt may be off."""
+    cold: bool
+    """Whether no token of the prompt may come from the cache."""
+
 
 def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
-    """The lines of an answer that are not blank, in order; a line was there when the last byte before its end was.
+    """The lines of an answer that are not blank; a line arrives with the last byte before its end.
 
-    A last line without an end counts where the answer is whole, and is dropped where it was cut short.
+    A last line without an end counts only where the answer is complete.
     """
     lines = exchange.body.split(b"\n")
-    rest = lines.pop()
-    if exchange.complete:
-        lines.append(rest)
+    if not exchange.complete:
+        lines.pop()
     messages = []
     begin = 0
     for line in lines:
@@ -31,54 +47,28 @@ def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
     return wire.stamp_messages(exchange, messages, line_ends=len("\n"))
 
 
-_NS_PER_MS = 1_000_000
-_RAW = (
-    "total_duration",
-    "load_duration",
-    "prompt_eval_count",
-    "prompt_eval_cached_count",
-    "prompt_eval_duration",
-    "eval_count",
-    "eval_duration",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the request was, as far as the counts of its answer depend on it."""
-
-    prompt_tokens: int
-    slack: int
-    """By how many tokens the prompt may be off."""
-    cold: bool
-    """Whether no token of it may come from the cache."""
-
-
 def list_chunks(exchange: wire.Exchange, asked: Asked | None = None) -> Iterator[Chunk]:
-    """The lines of a stream as OpenAI chunks, with their arrivals, and `DONE` after the last of a whole one."""
+    """The lines of a stream as OpenAI chunks, with their arrivals, and `DONE` after a complete one."""
     for line in read_lines(exchange):
-        yield _translate(load(line.data), asked), line
+        said = load(line.data)
+        if isinstance(said, Mapping) and "error" not in said:
+            try:
+                said = _make_chunk(said, asked)
+            except Fault as fault:
+                said = fault
+        yield said, line
     if exchange.complete:
         yield DONE, wire.Event(DONE, "message", exchange.e2e_ms)
 
 
 def translate_embedding(body: bytes) -> bytes:
-    """An answer of ``/api/embed`` as one of ``/v1/embeddings``; what is none stays as it is."""
+    """An answer of ``/api/embed`` as one of ``/v1/embeddings``; any other body stays as it is."""
     try:
         said = parse_json(body)
         data = [{"embedding": vector} for vector in said["embeddings"]]
         return json.dumps({"data": data, "usage": {"prompt_tokens": said.get("prompt_eval_count")}}).encode()
     except (ValueError, KeyError, TypeError, AttributeError):
         return body
-
-
-def _translate(said: Any, asked: Asked | None) -> Any:
-    if not isinstance(said, Mapping) or "error" in said:
-        return said
-    try:
-        return _make_chunk(said, asked)
-    except Fault as fault:
-        return fault
 
 
 def _make_chunk(said: Mapping[str, Any], asked: Asked | None) -> dict[str, Any]:
@@ -88,26 +78,27 @@ def _make_chunk(said: Mapping[str, Any], asked: Asked | None) -> dict[str, Any]:
         "reasoning_content": message.get("thinking"),
         "tool_calls": message.get("tool_calls"),
     }
-    choice: dict[str, Any] = {"delta": delta, "finish_reason": None}
-    chunk: dict[str, Any] = {"id": "ollama", "choices": [choice]}
+    chunk: dict[str, Any] = {"id": "ollama", "choices": [{"delta": delta}]}
     if said.get("done"):
-        choice["finish_reason"] = said.get("done_reason") or "stop"
+        chunk["choices"][0]["finish_reason"] = said.get("done_reason") or "stop"
         chunk["usage"], chunk["timings"] = _read_end(said, asked)
     return chunk
 
 
 def _read_end(said: Mapping[str, Any], asked: Asked | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(usage, timings): Ollama's numbers as they came, and beside them those in milliseconds under llama.cpp's names.
+    """(usage, timings): Ollama's own numbers, and those in milliseconds under llama.cpp's names.
 
-    ``eval_duration`` is llama.cpp's ``predicted_ms``: it begins with the first token. Ollama leaves out what is zero.
+    ``eval_duration`` is llama.cpp's ``predicted_ms``: it begins with the first token. Ollama leaves zeros out.
     """
     timings: dict[str, Any] = {name: said[name] for name in _RAW if name in said}
     prompt_tokens, cached, evaluated = count_prompt(said, asked)
     eval_count = get_count(said, "eval_count")
-    durations = {"load_ms": "load_duration", "prompt_ms": "prompt_eval_duration", "predicted_ms": "eval_duration"}
-    for ours, theirs in durations.items():
-        needed = theirs == "eval_duration" and (eval_count or 0) > 1
-        needed = needed or (theirs == "prompt_eval_duration" and (evaluated or 0) > 1)
+    for ours, theirs, tokens in (
+        ("load_ms", "load_duration", None),
+        ("prompt_ms", "prompt_eval_duration", evaluated),
+        ("predicted_ms", "eval_duration", eval_count),
+    ):
+        needed = (tokens or 0) > 1
         value = get_number(said, theirs, above=0 if needed else None)
         if value is None and needed:
             raise Fault(f"{theirs} is missing, expected a number above 0")
@@ -128,11 +119,11 @@ def _read_end(said: Mapping[str, Any], asked: Asked | None) -> tuple[dict[str, A
 
 
 def count_prompt(said: Mapping[str, Any], asked: Asked | None) -> tuple[int | None, int | None, int | None]:
-    """(tokens of the prompt, of them from the cache, of them evaluated), in each dialect of Ollama's counts.
+    """(prompt tokens, cached ones, evaluated ones), for each meaning that Ollama's counts have.
 
-    ``prompt_eval_count`` is the whole prompt in most versions, only what was evaluated in old ones, and either beside
-    ``prompt_eval_cached_count`` since that exists. The length that was asked for tells them apart. A count that leaves
-    cached tokens out looks like a prompt that was cut at the context: in a cold cell both are wrong.
+    ``prompt_eval_count`` is the whole prompt in most versions, only the evaluated tokens in old ones, and either beside
+    ``prompt_eval_cached_count`` since that exists. The asked length tells them apart. A count without the cached tokens
+    looks like a prompt that was cut at the context: in a cold cell both are failures.
     """
     count = get_count(said, "prompt_eval_count")
     told = get_count(said, "prompt_eval_cached_count")

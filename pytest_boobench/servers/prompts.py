@@ -1,20 +1,18 @@
-"""Deterministic text of exactly N tokens, for any tokenizer that can be asked to count.
+"""Deterministic text of exactly N tokens, for any tokenizer that counts on request.
 
-The text is a nonce (so that no cache can know it) followed by common words. Its first k characters are taken, and k
-is searched: one character more adds one token or none, so a length with exactly N tokens exists between a text that
-has fewer and one that has more.
+The text is a nonce (so that no cache knows it) followed by common words. The search looks for the number of characters:
+one more adds one token or none, so between a text with fewer than N tokens and one with more there is one with N.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Awaitable, Callable
 
 from pytest_boobench.errors import PromptError
 
 Count = Callable[[str], Awaitable[int]]
-"""Text -> tokens the server makes of the whole request, template included."""
+"""Text -> tokens of the whole request, template included."""
 
 _WORDS = (
     "able area army away back ball band bank base bear beat bell best bird blow blue boat body bone book both "
@@ -30,59 +28,40 @@ _WORDS = (
     "pull pure push race rain rank rate"
 ).split()
 _LONGEST_TOKEN = 24
-"""Characters a token may have at the most before the search gives up growing the text."""
+"""Characters per token at which the search gives up."""
 _TRIES = 40
 
 
 class NoFit(PromptError):  # noqa: N818  # what came of a search
-    """No length of text has the number of tokens that is asked for."""
+    """No length of text has the asked number of tokens."""
 
 
 def make_nonce(run_uid: str, number: int) -> str:
     """Six common words that no other request of any run starts with: 46 bits of SHA-256 over run and number.
 
-    Words of four letters, since a tokenizer makes the same number of tokens of most of them.
+    All have four letters, since most of these have the same number of tokens.
     """
     digest = hashlib.sha256(f"{run_uid}/{number}".encode()).digest()
     return " ".join(_WORDS[int.from_bytes(digest[2 * i : 2 * i + 2], "big") % len(_WORDS)] for i in range(6))
 
 
 def make_seed(run_uid: str, number: int) -> int:
-    """A sampling seed for a request: 31 bits that tell it from those of others."""
+    """A sampling seed for a request, different from all others': 31 bits."""
     return int.from_bytes(hashlib.sha256(f"{run_uid}/{number}/seed".encode()).digest()[:4], "big") >> 1
 
 
 def make_text(nonce: str, characters: int) -> str:
-    """The first characters of the nonce and an endless, always equal run of words; never ends in a blank."""
-    text = nonce
-    if len(text) < characters:
-        step = itertools.count(1)
-        words = [nonce]
-        length = len(nonce)
-        while length < characters:
-            word = _WORDS[next(step) * 67 % len(_WORDS)]
-            words.append(word)
-            length += 1 + len(word)
-        text = " ".join(words)
-    text = text[:characters]
+    """The first characters of the nonce and an endless, always equal series of words; never ends in a blank."""
+    words = (_WORDS[step * 67 % len(_WORDS)] for step in range(1, characters // 5 + 2))  # five characters each
+    text = " ".join([nonce, *words])[:characters]
     return f"{text[:-1]}s" if text.endswith(" ") else text
-
-
-async def _count_template(count: Count, tokens: int) -> int:
-    counted = await count("")
-    if counted > tokens:
-        raise PromptError(
-            f"prompt_tokens: the chat template alone takes {counted} tokens, asked are {tokens}; "
-            f"ask for at least {counted + 1}"
-        )
-    return counted
 
 
 async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None, slack: int = 0) -> str:
     """A text that the server counts as exactly ``tokens``, found by bracketing its length in characters.
 
-    ``guess`` is a length to try first. Where no length fits, the nearest one within ``slack`` tokens does. Raises
-    PromptError where the template alone is too long or nothing fits.
+    ``guess`` is the first length to try. Where no length fits, the nearest within ``slack`` tokens is used. PromptError
+    where the template alone is too long or nothing fits.
     """
     low = low_count = high_count = template = 0
     high: int | None = None
@@ -93,20 +72,25 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
         if counted == tokens:
             return text
         if attempt == 0:
-            low_count = template = await _count_template(count, tokens)
+            low_count = template = await count("")
+            if template > tokens:
+                raise PromptError(
+                    f"prompt_tokens: the chat template alone takes {template} tokens, asked are {tokens}; "
+                    f"ask for at least {template + 1}"
+                )
         if counted < tokens:
             low, low_count = length, counted
         else:
             high, high_count = length, counted
         if high is None:
-            # as long a step as its own tokens ask for: where counting runs the model, too long a text is an error
+            # not longer than its own tokens suggest: where counting runs the model, too long a text is an error
             length += max(1, (tokens - counted) * length // max(counted - template, 1))
             if length > _LONGEST_TOKEN * (tokens + 64):
                 break
         elif high - low <= 1:
             break
         else:
-            # Interpolate inside the bracket, but keep off its ends so that it always shrinks.
+            # interpolate inside the bracket, but not at its ends, so that it always shrinks
             share = (tokens - low_count) / (high_count - low_count)
             length = min(max(low + round((high - low) * share), low + 1), high - 1)
     near = [(abs(off), at) for off, at in ((low_count - tokens, low), (high_count - tokens, high)) if at]

@@ -1,4 +1,4 @@
-"""What a host did instead of answering a control request, in words that say what would be right."""
+"""Explain why a control request got no useful answer, and what would be right."""
 
 from __future__ import annotations
 
@@ -16,17 +16,12 @@ import httpx
 from pytest_boobench.untrusted import Fault, clean, parse_json
 
 KEY_WANTED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-"""What servers answer to those who have no key, or another one."""
+"""The answers to a request without a key, or with a wrong one."""
 NO_KEY, ANOTHER_KEY = "the host wants a key", "the host wants another key"
-_READ, _QUOTED = 10_000, 80
-"""Bytes of a body that are looked at for its words, and characters of it that are shown."""
 _UNSEEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-"""What a browser does not show of a page."""
-_NOT_SHOWN = re.compile(r"[?#].*|(?<=//)[^/?#]*@", re.DOTALL)
+"""The parts of a page that a browser does not show."""
+_PRIVATE = re.compile(r"[?#].*|(?<=//)[^/?#]*@", re.DOTALL)
 """The parts of an address that may hold a secret."""
-_HUNG_UP = "it hung up without an answer; should the url begin with https://, is the port right?"
-_NO_HTTP = "its answer is not HTTP; is the port right?"
-_OTHER_NAME = "its certificate is for another name; write the url with that name"
 _WRONG_NAME = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 _SILENCES: tuple[tuple[type[httpx.RequestError], type, str], ...] = (
@@ -50,29 +45,32 @@ _SILENCES: tuple[tuple[type[httpx.RequestError], type, str], ...] = (
     (httpx.RequestError, socket.gaierror, "its name has no address; check the url in the hosts file"),
     (httpx.RequestError, ConnectionRefusedError, "connection refused; is the server running, and at this port?"),
     (httpx.ConnectError, OSError, "{reason}; is it switched on and on this network?"),
-    (httpx.RequestError, object, _HUNG_UP),
+    (
+        httpx.RequestError,
+        object,
+        "it hung up without an answer; should the url begin with https://, is the port right?",
+    ),
 )
-"""httpx's error, the system's behind it, and what they mean; the first row that fits."""
+"""httpx's error, the system's error that caused it, and the explanation; the first row that fits."""
 
 
 def explain_silence(error: httpx.RequestError) -> str:
-    """Why nothing that could be read came back."""
+    """Why nothing readable came back."""
     cause = _find_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_NAME:
-        return _OTHER_NAME
+        return "its certificate is for another name; write the url with that name"
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
-        return _NO_HTTP
+        return "its answer is not HTTP; is the port right?"
     rows = (text for kind, behind, text in _SILENCES if isinstance(error, kind) and isinstance(cause, behind))
     return next(rows).format(reason=_read_reason(cause))
 
 
 def is_refused(error: httpx.RequestError) -> bool:
-    """Whether nobody listens there: the server may be about to be started."""
+    """Whether nothing listens there: the server may be starting."""
     return isinstance(_find_cause(error), ConnectionRefusedError)
 
 
 def _read_reason(cause: OSError | None) -> str:
-    """The system's own words."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message
     if isinstance(cause, ssl.SSLError):
@@ -81,7 +79,7 @@ def _read_reason(cause: OSError | None) -> str:
 
 
 def _find_cause(error: BaseException) -> OSError | None:
-    """The system's own error behind httpx's, of the first address where it tried several."""
+    """The system's error that caused httpx's; where httpx tried several addresses, that of the first."""
     found = None
     cause: BaseException | None = error
     while cause is not None:
@@ -93,13 +91,13 @@ def _find_cause(error: BaseException) -> OSError | None:
 
 
 def explain_answer(response: httpx.Response, url: str) -> str:
-    """What is wrong with an answer of the server at ``url`` that should have been a 200 with JSON."""
+    """Explain an answer that is not a 200 with JSON, from the server at ``url``."""
     status = response.status_code
     if status in KEY_WANTED:
         return explain_key(response)
     if response.has_redirect_location:
-        to = clean(_NOT_SHOWN.sub("", response.headers["location"]))
-        return f"{status}: it sends us on to {to}; the url must answer itself, without a login before it"
+        to = clean(_PRIVATE.sub("", response.headers["location"]))
+        return f"{status}: it redirects to {to}; the url must answer itself, without a login before it"
     if "html" in response.headers.get("content-type", ""):
         return f"{status}: the answer is a web page{_quote(response.content)}; is {url} an LLM server?"
     if status == httpx.codes.OK:
@@ -118,30 +116,28 @@ def explain_key(response: httpx.Response) -> str:
 
 
 def read_words(content: bytes) -> str:
-    """What the body of an error says, on one line: its message where it is JSON, else its first words."""
+    """The message in the body of an error, on one line: see `find_words` for JSON, else its first words."""
     try:
-        found = _find_message(parse_json(content))
+        return find_words(parse_json(content))
     except Fault:
         return clean(_read_text(content)) or "no body"
-    return clean(found if isinstance(found, str) else json.dumps(found, sort_keys=True)) or "no message"
 
 
-def _find_message(body: Any) -> Any:
-    """The message in an error's JSON, whichever of the usual shapes it has; all of it where it has none of them."""
-    error = body
+def find_words(body: Any) -> str:
+    """The message in an error's JSON, in any of the usual shapes; all of it where there is none."""
     for key in ("error", "message"):
-        found = error.get(key) if isinstance(error, Mapping) else None
-        error = found or error
-    return error
+        found = body.get(key) if isinstance(body, Mapping) else None
+        body = found or body
+    return clean(body if isinstance(body, str) else json.dumps(body, sort_keys=True)) or "no message"
 
 
 def _quote(content: bytes) -> str:
-    """The first words of a body, as ``: 'Welcome to nginx!'``; empty where it has none."""
-    text = clean(_read_text(content), _QUOTED)
+    """The first words of a body, as ``: 'Welcome to nginx!'``; empty where there are none."""
+    text = clean(_read_text(content), 80)
     return f": {text!r}" if text else ""
 
 
 def _read_text(content: bytes) -> str:
-    """What a person would read, of a web page too."""
-    text = content[:_READ].decode("utf-8", "replace")
+    """The visible text of a body, web page or not."""
+    text = content[:10_000].decode("utf-8", "replace")
     return html.unescape(_UNSEEN.sub(" ", text)) if "<" in text else text

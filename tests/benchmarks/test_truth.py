@@ -128,8 +128,8 @@ def test_every_client_sees_every_event(url: str, name: str) -> None:
 def test_stamps_that_late_events_share_are_told_as_a_cell_would() -> None:
     token = {"id": "x", "choices": [{"delta": {"content": "x"}}]}
     assert find_limit([Heard(0, [(10, token), (10, token), (20, token)], 20, [4.0, 5.0, 0.1])]) == (
-        "the client was the bottleneck: it read up to 5.00 ms late, which may move this by 33.3 %, and 5 % are "
-        "believed; fewer lanes or a less busy client"
+        "the client was the bottleneck: it read up to 5.00 ms late, which may change this by 33.3 %, more than "
+        "the tolerated 5 %; use fewer lanes or a less busy client"
     )
     assert find_limit([Heard(0, [(10, token), (20, token)], 20, [4.0, 5.0]), ValueError()]) is None
     assert find_limit([Heard(0, [(10, token), (10, token)], 20)]) is None

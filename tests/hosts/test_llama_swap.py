@@ -22,10 +22,10 @@ from pytest_boobench.hosts.swap_log import Evidence, LoggedRequest, fetch_rows, 
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.servers import witness
-from pytest_boobench.servers.clients import Clients, Door, ServerAnswer, open_clients, read_retry_after
+from pytest_boobench.servers.clients import Clients, ServerAnswer, open_clients, read_retry_after
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.llama_swap import LlamaSwap
-from pytest_boobench.servers.llama_swap_upstream import Upstream
+from pytest_boobench.servers.llama_swap_upstream import Door, Upstream
 from pytest_boobench.suite.cell import Plan, Timeouts
 from tests.conftest import BenchFolder
 from tests.fault_server import FaultServer, Peer, closed_port

@@ -112,8 +112,8 @@ def test_a_client_that_reads_late_is_the_bottleneck() -> None:
     assert find_blanks([], "chat", {}) == {}
     assert find_blanks([*clean, late], "chat", {}) == {}
     assert find_blanks([late] * 3 + clean[:2], "chat", {}) == {
-        "ttft_ms": "the client was the bottleneck: it read up to 35.0 ms late, which may move this by 7 %, and 5 % are "
-        "believed; fewer lanes or a less busy client"
+        "ttft_ms": "the client was the bottleneck: it read up to 35.0 ms late, which may change this by 7 %, more than "
+        "the tolerated 5 %; use fewer lanes or a less busy client"
     }
     assert find_blanks([late] * 3, "chat", {"ttft_ms": 0.5}) == {}
     assert set(find_blanks([late] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms", "decode_tok_s"}

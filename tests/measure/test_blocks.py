@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,7 +24,7 @@ from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.suite.cell import Plan
 from pytest_boobench.walk import extend_cell, run_cell
-from tests.making import make_cell
+from tests.making import make_cell, make_record
 
 T = TypeVar("T")
 CELL = make_cell(host="llama", model="tiny-chat", prompt_tokens=16, output_tokens=4, concurrency=2)
@@ -160,9 +160,11 @@ def test_where_others_seem_to_be_at_work_it_is_listened_longer(
         return Canary(copy_mb_s=takes_s, hash_mb_s=1.0, busy_share=short_share)
 
     monkeypatch.setattr(block, "listen", listen)
-    heard = block._listen_as_long_as_needed(Block(make_cell(), Measurer(run_uid="run"), number))
+    found = block.Found(make_record())
+    grant: Any = SimpleNamespace(local=True)
+    block.hear_canary(Block(make_cell(), Measurer(run_uid="run"), number), grant, found)
     assert asked_s == listened_s
-    assert heard.copy_mb_s == listened_s[-1]
+    assert [heard.copy_mb_s for heard in found.record.canaries] == listened_s[-1:]
 
 
 def test_the_output_canary_knows_what_the_model_says(

@@ -6,10 +6,12 @@ import asyncio
 import gc
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from pytest_boobench.measure import Load, PhaseResult, Ticket, take_samples, warm_up
+from pytest_boobench.measure import PhaseResult, Ticket, run_phase
+from pytest_boobench.metrics import Phase
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,14 @@ class Script:
         self.asked_alive += 1
         return self.is_alive
 
-    @property
-    def load(self) -> Load[Reply]:
-        return Load(self.send, self.alive)
+    async def run(self, phase: Phase = "measure", **said: Any) -> PhaseResult:
+        return await run_phase(self.send, self.alive, phase, **said)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("lanes", "count", "most"), [(1, 5, 1), (4, 10, 4), (8, 3, 3), (3, 0, 0)])
 def test_samples_are_a_closed_loop_of_lanes(lanes: int, count: int, most: int) -> None:
     script = Script()
-    result = asyncio.run(take_samples(script.load, lanes=lanes, count=count))
+    result = asyncio.run(script.run(lanes=lanes, count=count))
     assert [ticket.index for ticket, _ in result.answers] == list(range(count))
     assert {ticket.phase for ticket in script.tickets} <= {"measure"}
     assert script.most == most
@@ -57,9 +58,9 @@ def test_samples_are_a_closed_loop_of_lanes(lanes: int, count: int, most: int) -
     assert script.asked_alive == 0
 
 
-def test_warm_up_is_per_lane() -> None:
+def test_warm_up_uses_all_lanes() -> None:
     script = Script()
-    result = asyncio.run(warm_up(script.load, lanes=4, per_lane=2))
+    result = asyncio.run(script.run("warmup", lanes=4, count=8))
     assert len(result.answers) == 8
     assert {ticket.phase for ticket, _ in result.answers} == {"warmup"}
     assert {ticket.lane for ticket, _ in result.answers} == {0, 1, 2, 3}
@@ -67,7 +68,7 @@ def test_warm_up_is_per_lane() -> None:
 
 def test_a_failed_request_never_ends_the_others() -> None:
     script = Script(broken=frozenset({1, 2}))
-    result = asyncio.run(take_samples(script.load, lanes=2, count=8))
+    result = asyncio.run(script.run(lanes=2, count=8))
     assert len(result.answers) == 8
     assert not result.gone
     assert script.asked_alive == 2
@@ -75,7 +76,7 @@ def test_a_failed_request_never_ends_the_others() -> None:
 
 def test_a_dead_host_ends_them_all_and_keeps_what_came() -> None:
     script = Script(broken=frozenset({3}), alive=False)
-    result: PhaseResult[Reply] = asyncio.run(take_samples(script.load, lanes=2, count=100))
+    result: PhaseResult = asyncio.run(script.run(lanes=2, count=100))
     assert result.gone
     assert 4 <= len(result.answers) <= 6
     assert [ticket.index for ticket, _ in result.answers] == sorted(ticket.index for ticket, _ in result.answers)
@@ -90,12 +91,12 @@ def test_no_collector_runs_while_requests_do() -> None:
             return await super().send(ticket)
 
     assert gc.isenabled()
-    asyncio.run(take_samples(Watched().load, lanes=2, count=4))
+    asyncio.run(Watched().run(lanes=2, count=4))
     assert seen == [False] * 4
     assert gc.isenabled()
     gc.disable()
     try:
-        asyncio.run(take_samples(Watched().load, lanes=1, count=1))
+        asyncio.run(Watched().run(lanes=1, count=1))
         assert not gc.isenabled(), "it stays as it was found"
     finally:
         gc.enable()

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from pytest_boobench.measure import Load, take_samples, warm_up
 from pytest_boobench.plugin.live import JsonLines, PlainLines, describe
 from pytest_boobench.plugin.progress import Progress, Teller
 from pytest_boobench.suite.cell import Plan
@@ -77,8 +76,8 @@ def test_each_phase_is_told_with_what_is_done_and_what_is_left() -> None:
     listener = Listener(step_s=1.0)
     teller = listener.teller()
     teller.tell("waiting")
-    asyncio.run(warm_up(Script().load, lanes=1, per_lane=2, observe=teller.observe))
-    asyncio.run(take_samples(Script().load, lanes=1, count=2, observe=teller.observe))
+    asyncio.run(Script().run("warmup", lanes=1, count=2, observe=teller.observe))
+    asyncio.run(Script().run(lanes=1, count=2, observe=teller.observe))
     assert [(heard.state, heard.phase, heard.done, heard.total) for heard in listener.heard] == [
         ("waiting", None, 0, 0),
         ("warming up", "warmup", 0, 2),
@@ -97,14 +96,14 @@ def test_each_phase_is_told_with_what_is_done_and_what_is_left() -> None:
 
 def test_little_is_said_of_many_requests() -> None:
     listener = Listener(step_s=0.125)
-    asyncio.run(take_samples(Script().load, lanes=4, count=18, observe=listener.teller().observe))
+    asyncio.run(Script().run(lanes=4, count=18, observe=listener.teller().observe))
     assert [heard.done for heard in listener.heard] == [0, 4, 8, 12, 16, 18]
 
 
 def test_an_embedding_counts_its_prompt() -> None:
     listener = Listener(step_s=1.0)
     teller = listener.teller(kind="embedding", output_tokens=None)
-    asyncio.run(take_samples(Script().load, lanes=1, count=1, observe=teller.observe))
+    asyncio.run(Script().run(lanes=1, count=1, observe=teller.observe))
     assert listener.heard[-1].tok_s == 64.0
 
 
@@ -115,8 +114,7 @@ def test_observing_comes_after_a_request_and_before_the_next_of_its_lane() -> No
     def observe(phase: str, done: int, total: int) -> None:
         seen.append((done, len(script.tickets)))
 
-    load = Load(script.send, script.alive)
-    asyncio.run(take_samples(load, lanes=1, count=3, observe=observe))
+    asyncio.run(script.run(lanes=1, count=3, observe=observe))
     assert seen == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 

@@ -178,7 +178,7 @@ GOOD = (ROLE, token("a"), STOP, LAST)
             "503: Loading model",
         ),
         (answer_of(b'{"src":"llama-swap","error":"no such model"}', status=404), "status", "404: no such model"),
-        (answer_of(b"<html>\n  Bad   gateway", status=502), "status", "502: <html> Bad gateway"),
+        (answer_of(b"<html>\n  Bad   gateway", status=502), "status", "502: Bad gateway"),
         (answer_of(b"", status=500), "status", "500: no body"),
         (
             ServerAnswer(sent_at=0.0, sent_ns=0, failure=Failure("connect", "refused")),

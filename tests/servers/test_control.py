@@ -28,7 +28,7 @@ from pytest_boobench.hosts.vllm_watcher import VllmWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.servers.clients import Clients, Patience, Waiting, open_clients, read_retry_after
 from pytest_boobench.servers.connect import KINDS, connect
-from pytest_boobench.servers.control import Question, StillLoading, ask
+from pytest_boobench.servers.control import Question, StillLoading, Unanswered, ask
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.openai import OpenAIServer
 from tests import kinds_stand_in as kinds
@@ -172,7 +172,7 @@ def test_an_answer_that_is_packed_and_one_that_is_a_bomb(monkeypatch: pytest.Mon
             if fits:
                 assert len(put_question(Question("GET", "/props")).content) == size
                 continue
-            with pytest.raises(wire.BadAnswer, match=r"^its answer is longer than 1 MB$"):
+            with pytest.raises(Unanswered, match=r"^rack-1: GET /props: its answer is longer than 1 MB$"):
                 put_question(Question("GET", "/props"))
 
 
@@ -251,7 +251,7 @@ def clients_of(pages: Mapping[str, Any], counter: object = 1) -> Clients:
 
     url = "http://rack.invalid"
     control = wire.ControlClient(transport=httpx.MockTransport(answer), base_url=url)
-    return Clients(control=control, stream=wire.StreamClient(url))
+    return Clients(url=url, control=control, stream=wire.StreamClient(url))
 
 
 async def attempt(asking: Awaitable[T]) -> T | None:

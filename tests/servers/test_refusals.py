@@ -155,7 +155,7 @@ def answer_at_once(data: bytes) -> Iterator[int]:
         pytest.param(
             status("302 Found", "Location: https://me:secret@login.example/?token=secret#secret"),
             {},
-            "GET /v1/models: 302: it sends us on to https://login.example/; the url must answer itself, "
+            "GET /v1/models: 302: it redirects to https://login.example/; the url must answer itself, "
             "without a login before it",
             id="redirect",
         ),

@@ -50,7 +50,7 @@ def test_a_server_that_is_borne_out_is_believed() -> None:
         ttft_ms=TTFT_MS,
         decode_tok_s=pytest.approx(63 / (SPAN_MS + 3) * 1000),
         prefill_tok_s=pytest.approx(PROMPT / 47 * 1000),
-        source="server",
+        rate_source="server",
     )
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_is_borne_out_is_believed() -> None:
 )
 def test_a_server_that_the_stream_rules_out_is_not(said: dict[str, Any]) -> None:
     rates = find_rates(see(), claim(**said))
-    assert rates.source == "client"
+    assert rates.rate_source == "client"
     assert rates.contradiction
     assert rates.decode_tok_s == pytest.approx(100)
     assert rates.prefill_tok_s == pytest.approx(PROMPT / TTFT_MS * 1000)
@@ -91,12 +91,12 @@ def test_a_queue_is_no_contradiction_of_several_lanes(lanes: int) -> None:
     """The header comes when the server begins with the prompt, or long before it from a proxy."""
     later = [at + 400 for at in see().chunk_ms]
     rates = find_rates(see(chunk_ms=later, headers_ms=401.0, e2e_ms=1100.0, lanes=lanes), claim())
-    assert rates.source == "server"
+    assert rates.rate_source == "server"
 
 
 def test_a_busy_client_scatters_and_is_no_contradiction() -> None:
     scattered = [at + (number * 7919 % 40) for number, at in enumerate(see().chunk_ms)]
-    assert find_rates(see(chunk_ms=sorted(scattered)), claim(predicted_ms=SPAN_MS + 20)).source == "server"
+    assert find_rates(see(chunk_ms=sorted(scattered)), claim(predicted_ms=SPAN_MS + 20)).rate_source == "server"
 
 
 def test_several_tokens_in_an_event() -> None:
@@ -169,7 +169,7 @@ def test_what_a_gateway_passes_on_evenly_and_too_fast_was_held_back() -> None:
 
 def test_behind_a_gateway_plausible_timings_are_believed() -> None:
     rates = find_rates(held(64), claim())
-    assert rates.source == "server"
+    assert rates.rate_source == "server"
     assert rates.decode_tok_s == pytest.approx(100)
     assert (rates.ttft_ms, "ttft_ms" in rates.blanks, "itl_ms" in rates.blanks) == (None, True, True)
 
@@ -196,7 +196,7 @@ def test_a_fast_server_that_writes_in_bursts_is_not_held_back() -> None:
     seen = see(chunk_ms=chunk_ms, sizes=[4] * 16, e2e_ms=16.0)
     told = {"output_tokens": 16, "prompt_tokens": 64, "evaluated_tokens": 64}
     rates = find_rates(seen, claim(**told, prompt_ms=8.5, predicted_ms=5.5))
-    assert (rates.source, rates.ttft_ms, rates.blanks) == ("server", 10.0, {})
+    assert (rates.rate_source, rates.ttft_ms, rates.blanks) == ("server", 10.0, {})
 
 
 def test_a_long_prompt_before_a_fast_answer_is_no_burst() -> None:

@@ -1,0 +1,126 @@
+"""vLLM and LM Studio: OpenAI-compatible servers with a few pages of their own; rates by the client's clock."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_boobench.errors import HostError
+from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.servers.clients import Call, Capabilities, Prompt
+from pytest_boobench.servers.control import Question
+from pytest_boobench.servers.openai import PATHS, OpenAIServer, require_known
+from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import show, to_count, to_natural, to_text
+
+_VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed"}
+_LM_STUDIO_SAMPLING = {
+    "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed",
+}  # fmt: skip
+
+
+class Vllm(OpenAIServer):
+    """A vLLM server; all models that it lists are loaded."""
+
+    kind = "vllm"
+    can = Capabilities(exact_tokens=True, cache_control=True, ignore_eos=True)
+
+    async def facts(self) -> ServerFacts:
+        """``/version``."""
+        version = await self._ask_object(Question("GET", "/version"))
+        return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """All that it lists."""
+        return await self.models()
+
+    async def model_facts(self, model: str) -> ModelFacts:
+        """``/v1/models``: where the weights came from, and the longest context."""
+        entry = await self._entry(model)
+        return ModelFacts(name=model, path=to_text(entry.get("root")), n_ctx=to_natural(entry.get("max_model_len")))
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
+        require_known(cell, _VLLM_SAMPLING, "vLLM")
+
+        async def tokenize(text: str) -> tuple[int, ...]:
+            return await self._ask_ids({"model": cell.model, "prompt": text, "add_special_tokens": False})
+
+        return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
+
+    async def _count(self, cell: Cell, text: str) -> int:
+        shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
+        question = Question("POST", "/tokenize", {"model": cell.model, **shape, **cell.request})
+        counted = (await self._ask_object(question)).get("count")
+        found = to_count(counted)
+        if found is None or found < 0:
+            raise HostError(f"{self.name}: {question}: expected a number under 'count', got {show(counted)}")
+        return found
+
+    def call(self, cell: Cell, prompt: Prompt) -> Call:
+        """If cold, with its own salt, so that not even the template's first tokens come from the cache."""
+        call = super().call(cell, prompt)
+        if cell.kind == "embedding" or cell.cache != "cold":
+            return call
+        salt = hashlib.sha256(repr(prompt.ids or prompt.text).encode()).hexdigest()
+        return replace(call, body={"cache_salt": salt, **call.body})
+
+    def _extras(self, cell: Cell) -> Mapping[str, Any]:
+        told = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        if cell.length == "natural" or cell.request.get("ignore_eos") is False:
+            return told
+        return {**told, "ignore_eos": True, "min_tokens": cell.output_tokens}
+
+
+class LmStudio(OpenAIServer):
+    """An LM Studio server, 0.3.6 or newer; its own ``/api/v0`` lists models and their state."""
+
+    kind = "lmstudio"
+    can = Capabilities(load=True)
+
+    async def facts(self) -> ServerFacts:
+        """It does not tell its version."""
+        return ServerFacts(kind=self.kind, url=self.url)
+
+    async def ready_models(self) -> Sequence[str] | None:
+        """Those whose state is ``loaded``."""
+        return [entry["id"] for entry in await self._model_list() if entry.get("state") == "loaded"]
+
+    async def model_facts(self, model: str) -> ModelFacts:
+        """Its entry in ``/api/v0/models``."""
+        entry = await self._entry(model)
+        return ModelFacts(
+            name=model,
+            quantisation=to_text(entry.get("quantization")),
+            n_ctx=to_natural(entry.get("loaded_context_length")),
+            n_ctx_train=to_natural(entry.get("max_context_length")),
+        )
+
+    async def embeds(self, model: str) -> bool | None:
+        """By the type in its entry."""
+        return (await self._entry(model)).get("type") == "embeddings"
+
+    async def load(self, model: str) -> float | None:
+        """By a request for one token, included in the milliseconds: LM Studio loads a model at its first use."""
+        entry = await self._entry(model)
+        if entry.get("state") == "loaded":
+            return None
+        began = time.monotonic()
+        if entry.get("type") == "embeddings":
+            await self._load_by(Question("POST", PATHS["embedding"], {"model": model, "input": "a"}))
+        else:
+            body = {"model": model, "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+            await self._load_by(Question("POST", PATHS["chat"], body))
+        return (time.monotonic() - began) * 1000
+
+    async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """As in OpenAIServer, once the sampling fields are checked."""
+        require_known(cell, _LM_STUDIO_SAMPLING, "LM Studio")
+        return await super().make_prompts(cell, nonces)
+
+    async def _model_list(self) -> list[Mapping[str, Any]]:
+        listed = await self._ask_list("/api/v0/models", "data", "is it LM Studio 0.3.6?")
+        return [entry for entry in listed if isinstance(entry.get("id"), str)]
