@@ -1,24 +1,20 @@
-"""The door: all that knows pytest. This module is the entry point and imports pytest only.
+"""Everything that knows pytest. This module is the entry point and imports pytest only.
 
 Whatever else it needs is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
 
-- ``options``     command line, environment and ini -> Settings
+- ``options``     the command line and ini names; ``settings`` what they and the environment say
 - ``hookspecs``   the hooks that others may implement
+- ``activate``    what ``--boobench`` switches on
 - ``collect``     suite file -> test items
 - ``ordering``    which cell comes when on a host, and in which process
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
-- ``judging``     what a cell is judged by, and what its verdicts mean for its item
-- ``second_pass``   doubtful cells again, after all others of their host; items that another plugin runs again
+- ``judging``     verdicts, and the second pass of cells in doubt
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
+- ``session_store``   the session's way into the store and the baseline file
 - ``outputs``     the files that a session leaves, the HTML page among them
 - ``benchmark``   the bridge to pytest-benchmark
-- ``progress``    how a cell comes along, told by the measuring side
-- ``live``        the same, shown by the reporting side: line, JSON lines, hook
-- ``session_store``   the session's way into the store, and where cells go when the store fails
-- ``shared_baseline``   the baseline as a file, where the session has one
-- ``leases``      which session has which host, in a store that machines share
-- ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
-- ``scheduler``   one machine, one worker
+- ``progress``    the progress of a cell, as the measuring side reports it; ``live`` how the reporting side shows it
+- ``workers``     who has which host: leases, and pytest-xdist's controller; ``scheduler`` one machine, one worker
 """
 
 from __future__ import annotations
@@ -73,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """A suite named without the flag is 'not found' to pytest: say why."""
+    """Say why pytest does not find a suite that is named without the flag."""
     from pytest_boobench.plugin import options
 
     return options.header(config)
@@ -92,12 +88,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.fixture
 def boobench_host_access(request: pytest.FixtureRequest, boobench_cell: Cell) -> Iterator[Grant]:
-    """Leave to use the cell's host while the cell runs. Override it in a conftest to grant or refuse your own way."""
+    """Permission to use the cell's host while the cell runs. Override it in a conftest to decide that yourself."""
     with bench_of(request.config).access(request.node, boobench_cell, boobench_cell.host) as grant:
         yield grant
 
 
 @pytest.fixture
 def boobench_record(request: pytest.FixtureRequest, boobench_cell: Cell, boobench_host_access: Grant) -> CellRecord:
-    """The cell, measured: warm-up and samples. What cannot be measured is an error here, before anything is judged."""
+    """The measured cell: warm-up and samples. A cell that cannot be measured is an error here, before it is judged."""
     return bench_of(request.config).measure(request.node, boobench_cell, boobench_host_access)

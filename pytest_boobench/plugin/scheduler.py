@@ -1,6 +1,6 @@
-"""Who runs what next under pytest-xdist: a batch belongs to one worker at a time, different batches run side by side.
+"""What each worker of pytest-xdist runs next: a batch belongs to one worker at a time, other batches run beside it.
 
-It is xdist's `Scheduling` protocol in full. Its own schedulers re-run the item that killed a worker, or drop what
+This is xdist's `Scheduling` protocol in full. xdist's own schedulers re-run the item that killed a worker, or drop what
 came after it; here a crash costs one item, and the rest of the batch goes to the replacement or to another worker.
 
 An item may be put off: it then runs again at the end of its batch. Since a worker begins an item only when it knows
@@ -18,10 +18,9 @@ import pytest
 
 from pytest_boobench.plugin.ordering import Batch
 
-AHEAD = 2
+_AHEAD = 2
 """Items that a worker has, or its shutdown: it begins one only when it knows what comes after. No more than that, so
 that ``-x`` and ``--maxfail`` stop soon."""
-_SHOWN = 3
 
 
 class Gateway(Protocol):
@@ -36,13 +35,9 @@ class Worker(Protocol):
     gateway: Gateway
 
     @property
-    def shutting_down(self) -> bool:
-        """Whether it was told to end after what it has."""
-        ...
+    def shutting_down(self) -> bool: ...
 
-    def send_runtest_some(self, indices: Sequence[int]) -> None:
-        """Queue items there."""
-        ...
+    def send_runtest_some(self, indices: Sequence[int]) -> None: ...
 
     def shutdown(self) -> None:
         """Tell it to end after what it has."""
@@ -78,7 +73,7 @@ class HostScheduler:
         self._unsent: list[deque[int]] = []
         """Batch -> what of it no worker has, in order."""
         self._free: dict[int, None] = {}
-        """Batches with unsent items that nobody holds, the most urgent first."""
+        """Batches with unsent items that no worker has, the most urgent first."""
         self._held: dict[Worker, int] = {}
         self._put_off: set[int] = set()
         """Items that run, and are to run again."""
@@ -172,9 +167,12 @@ class HostScheduler:
         self._feed_all()
         return self._collection[ran[0]] if ran and self._collection else None
 
+    def _at_work(self) -> list[Worker]:
+        return [node for node in self._sent if node in self._useful and not node.shutting_down]
+
     def _feed_all(self) -> None:
         """Workers with nothing to do come first, so that no other takes a batch only to look ahead."""
-        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
+        at_work = self._at_work()
         for node in at_work:
             if not self._sent[node] and node not in self._held:
                 self._take_batch(node)
@@ -183,41 +181,35 @@ class HostScheduler:
 
     def _feed(self, node: Worker) -> None:
         items: list[int] = []
-        while len(self._sent[node]) + len(items) < AHEAD:
-            queued = [*self._sent[node], *items]
-            if queued and not self._unsent_of(node) and self._may_come_again(queued[-1], node):
-                self._closing[node] = queued[-1]
-                items.append(queued[-1])
-                break
-            if not self._unsent_of(node) and not self._take_batch(node):
-                break
+        while len(self._sent[node]) + len(items) < _AHEAD:
+            if not self._unsent_of(node):
+                last = [*self._sent[node], *items][-1:]
+                if last and node not in self._closing and self._collection and self._repeats(self._collection[last[0]]):
+                    self._closing[node] = last[0]
+                    items += last
+                    break
+                if not self._take_batch(node):
+                    break
             items.append(self._unsent_of(node).popleft())
         self._send(node, items)
         # A free batch that can't be taken yet is one whose last item still runs elsewhere: wait for that.
-        if len(self._sent[node]) < AHEAD and not self._free:
+        if len(self._sent[node]) < _AHEAD and not self._free:
             node.shutdown()
-
-    def _may_come_again(self, item: int, node: Worker) -> bool:
-        """Whether the last item of a batch may yet be put off."""
-        return node not in self._closing and self._collection is not None and self._repeats(self._collection[item])
 
     def _unsent_of(self, node: Worker) -> deque[int]:
         batch = self._held.get(node)
         return self._unsent[batch] if batch is not None else deque()
 
     def _take_batch(self, node: Worker) -> bool:
+        """Give the worker the first free batch of which no item runs elsewhere; whether there is one."""
         self._held.pop(node, None)
-        for batch in self._free:
-            if not self._runs_elsewhere(batch, node):
-                del self._free[batch]
-                self._held[node] = batch
-                return True
-        return False
-
-    def _runs_elsewhere(self, batch: int, node: Worker) -> bool:
-        return any(
-            self._batch_of[item] == batch for other, items in self._sent.items() if other is not node for item in items
-        )
+        elsewhere = {self._batch_of[item] for other, sent in self._sent.items() if other is not node for item in sent}
+        batch = next((batch for batch in self._free if batch not in elsewhere), None)
+        if batch is None:
+            return False
+        del self._free[batch]
+        self._held[node] = batch
+        return True
 
     def _send(self, node: Worker, items: Sequence[int]) -> None:
         if items:
@@ -234,10 +226,9 @@ class HostScheduler:
 
     def _send_everything(self) -> None:
         """xdist is about to end all workers: what they are not sent now is never run."""
-        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
-        for node in at_work:
+        for node in self._at_work():
             self._send_rest(node)
-        for node, _ in zip(cycle(at_work), list(self._free), strict=False):
+        for node, _ in zip(cycle(self._at_work()), list(self._free), strict=False):
             self._take_batch(node)
             self._send_rest(node)
 
@@ -252,17 +243,15 @@ class HostScheduler:
         self._free.clear()
         for unsent in self._unsent:
             unsent.clear()
-        report = pytest.CollectReport(
-            nodeid=node.gateway.id,
-            outcome="failed",
-            longrepr=_describe_difference(node.gateway.id, collection, self._collectors[0], self._collection or ()),
-            result=[],
+        expected = dict.fromkeys(self._collection or ())
+        there = dict.fromkeys(collection)
+        more = [f"only there {item}" for item in there if item not in expected]
+        less = [f"missing there {item}" for item in expected if item not in there]
+        found = "; ".join([*more[:3], *less[:3]]) or "another order"
+        name = node.gateway.id
+        why = (
+            f"{name}: collected other tests than {self._collectors[0]}: {found}; "
+            "expected the same ones in the same order"
         )
+        report = pytest.CollectReport(nodeid=name, outcome="failed", longrepr=why, result=[])
         self._config.hook.pytest_collectreport(report=report)
-
-
-def _describe_difference(name: str, items: Sequence[str], first: str, expected: Sequence[str]) -> str:
-    more = [f"only there {item}" for item in items if item not in set(expected)]
-    less = [f"missing there {item}" for item in expected if item not in set(items)]
-    found = "; ".join([*more[:_SHOWN], *less[:_SHOWN]]) or "another order"
-    return f"{name}: collected other tests than {first}: {found}; expected the same ones in the same order"
