@@ -67,7 +67,7 @@ def activate(config: pytest.Config) -> None:
     else:
         bench = Bench(config, settings, inventory, BenchPlace.of_worker(worker))
         manager.register(bench, BENCH)
-        manager.register(ScheduledPass(bench.judging), "boobench-second-pass")
+        manager.register(ScheduledPass(bench.judging.doubts), "boobench-second-pass")
 
 
 def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory) -> None:
@@ -84,7 +84,8 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
     place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines)
     bench = Bench(config, settings, inventory, place)
     manager.register(bench, BENCH)
-    manager.register(SecondPass(bench.judging, lambda host: inventory.get(host).exclusive), "boobench-second-pass")
+    second_pass = SecondPass(bench.judging.doubts, lambda host: inventory.get(host).exclusive)
+    manager.register(second_pass, "boobench-second-pass")
     leases = None
     if settings.store_url is not None:  # nobody else uses the default store: there the lock on the machine is enough
         leases = Leases(recorder, inventory, wait_s=settings.wait_s)

@@ -167,7 +167,7 @@ class Bench:
         """Judge a cell, keep the verdicts for the report, fail or skip the item; put it off where there is doubt."""
         __tracebackhide__ = True
         if self._place.puts_off and (doubt := self.judging.find_doubt(cell, record)):
-            self.judging.put_off(item, doubt)
+            self.judging.doubts[item.nodeid] = doubt
             self._teller(item, cell).tell("in doubt")
             return
         verdicts, failure = self.judging.judge(cell, record)
@@ -197,7 +197,7 @@ class Bench:
                 report.longrepr = (str(item.path), cell.line, report.longrepr[2])
         if cell_of(item) is not None:
             hide_in_report(report)
-        if (doubt := self.judging.doubt_of(item)) is not None and call.when != "setup" and not report.failed:
+        if (doubt := self.judging.doubts.get(item.nodeid)) is not None and call.when != "setup" and not report.failed:
             put_off(report, doubt.why if call.when == "call" else "")
         return report
 

@@ -44,7 +44,7 @@ class Judging:
         self._baselines = cache(baselines)
         self._spread = cache(lambda: measure_spread(self._baselines().values()))
         self._began_s = time.monotonic()
-        self._waiting: dict[str, Doubt] = {}
+        self.doubts: dict[str, Doubt] = {}
         """Node id -> why the item has no outcome yet and is to run again."""
         self._regressed: dict[str, Doubt] = {}
         """Node id -> what a failed item found, should a plugin run it again."""
@@ -84,14 +84,6 @@ class Judging:
         )
         return stored if answer is None else answer
 
-    def put_off(self, item: pytest.Item, doubt: Doubt) -> None:
-        """Note that the item is to run again before it has an outcome."""
-        self._waiting[item.nodeid] = doubt
-
-    def doubt_of(self, item: pytest.Item) -> Doubt | None:
-        """Why the item was put off; None where it was not."""
-        return self._waiting.get(item.nodeid)
-
     def expect_rerun(self, item: pytest.Item, record: CellRecord, verdicts: tuple[Verdict, ...]) -> None:
         """Note that a regression has one more block should a plugin run the item again.
 
@@ -104,7 +96,7 @@ class Judging:
     def resume(self, item: pytest.Item) -> Doubt | None:
         """Why the item runs again, after the wait since its last block; None where it does not."""
         regressed = self._regressed.pop(item.nodeid, None)
-        doubt = self._waiting.pop(item.nodeid, regressed)
+        doubt = self.doubts.pop(item.nodeid, regressed)
         if doubt is not None:
             self.wait(doubt)
         return doubt
@@ -130,8 +122,8 @@ class KeepFixtures(pytest.Item):
 class SecondPass:
     """Without pytest-xdist: the last cell of each machine is followed by the doubtful ones, until none is left."""
 
-    def __init__(self, judging: Judging, machine_of: Callable[[str], str]) -> None:
-        self._judging = judging
+    def __init__(self, doubts: Mapping[str, Doubt], machine_of: Callable[[str], str]) -> None:
+        self._doubts = doubts
         self._machine_of = machine_of
         self._last: dict[str, pytest.Item] = {}
         """Machine -> the last of its cells."""
@@ -152,10 +144,10 @@ class SecondPass:
         if cell is None or self._last.get(self._machine_of(cell.host)) is not item:
             return None
         session = item.session
-        queue = deque(other for other in session.items if self._judging.doubt_of(other))
+        queue = deque(other for other in session.items if other.nodeid in self._doubts)
         while True:
             _run(self, item, queue[0] if queue else KeepFixtures.of(item))
-            if self._judging.doubt_of(item):
+            if item.nodeid in self._doubts:
                 queue.append(item)
             if not queue or session.shouldstop or session.shouldfail:
                 break
@@ -171,8 +163,8 @@ class ScheduledPass:
     fixtures that the first kept alive.
     """
 
-    def __init__(self, judging: Judging) -> None:
-        self._judging = judging
+    def __init__(self, doubts: Mapping[str, Doubt]) -> None:
+        self._doubts = doubts
         self._kept_open: pytest.Item | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -180,7 +172,7 @@ class ScheduledPass:
         """Run an item that may come again at once, or end it; leave all others to pytest."""
         if cell_of(item) is None:
             return None
-        if item is self._kept_open and not self._judging.doubt_of(item):
+        if item is self._kept_open and item.nodeid not in self._doubts:
             self._kept_open = None
             _close(item, nextitem)
             return True

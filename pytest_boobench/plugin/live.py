@@ -139,27 +139,18 @@ class LiveLine:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Clear the line before pytest writes, here and in the hooks below."""
+        """Clear the line before pytest writes."""
         if not hasattr(report, "boobench_progress"):
             self.clear()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logstart(self) -> None:
-        self.clear()
-
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
-    def pytest_testnodedown(self) -> None:
-        self.clear()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        self.clear()
-
     def clear(self) -> None:
         """Remove the line, if it is there."""
         if self._shown:
             self._write(f"{_BELOW}{_BACK}")
         self._shown = False
+
+    pytest_runtest_logstart = pytest_testnodedown = pytest_sessionfinish = clear
 
     def _write(self, text: str) -> None:
         with _uncaptured(self._config):

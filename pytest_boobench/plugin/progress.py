@@ -14,9 +14,7 @@ from pytest_boobench.record import JobType
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import hide_secrets
 
-SCHEMA = 1
-"""Goes up when a field changes its meaning or goes away, not when one is added."""
-EVERY_S = 0.5
+_EVERY_S = 0.5
 State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "finished", "failed"]
 
 
@@ -24,7 +22,8 @@ State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "fi
 class Progress:
     """One cell at one moment: plain data, the same for hooks and for ``--boobench-progress``."""
 
-    schema: int = SCHEMA
+    schema: int = 1
+    """Goes up when a field changes its meaning or goes away, not when one is added."""
     at: float
     """Seconds since 1970 UTC."""
     run: str
@@ -71,7 +70,7 @@ class Teller:
         now_s = self._clock()
         if done == 0:
             self._phase_began_s = now_s
-        elif done < total and now_s - self._told_s < EVERY_S:
+        elif done < total and now_s - self._told_s < _EVERY_S:
             return
         self._told_s = now_s
         took_s = now_s - self._phase_began_s

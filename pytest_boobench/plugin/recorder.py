@@ -64,8 +64,7 @@ class Recorder:
     @property
     def client(self) -> ClientFacts:
         """The machine that measures; the number of workers is 1 until xdist says how many there are."""
-        around = self.surroundings
-        return ClientFacts(machine=around.machine, cpu=around.cpu, workers=self.workers)
+        return ClientFacts(machine=self.environment.machine, cpu=self.environment.cpu, workers=self.workers)
 
     @cached_property
     def sections(self) -> Sequence[tuple[str, str]]:
@@ -76,7 +75,7 @@ class Recorder:
         return found
 
     @cached_property
-    def surroundings(self) -> Environment:
+    def environment(self) -> Environment:
         """Who runs the session and where."""
         return read_environment(self._config.rootpath)
 
@@ -156,7 +155,7 @@ class Recorder:
                 workers=self.workers,
                 plugin_version=find_version(),
                 metadata=metadata,
-                **asdict(self.surroundings),
+                **asdict(self.environment),
             )
         return self._runs[key]
 

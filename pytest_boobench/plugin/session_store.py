@@ -109,52 +109,25 @@ def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
             yield f"{path}: waits to be taken in: {error}"
 
 
-class SharedBaseline:
-    """The baseline file of a session, read before the first cell; UsageError where it can't be used."""
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path = path
-        self._shown = os.path.relpath(path)
-        self._adds = settings.save_baseline == "add"
-        self._new: list[SavedRun] = []
-        if not path.exists() and settings.save_baseline is not None:
-            self._found = BaselineFile(name=settings.baseline)
-        else:
-            self._found = self._read(settings.baseline)
-
-    def _read(self, name: str) -> BaselineFile:
-        if not self._path.exists():
-            raise pytest.UsageError(
-                f"--boobench-baseline-file: there is no {self._shown}; make it with --boobench-save-baseline "
-                "or boobench baseline export"
-            )
-        try:
-            found = baseline_file.read(self._path, self._shown)
-        except DocumentError as error:
-            raise pytest.UsageError(str(error)) from error
-        if found.name != name:
-            raise pytest.UsageError(
-                f"{self._shown}: holds the baseline {found.name}, not {name}; "
-                f"ask for it with --boobench-baseline {found.name}"
-            )
-        return found
-
-    def merge(self) -> BaselineFile:
-        """The file with the cells that this session saved."""
-        return self._found.with_runs(self._new, add=self._adds)
-
-    def save(self, run: RunFacts, record: CellRecord) -> None:
-        """Note a cell that becomes part of the baseline."""
-        self._new.append(SavedRun(run=run, record=record, saved_at=time.time()))
-
-    def write(self) -> str:
-        """Write the file, where anything was saved; gives back why that failed, nothing where it didn't."""
-        if self._new:
-            try:
-                baseline_file.write(self._path, self.merge())
-            except OSError as error:
-                return f"cannot write {self._shown}: {error.strerror}; its new baselines are in the store only"
-        return ""
+def read_baseline_file(path: Path, display: str, settings: Settings) -> BaselineFile:
+    """The session's baseline file, empty where it is yet to be made; UsageError where it can't be used."""
+    if not path.exists():
+        if settings.save_baseline is not None:
+            return BaselineFile(name=settings.baseline)
+        raise pytest.UsageError(
+            f"--boobench-baseline-file: there is no {display}; make it with --boobench-save-baseline "
+            "or boobench baseline export"
+        )
+    try:
+        found = baseline_file.read(path, display)
+    except DocumentError as error:
+        raise pytest.UsageError(str(error)) from error
+    if found.name != settings.baseline:
+        raise pytest.UsageError(
+            f"{display}: holds the baseline {found.name}, not {settings.baseline}; "
+            f"ask for it with --boobench-baseline {found.name}"
+        )
+    return found
 
 
 class SessionStore:
@@ -164,7 +137,10 @@ class SessionStore:
         self._rootdir = rootdir
         self._settings = settings
         self._spool = SessionSpool(rootdir, session_uid)
-        self._file: SharedBaseline | None = None
+        self._file: BaselineFile | None = None
+        """The baseline file as it was found; None where the session has none, or not yet."""
+        self._saved: list[SavedRun] = []
+        """What this session adds to it."""
         self._file_trouble = ""
         self._run_ids: dict[str, int] = {}
         self._cell_ids: dict[str, int] = {}
@@ -194,15 +170,15 @@ class SessionStore:
             except BoobenchError as error:
                 raise pytest.UsageError(str(error)) from error
             self.notes += take_in_waiting(self.store, self._rootdir)
-            if self._settings.baseline_file is not None:
-                self._file = SharedBaseline(self._settings.baseline_file, self._settings)
+            if (path := self._settings.baseline_file) is not None:
+                self._file = read_baseline_file(path, os.path.relpath(path), self._settings)
         return self.store
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Cell key -> the named baseline, from the file where the session has one."""
         store = self.open()
         if self._file is not None:
-            return self._file.merge().baselines()
+            return self._merge(self._file).baselines()
         return store.baselines(self._settings.baseline, hosts=self._settings.only_hosts or None)
 
     def record(self, run: RunFacts, record: CellRecord, *, extends: bool) -> None:
@@ -224,7 +200,7 @@ class SessionStore:
     ) -> bool:
         """Enter the verdicts on a cell and, where asked, make it a baseline; gives back whether it became one."""
         if self._file is not None and save_as is not None:
-            self._file.save(run, record)
+            self._saved.append(SavedRun(run=run, record=record, saved_at=time.time()))
         cell_id = self._cell_ids.pop(record.node_id, None)
         try:
             if cell_id is None:  # its record is in the spool
@@ -246,8 +222,16 @@ class SessionStore:
         if self.store is not None:
             self._spool.empty_into(self.store)
             self.store.close()
-        if self._file is not None:
-            self._file_trouble = self._file.write()
+        path = self._settings.baseline_file
+        if path is not None and self._file is not None and self._saved:
+            try:
+                baseline_file.write(path, self._merge(self._file))
+            except OSError as error:
+                shown = os.path.relpath(path)
+                self._file_trouble = f"cannot write {shown}: {error.strerror}; its new baselines are in the store only"
+
+    def _merge(self, found: BaselineFile) -> BaselineFile:
+        return found.with_runs(self._saved, add=self._settings.save_baseline == "add")
 
     def _run_id(self, store: Store, run: RunFacts) -> int:
         """The store's number for the run, which is entered with its first cell."""

@@ -70,7 +70,7 @@ class Leases:
 
     def take(self, name: str) -> None:
         """Lease a host's machine, waiting as long as was asked; HostError with its owner if that was too short."""
-        address = self._inventory.get(name).exclusive_among_machines(self._recorder.surroundings.machine)
+        address = self._inventory.get(name).exclusive_among_machines(self._recorder.environment.machine)
         if address is None or address in self._addresses:
             return
         end = time.monotonic() + self._wait_s
@@ -102,7 +102,7 @@ class Leases:
 
     def _ask(self, address: str) -> Lease | None:
         """The lease of another session that has the machine; None where it is ours."""
-        around = self._recorder.surroundings
+        around = self._recorder.environment
         job = f", job {around.ci['job']}" if "job" in around.ci else ""
         owner = f"{around.user or 'somebody'} on {around.machine or 'a machine without a name'}{job}"
         try:

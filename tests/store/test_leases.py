@@ -78,7 +78,7 @@ def inventory() -> Inventory:
 def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_HEARTBEAT_S", 0.02)
     around = Environment(user="ann", machine="desk", ci={"job": "nightly"})
-    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=around)
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", environment=around)
     held = workers.Leases(recorder, inventory(), wait_s=0.0)  # type: ignore[arg-type]
     held.take("embedded")
     held.take("rack-1")
@@ -104,7 +104,7 @@ def test_a_leased_host_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("pytest_boobench.plugin.workers.time.sleep", wait)
     store.take_lease(RACK, "bob on ci-2", "b")
-    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=Environment())
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", environment=Environment())
     held = workers.Leases(recorder, inventory(), wait_s=60.0)  # type: ignore[arg-type]
     held.pytest_boobench_acquire_host_access("rack-1")
     held.pytest_sessionfinish()
@@ -115,6 +115,6 @@ def test_a_store_that_fails_grants_nothing(store: Store) -> None:
     def fail() -> Store:
         raise StoreError("team.db: is locked")
 
-    recorder = SimpleNamespace(open_store=fail, session_uid="a", surroundings=Environment())
+    recorder = SimpleNamespace(open_store=fail, session_uid="a", environment=Environment())
     with pytest.raises(HostError, match=rf"^{RACK}: no lease to be had: team.db: is locked$"):
         workers.Leases(recorder, inventory(), wait_s=0.0).take("rack-1")  # type: ignore[arg-type]
