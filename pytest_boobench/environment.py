@@ -19,10 +19,7 @@ _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "gitlab",
         {"job": "CI_JOB_NAME", "run": "CI_PIPELINE_ID", "ref": "CI_COMMIT_REF_NAME", "url": "CI_JOB_URL"},
     ),
-    "JENKINS_URL": (
-        "jenkins",
-        {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"},
-    ),
+    "JENKINS_URL": ("jenkins", {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"}),
 }
 """Variable that only this system sets -> its name, and fact of the job -> variable that holds it."""
 

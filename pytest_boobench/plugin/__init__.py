@@ -1,6 +1,6 @@
-"""Everything that knows pytest. This module is the entry point and imports pytest only.
+"""Everything that knows pytest. This module is the entry point and imports only what every session needs.
 
-Whatever else it needs is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
+The rest is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
 
 - ``options``     the command line and ini names; ``settings`` what they and the environment say
 - ``hookspecs``   the hooks that others may implement
@@ -19,11 +19,15 @@ Whatever else it needs is imported once ``--boobench`` is given: a session that 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import pytest
+
+from pytest_boobench.plugin import hookspecs, options
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant
@@ -41,17 +45,29 @@ def bench_of(config: pytest.Config) -> Bench:
     return cast("Bench", config.pluginmanager.get_plugin(BENCH))
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Always registered: a conftest may implement our hooks in sessions that do not bench."""
-    from pytest_boobench.plugin import hookspecs
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Turn garbage collection off for imports in the block; later collections ignore what exists at its end."""
+    if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
+        yield
+        return
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Always: a conftest may implement our hooks in sessions that do not bench."""
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Every option starts with ``--boobench``, every ini name with ``boobench_``."""
-    from pytest_boobench.plugin import options
-
     options.add(parser)
 
 
@@ -59,20 +75,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Everything else is behind the flag."""
     config.addinivalue_line("markers", "boobench(cell): a cell of a bench suite; set by the plugin, select with -m")
     if config.getoption("boobench"):
-        from pytest_boobench.plugin import activate
+        with set_aside():
+            from pytest_boobench.plugin.activate import activate
 
-        with activate.set_aside():
-            from pytest_boobench.plugin import activate
-
-            activate.activate(config)
-        config.pluginmanager.register(activate.LateImports(), "boobench-garbage")
+            activate(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say why pytest does not find a suite that is named without the flag."""
-    from pytest_boobench.plugin import options
-
     return options.header(config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
+    """Around those that import what only cells need: the store, and what asks the hosts."""
+    with set_aside() if session.config.getoption("boobench") else nullcontext():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

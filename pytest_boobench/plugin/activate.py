@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -20,32 +16,6 @@ from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
 from pytest_boobench.plugin.ordering import Ready, ask_hosts
 from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
 from pytest_boobench.plugin.workers import BenchPlace, Leases, Workers
-
-
-@contextmanager
-def set_aside() -> Iterator[None]:
-    """Turn garbage collection off in the block; later collections ignore what exists at its end."""
-    if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
-        yield
-        return
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
-
-
-class LateImports:
-    """The same for what is imported only when there are cells to measure: the store, and what asks the hosts."""
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_finish(self) -> Iterator[None]:
-        """Around the recorder's, which opens the store."""
-        with set_aside():
-            yield
 
 
 def activate(config: pytest.Config) -> None:

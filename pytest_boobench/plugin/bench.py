@@ -71,9 +71,8 @@ class Bench:
         self._at_work = self._teller(item, cell)
         self._at_work.tell("waiting")
         try:
-            grant = self._config.hook.pytest_boobench_acquire_host_access(
-                config=self._config, host=host, purpose="bench"
-            )
+            hook = self._config.hook
+            grant = hook.pytest_boobench_acquire_host_access(config=self._config, host=host, purpose="bench")
         except BoobenchError as error:
             refusal = str(error)
         if grant is None:  # failed outside of the except clause, or the report would show both exceptions

@@ -1,8 +1,8 @@
-"""The bridge to pytest-benchmark: each cell in its table, JSON, storage, comparison and histogram.
+"""The bridge to pytest-benchmark: cells in its tables, JSON, storage, comparison and histogram.
 
-It gets the end-to-end seconds of the cell's counted samples, one round each; the medians of all metrics are in
-``extra_info``. Without pytest-xdist its fixture gets them, by its documented interface. In xdist's controller there is
-no fixture: its list of results gets them, and `make_result` is the only place that knows how such a result is made.
+It gets the end-to-end seconds of a cell's counted samples, one round each; the medians of all metrics are in
+``extra_info``. Without pytest-xdist they go through its fixture. xdist's controller has no fixture: there its list of
+results gets them, and only `make_result` knows how such a result is made.
 
 Its tables show the cells only where a ``--benchmark-*`` option asks for something: they are 190 columns of seconds.
 """
@@ -23,29 +23,24 @@ from pytest_boobench.record import CellRecord
 from pytest_boobench.untrusted import hide_in
 
 _SESSION = "pytest-benchmark"
-"""The name of its session object: there once it is configured, unless it is missing, blocked or replaced."""
+"""The name of its session object, which is missing where the plugin is not installed, blocked or replaced."""
 _Groups = Sequence[tuple[str | None, Sequence[Mapping[str, Any]]]]
-"""What it shows: each group's title and results."""
+"""Title and results of each of its groups."""
 
 
 def register(config: pytest.Config) -> None:
-    """Register what this process needs; each asks only later whether pytest-benchmark is there."""
-    parallel = config.getoption("dist", "no") != "no"
-    asked = _is_asked(config)
+    """Register what this process needs; each part finds out later whether pytest-benchmark is there."""
     if hasattr(config, "workerinput"):
-        bridge: object = SkippedInWorker()
-    else:
-        bridge = ResultsInController(config, tells=asked) if parallel else RoundsInProcess()
-        if not asked:
-            config.pluginmanager.register(TablesWithoutCells(), "boobench-benchmark-tables")
-    config.pluginmanager.register(bridge, "boobench-benchmark")
-
-
-def _is_asked(config: pytest.Config) -> bool:
-    """Whether an option of pytest-benchmark was typed, or stands in the configuration's or environment's addopts."""
+        config.pluginmanager.register(SkippedInWorker(), "boobench-benchmark")
+        return
     typed = map(str, config.invocation_params.args)
     standing = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    return any(arg.startswith("--benchmark-") for arg in (*typed, *config.getini("addopts"), *standing))
+    asked = any(arg.startswith("--benchmark-") for arg in (*typed, *config.getini("addopts"), *standing))
+    if not asked:
+        config.pluginmanager.register(TablesWithoutCells(), "boobench-benchmark-tables")
+    parallel = config.getoption("dist", "no") != "no"
+    bridge = ResultsInController(config, tells=asked) if parallel else RoundsInProcess()
+    config.pluginmanager.register(bridge, "boobench-benchmark")
 
 
 class PlaybackClock:
@@ -56,7 +51,7 @@ class PlaybackClock:
         self._now_s = 0.0
 
     def load(self, durations_s: list[float]) -> None:
-        """Take the durations that are to be shown."""
+        """Set the durations to show."""
         self._durations_s = iter(durations_s)
 
     def step(self) -> None:
@@ -95,7 +90,7 @@ class RoundsInProcess:
             self._fixture = item.funcargs.get("benchmark")  # type: ignore[attr-defined]
 
     def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
-        """Play the samples."""
+        """Play the samples to the fixture."""
         rounds_s = read_rounds_s(record)
         if self._fixture is None or record.error or not rounds_s:
             return
@@ -107,7 +102,7 @@ class RoundsInProcess:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
-        """A fixture that nobody used would warn: so it is used to no effect where the cell is not judged yet."""
+        """A fixture that was not used would warn: where the cell is not judged yet, use it without effect."""
         if self._fixture is not None:
             self._fixture.disabled = True
             self._fixture.pedantic(self._clock.step)
@@ -115,10 +110,10 @@ class RoundsInProcess:
 
 
 class SkippedInWorker:
-    """A worker's cells have no fixture, or pytest-benchmark would warn of xdist: so they are skipped for it."""
+    """Skips cells where pytest-benchmark would: in a worker they have no fixture, since that warns of xdist."""
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """``--benchmark-skip``, in its words."""
+        """``--benchmark-skip``, in pytest-benchmark's words."""
         if config.getoption("benchmark_skip", default=False):
             for item in items:
                 if cell_of(item) is not None:
@@ -126,18 +121,18 @@ class SkippedInWorker:
 
 
 class TablesWithoutCells:
-    """Leaves cells out of pytest-benchmark's tables, and nothing else: tests of the user's own stay in them."""
+    """Leaves cells out of pytest-benchmark's tables; the user's own benchmarks stay in them."""
 
     def __init__(self) -> None:
         self._cells: set[str] = set()
 
     def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
-        """Note which of its results are cells."""
+        """Note which results are cells."""
         self._cells.add(record.node_id)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
-        """The groups that it shows, without cells and without groups that only they were in."""
+        """Take the cells out of the groups, and the groups that are then empty."""
         groups = yield
         kept = [(name, [one for one in group if one["fullname"] not in self._cells]) for name, group in groups]
         return [(name, group) for name, group in kept if group]
@@ -147,14 +142,14 @@ class ResultsInController:
     """Adds cells to pytest-benchmark's results, where they are saved and shown from."""
 
     def __init__(self, config: pytest.Config, *, tells: bool) -> None:
-        """``tells`` is whether anybody wants to know of cells that are missing there."""
+        """``tells``: whether to say that cells are missing there."""
         self._tells = tells
         disabled = config.getoption("benchmark_disable", default=False)
         self._wanted = not disabled or config.getoption("benchmark_enable")
         self._trouble = ""
 
     def pytest_boobench_cell_finished(self, config: pytest.Config, record: CellRecord) -> None:
-        """Add the cell; a pytest-benchmark that is built otherwise costs its output, not the session."""
+        """Add the cell; with a pytest-benchmark of another structure the cell is missing there, and nothing fails."""
         session: Any = config.pluginmanager.get_plugin(_SESSION)
         rounds_s = read_rounds_s(record)
         if session is None or not self._wanted or record.error or not rounds_s:
@@ -195,7 +190,7 @@ def read_rounds_s(record: CellRecord) -> list[float]:
 
 
 def describe(record: CellRecord) -> Mapping[str, Any]:
-    """What pytest-benchmark is told of a cell: its group, its parameters, and what else was found."""
+    """A cell for pytest-benchmark: its group, its parameters, and the other results."""
     axes = {name: value for name, value in record.identity.items() if not isinstance(value, dict)}
     sampling = {f"sampling.{name}": value for name, value in record.identity["sampling"].items()}
     medians = {key: aggregate.median for key, aggregate in record.aggregates.items()}

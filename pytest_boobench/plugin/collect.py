@@ -65,15 +65,15 @@ class Collection:
         return modify(self._config, loaded, display)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Cells report the line of the suite file that they come from, and are found by their model's long name too."""
+        """Let cells report their line of the suite file, and let ``-k`` find them by their model's long name too."""
         if (cell := cell_of(item)) is not None:
-            # Not the end of the node id: there pytest would write every dot of a name as "::".
+            # Not the end of the node id: pytest would write every dot there as "::".
             place = (item.path, cell.line - 1, f"{item.name} on {cell.host}")
             item.reportinfo = lambda: place  # type: ignore[method-assign]
             item.extra_keyword_matches.add(cell.model)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """``--boobench-host`` deselects the cells of all other hosts; those that stay are put in order."""
+        """Deselect the cells of hosts that ``--boobench-host`` does not name; put the others in order."""
         wanted = self._settings.only_hosts
         dropped = {item for item in items if wanted and (cell := cell_of(item)) is not None and cell.host not in wanted}
         if dropped:
@@ -82,7 +82,7 @@ class Collection:
         put_in_order(items, {})
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Models that are loaded already come first: asked only now, when it is known which cells will run."""
+        """Put models first that are loaded already; only now it is known which cells will run."""
         if session.config.option.collectonly:
             return
         cells = (cell for item in session.items if (cell := cell_of(item)) is not None)

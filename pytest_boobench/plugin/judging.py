@@ -107,7 +107,7 @@ class Judging:
 
 
 class KeepFixtures(pytest.Item):
-    """Stands in for an unknown next item: keeps the fixtures of an item's class and above alive."""
+    """Stands in for an unknown next item: keeps the fixtures of an item's class and above alive; it never runs."""
 
     @classmethod
     def of(cls, item: pytest.Item) -> Self:
@@ -115,8 +115,7 @@ class KeepFixtures(pytest.Item):
         made: Self = cls.from_parent(item.parent or item.session, name=item.name)
         return made
 
-    def runtest(self) -> None:
-        """Never runs."""
+    def runtest(self) -> None: ...
 
 
 class SecondPass:

@@ -116,9 +116,8 @@ class Recorder:
             verdicts = tuple(Verdict(**plain) for plain in facts.get("verdicts", ()))
             self._take_verdicts(row, verdicts)
         if report.when == "call" or row.outcome == "error":
-            self._config.hook.pytest_boobench_cell_finished(
-                config=self._config, record=row.record, verdicts=row.verdicts
-            )
+            hook = self._config.hook
+            hook.pytest_boobench_cell_finished(config=self._config, record=row.record, verdicts=row.verdicts)
 
     def _take_record(self, report: pytest.TestReport) -> None:
         """Enter a first block as a new measurement, any further one with it."""
@@ -162,8 +161,7 @@ class Recorder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the runs and describe them to JUnit, while its file is not written yet."""
-        for facts in self._runs.values():
-            self._tell_junit(facts)
+        self._describe_runs_to_junit()
         if self._settings.save_baseline is not None and any(row.verdicts for row in self._rows.values()):
             with contextlib.suppress(BoobenchError):  # they are for advice only
                 self.baselines()
@@ -173,17 +171,15 @@ class Recorder:
             # A green job whose numbers are not in the store would leave the next one without a baseline.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _tell_junit(self, facts: RunFacts) -> None:
-        builds = [
-            row.record.server.engine_build
-            for row in self._rows.values()
-            if row.record.server is not None and (row.record.suite, row.record.host) == (facts.suite, facts.host)
-        ]
-        # record_testsuite_property is lost under xdist, so the property goes to whoever writes the file.
+    def _describe_runs_to_junit(self) -> None:
+        measured = [row.record for row in self._rows.values() if row.record.server is not None]
+        builds = {(record.suite, record.host): record.engine_build for record in measured}
+        # record_testsuite_property is lost under xdist, so the properties go to whoever writes the file.
         for plugin in self._config.pluginmanager.get_plugins():
             if hasattr(plugin, "add_global_property"):
-                for name, value in junit.properties_of_run(facts, builds[-1] if builds else None):
-                    plugin.add_global_property(name, value)
+                for key, facts in self._runs.items():
+                    for name, value in junit.properties_of_run(facts, builds.get(key)):
+                        plugin.add_global_property(name, value)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what to know or do next."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -23,16 +23,11 @@ _AHEAD = 2
 that ``-x`` and ``--maxfail`` stop soon."""
 
 
-class Gateway(Protocol):
-    """The name of a worker."""
-
-    id: str
-
-
 class Worker(Protocol):
     """What is used of xdist's `WorkerController`."""
 
-    gateway: Gateway
+    gateway: Any
+    """Its ``id`` is the worker's name."""
 
     @property
     def shutting_down(self) -> bool: ...
