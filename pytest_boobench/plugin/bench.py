@@ -120,7 +120,9 @@ class Bench:
         __tracebackhide__ = True
         duet = self._settings.duet
         if duet is not None:
-            self._require_another(cell, duet)
+            host, other = self._inventory.get(cell.host), self._inventory.get(duet)
+            if host == other or (host.embedded is None and host.base_url == other.base_url):
+                pytest.skip(f"{cell.host} is the reference of this duet, it cannot be compared with itself")
         with nullcontext() if duet is None else self.access(item, cell, duet) as reference:
             self._teller(item, cell).tell("loading")
             record = self._measure_block(item, cell, grant, reference)
@@ -134,11 +136,6 @@ class Bench:
         if record.error is not None:
             pytest.fail(clean_lines(record.error), pytrace=False)
         return record
-
-    def _require_another(self, cell: Cell, reference: str) -> None:
-        host, other = self._inventory.get(cell.host), self._inventory.get(reference)
-        if host == other or (host.embedded is None and host.base_url == other.base_url):
-            pytest.skip(f"{cell.host} is the reference of this duet, it cannot be compared with itself")
 
     def _measure_block(self, item: pytest.Item, cell: Cell, grant: Grant, reference: Grant | None) -> CellRecord:
         """Measure the cell's first block, or one more where the ones before left doubt; pairs in a duet."""

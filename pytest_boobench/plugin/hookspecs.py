@@ -62,7 +62,7 @@ def pytest_boobench_judge(
 
 @pytest.hookspec
 def pytest_boobench_run_metadata(config: pytest.Config, suite: str, host: str, metadata: dict[str, Any]) -> None:
-    """Add facts of your own to a run, plain JSON: driver, power limit, temperature. They are stored, and shown in reports.
+    """Add facts of your own to a run, plain JSON: driver, power limit, temperature. They are stored and reported.
     Called in the reporting process when the first cell of the run comes in."""
 
 

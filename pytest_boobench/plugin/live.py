@@ -58,21 +58,17 @@ class Relay:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Add the end of a cell here, where the crash of a worker is known too."""
         plain: Mapping[str, Any] | None = getattr(report, "boobench_progress", None)
-        if plain is None:
-            self._tell_end(report)
-        else:
+        over = report.failed or report.skipped or report.when == "call"
+        if plain is not None:
             self._last[report.nodeid] = Progress(**plain)
             self._tell(self._last[report.nodeid])
-        yield
-        if is_progress(report) and self._kept and self._kept[-1] is report:
-            self._kept.pop()
-
-    def _tell_end(self, report: pytest.TestReport) -> None:
-        over = report.failed or report.skipped or report.when == "call"
-        if report.nodeid in self._last and over and not is_rerun(report):
+        elif report.nodeid in self._last and over and not is_rerun(report):
             state: State = "failed" if report.failed else "finished"
             last = self._last.pop(report.nodeid)
             self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))
+        yield
+        if is_progress(report) and self._kept and self._kept[-1] is report:
+            self._kept.pop()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -10,8 +10,6 @@ import pytest
 
 from pytest_boobench import HOSTS_FILE, MAX_CELLS, SUITE_FILES
 
-POLICIES = ("default", "strict", "literal")
-"""As `suite.cell.Policy`, which brings more than a session without ``--boobench`` may import."""
 _POLICY_HELP = (
     "what an undecided cell becomes: default (skipped), strict (failed), literal (the measured value decides)"
 )
@@ -56,9 +54,7 @@ def add(parser: pytest.Parser) -> None:
             help=text,
         )
     value(
-        "--boobench-max-drop",
-        "PCT",
-        "how much worse any gated metric may become, whatever the suites say, as in 10%%",
+        "--boobench-max-drop", "PCT", "how much worse any gated metric may become, whatever the suites say, as in 10%%"
     )
     flag("--boobench-takeover", "measure on a host even while others use it")
     value(
@@ -71,7 +67,7 @@ def add(parser: pytest.Parser) -> None:
         "TIME",
         "how long a host may take to load a model (default: 5m, or 15m where we ask it to load one)",
     )
-    group.addoption("--boobench-policy", choices=POLICIES, help=_POLICY_HELP)
+    group.addoption("--boobench-policy", choices=("default", "strict", "literal"), help=_POLICY_HELP)
     value(
         "--boobench-max-time",
         "TIME",

@@ -57,7 +57,8 @@ class HostScheduler:
         self._plan = plan
         self._repeats = repeats
         self._replaces_crashed = replaces_crashed
-        self._collection: list[str] | None = None
+        self._collection: list[str] = []
+        """The node ids, as the first worker collected them."""
         self._collectors: list[str] = []
         self._differs = False
         self._sent: dict[Worker, list[int]] = {}
@@ -101,9 +102,9 @@ class HostScheduler:
 
     def add_node_collection(self, node: Worker, collection: Sequence[str]) -> None:
         """A worker has collected. Other items than the first one's are a collection error, and end the session."""
-        self._collectors.append(node.gateway.id)
-        if self._collection is None:
+        if not self._collectors:
             self._collection = list(collection)
+        self._collectors.append(node.gateway.id)
         if self._collection == list(collection):
             self._useful.add(node)
         else:
@@ -132,12 +133,11 @@ class HostScheduler:
 
     def put_off(self, item: str) -> None:
         """Say that an item which runs now is to run again."""
-        if self._collection is not None:
-            self._put_off.add(self._collection.index(item))
+        self._put_off.add(self._collection.index(item))
 
     def mark_test_pending(self, item: str) -> None:
         """Run an item again: what plugins do with one that crashed."""
-        if self._collection is None:
+        if not self._collection:
             raise RuntimeError(f"{item}: nothing is collected yet, expected an item that ran")
         self._give_back([self._collection.index(item)])
         self._feed_all()
@@ -160,7 +160,7 @@ class HostScheduler:
         if not self._replaces_crashed():
             self._send_everything()
         self._feed_all()
-        return self._collection[ran[0]] if ran and self._collection else None
+        return self._collection[ran[0]] if ran else None
 
     def _at_work(self) -> list[Worker]:
         return [node for node in self._sent if node in self._useful and not node.shutting_down]
@@ -179,7 +179,7 @@ class HostScheduler:
         while len(self._sent[node]) + len(items) < _AHEAD:
             if not self._unsent_of(node):
                 last = [*self._sent[node], *items][-1:]
-                if last and node not in self._closing and self._collection and self._repeats(self._collection[last[0]]):
+                if last and node not in self._closing and self._repeats(self._collection[last[0]]):
                     self._closing[node] = last[0]
                     items += last
                     break
@@ -238,8 +238,7 @@ class HostScheduler:
         self._free.clear()
         for unsent in self._unsent:
             unsent.clear()
-        expected = dict.fromkeys(self._collection or ())
-        there = dict.fromkeys(collection)
+        expected, there = dict.fromkeys(self._collection), dict.fromkeys(collection)
         more = [f"only there {item}" for item in there if item not in expected]
         less = [f"missing there {item}" for item in expected if item not in there]
         found = "; ".join([*more[:3], *less[:3]]) or "another order"

@@ -15,7 +15,6 @@ from pytest_boobench import BASELINE, HOSTS_FILE
 from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.gate import MAX_DROP, Rules
 from pytest_boobench.hosts.inventory import Inventory, load
-from pytest_boobench.plugin.options import POLICIES
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.units import parse_duration, parse_percent
 from pytest_boobench.untrusted import learn_url
@@ -178,8 +177,8 @@ def _max_cells(config: pytest.Config) -> int:
 
 def _policy(config: pytest.Config) -> Policy:
     word = _find_text(config, "policy") or "default"
-    if word not in POLICIES:
-        raise pytest.UsageError(f"boobench_policy: expected one of {', '.join(POLICIES)}, got {word!r}")
+    if word not in get_args(Policy):
+        raise pytest.UsageError(f"boobench_policy: expected one of {', '.join(get_args(Policy))}, got {word!r}")
     return cast("Policy", word)
 
 
