@@ -81,16 +81,16 @@ def pytest_configure(config: pytest.Config) -> None:
             activate(config)
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say why pytest does not find a suite that is named without the flag."""
-    return options.header(config)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
     """Around those that import what only cells need: the store, and what asks the hosts."""
     with set_aside() if session.config.getoption("boobench") else nullcontext():
         yield
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say why pytest does not find a suite that is named without the flag."""
+    return options.header(config)
 
 
 @pytest.hookimpl(optionalhook=True)
