@@ -34,7 +34,7 @@ def cell_of(item: pytest.Item) -> Cell | None:
 
 @dataclass(frozen=True, slots=True)
 class CellPlace:
-    """What of a cell decides when it runs."""
+    """The facts of a cell that decide when it runs."""
 
     host: str
     model: str
@@ -62,8 +62,8 @@ def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
 
 
 def order(places: Sequence[CellPlace], loaded: Loaded) -> list[int]:
-    """The order to run in, as indices: by host as they come up; there embeddings first, models that are ``loaded``
-    next, the others as they come up; inside that, as given."""
+    """The order to run in, as indices: hosts as they first occur; on a host embeddings, then models that are
+    ``loaded``, then the others as they first occur; cells of a model as given."""
     hosts = _ranks(place.host for place in places)
     models = _ranks((place.host, place.model) for place in places)
 

@@ -1,4 +1,4 @@
-"""Test reports: the progress of a cell, which travels on reports without an outcome, and what other reports say."""
+"""The progress of a cell, which travels on test reports without an outcome; and what is read from other reports."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class Worker(Protocol):
 
 
 class HostScheduler:
-    """Hands out batches; ``plan`` makes them of the node ids, ``repeats`` says whether an item may be put off, and
-    ``replaces_crashed`` whether xdist still does so."""
+    """Hands out batches. ``plan`` makes them of the node ids, ``repeats`` says whether an item may be put off, and
+    ``replaces_crashed`` whether xdist still replaces a worker that crashed."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class HostScheduler:
         self._collectors: list[str] = []
         self._differs = False
         self._sent: dict[Worker, list[int]] = {}
-        """What each living worker was sent and has not completed, in its order."""
+        """What each running worker was sent and has not completed, in order."""
         self._useful: set[Worker] = set()
-        """Workers that have collected, and the same as the others."""
+        """Workers that have collected the same items as the first one."""
         self._batch_of: dict[int, int] = {}
         self._unsent: list[deque[int]] = []
-        """Batch -> what of it no worker has, in order."""
+        """Batch -> its items that no worker has, in order."""
         self._free: dict[int, None] = {}
         """Batches with unsent items that no worker has, the most urgent first."""
         self._held: dict[Worker, int] = {}
@@ -78,12 +78,12 @@ class HostScheduler:
 
     @property
     def nodes(self) -> list[Worker]:
-        """The workers that live."""
+        """The running workers."""
         return list(self._sent)
 
     @property
     def collection_is_completed(self) -> bool:
-        """Whether all workers of the beginning have collected."""
+        """Whether all workers that the session began with have collected."""
         return len(self._collectors) >= self._expected
 
     @property
@@ -120,7 +120,7 @@ class HostScheduler:
         self._feed_all()
 
     def mark_test_complete(self, node: Worker, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
-        """An item is over, its teardown too."""
+        """An item has ended, with its teardown."""
         sent = self._sent[node]
         sent.remove(item_index)
         if item_index in self._put_off:
@@ -166,7 +166,7 @@ class HostScheduler:
         return [node for node in self._sent if node in self._useful and not node.shutting_down]
 
     def _feed_all(self) -> None:
-        """Workers with nothing to do come first, so that no other takes a batch only to look ahead."""
+        """Serve workers with nothing to do first, or another one takes a batch before it needs it."""
         at_work = self._at_work()
         for node in at_work:
             if not self._sent[node] and node not in self._held:
@@ -212,7 +212,7 @@ class HostScheduler:
             node.send_runtest_some(items)
 
     def _give_back(self, items: Sequence[int], held: int | None = None) -> None:
-        """Items that did not run go back to the front of their batches, and those before all others."""
+        """Put items that did not run at the front of their batches, and these batches before all others."""
         for item in reversed(items):
             self._unsent[self._batch_of[item]].appendleft(item)
         back = [*(() if held is None else (held,)), *(self._batch_of[item] for item in items)]
@@ -233,7 +233,7 @@ class HostScheduler:
         unsent.clear()
 
     def _refuse(self, node: Worker, collection: Sequence[str]) -> None:
-        """Indices would mean other items there. Whatever no worker has yet stays undone, and the session fails."""
+        """Fail the session, since indices would mean other items there; what no worker has yet does not run."""
         self._differs = True
         self._free.clear()
         for unsent in self._unsent:
