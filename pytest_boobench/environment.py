@@ -1,7 +1,4 @@
-"""Room 0: who runs this session and where: git, CI system, user, machine. All of it best effort, none of it secret.
-
-Both doors read it: sessions store it, ``boobench doctor`` shows it.
-"""
+"""Room 0: who runs this session and where: git, CI system, user, machine. Nothing in it is secret."""
 
 from __future__ import annotations
 
@@ -22,23 +19,17 @@ _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "gitlab",
         {"job": "CI_JOB_NAME", "run": "CI_PIPELINE_ID", "ref": "CI_COMMIT_REF_NAME", "url": "CI_JOB_URL"},
     ),
-    "JENKINS_URL": (
-        "jenkins",
-        {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"},
-    ),
+    "JENKINS_URL": ("jenkins", {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"}),
 }
-"""Variable that gives a system away -> its name, and what to keep of its job -> variable that holds it."""
+"""Variable that only this system sets -> its name, and fact of the job -> variable that holds it."""
 
 
 def read_ci(env: Mapping[str, str]) -> dict[str, str]:
-    """What the CI system says of its job, its name under ``system``; empty outside of one that is known."""
+    """Facts of the job, with the CI system's name under ``system``; empty outside of a known CI system."""
     for flag, (system, names) in _SYSTEMS.items():
         if env.get(flag):
             return {"system": system, **{key: env[name] for key, name in names.items() if env.get(name)}}
     return {}
-
-
-_GIT_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +46,15 @@ class Environment:
 
 
 def read_environment(rootdir: Path, env: Mapping[str, str] = os.environ) -> Environment:
-    """The session's surroundings; what cannot be found out stays blank."""
+    """The session's environment; what cannot be found out stays blank."""
     commit = _git(rootdir, "rev-parse", "HEAD")
     changes = _git(rootdir, "status", "--porcelain", "--untracked-files=no") if commit else None
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no such user in a container, no variable either
+        user = None
     return Environment(
-        user=_user(),
+        user=user,
         machine=platform.node() or None,
         cpu=read_cpu(),
         git_commit=commit or None,
@@ -69,20 +64,13 @@ def read_environment(rootdir: Path, env: Mapping[str, str] = os.environ) -> Envi
 
 
 def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The processor's model as Linux names it, elsewhere as well as Python knows it."""
+    """The processor's model by Linux, elsewhere by Python."""
     try:
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, None) or platform.processor() or platform.machine() or None
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in a container, no variable either
-        return None
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -92,7 +80,7 @@ def _git(folder: Path, *words: str) -> str | None:
             ["git", "-C", str(folder), *words],  # noqa: S607  # git from the PATH is meant
             capture_output=True,
             text=True,
-            timeout=_GIT_TIMEOUT_S,
+            timeout=10,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

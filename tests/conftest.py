@@ -27,6 +27,7 @@ from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
 
 CHECKOUT = Path(__file__).parent.parent
+os.environ.pop("COLUMNS", None)  # readline sets it in xdist's workers; sessions inside of tests would wrap their lines
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
 

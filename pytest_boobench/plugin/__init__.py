@@ -1,33 +1,33 @@
-"""The door: all that knows pytest. This module is the entry point and imports pytest only.
+"""Everything that knows pytest. This module is the entry point and imports only what every session needs.
 
-Whatever else it needs is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
+The rest is imported once ``--boobench`` is given: a session that does not use the plugin pays nothing.
 
-- ``options``     command line, environment and ini -> Settings
+- ``options``     the command line and ini names; ``settings`` what they and the environment say
 - ``hookspecs``   the hooks that others may implement
+- ``activate``    what ``--boobench`` switches on
 - ``collect``     suite file -> test items
 - ``ordering``    which cell comes when on a host, and in which process
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
-- ``judging``     what a cell is judged by, and what its verdicts mean for its item
-- ``second_pass``   doubtful cells again, after all others of their host; items that another plugin runs again
+- ``judging``     verdicts, and the second pass of cells in doubt
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
+- ``session_store``   the session's way into the store and the baseline file
 - ``outputs``     the files that a session leaves, the HTML page among them
 - ``benchmark``   the bridge to pytest-benchmark
-- ``progress``    how a cell comes along, told by the measuring side
-- ``live``        the same, shown by the reporting side: line, JSON lines, hook
-- ``session_store``   the session's way into the store, and where cells go when the store fails
-- ``shared_baseline``   the baseline as a file, where the session has one
-- ``leases``      which session has which host, in a store that machines share
-- ``workers``     pytest-xdist's controller: what it hands to its workers, who of them runs what
-- ``scheduler``   one machine, one worker
+- ``progress``    the progress of a cell, as the measuring side reports it; ``live`` how the reporting side shows it
+- ``workers``     who has which host: leases, and pytest-xdist's controller; ``scheduler`` one machine, one worker
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import pytest
+
+from pytest_boobench.plugin import hookspecs, options
 
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant
@@ -45,17 +45,29 @@ def bench_of(config: pytest.Config) -> Bench:
     return cast("Bench", config.pluginmanager.get_plugin(BENCH))
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Always registered: a conftest may implement our hooks in sessions that do not bench."""
-    from pytest_boobench.plugin import hookspecs
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Turn garbage collection off for imports in the block; later collections ignore what exists at its end."""
+    if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
+        yield
+        return
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Always: a conftest may implement our hooks in sessions that do not bench."""
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Every option starts with ``--boobench``, every ini name with ``boobench_``."""
-    from pytest_boobench.plugin import options
-
     options.add(parser)
 
 
@@ -63,19 +75,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Everything else is behind the flag."""
     config.addinivalue_line("markers", "boobench(cell): a cell of a bench suite; set by the plugin, select with -m")
     if config.getoption("boobench"):
-        from pytest_boobench.plugin import activate
+        with set_aside():
+            from pytest_boobench.plugin.activate import activate
 
-        with activate.set_aside():
-            from pytest_boobench.plugin import activate
+            activate(config)
 
-            activate.activate(config)
-        config.pluginmanager.register(activate.LateImports(), "boobench-garbage")
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
+    """Around those that import what only cells need: the store, and what asks the hosts."""
+    with set_aside() if session.config.getoption("boobench") else nullcontext():
+        yield
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """A suite named without the flag is 'not found' to pytest: say why."""
-    from pytest_boobench.plugin import options
-
+    """Say why pytest does not find a suite that is named without the flag."""
     return options.header(config)
 
 
@@ -98,12 +112,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.fixture
 def boobench_host_access(request: pytest.FixtureRequest, boobench_cell: Cell) -> Iterator[Grant]:
-    """Leave to use the cell's host while the cell runs. Override it in a conftest to grant or refuse your own way."""
+    """Permission to use the cell's host while the cell runs. Override it in a conftest to decide that yourself."""
     with bench_of(request.config).access(request.node, boobench_cell, boobench_cell.host) as grant:
         yield grant
 
 
 @pytest.fixture
 def boobench_record(request: pytest.FixtureRequest, boobench_cell: Cell, boobench_host_access: Grant) -> CellRecord:
-    """The cell, measured: warm-up and samples. What cannot be measured is an error here, before anything is judged."""
+    """The measured cell: warm-up and samples. A cell that cannot be measured is an error here, before it is judged."""
     return bench_of(request.config).measure(request.node, boobench_cell, boobench_host_access)

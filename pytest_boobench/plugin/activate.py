@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin import BENCH, benchmark, options
-from pytest_boobench.plugin.bench import Bench, BenchPlace
+from pytest_boobench.plugin import BENCH, benchmark
+from pytest_boobench.plugin.bench import Bench
 from pytest_boobench.plugin.collect import Collection
-from pytest_boobench.plugin.ordering import ask_hosts, know_nothing
-from pytest_boobench.plugin.second_pass import ScheduledPass, SecondPass
-from pytest_boobench.plugin.session_hosts import read_inventory
-
-
-@contextmanager
-def set_aside() -> Iterator[None]:
-    """No collection in the block, and after it none that looks at what there is by then."""
-    if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
-        yield
-        return
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
-
-
-class LateImports:
-    """What is imported only when there are cells to measure: the store, and what asks the hosts."""
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_finish(self) -> Iterator[None]:
-        """Around the recorder's, which opens the store."""
-        with set_aside():
-            yield
+from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
+from pytest_boobench.plugin.ordering import Ready, ask_hosts
+from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
+from pytest_boobench.plugin.workers import BenchPlace, Leases, Workers
 
 
 def activate(config: pytest.Config) -> None:
-    """Register the plugin's parts. Bad options and hosts files end the session here, with their own words."""
-    settings = options.resolve(config)
+    """Register the plugin's parts; UsageError for bad options and a bad hosts file."""
+    settings = resolve(config)
     try:
         inventory = read_inventory(config, settings)
         if settings.duet is not None:
@@ -57,8 +29,7 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     worker: dict[str, object] | None = getattr(config, "workerinput", None)
     manager = config.pluginmanager
-    # Workers must collect in one order, so none of them asks the hosts.
-    ready = ask_hosts(inventory) if worker is None else know_nothing
+    ready: Ready = partial(ask_hosts, inventory) if worker is None else lambda _: {}
     manager.register(Collection(config, settings, inventory, ready), "boobench-collection")
     benchmark.register(config)
     if worker is None:
@@ -66,13 +37,12 @@ def activate(config: pytest.Config) -> None:
     else:
         bench = Bench(config, settings, inventory, BenchPlace.of_worker(worker))
         manager.register(bench, BENCH)
-        manager.register(ScheduledPass(bench), "boobench-second-pass")
+        manager.register(ScheduledPass(bench.judging.doubts), "boobench-second-pass")
 
 
-def _report_here(config: pytest.Config, settings: options.Settings, inventory: Inventory) -> None:
-    """The reporting side: store, reports, leases, and what xdist's controller hands out."""
+def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory) -> None:
+    """Register the reporting side: store, reports, leases, and what xdist's controller hands out."""
     from pytest_boobench.plugin import live
-    from pytest_boobench.plugin.leases import Leases
     from pytest_boobench.plugin.outputs import Outputs
     from pytest_boobench.plugin.recorder import Recorder
 
@@ -84,13 +54,12 @@ def _report_here(config: pytest.Config, settings: options.Settings, inventory: I
     place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines)
     bench = Bench(config, settings, inventory, place)
     manager.register(bench, BENCH)
-    manager.register(SecondPass(bench, lambda host: inventory.get(host).exclusive), "boobench-second-pass")
+    second_pass = SecondPass(bench.judging.doubts, lambda host: inventory.get(host).exclusive)
+    manager.register(second_pass, "boobench-second-pass")
     leases = None
-    if settings.store_url is not None:  # the usual store is nobody else's: there the lock on the machine will do
+    if settings.store_url is not None:  # nobody else uses the default store: there the lock on the machine is enough
         leases = Leases(recorder, inventory, wait_s=settings.wait_s)
         manager.register(leases, "boobench-leases")
     if manager.hasplugin("xdist"):
-        from pytest_boobench.plugin.workers import Workers
-
-        ready = ask_hosts(inventory)
+        ready = partial(ask_hosts, inventory)
         manager.register(Workers(recorder, settings, inventory, ready=ready, leases=leases), "boobench-workers")

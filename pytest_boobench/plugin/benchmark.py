@@ -1,8 +1,8 @@
-"""The bridge to pytest-benchmark: each cell in its table, JSON, storage, comparison and histogram.
+"""The bridge to pytest-benchmark: cells in its tables, JSON, storage, comparison and histogram.
 
-It gets the end-to-end seconds of the cell's counted samples, one round each; the medians of all metrics are in
-``extra_info``. Without pytest-xdist its fixture gets them, by its documented interface. In xdist's controller there is
-no fixture: its list of results gets them, and `make_result` is the only place that knows how such a result is made.
+It gets the end-to-end seconds of a cell's counted samples, one round each; the medians of all metrics are in
+``extra_info``. Without pytest-xdist they go through its fixture. xdist's controller has no fixture: there its list of
+results gets them, and only `make_result` knows how such a result is made.
 
 Its tables show the cells only where a ``--benchmark-*`` option asks for something: they are 190 columns of seconds.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,50 +24,39 @@ from pytest_boobench.record import CellRecord
 from pytest_boobench.untrusted import hide_in
 
 _SESSION = "pytest-benchmark"
-"""The name of its session object: there once it is configured, unless it is missing, blocked or replaced."""
+"""The name of its session object, which is missing where the plugin is not installed, blocked or replaced."""
 _Groups = Sequence[tuple[str | None, Sequence[Mapping[str, Any]]]]
-"""What it shows: each group's title and results."""
+"""Title and results of each of its groups."""
 
 
 def register(config: pytest.Config) -> None:
-    """Register what this process needs; each asks only later whether pytest-benchmark is there."""
-    parallel = config.getoption("dist", "no") != "no"
-    asked = _is_asked(config)
+    """Register what this process needs; each part finds out later whether pytest-benchmark is there."""
     if hasattr(config, "workerinput"):
-        bridge: object = SkippedInWorker()
-    else:
-        bridge = ResultsInController(config, tells=asked) if parallel else RoundsInProcess()
-        if not asked:
-            config.pluginmanager.register(TablesWithoutCells(), "boobench-benchmark-tables")
+        config.pluginmanager.register(SkippedInWorker(), "boobench-benchmark")
+        return
+    typed = map(str, config.invocation_params.args)
+    standing = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    asked = any(arg.startswith("--benchmark-") for arg in (*typed, *config.getini("addopts"), *standing))
+    if not asked:
+        config.pluginmanager.register(TablesWithoutCells(), "boobench-benchmark-tables")
+    parallel = config.getoption("dist", "no") != "no"
+    bridge = ResultsInController(config, tells=asked) if parallel else RoundsInProcess()
     config.pluginmanager.register(bridge, "boobench-benchmark")
 
 
-def _is_asked(config: pytest.Config) -> bool:
-    """Whether an option of pytest-benchmark was typed, or stands in the configuration's or environment's addopts."""
-    typed = map(str, config.invocation_params.args)
-    standing = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    return any(arg.startswith("--benchmark-") for arg in (*typed, *config.getini("addopts"), *standing))
-
-
 class PlaybackClock:
-    """A timer that shows the next of some durations between two looks at it, to the last bit."""
+    """A timer that shows the next of some durations between two looks at it."""
 
     def __init__(self) -> None:
-        self._durations_s: Iterator[float] = iter(())
-        self._now_s = 0.0
+        self._readings_s: Iterator[float] = iter(())
 
     def load(self, durations_s: list[float]) -> None:
-        """Take the durations that are to be shown."""
-        self._durations_s = iter(durations_s)
-
-    def step(self) -> None:
-        """Stand in for the work that took so long."""
-        self._now_s = next(self._durations_s, 0.0)
+        """Set the durations to show; each begins at zero, so that a difference has no rounding error."""
+        self._readings_s = chain.from_iterable((0.0, duration_s) for duration_s in durations_s)
 
     def e2e_s(self) -> float:
-        """The time; back to zero afterwards, so that a difference has no rounding error."""
-        now_s, self._now_s = self._now_s, 0.0
-        return now_s
+        """The time; pytest-benchmark's JSON names its timer by this function."""
+        return next(self._readings_s, 0.0)
 
 
 class RoundsInProcess:
@@ -95,7 +85,7 @@ class RoundsInProcess:
             self._fixture = item.funcargs.get("benchmark")  # type: ignore[attr-defined]
 
     def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
-        """Play the samples."""
+        """Play the samples to the fixture."""
         rounds_s = read_rounds_s(record)
         if self._fixture is None or record.error or not rounds_s:
             return
@@ -103,22 +93,26 @@ class RoundsInProcess:
         for name, value in describe(record).items():
             setattr(fixture, name, value)
         self._clock.load(rounds_s)
-        fixture.pedantic(self._clock.step, rounds=len(rounds_s))
+        fixture.pedantic(_do_nothing, rounds=len(rounds_s))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
-        """A fixture that nobody used would warn: so it is used to no effect where the cell is not judged yet."""
+        """A fixture that was not used would warn: where the cell is not judged yet, use it without effect."""
         if self._fixture is not None:
             self._fixture.disabled = True
-            self._fixture.pedantic(self._clock.step)
+            self._fixture.pedantic(_do_nothing)
             self._fixture = None
 
 
+def _do_nothing() -> None:
+    """Stand in for the work that `PlaybackClock` times."""
+
+
 class SkippedInWorker:
-    """A worker's cells have no fixture, or pytest-benchmark would warn of xdist: so they are skipped for it."""
+    """Skips cells where pytest-benchmark would: in a worker they have no fixture, since that warns of xdist."""
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """``--benchmark-skip``, in its words."""
+        """``--benchmark-skip``, in pytest-benchmark's words."""
         if config.getoption("benchmark_skip", default=False):
             for item in items:
                 if cell_of(item) is not None:
@@ -126,18 +120,18 @@ class SkippedInWorker:
 
 
 class TablesWithoutCells:
-    """Leaves cells out of pytest-benchmark's tables, and nothing else: tests of the user's own stay in them."""
+    """Leaves cells out of pytest-benchmark's tables; the user's own benchmarks stay in them."""
 
     def __init__(self) -> None:
         self._cells: set[str] = set()
 
     def pytest_boobench_cell_finished(self, record: CellRecord) -> None:
-        """Note which of its results are cells."""
+        """Note which results are cells."""
         self._cells.add(record.node_id)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
-        """The groups that it shows, without cells and without groups that only they were in."""
+        """Take the cells out of the groups, and the groups that are then empty."""
         groups = yield
         kept = [(name, [one for one in group if one["fullname"] not in self._cells]) for name, group in groups]
         return [(name, group) for name, group in kept if group]
@@ -147,14 +141,14 @@ class ResultsInController:
     """Adds cells to pytest-benchmark's results, where they are saved and shown from."""
 
     def __init__(self, config: pytest.Config, *, tells: bool) -> None:
-        """``tells`` is whether anybody wants to know of cells that are missing there."""
+        """``tells``: whether to say that cells are missing there."""
         self._tells = tells
         disabled = config.getoption("benchmark_disable", default=False)
         self._wanted = not disabled or config.getoption("benchmark_enable")
         self._trouble = ""
 
     def pytest_boobench_cell_finished(self, config: pytest.Config, record: CellRecord) -> None:
-        """Add the cell; a pytest-benchmark that is built otherwise costs its output, not the session."""
+        """Add the cell; with a pytest-benchmark of another structure the cell is missing there, and nothing fails."""
         session: Any = config.pluginmanager.get_plugin(_SESSION)
         rounds_s = read_rounds_s(record)
         if session is None or not self._wanted or record.error or not rounds_s:
@@ -195,7 +189,7 @@ def read_rounds_s(record: CellRecord) -> list[float]:
 
 
 def describe(record: CellRecord) -> Mapping[str, Any]:
-    """What pytest-benchmark is told of a cell: its group, its parameters, and what else was found."""
+    """A cell for pytest-benchmark: its group, its parameters, and the other results."""
     axes = {name: value for name, value in record.identity.items() if not isinstance(value, dict)}
     sampling = {f"sampling.{name}": value for name, value in record.identity["sampling"].items()}
     medians = {key: aggregate.median for key, aggregate in record.aggregates.items()}

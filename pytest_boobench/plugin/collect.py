@@ -1,16 +1,15 @@
-"""Suite file -> test items, made by pytest itself of a synthetic module: class = host, function = model, param = cell.
+"""Suite file -> test items, which pytest makes of a synthetic module: class = host, function = model, param = cell.
 
-A model stands there by its short name. So fixtures, marks, ``-k``, node ids and plugins work as on any Python test,
-with public API only.
+So fixtures, marks, ``-k``, node ids and plugins work as on any Python test. A function has its model's short name.
 """
 
 from __future__ import annotations
 
 import os
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,9 @@ from pytest_boobench import suite
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin import bench_of
-from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.ordering import Loaded, Ready, cell_of, find_choices, know_nothing, locate, order
+from pytest_boobench.plugin.options import is_suite
+from pytest_boobench.plugin.ordering import Loaded, Ready, cell_of, find_choices, locate, order
+from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 from pytest_boobench.suite.names import shorten
 
@@ -33,14 +33,11 @@ if TYPE_CHECKING:
 class Collection:
     """Collects suite files, keeps suite names unique, narrows to the hosts asked for, and puts cells in order.
 
-    ``ready`` is asked before the first cell, and never in a worker: workers must collect in one order.
+    ``ready`` is asked before the first cell. In a worker it knows nothing: all workers must collect in one order.
     """
 
-    def __init__(
-        self, config: pytest.Config, settings: Settings, inventory: Inventory, ready: Ready = know_nothing
-    ) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, inventory: Inventory, ready: Ready) -> None:
         self._config = config
-        self._root = config.rootpath
         self._ready = ready
         self._settings = settings
         self._inventory = inventory
@@ -48,15 +45,15 @@ class Collection:
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """A file whose name fits one of the patterns is a suite."""
-        if not any(fnmatch(file_path.name, pattern) for pattern in self._settings.patterns):
+        if not is_suite(file_path.name, self._settings.patterns):
             return None
         found: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
         found.read = self.read
         return found
 
     def read(self, path: Path) -> Suite:
-        """The suite in a file; DocumentError with all that is wrong with it."""
-        display = os.path.relpath(path, self._root)
+        """The suite in a file; DocumentError with all its problems."""
+        display = os.path.relpath(path, self._config.rootpath)
         loaded = suite.load(
             path,
             display=display,
@@ -68,25 +65,24 @@ class Collection:
         return modify(self._config, loaded, display)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Cells report the line of the suite file that they come from, and are found by their model's long name too."""
+        """Let cells report their line of the suite file, and let ``-k`` find them by their model's long name too."""
         if (cell := cell_of(item)) is not None:
-            # Not the end of the node id: there pytest would write every dot of a name as "::".
+            # Not the end of the node id: pytest would write every dot there as "::".
             place = (item.path, cell.line - 1, f"{item.name} on {cell.host}")
             item.reportinfo = lambda: place  # type: ignore[method-assign]
             item.extra_keyword_matches.add(cell.model)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """``--boobench-host`` deselects the cells of all other hosts; those that stay are put in order."""
+        """Deselect the cells of hosts that ``--boobench-host`` does not name; put the others in order."""
         wanted = self._settings.only_hosts
-        dropped = [item for item in items if wanted and (cell := cell_of(item)) is not None and cell.host not in wanted]
+        dropped = {item for item in items if wanted and (cell := cell_of(item)) is not None and cell.host not in wanted}
         if dropped:
-            gone = set(dropped)
-            config.hook.pytest_deselected(items=dropped)
-            items[:] = [item for item in items if item not in gone]
+            config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+            items[:] = [item for item in items if item not in dropped]
         put_in_order(items, {})
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Models that are loaded already come first: asked only now, when it is known which cells will run."""
+        """Put models first that are loaded already; only now it is known which cells will run."""
         if session.config.option.collectonly:
             return
         cells = (cell for item in session.items if (cell := cell_of(item)) is not None)
@@ -95,15 +91,14 @@ class Collection:
 
 
 class SuiteFile(pytest.Module):
-    """One suite file as a module that was never imported."""
+    """A suite file, as a module that is built instead of imported."""
 
     read: Callable[[Path], Suite]
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Build the module's classes and functions, and let pytest collect them."""
+        """Build the module, and let pytest collect its classes and functions."""
         try:
-            loaded = self.read(self.path)
-            self.obj = build_module(loaded)
+            self.obj = build_module(self.read(self.path))
         except DocumentError as error:
             raise self.CollectError(str(error)) from error
         return super().collect()
@@ -118,18 +113,17 @@ def put_in_order(items: list[pytest.Item], loaded: Loaded) -> None:
 
 
 def modify(config: pytest.Config, loaded: Suite, display: str) -> Suite:
-    """What the hooks make of a suite; CollectError where that cannot be collected."""
+    """Let the hooks change a suite; CollectError where the result cannot be collected."""
     changed: Suite = config.hook.pytest_boobench_modify_suite(config=config, suite=loaded) or loaded
     cells = list(changed.cells)
     config.hook.pytest_boobench_modify_cells(config=config, suite=changed, cells=cells)
-    names = [(cell.host, cell.model, cell.id) for cell in cells]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        host, model, cell_id = twice
-        raise pytest.Collector.CollectError(
-            f"{display}: pytest_boobench_modify_cells: two cells {host}::{model}[{cell_id}], "
-            "expected names of their own"
-        )
+    times = Counter((cell.host, cell.model, cell.id) for cell in cells)
+    for (host, model, cell_id), number in times.items():
+        if number > 1:
+            raise pytest.Collector.CollectError(
+                f"{display}: pytest_boobench_modify_cells: two cells {host}::{model}[{cell_id}], "
+                "expected names of their own"
+            )
     groups = [key for key, _ in groupby(cells, key=lambda cell: (cell.host, cell.model))]
     if len(set(groups)) < len(groups):
         raise pytest.Collector.CollectError(
@@ -176,7 +170,7 @@ def build_function(cells: list[Cell], fixtures: tuple[str, ...]) -> Callable[...
 
 
 def real_mark(mark: Mark) -> pytest.MarkDecorator:
-    """pytest's mark for a suite's; an unregistered one is refused by pytest itself where marks are strict."""
+    """pytest's mark for a suite's; pytest itself refuses an unregistered one where marks are strict."""
     decorator: pytest.MarkDecorator = getattr(pytest.mark, mark.name)
     # with_args, since a call with one callable argument would decorate it.
     return decorator.with_args(*mark.args, **dict(mark.kwargs or {}))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.hookspec(firstresult=True)
 def pytest_boobench_modify_suite(config: pytest.Config, suite: Suite) -> Suite | None:
-    """Answer with another suite in place of one that was read, or None to leave it; its name must stay.
+    """Return another suite of the same name in place of one that was read, or None to leave it.
 
     Called in every process that collects: with pytest-xdist all of them must come to the same cells.
     """
@@ -31,13 +31,13 @@ def pytest_boobench_modify_suite(config: pytest.Config, suite: Suite) -> Suite |
 
 @pytest.hookspec
 def pytest_boobench_modify_cells(config: pytest.Config, suite: Suite, cells: list[Cell]) -> None:
-    """Add, take away, replace or reorder a suite's cells, in place. Called after `pytest_boobench_modify_suite`, as
-    that in every process; the cells of a host and model must stay together, and have names of their own."""
+    """Add, remove, replace or reorder a suite's cells, in place, after `pytest_boobench_modify_suite`; as that in every
+    process. The cells of a host and model must stay together, and each must have a name of its own."""
 
 
 @pytest.hookspec(firstresult=True)
 def pytest_boobench_make_server(config: pytest.Config, host: Host, clients: Clients) -> Server | None:
-    """Answer with what speaks to a host's server, of a kind that is not built in; None lets the plugin find out.
+    """Return a client for a host's server of a kind that is not built in; None lets the plugin find out the kind.
 
     Called once for each host in the process that measures, before anything is asked of it.
     """
@@ -47,36 +47,36 @@ def pytest_boobench_make_server(config: pytest.Config, host: Host, clients: Clie
 def pytest_boobench_select_baseline(
     config: pytest.Config, cell: Cell, record: CellRecord, baseline: Baseline | None
 ) -> Baseline | None:
-    """Answer with the baseline to judge a cell by; None leaves it at the one that the store has under the name asked
-    for. Called where the cell is measured, maybe more than once for a cell."""
+    """Return the baseline to judge a cell by; None leaves it at the store's, under the name asked for. Called where the
+    cell is measured, possibly several times for a cell."""
 
 
 @pytest.hookspec(firstresult=True)
 def pytest_boobench_judge(
     config: pytest.Config, cell: Cell, record: CellRecord, baseline: Baseline | None, verdicts: Sequence[Verdict]
 ) -> Sequence[Verdict] | None:
-    """Answer with other verdicts than the gate's; None leaves them. Called where the cell is measured, once for each
-    cell that could be measured, after its last block."""
+    """Return other verdicts than the gate's; None leaves them. Called where the cell is measured, once for each cell
+    that could be measured, after its last block."""
 
 
 @pytest.hookspec
 def pytest_boobench_run_metadata(config: pytest.Config, suite: str, host: str, metadata: dict[str, Any]) -> None:
-    """Add facts of your own to a run, plain JSON: driver, power limit, temperature. They are stored with it and stand
-    in the reports. Called in the reporting process when the run's first cell came in."""
+    """Add facts of your own to a run, plain JSON: driver, power limit, temperature. They are stored and reported.
+    Called in the reporting process when the first cell of the run comes in."""
 
 
 @pytest.hookspec
 def pytest_boobench_report_section(config: pytest.Config, rows: Sequence[FinishedCell]) -> tuple[str, str] | None:
-    """Answer with (title, plain text) to have a section of your own after the tables, in the terminal and in every
-    report for people. Called in the reporting process at the end."""
+    """Return (title, plain text) to add a section after the tables, in the terminal and in every report for people.
+    Called in the reporting process at the end."""
 
 
 @pytest.hookspec(firstresult=True)
 def pytest_boobench_acquire_host_access(config: pytest.Config, host: str, purpose: str) -> Grant | None:
-    """Answer with a Grant for ``host``, or None to let the next one answer; raise HostError to refuse.
+    """Return a Grant for ``host``, or None to let the next plugin answer; raise HostError to refuse.
 
-    Called for each cell in the process that measures it. The plugin's own answer comes last: it waits until no other
-    run of ours on this machine uses the host.
+    Called for each cell in the process that measures it. This plugin answers last: it waits until no other session on
+    this machine uses the host.
     """
 
 
@@ -88,7 +88,7 @@ def pytest_boobench_cell_finished(config: pytest.Config, record: CellRecord, ver
 
 @pytest.hookspec
 def pytest_boobench_progress(config: pytest.Config, progress: Progress) -> None:
-    """A cell comes along. Called in the reporting process, at each change of state and a few times a second between.
+    """Called in the reporting process at each change of a cell's state, and a few times a second between.
 
-    Without pytest-xdist that is the process that measures: an answer that takes long delays the cell's next request.
+    Without pytest-xdist that is the process that measures: a slow implementation delays the cell's next request.
     """

@@ -1,4 +1,4 @@
-"""How the cells come along, as the reporting side shows it: the hook, JSON lines for panels, a line for people."""
+"""The progress of the cells, as the reporting side shows it: the hook, JSON lines for programs, a line for people."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.progress import Progress, State, is_progress
-from pytest_boobench.plugin.second_pass import is_rerun
+from pytest_boobench.plugin.progress import Progress, State, is_progress, is_rerun
+from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.reports.text import cut_right
 from pytest_boobench.units import count, quantity
 from pytest_boobench.untrusted import hide_in
 
 PLAIN_EVERY_S = 10.0
-"""How often a cell has a line where lines can't be written over."""
+"""How often a cell has a line where lines can't be overwritten."""
 _OVER: tuple[State, ...] = ("finished", "failed")
 _ROOM_BELOW = "\x1bD\x1b[A"
 _BELOW = "\x1b7\x1b[B\r"
@@ -31,14 +30,14 @@ _BACK = "\x1b[K\x1b8"
 
 
 def register(config: pytest.Config, settings: Settings) -> None:
-    """Register what shows progress, in the process that reports. UsageError where the file can't be written."""
+    """Register what shows progress; UsageError where the file can't be written."""
     config.pluginmanager.register(Relay(config), "boobench-progress")
     if settings.progress_file is not None and not config.option.collectonly:
         config.pluginmanager.register(JsonLines(settings.progress_file), "boobench-progress-file")
 
 
 class Relay:
-    """Takes progress off the reports that carry it, adds how each cell ended, and calls the hook."""
+    """Takes progress off the reports that carry it, adds the end of each cell, and calls the hook."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -57,27 +56,23 @@ class Relay:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        """The end of a cell is told here, where the crash of a worker is known too."""
+        """Add the end of a cell here, where the crash of a worker is known too."""
         plain: Mapping[str, Any] | None = getattr(report, "boobench_progress", None)
-        if plain is None:
-            self._tell_end(report)
-        else:
+        over = report.failed or report.skipped or report.when == "call"
+        if plain is not None:
             self._last[report.nodeid] = Progress(**plain)
             self._tell(self._last[report.nodeid])
+        elif report.nodeid in self._last and over and not is_rerun(report):
+            state: State = "failed" if report.failed else "finished"
+            last = self._last.pop(report.nodeid)
+            self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))
         yield
         if is_progress(report) and self._kept and self._kept[-1] is report:
             self._kept.pop()
 
-    def _tell_end(self, report: pytest.TestReport) -> None:
-        over = report.failed or report.skipped or report.when == "call"
-        if report.nodeid in self._last and over and not is_rerun(report):
-            state: State = "failed" if report.failed else "finished"
-            last = self._last.pop(report.nodeid)
-            self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Progress is no outcome: no letter, no word, no count. A cell that is put off has a letter, but no count."""
+        """Progress has no letter, no word and no count; a cell that is put off has a letter, but no count."""
         if hasattr(report, "boobench_progress"):
             return "", "", ""
         if hasattr(report, "boobench_put_off"):
@@ -89,7 +84,7 @@ class Relay:
 
 
 class JsonLines:
-    """Appends each progress to a file, at once, for whoever follows it."""
+    """Appends each progress to a file, at once."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -99,7 +94,7 @@ class JsonLines:
         self._trouble = ""
 
     def pytest_boobench_progress(self, progress: Progress) -> None:
-        """A disk that is full ends the file, not the measuring."""
+        """A full disk ends the file, not the measuring."""
         if self._trouble:
             return
         try:
@@ -120,7 +115,7 @@ class JsonLines:
 
 
 class LiveLine:
-    """One line under pytest's own, written over again and again, with the cells that run now."""
+    """One line below pytest's own, overwritten again and again, with the cells that run now."""
 
     def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
         self._config = config
@@ -140,30 +135,18 @@ class LiveLine:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Whatever pytest writes next must not find our line where it writes."""
+        """Clear the line before pytest writes."""
         if not hasattr(report, "boobench_progress"):
             self.clear()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logstart(self) -> None:
-        """As above."""
-        self.clear()
-
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
-    def pytest_testnodedown(self) -> None:
-        """As above."""
-        self.clear()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        """As above."""
-        self.clear()
-
     def clear(self) -> None:
-        """Take the line away, if it is there."""
+        """Remove the line, if it is there."""
         if self._shown:
             self._write(f"{_BELOW}{_BACK}")
         self._shown = False
+
+    pytest_runtest_logstart = pytest_testnodedown = pytest_sessionfinish = clear
 
     def _write(self, text: str) -> None:
         with _uncaptured(self._config):
@@ -171,9 +154,9 @@ class LiveLine:
 
 
 class PlainLines:
-    """A line every ten seconds of a cell, where lines can't be written over; short cells have none.
+    """A line every ten seconds of a cell, where lines can't be overwritten; short cells have none.
 
-    A host that is waited for is told of at once, and without ``-v`` too: it may take minutes.
+    A cell that begins to wait for its host has a line at once, and without ``-v`` too: the wait may take minutes.
     """
 
     def __init__(self, config: pytest.Config, terminal: pytest.TerminalReporter, *, waiting_only: bool = False) -> None:
@@ -182,21 +165,20 @@ class PlainLines:
         self._waiting_only = waiting_only
         self._told_at: dict[str, float] = {}
         self._waiting: set[str] = set()
-        """The cells whose last word was that they wait."""
+        """The cells whose last line said that they wait."""
 
     def pytest_boobench_progress(self, progress: Progress) -> None:
-        """Show it if the cell was silent for long enough."""
+        """Show it if the cell's last line is old enough."""
         cell = progress.node_id
-        since = self._told_at.setdefault(cell, progress.at)
-        begins_to_wait = progress.note is not None and cell not in self._waiting
-        if progress.note is None:
+        waits = progress.note is not None
+        is_due = progress.at - self._told_at.setdefault(cell, progress.at) >= PLAIN_EVERY_S
+        if not waits:
             self._waiting.discard(cell)
         if progress.state in _OVER:
             del self._told_at[cell]
-        elif begins_to_wait or (
-            progress.at - since >= PLAIN_EVERY_S and (progress.note is not None or not self._waiting_only)
-        ):
-            self._waiting |= {cell} if progress.note is not None else set()
+        elif (waits and cell not in self._waiting) or (is_due and (waits or not self._waiting_only)):
+            if waits:
+                self._waiting.add(cell)
             self._told_at[cell] = progress.at
             with _uncaptured(self._config):
                 self._terminal.write_line(describe(progress))
@@ -205,9 +187,11 @@ class PlainLines:
 def choose_display(config: pytest.Config, terminal: pytest.TerminalReporter) -> LiveLine | PlainLines | None:
     """A live line on a terminal that can move its cursor, plain lines elsewhere, nothing with ``-q``."""
     verbosity = config.get_verbosity()
+    if verbosity < 0:
+        return None
     if terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32":
-        return LiveLine(config, terminal) if verbosity >= 0 else None
-    return PlainLines(config, terminal, waiting_only=verbosity == 0) if verbosity >= 0 else None
+        return LiveLine(config, terminal)
+    return PlainLines(config, terminal, waiting_only=verbosity == 0)
 
 
 def describe(progress: Progress) -> str:
@@ -225,10 +209,7 @@ def describe(progress: Progress) -> str:
 
 @contextmanager
 def _uncaptured(config: pytest.Config) -> Iterator[None]:
-    """Without pytest-xdist we write in the middle of a test, while its output is captured."""
+    """Let the block write to the terminal in the middle of a test, whose output is captured."""
     capture = config.pluginmanager.get_plugin("capturemanager")
-    if capture is None:
+    with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
         yield
-    else:
-        with capture.global_and_fixture_disabled():
-            yield

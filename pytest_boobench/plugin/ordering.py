@@ -15,36 +15,31 @@ import pytest
 from pytest_boobench import suite
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.plugin import options
-from pytest_boobench.plugin.session_hosts import read_inventory
+from pytest_boobench.plugin.options import is_suite
+from pytest_boobench.plugin.settings import read_inventory, resolve
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.names import list_short_names
 
 Loaded = Mapping[str, Collection[str]]
 """Host -> the models that it has loaded."""
 Ready = Callable[[Collection[str]], Loaded]
-"""Names of hosts, or of none, -> what they have loaded now. It loads none, and leaves out a host that cannot say."""
+"""Names of hosts -> what they have loaded now; a host that cannot say is left out."""
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
-    """The cell behind a test item, None for everybody else's items."""
+    """The cell that a test item runs, None for items of others."""
     cells = (mark.kwargs.get("cell") for mark in item.own_markers if mark.name == "boobench")
     return next((cell for cell in cells if isinstance(cell, Cell)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class CellPlace:
-    """What of a cell decides when it runs."""
+    """The facts of a cell that decide when it runs."""
 
     host: str
     model: str
     """By any of its names."""
     embeds: bool
-
-
-def know_nothing(hosts: Collection[str]) -> Loaded:  # noqa: ARG001
-    """The answer where nobody may or can ask the hosts."""
-    return {}
 
 
 def locate(cell: Cell) -> CellPlace:
@@ -53,7 +48,7 @@ def locate(cell: Cell) -> CellPlace:
 
 
 def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
-    """The place of the cell that a node id names, None for everybody else's items.
+    """The place of the cell that a node id names, None for items of others.
 
     For xdist's controller, which has node ids only: ``FILE::HOST::MODEL[pp512-tg32-c4]``, the file after one of the
     suites' ``patterns``. Embeddings are the cells without ``tg``.
@@ -61,21 +56,21 @@ def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
     file, _, rest = node_id.partition("::")
     host, _, test = rest.partition("::")
     model, _, parameters = test.partition("[")
-    name = PurePosixPath(file).name
-    if not parameters or not any(fnmatch(name, pattern) for pattern in patterns):
+    if not parameters or not is_suite(PurePosixPath(file).name, patterns):
         return None
     return CellPlace(host, model, "-tg" not in parameters)
 
 
 def order(places: Sequence[CellPlace], loaded: Loaded) -> list[int]:
-    """The order to run in, as indices: by host as they come up; there embeddings first, models that are ``loaded``
-    next, the others as they come up; inside that, as given."""
+    """The order to run in, as indices: hosts as they first occur; on a host embeddings, then models that are
+    ``loaded``, then the others as they first occur; cells of a model as given."""
     hosts = _ranks(place.host for place in places)
     models = _ranks((place.host, place.model) for place in places)
 
     def rank(index: int) -> tuple[int, bool, bool, int]:
         place = places[index]
-        cold = not any(_names(place.model, ready) for ready in loaded.get(place.host, ()))
+        ready = loaded.get(place.host, ())
+        cold = not any(place.model == name or place.model in list_short_names(name) for name in ready)
         return hosts[place.host], not place.embeds, cold, models[place.host, place.model]
 
     return sorted(range(len(places)), key=rank)
@@ -87,31 +82,18 @@ def find_choices(places: Iterable[CellPlace]) -> set[str]:
     return {host for host, count in models.items() if count > 1}
 
 
-def _names(name: str, model: str) -> bool:
-    """Whether a node id's name may be that of a model which its host lists."""
-    return name == model or name in list_short_names(model)
-
-
 def _ranks(keys: Iterable[Hashable]) -> dict[Hashable, int]:
     return {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
 
 
-_PATIENCE_S = 5.0
-"""A host that says nothing for so long is left out; its cells will say why."""
+def ask_hosts(inventory: Inventory, names: Collection[str]) -> Loaded:
+    """Ask hosts what they have loaded, all at the same time; that makes none of them load a model."""
+    hosts = [host for name in names if (host := inventory.hosts[name]).embedded is None]
 
+    async def ask_all() -> list[Sequence[str] | None]:
+        return await asyncio.gather(*map(_ask, hosts))
 
-def ask_hosts(inventory: Inventory) -> Ready:
-    """A question to the hosts of an inventory, all at the same time. Asking loads no model."""
-
-    def ready(names: Collection[str]) -> Loaded:
-        hosts = [host for name in names if (host := inventory.hosts[name]).embedded is None]
-        return asyncio.run(_ask_all(hosts)) if hosts else {}
-
-    return ready
-
-
-async def _ask_all(hosts: Sequence[Host]) -> Loaded:
-    answers = await asyncio.gather(*map(_ask, hosts))
+    answers = asyncio.run(ask_all()) if hosts else []
     return {host.name: models for host, models in zip(hosts, answers, strict=True) if models is not None}
 
 
@@ -123,12 +105,12 @@ async def _ask(host: Host) -> Sequence[str] | None:
     try:
         clients = open_host(host, host.base_url, patience=NONE)
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(5.0):
                 server = await connect(host.name, host.base_url, clients, host.server)
                 return await server.ready_models()
         finally:
             await clients.close()
-    except (BoobenchError, TimeoutError):
+    except (BoobenchError, TimeoutError):  # its cells will say why
         return None
 
 
@@ -144,11 +126,11 @@ def plan(
     patterns: Sequence[str],
     begin: Callable[[Collection[CellPlace]], Loaded],
 ) -> list[Batch]:
-    """The batches, in the order to begin them: machines with the most cells first, then everybody else's items.
+    """The batches, in the order to begin them: machines with the most cells first, then the items of others.
 
-    ``machine_of`` tells what of a host no two cells may use at once, None for a host that is none. Other items are
-    grouped as xdist's mode ``dist`` would do it. ``begin`` is called once, with the places of all cells where there are
-    any, and says what their hosts have loaded.
+    ``machine_of`` names what no two cells of a host may use at once, None for an unknown host. Other items are grouped
+    as xdist's mode ``dist`` does. ``begin`` is called once, with the places of all cells if there are any, and says
+    what their hosts have loaded.
     """
     machines: dict[str, list[int]] = defaultdict(list)
     others: dict[str, list[int]] = defaultdict(list)
@@ -161,15 +143,15 @@ def plan(
         else:
             others[_scope(node_id, index, dist)].append(index)
     loaded = begin(places.values()) if places else {}
-    ordered = [
+    batches = [
         [batch[position] for position in order([places[index] for index in batch], loaded)]
         for batch in machines.values()
     ]
-    return [*sorted(ordered, key=len, reverse=True), *others.values()]
+    return [*sorted(batches, key=len, reverse=True), *others.values()]
 
 
 def _scope(node_id: str, index: int, dist: str) -> str:
-    """What keeps items that are no cells together: each stands alone, but in the modes that promise more."""
+    """The name of the group of an item that is no cell: its own, but in the modes that keep items together."""
     if dist == "loadfile":
         return node_id.partition("::")[0]
     if dist == "loadscope":
@@ -180,11 +162,11 @@ def _scope(node_id: str, index: int, dist: str) -> str:
 
 
 def count_workers(config: pytest.Config) -> int | None:
-    """Machines behind the hosts of the session's suites; None, which is xdist's own answer, where there are none.
+    """How many machines the suites of the session use; None, which leaves it to xdist, where they use none.
 
-    Called before pytest is configured. What is wrong with a file is said by those who need it, later.
+    Called before pytest is configured: a file with an error is left out here, and reported later by its readers.
     """
-    settings = options.resolve(config)
+    settings = resolve(config)
     try:
         inventory = read_inventory(config, settings)
     except BoobenchError:
@@ -211,12 +193,8 @@ def _find_hosts(config: pytest.Config, arg: str, patterns: Sequence[str], invent
 
 
 def _find_suites(start: Path, patterns: Sequence[str], left_out: Sequence[str]) -> Iterator[Path]:
-    if start.is_file() and _fits(start.name, patterns):
+    if start.is_file() and is_suite(start.name, patterns):
         yield start
     for folder, folders, files in os.walk(start):
-        folders[:] = [name for name in folders if not _fits(name, left_out)]
-        yield from (Path(folder, name) for name in files if _fits(name, patterns))
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in left_out)]
+        yield from (Path(folder, name) for name in files if is_suite(name, patterns))

@@ -5,117 +5,54 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_boobench import find_version
 from pytest_boobench.errors import MissingExtra, StoreError
-from pytest_boobench.plugin.options import Settings
+from pytest_boobench.plugin.options import is_suite
+from pytest_boobench.plugin.progress import explain
 from pytest_boobench.plugin.recorder import Recorder
-from pytest_boobench.plugin.second_pass import explain
+from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports import html
 from pytest_boobench.reports.session import SessionReport, Unmeasured
 
-if TYPE_CHECKING:
-    from pytest_boobench.store import Store
-
-
-def require_page() -> None:
-    """UsageError where the page could not be made, before anything is measured."""
-    try:
-        html.require_template_engine()
-    except MissingExtra as error:
-        raise pytest.UsageError(f"--boobench-report: {error}") from error
-
 
 def render_page(recorder: Recorder, unmeasured: Sequence[Unmeasured]) -> str:
-    """The page of the session's cells: what it measured with what was before, and what it did not come to measure.
-
-    StoreError where the cells can't be read.
-    """
-    history = replace(_gather(recorder), unmeasured=unmeasured)
-    return html.render(history, made_at=time.time())
-
-
-def _gather(recorder: Recorder) -> html.History:
+    """The page of the session's cells, measured ones with their history; StoreError where they can't be read."""
     cell_keys = {row.record.cell_key for row in recorder.rows}
-    if not cell_keys:
-        return html.History(measurements=())
-    with recorder.open_store() as store:
-        return _gather_from(store, recorder.session_uid, cell_keys)
+    history = html.History(measurements=())
+    if cell_keys:
+        from pytest_boobench.store import Selection
 
+        with recorder.open_store() as store:
 
-def _gather_from(store: Store, session_uid: str, cell_keys: Collection[str]) -> html.History:
-    from pytest_boobench.store import Selection
+            def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
+                return store.measurements(Selection(cell_keys=cell_keys, last=last, baselines=baselines))
 
-    def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
-        return store.measurements(Selection(cell_keys=cell_keys, last=last, baselines=baselines))
-
-    return html.gather(ask, store.samples, store=store.address, session=session_uid)
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where to write what; None: not asked for."""
-
-    report: Path | None
-    summary: Path | None
-    metrics: Path | None
-    json: Path | None
-    json_samples: bool
-    step_summary: Path | None
-    """GitHub's own file, which is appended to."""
-
-    @classmethod
-    def of(cls, config: pytest.Config) -> Files:
-        """What was typed, relative to where it was; and what GitHub Actions offers, unless the ini declines."""
-        offered = os.environ.get("GITHUB_STEP_SUMMARY") if config.getini("boobench_step_summary") else None
-        report = _typed(config, "report")
-        if report:
-            require_page()
-        return cls(
-            report=report,
-            summary=_typed(config, "summary"),
-            metrics=_typed(config, "metrics"),
-            json=_typed(config, "json"),
-            json_samples=config.getoption("boobench_json_samples"),
-            step_summary=Path(offered) if offered else None,
-        )
-
-
-def _typed(config: pytest.Config, name: str) -> Path | None:
-    """The file of an option. UsageError where it can't be written, before anything is measured."""
-    typed: str | None = config.getoption(f"boobench_{name}")
-    if not typed:
-        return None
-    path = config.invocation_params.dir / typed
-    if not config.option.collectonly:
-        require_writable(f"--boobench-{name}", path)
-    return path
-
-
-def require_writable(option: str, path: Path) -> None:
-    """Make the file's folder, as ``--junitxml`` does; UsageError where the file can't be written."""
-    there = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not there:
-            path.unlink()
-    except OSError as error:
-        raise pytest.UsageError(f"{option}: cannot write {path}: {error.strerror}") from error
+            history = html.gather(ask, store.samples, store=store.address, session=recorder.session_uid)
+    return html.render(replace(history, unmeasured=unmeasured), made_at=time.time())
 
 
 class Outputs:
-    """Listens for what the recorder has no record of, and writes the files."""
+    """Keeps what the recorder has no record of, and writes the files; they are relative to where pytest was started."""
 
     def __init__(self, config: pytest.Config, settings: Settings, recorder: Recorder) -> None:
-        self._files = Files.of(config)
+        # GitHub's own file, which is appended to.
+        offered = os.environ.get("GITHUB_STEP_SUMMARY") if config.getini("boobench_step_summary") else None
+        self._step_summary = Path(offered) if offered else None
+        self._page = _find_output(config, "report")
+        if self._page:
+            try:
+                html.require_template_engine()
+            except MissingExtra as error:
+                raise pytest.UsageError(f"--boobench-report: {error}") from error
+        self._summary = _find_output(config, "summary")
+        self._metrics = _find_output(config, "metrics")
+        self._json = _find_output(config, "json")
         self._settings = settings
         self._recorder = recorder
         self._failures: dict[str, str] = {}
@@ -125,7 +62,8 @@ class Outputs:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep why cells failed or were skipped; the last run of a cell counts."""
-        if report.when == "teardown" or not self._is_cell(report.nodeid):
+        file = Path(report.nodeid.partition("::")[0]).name
+        if report.when == "teardown" or not is_suite(file, self._settings.patterns):
             return
         self._failures.pop(report.nodeid, None)
         if report.failed:
@@ -133,35 +71,34 @@ class Outputs:
         elif report.skipped:
             self._skips[report.nodeid] = explain(report)
 
-    def _is_cell(self, node_id: str) -> bool:
-        name = Path(node_id.partition("::")[0]).name
-        return any(fnmatch(name, pattern) for pattern in self._settings.patterns)
-
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write all that was asked for; where one can't be written, the session is not green."""
-        files = self._files
         if session.config.option.collectonly:
             return
         found = self._gather(int(session.exitstatus))
-        if files.report:
-            self._write_page(files.report, found.unmeasured)
-        if files.summary:
+        if self._page:
+            try:
+                self._write(self._page, render_page(self._recorder, found.unmeasured))
+            except StoreError as error:
+                self._troubles.append(f"cannot write {self._page}: {error}")
+        if self._summary:
             from pytest_boobench.reports import markdown
 
-            self._write(files.summary, markdown.render(found))
-        if files.metrics:
+            self._write(self._summary, markdown.render(found))
+        if self._metrics:
             from pytest_boobench.reports import openmetrics
 
-            self._write(files.metrics, openmetrics.render(found.rows))
-        if files.json:
+            self._write(self._metrics, openmetrics.render(found.rows))
+        if self._json:
             from pytest_boobench.reports.session_json import render_json
 
-            self._write(files.json, render_json(found, samples=files.json_samples))
+            samples: bool = session.config.getoption("boobench_json_samples")
+            self._write(self._json, render_json(found, samples=samples))
         if self._troubles and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if files.step_summary and (found.rows or found.unmeasured):
-            self._append(files.step_summary, found)
+        if self._step_summary and (found.rows or found.unmeasured):
+            self._append(self._step_summary, found)
 
     def _gather(self, exit_status: int) -> SessionReport:
         rows = self._recorder.rows
@@ -181,13 +118,6 @@ class Outputs:
             plugin_version=find_version(),
         )
 
-    def _write_page(self, path: Path, unmeasured: Sequence[Unmeasured]) -> None:
-
-        try:
-            self._write(path, render_page(self._recorder, unmeasured))
-        except StoreError as error:
-            self._troubles.append(f"cannot write {path}: {error}")
-
     def _write(self, path: Path, text: str) -> None:
         try:
             path.write_text(text, encoding="utf-8", newline="\n")
@@ -197,7 +127,7 @@ class Outputs:
             self._written.append(str(path))
 
     def _append(self, path: Path, found: SessionReport) -> None:
-        """To what other tools have written in the same step; nobody asked us to, so trouble is only told."""
+        """Append to what other tools wrote in the same step; trouble fails nothing, since nobody asked for the file."""
         from pytest_boobench.reports import markdown
 
         try:
@@ -218,3 +148,22 @@ class Outputs:
             terminalreporter.write_line(f"boobench wrote {', '.join(self._written)}")
         for trouble in self._troubles:
             terminalreporter.write_line(f"boobench: {trouble}", red=True)
+
+
+def _find_output(config: pytest.Config, name: str) -> Path | None:
+    """The file of an option, its folder made as ``--junitxml`` does. UsageError where it can't be written."""
+    typed: str | None = config.getoption(f"boobench_{name}")
+    if not typed:
+        return None
+    path = config.invocation_params.dir / typed
+    if config.option.collectonly:
+        return path
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise pytest.UsageError(f"--boobench-{name}: cannot write {path}: {error.strerror}") from error
+    return path

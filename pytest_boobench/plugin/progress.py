@@ -1,4 +1,4 @@
-"""How a cell comes along, as the measuring side tells it: on test reports of a kind of their own."""
+"""The progress of a cell, which travels on test reports without an outcome; and what is read from other reports."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import pytest
 from pytest_boobench.metrics import Phase
 from pytest_boobench.record import JobType
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.untrusted import hide_secrets
 
-SCHEMA = 1
-"""Goes up when a field changes its meaning or goes away, not when one is added."""
-EVERY_S = 0.5
+_EVERY_S = 0.5
 State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "finished", "failed"]
 
 
@@ -23,7 +22,8 @@ State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "fi
 class Progress:
     """One cell at one moment: plain data, the same for hooks and for ``--boobench-progress``."""
 
-    schema: int = SCHEMA
+    schema: int = 1
+    """Goes up when a field changes its meaning or goes away, not when one is added."""
     at: float
     """Seconds since 1970 UTC."""
     run: str
@@ -52,7 +52,7 @@ class Progress:
 
 
 class Teller:
-    """Tells of one cell. Times nothing that is measured, and says little: `observe` speaks twice a second at most."""
+    """Reports the progress of one cell; `observe` does so twice a second at most, since it runs between requests."""
 
     def __init__(
         self, item: pytest.Item, cell: Cell, *, run: str, worker: str, clock: Callable[[], float] = time.monotonic
@@ -65,36 +65,32 @@ class Teller:
         self._phase_began_s = 0.0
         self._told_s = 0.0
 
-    def tell(self, state: State, note: str | None = None) -> None:
-        """Say that the cell is in a state in which nothing can be counted."""
-        self._send(state, note=note)
-
     def observe(self, phase: Phase, done: int, total: int) -> None:
-        """Say how a phase comes along: a `measure.Observe`. Always at its begin and end, sometimes between."""
+        """Report the requests of a phase: a `measure.Observe`. Always at its begin and end, sometimes between."""
         now_s = self._clock()
         if done == 0:
             self._phase_began_s = now_s
-        elif done < total and now_s - self._told_s < EVERY_S:
+        elif done < total and now_s - self._told_s < _EVERY_S:
             return
         self._told_s = now_s
         took_s = now_s - self._phase_began_s
+        tokens = self._cell.output_tokens or self._cell.prompt_tokens  # an embedding's are those of its prompt
         to_come = total - done + (self._cell.plan.samples if phase == "warmup" else 0)
-        self._send(
+        self.tell(
             "warming up" if phase == "warmup" else "measuring",
             phase=phase,
             done=done,
             total=total,
-            tok_s=done * self._tokens / took_s if done and took_s else None,
+            tok_s=done * tokens / took_s if done and took_s else None,
             left_s=to_come * took_s / done if done else None,
         )
 
-    @property
-    def _tokens(self) -> int:
-        """What a request is asked for; an embedding's are those of its prompt."""
-        return self._cell.output_tokens or self._cell.prompt_tokens
+    def tell(self, state: State, **facts: Any) -> None:
+        """Report a state, with what `Progress` can say of it, on a test report of its own.
 
-    def _send(self, state: State, **facts: Any) -> None:
-        cell = self._cell
+        That is what pytest's subtests do: xdist sends any test report to its controller at once.
+        """
+        cell, item = self._cell, self._item
         progress = Progress(
             at=time.time(),
             run=self._run,
@@ -103,11 +99,21 @@ class Teller:
             host=cell.host,
             model=cell.model,
             cell=cell.id,
-            node_id=self._item.nodeid,
+            node_id=item.nodeid,
             state=state,
             **facts,
         )
-        self._item.ihook.pytest_runtest_logreport(report=_report(self._item, progress))
+        report = pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={},
+            outcome="passed",
+            longrepr=None,
+            when="progress",  # type: ignore[arg-type]
+            duration=0.0,
+            boobench_progress=asdict(progress),
+        )
+        item.ihook.pytest_runtest_logreport(report=report)
 
 
 def put_off(report: pytest.TestReport, why: str) -> None:
@@ -119,19 +125,31 @@ def put_off(report: pytest.TestReport, why: str) -> None:
 
 
 def is_progress(report: pytest.TestReport) -> bool:
-    """Whether a report tells of no outcome: one of ours."""
+    """Whether a report is one of ours, without an outcome."""
     return hasattr(report, "boobench_progress") or hasattr(report, "boobench_put_off")
 
 
-def _report(item: pytest.Item, progress: Progress) -> pytest.TestReport:
-    """The way that pytest's own subtests take: xdist sends any test report to its controller at once."""
-    return pytest.TestReport(
-        nodeid=item.nodeid,
-        location=item.location,
-        keywords={},
-        outcome="passed",
-        longrepr=None,
-        when="progress",  # type: ignore[arg-type]
-        duration=0.0,
-        boobench_progress=asdict(progress),
-    )
+def is_rerun(report: pytest.TestReport) -> bool:
+    """Whether a report is of an attempt that failed and is no outcome: pytest-rerunfailures runs the item again."""
+    outcome: str = report.outcome
+    return outcome == "rerun"
+
+
+def explain(report: pytest.TestReport) -> str:
+    """Why an item failed or was skipped, without a traceback."""
+    told = report.longrepr
+    if isinstance(told, tuple):
+        return str(told[2]).removeprefix("Skipped: ")
+    crash = getattr(told, "reprcrash", None)
+    # Not longreprtext: with pytest-xdist it begins with the worker.
+    return str(crash.message if crash else told).removeprefix("Failed: ")
+
+
+def hide_in_report(report: pytest.TestReport) -> None:
+    """Hide secrets in the text and the log of a report: terminal, JUnit and pages show them from there."""
+    if isinstance(report.longrepr, tuple):
+        path, line, why = report.longrepr
+        report.longrepr = path, line, hide_secrets(why)
+    elif report.longrepr is not None and (told := str(report.longrepr)) != (hidden := hide_secrets(told)):
+        report.longrepr = hidden
+    report.sections = [(title, hide_secrets(text)) for title, text in report.sections]

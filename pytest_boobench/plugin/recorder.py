@@ -8,6 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from pytest_boobench.environment import Environment, read_environment
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.facts import ClientFacts
 from pytest_boobench.plain import rebuild
-from pytest_boobench.plugin.options import Settings
 from pytest_boobench.plugin.ordering import cell_of
-from pytest_boobench.plugin.second_pass import explain, is_rerun
+from pytest_boobench.plugin.progress import explain, is_rerun
 from pytest_boobench.plugin.session_store import SessionStore
+from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict
 from pytest_boobench.reports import junit, terminal
 from pytest_boobench.reports.session import FinishedCell, is_savable
@@ -29,10 +30,7 @@ from pytest_boobench.reports.text import wrap
 from pytest_boobench.untrusted import clean_lines, hide_secrets
 
 if TYPE_CHECKING:
-    from pytest_boobench.store import BaselineSave, Store
-
-_LEAST_COLUMNS = 40
-"""A terminal that says it is narrower does not know its width."""
+    from pytest_boobench.store import Store
 
 
 class Recorder:
@@ -45,17 +43,17 @@ class Recorder:
         self._settings = settings
         self._runs: dict[tuple[str, str], RunFacts] = {}
         self._rows: dict[str, FinishedCell] = {}
+        """Node id -> the cell, in the order they came in."""
         self._held: dict[str, pytest.TestReport] = {}
-        """Node id -> the record's report, of an item that a plugin may run again: what follows says whether it does."""
+        """Node id -> the record's report, of an item that a plugin may run again: the next report says whether."""
         self._reruns: dict[str, list[str]] = {}
         """Node id -> why a plugin ran it again."""
         self._storing = SessionStore(config.rootpath, settings, session_uid)
         self._baselines: Mapping[str, Baseline] = {}
-        """As they were when they were last asked for."""
 
     @property
     def rows(self) -> Sequence[FinishedCell]:
-        """The cells measured so far, in the order they came in."""
+        """The cells measured so far."""
         return list(self._rows.values())
 
     @property
@@ -65,20 +63,19 @@ class Recorder:
 
     @property
     def client(self) -> ClientFacts:
-        """The machine that measures, as far as it is known before xdist says how many workers there are."""
-        around = self.surroundings
-        return ClientFacts(machine=around.machine, cpu=around.cpu, workers=self.workers)
+        """The machine that measures; the number of workers is 1 until xdist says how many there are."""
+        return ClientFacts(machine=self.environment.machine, cpu=self.environment.cpu, workers=self.workers)
 
     @cached_property
     def sections(self) -> Sequence[tuple[str, str]]:
-        """Title and text of what others want to say in the reports; asked for at the end."""
+        """Title and text of the report's sections from other plugins; asked for at the end."""
         found: Sequence[tuple[str, str]] = self._config.hook.pytest_boobench_report_section(
             config=self._config, rows=self.rows
         )
         return found
 
     @cached_property
-    def surroundings(self) -> Environment:
+    def environment(self) -> Environment:
         """Who runs the session and where."""
         return read_environment(self._config.rootpath)
 
@@ -87,7 +84,7 @@ class Recorder:
         return self._storing.open()
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """The named baseline of every cell that has one, asked of the store."""
+        """Cell key -> the named baseline, asked of the store each time."""
         self._baselines = self._storing.baselines()
         return self._baselines
 
@@ -119,67 +116,52 @@ class Recorder:
             verdicts = tuple(Verdict(**plain) for plain in facts.get("verdicts", ()))
             self._take_verdicts(row, verdicts)
         if report.when == "call" or row.outcome == "error":
-            self._config.hook.pytest_boobench_cell_finished(
-                config=self._config, record=row.record, verdicts=row.verdicts
-            )
+            hook = self._config.hook
+            hook.pytest_boobench_cell_finished(config=self._config, record=row.record, verdicts=row.verdicts)
 
     def _take_record(self, report: pytest.TestReport) -> None:
         """Enter a first block as a new measurement, any further one with it."""
         record = rebuild(CellRecord, report.boobench["record"])
-        extends = self._is_in_doubt(report.nodeid)
+        before = self._rows.get(report.nodeid)
+        extends = before is not None and before.outcome == "in doubt"
         reruns = tuple(self._reruns.get(report.nodeid, ()))
         self._rows[report.nodeid] = FinishedCell(record, "error" if report.failed else "in doubt", reruns=reruns)
         self._storing.record(self._run_of(record), record, extends=extends)
 
-    def _is_in_doubt(self, node_id: str) -> bool:
-        return node_id in self._rows and self._rows[node_id].outcome == "in doubt"
-
     def _take_verdicts(self, row: FinishedCell, verdicts: tuple[Verdict, ...]) -> None:
-        row.verdicts = verdicts
-        save_as = self._saving() if is_savable(row) else None
-        row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save_as)
-
-    def _saving(self) -> BaselineSave | None:
         from pytest_boobench.store import BaselineSave
 
+        row.verdicts = verdicts
         mode = self._settings.save_baseline
-        return None if mode is None else BaselineSave(name=self._settings.baseline, add=mode == "add")
+        save = BaselineSave(name=self._settings.baseline, add=mode == "add") if mode and is_savable(row) else None
+        row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save)
 
     def _run_of(self, record: CellRecord) -> RunFacts:
         """The run that a cell belongs to, begun with its first cell."""
         key = (record.suite, record.host)
         if key not in self._runs:
-            around = self.surroundings
+            started_at = time.time()
+            metadata: dict[str, Any] = {}
+            self._config.hook.pytest_boobench_run_metadata(
+                config=self._config, suite=record.suite, host=record.host, metadata=metadata
+            )
             self._runs[key] = RunFacts(
                 uid=uuid.uuid4().hex,
                 session=self.session_uid,
                 suite=record.suite,
                 host=record.host,
-                started_at=time.time(),
-                user=around.user,
-                machine=around.machine,
-                cpu=around.cpu,
-                git_commit=around.git_commit,
-                git_dirty=around.git_dirty,
-                ci=around.ci,
+                started_at=started_at,
                 workers=self.workers,
                 plugin_version=find_version(),
-                metadata=self._ask_metadata(record),
+                metadata=metadata,
+                **asdict(self.environment),
             )
         return self._runs[key]
 
-    def _ask_metadata(self, record: CellRecord) -> Mapping[str, Any]:
-        metadata: dict[str, Any] = {}
-        self._config.hook.pytest_boobench_run_metadata(
-            config=self._config, suite=record.suite, host=record.host, metadata=metadata
-        )
-        return metadata
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Close the runs and tell JUnit about them, while its file is not written yet."""
-        for facts in self._runs.values():
-            self._tell_junit(facts)
+        """Close the runs and describe them to JUnit, while its file is not written yet."""
+        self._describe_runs_to_junit()
         if self._settings.save_baseline is not None and any(row.verdicts for row in self._rows.values()):
             with contextlib.suppress(BoobenchError):  # they are for advice only
                 self.baselines()
@@ -189,26 +171,24 @@ class Recorder:
             # A green job whose numbers are not in the store would leave the next one without a baseline.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _tell_junit(self, facts: RunFacts) -> None:
-        builds = [
-            row.record.server.engine_build
-            for row in self._rows.values()
-            if row.record.server is not None and (row.record.suite, row.record.host) == (facts.suite, facts.host)
-        ]
-        # record_testsuite_property is lost under xdist, so the property goes to whoever writes the file.
+    def _describe_runs_to_junit(self) -> None:
+        measured = [row.record for row in self._rows.values() if row.record.server is not None]
+        builds = {(record.suite, record.host): record.engine_build for record in measured}
+        # record_testsuite_property is lost under xdist, so the properties go to whoever writes the file.
         for plugin in self._config.pluginmanager.get_plugins():
             if hasattr(plugin, "add_global_property"):
-                for name, value in junit.properties_of_run(facts, builds[-1] if builds else None):
-                    plugin.add_global_property(name, value)
+                for key, facts in self._runs.items():
+                    for name, value in junit.properties_of_run(facts, builds.get(key)):
+                        plugin.add_global_property(name, value)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and what to know or do next."""
-        rows = list(self._rows.values())
+        rows = self.rows
         store = self._storing.store
         if not rows or store is None:
             return
         verbosity = self._config.get_verbosity()
-        columns = max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
+        columns = max(shutil.get_terminal_size().columns, 40)  # a terminal with fewer does not know its width
         lines = list(terminal.render_tables(rows, verbosity=verbosity, width=columns)) if verbosity >= 0 else []
         lines += terminal.render_closing(
             rows,

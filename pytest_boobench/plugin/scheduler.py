@@ -1,6 +1,6 @@
-"""Who runs what next under pytest-xdist: a batch belongs to one worker at a time, different batches run side by side.
+"""What each worker of pytest-xdist runs next: a batch belongs to one worker at a time, other batches run beside it.
 
-It is xdist's `Scheduling` protocol in full. Its own schedulers re-run the item that killed a worker, or drop what
+This is xdist's `Scheduling` protocol in full. xdist's own schedulers re-run the item that killed a worker, or drop what
 came after it; here a crash costs one item, and the rest of the batch goes to the replacement or to another worker.
 
 An item may be put off: it then runs again at the end of its batch. Since a worker begins an item only when it knows
@@ -12,37 +12,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from pytest_boobench.plugin.ordering import Batch
 
-AHEAD = 2
+_AHEAD = 2
 """Items that a worker has, or its shutdown: it begins one only when it knows what comes after. No more than that, so
 that ``-x`` and ``--maxfail`` stop soon."""
-_SHOWN = 3
-
-
-class Gateway(Protocol):
-    """The name of a worker."""
-
-    id: str
 
 
 class Worker(Protocol):
     """What is used of xdist's `WorkerController`."""
 
-    gateway: Gateway
+    gateway: Any
+    """Its ``id`` is the worker's name."""
 
     @property
-    def shutting_down(self) -> bool:
-        """Whether it was told to end after what it has."""
-        ...
+    def shutting_down(self) -> bool: ...
 
-    def send_runtest_some(self, indices: Sequence[int]) -> None:
-        """Queue items there."""
-        ...
+    def send_runtest_some(self, indices: Sequence[int]) -> None: ...
 
     def shutdown(self) -> None:
         """Tell it to end after what it has."""
@@ -50,8 +40,8 @@ class Worker(Protocol):
 
 
 class HostScheduler:
-    """Hands out batches; ``plan`` makes them of the node ids, ``repeats`` says whether an item may be put off, and
-    ``replaces_crashed`` whether xdist still does so."""
+    """Hands out batches. ``plan`` makes them of the node ids, ``repeats`` says whether an item may be put off, and
+    ``replaces_crashed`` whether xdist still replaces a worker that crashed."""
 
     def __init__(
         self,
@@ -67,18 +57,19 @@ class HostScheduler:
         self._plan = plan
         self._repeats = repeats
         self._replaces_crashed = replaces_crashed
-        self._collection: list[str] | None = None
+        self._collection: list[str] = []
+        """The node ids, as the first worker collected them."""
         self._collectors: list[str] = []
         self._differs = False
         self._sent: dict[Worker, list[int]] = {}
-        """What each living worker was sent and has not completed, in its order."""
+        """What each running worker was sent and has not completed, in order."""
         self._useful: set[Worker] = set()
-        """Workers that have collected, and the same as the others."""
+        """Workers that have collected the same items as the first one."""
         self._batch_of: dict[int, int] = {}
         self._unsent: list[deque[int]] = []
-        """Batch -> what of it no worker has, in order."""
+        """Batch -> its items that no worker has, in order."""
         self._free: dict[int, None] = {}
-        """Batches with unsent items that nobody holds, the most urgent first."""
+        """Batches with unsent items that no worker has, the most urgent first."""
         self._held: dict[Worker, int] = {}
         self._put_off: set[int] = set()
         """Items that run, and are to run again."""
@@ -87,12 +78,12 @@ class HostScheduler:
 
     @property
     def nodes(self) -> list[Worker]:
-        """The workers that live."""
+        """The running workers."""
         return list(self._sent)
 
     @property
     def collection_is_completed(self) -> bool:
-        """Whether all workers of the beginning have collected."""
+        """Whether all workers that the session began with have collected."""
         return len(self._collectors) >= self._expected
 
     @property
@@ -111,9 +102,9 @@ class HostScheduler:
 
     def add_node_collection(self, node: Worker, collection: Sequence[str]) -> None:
         """A worker has collected. Other items than the first one's are a collection error, and end the session."""
-        self._collectors.append(node.gateway.id)
-        if self._collection is None:
+        if not self._collectors:
             self._collection = list(collection)
+        self._collectors.append(node.gateway.id)
         if self._collection == list(collection):
             self._useful.add(node)
         else:
@@ -129,7 +120,7 @@ class HostScheduler:
         self._feed_all()
 
     def mark_test_complete(self, node: Worker, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
-        """An item is over, its teardown too."""
+        """An item has ended, with its teardown."""
         sent = self._sent[node]
         sent.remove(item_index)
         if item_index in self._put_off:
@@ -142,12 +133,11 @@ class HostScheduler:
 
     def put_off(self, item: str) -> None:
         """Say that an item which runs now is to run again."""
-        if self._collection is not None:
-            self._put_off.add(self._collection.index(item))
+        self._put_off.add(self._collection.index(item))
 
     def mark_test_pending(self, item: str) -> None:
         """Run an item again: what plugins do with one that crashed."""
-        if self._collection is None:
+        if not self._collection:
             raise RuntimeError(f"{item}: nothing is collected yet, expected an item that ran")
         self._give_back([self._collection.index(item)])
         self._feed_all()
@@ -170,11 +160,14 @@ class HostScheduler:
         if not self._replaces_crashed():
             self._send_everything()
         self._feed_all()
-        return self._collection[ran[0]] if ran and self._collection else None
+        return self._collection[ran[0]] if ran else None
+
+    def _at_work(self) -> list[Worker]:
+        return [node for node in self._sent if node in self._useful and not node.shutting_down]
 
     def _feed_all(self) -> None:
-        """Workers with nothing to do come first, so that no other takes a batch only to look ahead."""
-        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
+        """Serve workers with nothing to do first, or another one takes a batch before it needs it."""
+        at_work = self._at_work()
         for node in at_work:
             if not self._sent[node] and node not in self._held:
                 self._take_batch(node)
@@ -183,41 +176,35 @@ class HostScheduler:
 
     def _feed(self, node: Worker) -> None:
         items: list[int] = []
-        while len(self._sent[node]) + len(items) < AHEAD:
-            queued = [*self._sent[node], *items]
-            if queued and not self._unsent_of(node) and self._may_come_again(queued[-1], node):
-                self._closing[node] = queued[-1]
-                items.append(queued[-1])
-                break
-            if not self._unsent_of(node) and not self._take_batch(node):
-                break
+        while len(self._sent[node]) + len(items) < _AHEAD:
+            if not self._unsent_of(node):
+                last = [*self._sent[node], *items][-1:]
+                if last and node not in self._closing and self._repeats(self._collection[last[0]]):
+                    self._closing[node] = last[0]
+                    items += last
+                    break
+                if not self._take_batch(node):
+                    break
             items.append(self._unsent_of(node).popleft())
         self._send(node, items)
         # A free batch that can't be taken yet is one whose last item still runs elsewhere: wait for that.
-        if len(self._sent[node]) < AHEAD and not self._free:
+        if len(self._sent[node]) < _AHEAD and not self._free:
             node.shutdown()
-
-    def _may_come_again(self, item: int, node: Worker) -> bool:
-        """Whether the last item of a batch may yet be put off."""
-        return node not in self._closing and self._collection is not None and self._repeats(self._collection[item])
 
     def _unsent_of(self, node: Worker) -> deque[int]:
         batch = self._held.get(node)
         return self._unsent[batch] if batch is not None else deque()
 
     def _take_batch(self, node: Worker) -> bool:
+        """Give the worker the first free batch of which no item runs elsewhere; whether there is one."""
         self._held.pop(node, None)
-        for batch in self._free:
-            if not self._runs_elsewhere(batch, node):
-                del self._free[batch]
-                self._held[node] = batch
-                return True
-        return False
-
-    def _runs_elsewhere(self, batch: int, node: Worker) -> bool:
-        return any(
-            self._batch_of[item] == batch for other, items in self._sent.items() if other is not node for item in items
-        )
+        elsewhere = {self._batch_of[item] for other, sent in self._sent.items() if other is not node for item in sent}
+        batch = next((batch for batch in self._free if batch not in elsewhere), None)
+        if batch is None:
+            return False
+        del self._free[batch]
+        self._held[node] = batch
+        return True
 
     def _send(self, node: Worker, items: Sequence[int]) -> None:
         if items:
@@ -225,7 +212,7 @@ class HostScheduler:
             node.send_runtest_some(items)
 
     def _give_back(self, items: Sequence[int], held: int | None = None) -> None:
-        """Items that did not run go back to the front of their batches, and those before all others."""
+        """Put items that did not run at the front of their batches, and these batches before all others."""
         for item in reversed(items):
             self._unsent[self._batch_of[item]].appendleft(item)
         back = [*(() if held is None else (held,)), *(self._batch_of[item] for item in items)]
@@ -234,10 +221,9 @@ class HostScheduler:
 
     def _send_everything(self) -> None:
         """xdist is about to end all workers: what they are not sent now is never run."""
-        at_work = [node for node in self._sent if node in self._useful and not node.shutting_down]
-        for node in at_work:
+        for node in self._at_work():
             self._send_rest(node)
-        for node, _ in zip(cycle(at_work), list(self._free), strict=False):
+        for node, _ in zip(cycle(self._at_work()), list(self._free), strict=False):
             self._take_batch(node)
             self._send_rest(node)
 
@@ -247,22 +233,19 @@ class HostScheduler:
         unsent.clear()
 
     def _refuse(self, node: Worker, collection: Sequence[str]) -> None:
-        """Indices would mean other items there. Whatever no worker has yet stays undone, and the session fails."""
+        """Fail the session, since indices would mean other items there; what no worker has yet does not run."""
         self._differs = True
         self._free.clear()
         for unsent in self._unsent:
             unsent.clear()
-        report = pytest.CollectReport(
-            nodeid=node.gateway.id,
-            outcome="failed",
-            longrepr=_describe_difference(node.gateway.id, collection, self._collectors[0], self._collection or ()),
-            result=[],
+        expected, there = dict.fromkeys(self._collection), dict.fromkeys(collection)
+        more = [f"only there {item}" for item in there if item not in expected]
+        less = [f"missing there {item}" for item in expected if item not in there]
+        found = "; ".join([*more[:3], *less[:3]]) or "another order"
+        name = node.gateway.id
+        why = (
+            f"{name}: collected other tests than {self._collectors[0]}: {found}; "
+            "expected the same ones in the same order"
         )
+        report = pytest.CollectReport(nodeid=name, outcome="failed", longrepr=why, result=[])
         self._config.hook.pytest_collectreport(report=report)
-
-
-def _describe_difference(name: str, items: Sequence[str], first: str, expected: Sequence[str]) -> str:
-    more = [f"only there {item}" for item in items if item not in set(expected)]
-    less = [f"missing there {item}" for item in expected if item not in set(items)]
-    found = "; ".join([*more[:_SHOWN], *less[:_SHOWN]]) or "another order"
-    return f"{name}: collected other tests than {first}: {found}; expected the same ones in the same order"

@@ -1,7 +1,11 @@
-"""The session's way into the store. What the store does not take goes to the spool, and in at the end if it can."""
+"""The session's way into the store and the baseline file.
+
+What the store does not take goes to the spool, a file of JSON lines, and into the store at the end if it can.
+"""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_boobench.errors import BoobenchError, StoreError
-from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.shared_baseline import SharedBaseline
+from pytest_boobench import baseline_file
+from pytest_boobench.baseline_file import BaselineFile, SavedRun
+from pytest_boobench.errors import BoobenchError, DocumentError, StoreError
+from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, RunStatus, Verdict
 from pytest_boobench.units import count
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SessionSpool:
-    """A session's file of JSON lines, made when it is needed."""
+    """The session's spool, made when it is needed."""
 
     def __init__(self, rootdir: Path, session_uid: str) -> None:
         self._rootdir = rootdir
@@ -31,17 +36,17 @@ class SessionSpool:
         self._cells: set[str] = set()
         self._lost = False
         self._rejected = ""
-        """What to say of what can never come in."""
+        """What to say of entries that no store can take."""
         self.trouble = ""
         """The store's last error; empty while all went well."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something is not in the store."""
+        """Whether the store lacks something."""
         return self._lost or self._path is not None or bool(self._rejected)
 
     def keep(self, entry: SpooledCell, error: StoreError) -> None:
-        """Append what the store did not take, at the first place that takes it."""
+        """Append what the store did not take, in the first folder that can be written to."""
         from pytest_boobench.store import spool
         from pytest_boobench.store.engine import FOLDER, make_folder
 
@@ -59,8 +64,7 @@ class SessionSpool:
         self._lost = True
 
     def empty_into(self, store: Store) -> None:
-        """Try once more, at the end of the session; what the store still does not take stays where it is, what no store
-        can ever take is put aside."""
+        """Try once more, at the end of the session; what the store still does not take stays in the file."""
         from pytest_boobench.store import spool
 
         if self._path is not None:
@@ -72,9 +76,9 @@ class SessionSpool:
 
     def describe(self) -> str:
         """What happened, and where the cells are."""
-        return f"the store failed: {self.trouble}; {self._describe_cells()}"
+        return f"the store failed: {self.trouble}; {self._locate_cells()}"
 
-    def _describe_cells(self) -> str:
+    def _locate_cells(self) -> str:
         kept = count(len(self._cells), "cell")
         if self._lost:
             return "no file took all of the cells either"
@@ -88,7 +92,7 @@ class SessionSpool:
 
 
 def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
-    """Take in what earlier sessions of this project kept for this very store; what to say of each file."""
+    """Take in what earlier sessions of this project kept for this very store; yields a message for each file."""
     from pytest_boobench.store import spool
     from pytest_boobench.store.engine import FOLDER
 
@@ -105,26 +109,46 @@ def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
             yield f"{path}: waits to be taken in: {error}"
 
 
+def read_baseline_file(path: Path, display: str, settings: Settings) -> BaselineFile:
+    """The session's baseline file, empty where it is yet to be made; UsageError where it can't be used."""
+    if not path.exists():
+        if settings.save_baseline is not None:
+            return BaselineFile(name=settings.baseline)
+        raise pytest.UsageError(
+            f"--boobench-baseline-file: there is no {display}; make it with --boobench-save-baseline "
+            "or boobench baseline export"
+        )
+    try:
+        found = baseline_file.read(path, display)
+    except DocumentError as error:
+        raise pytest.UsageError(str(error)) from error
+    if found.name != settings.baseline:
+        raise pytest.UsageError(
+            f"{display}: holds the baseline {found.name}, not {settings.baseline}; "
+            f"ask for it with --boobench-baseline {found.name}"
+        )
+    return found
+
+
 class SessionStore:
-    """Everything that the session enters. No error of the store ends it: cells are costly."""
+    """Enters what the session measures. No error of the store ends it: cells are costly."""
 
     def __init__(self, rootdir: Path, settings: Settings, session_uid: str) -> None:
         self._rootdir = rootdir
         self._settings = settings
         self._spool = SessionSpool(rootdir, session_uid)
-        self._file = SharedBaseline(settings.baseline_file, settings) if settings.baseline_file else None
+        self._file: BaselineFile | None = None
+        """The baseline file as it was found; None where the session has none, or not yet."""
+        self._saved: list[SavedRun] = []
+        """What this session adds to it."""
         self._file_trouble = ""
-        self._store: Store | None = None
         self._run_ids: dict[str, int] = {}
         self._cell_ids: dict[str, int] = {}
         """Node id -> the measurement as the store knows it; none of those in the spool."""
+        self.store: Store | None = None
+        """None until it is opened."""
         self.notes: list[str] = []
         """What to say of earlier sessions' cells."""
-
-    @property
-    def store(self) -> Store | None:
-        """The store, where it was opened."""
-        return self._store
 
     @property
     def is_behind(self) -> bool:
@@ -133,28 +157,28 @@ class SessionStore:
 
     @property
     def troubles(self) -> list[str]:
-        """What happened to them meanwhile, and where the cells are; empty while all went well."""
+        """What went wrong with them, and where the cells are; empty while all went well."""
         return list(filter(None, (self._spool.trouble and self._spool.describe(), self._file_trouble)))
 
     def open(self) -> Store:
         """The store, opened on first use; UsageError where it can't be, before anything is measured."""
         from pytest_boobench.store import Store, default_url
 
-        if self._store is None:
+        if self.store is None:
             try:
-                self._store = Store.open(self._settings.store_url or default_url(self._rootdir))
+                self.store = Store.open(self._settings.store_url or default_url(self._rootdir))
             except BoobenchError as error:
                 raise pytest.UsageError(str(error)) from error
-            self.notes += take_in_waiting(self._store, self._rootdir)
-            if self._file is not None:
-                self._file.load()
-        return self._store
+            self.notes += take_in_waiting(self.store, self._rootdir)
+            if (path := self._settings.baseline_file) is not None:
+                self._file = read_baseline_file(path, os.path.relpath(path), self._settings)
+        return self.store
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Cell key -> the named baseline, from the file where the session has one."""
         store = self.open()
         if self._file is not None:
-            return self._file.baselines()
+            return self._merge(self._file).baselines()
         return store.baselines(self._settings.baseline, hosts=self._settings.only_hosts or None)
 
     def record(self, run: RunFacts, record: CellRecord, *, extends: bool) -> None:
@@ -167,7 +191,7 @@ class SessionStore:
             else:
                 cell_id = store.record(self._run_id(store, run), record)
         except StoreError as error:
-            self._keep(error, run, record)
+            self._keep(error, run, record=record)
         else:
             self._cell_ids[record.node_id] = cell_id
 
@@ -176,49 +200,46 @@ class SessionStore:
     ) -> bool:
         """Enter the verdicts on a cell and, where asked, make it a baseline; gives back whether it became one."""
         if self._file is not None and save_as is not None:
-            self._file.save(run, record)
+            self._saved.append(SavedRun(run=run, record=record, saved_at=time.time()))
         cell_id = self._cell_ids.pop(record.node_id, None)
-        if cell_id is None:  # its record is in the spool
-            self._keep(StoreError(self._spool.trouble), run, record, verdicts, save_as)
-            return False
         try:
+            if cell_id is None:  # its record is in the spool
+                raise StoreError(self._spool.trouble)
             self.open().record_verdicts(cell_id, verdicts, save_as=save_as)
         except StoreError as error:
-            self._keep(error, run, record, verdicts, save_as)
+            self._keep(error, run, record=record, verdicts=verdicts, save_as=save_as)
             return False
         return save_as is not None
 
     def finish(self, runs: Iterable[RunFacts], status: RunStatus) -> None:
-        """Enter how the runs ended, and whatever waits in the spool; close the store and write the baseline file."""
+        """Enter how the runs ended and what is in the spool; close the store and write the baseline file."""
         for run in runs:
             try:
                 store = self.open()
                 store.finish_run(self._run_id(store, run), status)
             except StoreError as error:
-                self._spool.keep(self._entry(run, status=status), error)
-        if self._store is not None:
-            self._spool.empty_into(self._store)
-            self._store.close()
-        if self._file is not None:
-            self._file_trouble = self._file.write()
+                self._keep(error, run, status=status)
+        if self.store is not None:
+            self._spool.empty_into(self.store)
+            self.store.close()
+        path = self._settings.baseline_file
+        if path is not None and self._file is not None and self._saved:
+            try:
+                baseline_file.write(path, self._merge(self._file))
+            except OSError as error:
+                shown = os.path.relpath(path)
+                self._file_trouble = f"cannot write {shown}: {error.strerror}; its new baselines are in the store only"
+
+    def _merge(self, found: BaselineFile) -> BaselineFile:
+        return found.with_runs(self._saved, add=self._settings.save_baseline == "add")
 
     def _run_id(self, store: Store, run: RunFacts) -> int:
-        """As the store knows the run, which is entered with its first cell."""
+        """The store's number for the run, which is entered with its first cell."""
         if run.uid not in self._run_ids:
             self._run_ids[run.uid] = store.start_run(run)
         return self._run_ids[run.uid]
 
-    def _keep(
-        self,
-        error: StoreError,
-        run: RunFacts,
-        record: CellRecord,
-        verdicts: tuple[Verdict, ...] = (),
-        save_as: BaselineSave | None = None,
-    ) -> None:
-        self._spool.keep(self._entry(run, record=record, verdicts=verdicts, save_as=save_as), error)
-
-    def _entry(self, run: RunFacts, **found: Any) -> SpooledCell:
+    def _keep(self, error: StoreError, run: RunFacts, **found: Any) -> None:
         from pytest_boobench.store.replay import SpooledCell
 
-        return SpooledCell(store=self.open().address, run=run, at=time.time(), **found)
+        self._spool.keep(SpooledCell(store=self.open().address, run=run, at=time.time(), **found), error)

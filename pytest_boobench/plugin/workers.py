@@ -1,39 +1,127 @@
-"""pytest-xdist's controller: what it hands to its workers, and who of them runs what; workers never open the store."""
+"""Who has which host: leases against other sessions, in a store that machines share; under pytest-xdist, workers.
+
+Here stand both ends of what xdist's controller hands to its workers. Workers never open the store.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_boobench.errors import HostError
+from pytest_boobench.errors import HostError, StoreError
+from pytest_boobench.facts import ClientFacts
 from pytest_boobench.hosts.inventory import Inventory
-from pytest_boobench.plugin.options import Settings
-from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, know_nothing, plan, read_node_id
+from pytest_boobench.plain import rebuild
+from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, plan, read_node_id
 from pytest_boobench.plugin.scheduler import HostScheduler
+from pytest_boobench.plugin.settings import Settings
+from pytest_boobench.record import Baseline
 
 if TYPE_CHECKING:
-    from pytest_boobench.plugin.leases import Leases
     from pytest_boobench.plugin.recorder import Recorder
+    from pytest_boobench.store import Lease
 
+_HEARTBEAT_S = 20.0
 _SCHEDULED = ("load", "worksteal", "loadscope", "loadfile", "loadgroup")
 """The modes that spread items over workers. In ``each`` every worker runs all of them, and machines are only locked."""
 
 
+@dataclass(frozen=True, slots=True)
+class BenchPlace:
+    """The process that measures: the one that also reports, or one of several workers."""
+
+    run_uid: str
+    worker: str
+    client: ClientFacts
+    baselines: Callable[[], Mapping[str, Baseline]]
+    puts_off: bool = True
+    """Whether a doubtful cell can run again later; else its further blocks follow at once, after the wait."""
+
+    @classmethod
+    def of_worker(cls, workerinput: Mapping[str, Any]) -> BenchPlace:
+        """A worker, by what `Workers` hands to it."""
+        plain: Mapping[str, Any] = workerinput["boobench_baselines"]
+        return cls(
+            workerinput["boobench_session"],
+            workerinput["workerid"],
+            ClientFacts(**workerinput["boobench_client"]),
+            lambda: {key: rebuild(Baseline, baseline) for key, baseline in plain.items()},
+            workerinput["boobench_puts_off"],
+        )
+
+
+class Leases:
+    """The machines that this session has leased; one thread sends heartbeats until all are given back."""
+
+    def __init__(self, recorder: Recorder, inventory: Inventory, *, wait_s: float) -> None:
+        self._recorder = recorder
+        self._inventory = inventory
+        self._wait_s = wait_s
+        self._addresses: set[str] = set()
+        self._over = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def take(self, name: str) -> None:
+        """Lease a host's machine, waiting as long as was asked; HostError with its owner if that was too short."""
+        address = self._inventory.get(name).exclusive_among_machines(self._recorder.environment.machine)
+        if address is None or address in self._addresses:
+            return
+        end = time.monotonic() + self._wait_s
+        while (held := self._ask(address)) is not None:
+            if time.monotonic() >= end:
+                raise HostError(
+                    f"{name}: its machine ({address}) is leased by another boobench session ({held.owner}) since "
+                    f"{held.taken_at:%H:%M:%S} UTC, last heard of at {held.heartbeat_at:%H:%M:%S}; "
+                    "wait for it with --boobench-wait 10m"
+                )
+            time.sleep(1.0)
+        self._addresses.add(address)
+        if self._heart is None:
+            self._heart = threading.Thread(target=self._beat, name="boobench-leases", daemon=True)
+            self._heart.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_boobench_acquire_host_access(self, host: str) -> None:
+        """Lease the host before anybody grants it; never answers the hook."""
+        self.take(host)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """End the heartbeats and give all leases back, while the store is still open."""
+        self._over.set()
+        if self._heart is not None:
+            self._heart.join()
+            self._recorder.open_store().give_leases_back(self._recorder.session_uid)
+
+    def _ask(self, address: str) -> Lease | None:
+        """The lease of another session that has the machine; None where it is ours."""
+        around = self._recorder.environment
+        job = f", job {around.ci['job']}" if "job" in around.ci else ""
+        owner = f"{around.user or 'somebody'} on {around.machine or 'a machine without a name'}{job}"
+        try:
+            return self._recorder.open_store().take_lease(address, owner, self._recorder.session_uid)
+        except StoreError as error:
+            raise HostError(f"{address}: no lease to be had: {error}") from error
+
+    def _beat(self) -> None:
+        while not self._over.wait(_HEARTBEAT_S):
+            for address in tuple(self._addresses):
+                with contextlib.suppress(HostError):  # the next beat may get through; a lease outlives several
+                    self._ask(address)
+
+
 class Workers:
-    """Registered in the controller where pytest-xdist is loaded; ``ready`` is asked once, before the first cell."""
+    """xdist's controller: hands facts and items to its workers. ``ready`` is asked once, before the first cell."""
 
     def __init__(
-        self,
-        recorder: Recorder,
-        settings: Settings,
-        inventory: Inventory,
-        *,
-        ready: Ready = know_nothing,
-        leases: Leases | None = None,
+        self, recorder: Recorder, settings: Settings, inventory: Inventory, *, ready: Ready, leases: Leases | None
     ) -> None:
         self._recorder = recorder
         self._settings = settings
@@ -51,7 +139,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Runs once for each worker, also for one that replaces a crashed one."""
+        """Hand over what `BenchPlace.of_worker` reads; also to a worker that replaces a crashed one."""
         if self._baselines is None:
             self._baselines = {key: asdict(baseline) for key, baseline in self._recorder.baselines().items()}
         node.workerinput["boobench_session"] = self._recorder.session_uid
@@ -92,23 +180,21 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """In the modes that spread nothing, hosts are leased as soon as it is known which of them have cells."""
+        """In the modes that spread nothing, lease the hosts as soon as it is known which of them have cells."""
         if self._scheduler is None:
             places = (read_node_id(node_id, self._settings.patterns) for node_id in ids)
-            self._lease(
-                {place.host for place in places if place is not None and self._machine_of(place.host) is not None}
-            )
+            self._lease({place.host for place in places if place and self._machine_of(place.host) is not None})
 
     def _begin(self, places: Collection[CellPlace]) -> Loaded:
         """Lease the hosts that have cells; ask what they have loaded where the order depends on it."""
         self._lease({place.host for place in places})
         return self._ready(find_choices(places))
 
-    def _lease(self, hosts: Collection[str]) -> None:
-        """A host that is leased by others ends the session."""
+    def _lease(self, hosts: set[str]) -> None:
+        """UsageError, which ends the session, where another session has a host."""
         try:
             if self._leases is not None and hosts:
-                for host in sorted({*hosts, *filter(None, (self._settings.duet,))}):
+                for host in sorted(hosts.union(filter(None, [self._settings.duet]))):
                     self._leases.take(host)
         except HostError as error:
             raise pytest.UsageError(str(error)) from error

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from pytest_boobench.plugin.activate import set_aside
+from pytest_boobench.plugin import set_aside
 from tests.conftest import BenchFolder
 
 TELL = """

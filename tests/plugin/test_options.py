@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from pytest_boobench import BASELINE
-from pytest_boobench.plugin.options import Settings, resolve
+from pytest_boobench.plugin.settings import Settings, resolve
 
 USUAL = {"max_drop": 0.1, "max_time": None, "load_timeout": None, "wait": 0.0, "block_gap": 60.0, "quiet": 2.0}
 PLACES = {

@@ -14,7 +14,7 @@ from pytest_boobench.environment import Environment
 from pytest_boobench.errors import HostError, StoreError
 from pytest_boobench.hosts.embedded import EmbeddedSettings
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.plugin import leases
+from pytest_boobench.plugin import workers
 from pytest_boobench.store import Store, tables
 from pytest_boobench.store.column_types import moment
 
@@ -76,10 +76,10 @@ def inventory() -> Inventory:
 
 
 def test_heartbeats_keep_a_lease_and_the_end_gives_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(workers, "_HEARTBEAT_S", 0.02)
     around = Environment(user="ann", machine="desk", ci={"job": "nightly"})
-    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=around)
-    held = leases.Leases(recorder, inventory(), wait_s=0.0)  # type: ignore[arg-type]
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", environment=around)
+    held = workers.Leases(recorder, inventory(), wait_s=0.0)  # type: ignore[arg-type]
     held.take("embedded")
     held.take("rack-1")
     held.take("alias")
@@ -102,12 +102,12 @@ def test_a_leased_host_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPat
         if len(asked) == 2:
             store.give_leases_back("b")
 
-    monkeypatch.setattr("pytest_boobench.plugin.leases.time.sleep", wait)
+    monkeypatch.setattr("pytest_boobench.plugin.workers.time.sleep", wait)
     store.take_lease(RACK, "bob on ci-2", "b")
-    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", surroundings=Environment())
-    held = leases.Leases(recorder, inventory(), wait_s=60.0)  # type: ignore[arg-type]
+    recorder = SimpleNamespace(open_store=lambda: store, session_uid="a", environment=Environment())
+    held = workers.Leases(recorder, inventory(), wait_s=60.0)  # type: ignore[arg-type]
     held.pytest_boobench_acquire_host_access("rack-1")
-    held.give_back()
+    held.pytest_sessionfinish()
     assert len(asked) == 2
 
 
@@ -115,6 +115,6 @@ def test_a_store_that_fails_grants_nothing(store: Store) -> None:
     def fail() -> Store:
         raise StoreError("team.db: is locked")
 
-    recorder = SimpleNamespace(open_store=fail, session_uid="a", surroundings=Environment())
+    recorder = SimpleNamespace(open_store=fail, session_uid="a", environment=Environment())
     with pytest.raises(HostError, match=rf"^{RACK}: no lease to be had: team.db: is locked$"):
-        leases.Leases(recorder, inventory(), wait_s=0.0).take("rack-1")  # type: ignore[arg-type]
+        workers.Leases(recorder, inventory(), wait_s=0.0).take("rack-1")  # type: ignore[arg-type]
