@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_boobench.aggregate import describe_failures
-from pytest_boobench.gate import looks
+from pytest_boobench.gate import group_sessions
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
 from pytest_boobench.reports.session import FinishedCell
@@ -109,5 +109,5 @@ def provenance(baseline: Baseline) -> str:
     if newest.engine_build:
         parts.append(f"engine {newest.engine_build}")
     if len(baseline.runs) > 1:
-        parts.append(f"newest of {len(baseline.runs)} runs in {count(len(looks(baseline)), 'session')}")
+        parts.append(f"newest of {len(baseline.runs)} runs in {count(len(group_sessions(baseline.runs)), 'session')}")
     return ", ".join(parts)

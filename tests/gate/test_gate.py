@@ -326,7 +326,7 @@ def test_the_noise_of_the_suite_counts() -> None:
 def looks_of(*runs: tuple[float, str]) -> list[list[float]]:
     saved = tuple(run_of([100.0], at_s, session=session, run_uid=f"{at_s}") for at_s, session in runs)
     baseline = Baseline(name="main", cell_key="", suite="smoke", runs=saved)
-    return [[run.measured_at for run in look] for look in gate.looks(baseline)]
+    return [[run.measured_at for run in look] for look in gate.group_sessions(baseline.runs)]
 
 
 def test_looks() -> None:
