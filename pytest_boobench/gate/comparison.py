@@ -221,6 +221,6 @@ def to_change(gain: float, metric: Metric) -> float:
     return math.expm1(min(gain if metric.better == "higher" else -gain, 700.0))  # exp(710) is no float
 
 
-def describe_distance(change: float) -> str:
+def describe_distance(change: float | None) -> str:
     """``17.3 % below`` or ``4.8 % above``."""
-    return f"{percent(change)} {'below' if change < 0 else 'above'}"
+    return f"{percent(change)} {'below' if (change or 0) < 0 else 'above'}"

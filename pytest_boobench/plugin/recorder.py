@@ -23,8 +23,8 @@ from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.second_pass import explain, is_rerun
 from pytest_boobench.plugin.session_store import SessionStore
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict
-from pytest_boobench.reports import junit, terminal
-from pytest_boobench.reports.session import FinishedCell, is_savable
+from pytest_boobench.reports import advice, junit, terminal
+from pytest_boobench.reports.session import FinishedCell, explain_unsavable
 from pytest_boobench.reports.text import wrap
 from pytest_boobench.untrusted import clean_lines, hide_secrets
 
@@ -136,7 +136,7 @@ class Recorder:
 
     def _take_verdicts(self, row: FinishedCell, verdicts: tuple[Verdict, ...]) -> None:
         row.verdicts = verdicts
-        save_as = self._saving() if is_savable(row) else None
+        save_as = None if explain_unsavable(row) else self._saving()
         row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save_as)
 
     def _saving(self) -> BaselineSave | None:
@@ -210,7 +210,7 @@ class Recorder:
         verbosity = self._config.get_verbosity()
         columns = max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
         lines = list(terminal.render_tables(rows, verbosity=verbosity, width=columns)) if verbosity >= 0 else []
-        lines += terminal.render_closing(
+        lines += advice.render_closing(
             rows,
             baseline=self._settings.baseline,
             store=store.address,
