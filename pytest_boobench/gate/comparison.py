@@ -48,12 +48,7 @@ class Rules:
 
 
 def limits(
-    kind: Kind,
-    gate: Mapping[str, float | None] | None,
-    rules: Rules,
-    *,
-    lanes: int = 1,
-    length: Length = "exact",
+    kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1, length: Length = "exact"
 ) -> dict[str, float]:
     """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 

@@ -47,10 +47,6 @@ class Column:
     hides_zero: bool = False
     """Whether it is shown only where any cell has more than zero."""
 
-    def has_any(self, values: Iterable[float | None]) -> bool:
-        """Whether there is anything to show."""
-        return any(value is not None and (value > 0 or not self.hides_zero) for value in values)
-
 
 def _median_of(key: str, rank: int = 0, verbosity: int = 0) -> Column:
     metric = METRICS[key]
@@ -76,11 +72,6 @@ def _count_natural_tokens(row: FinishedCell) -> float | None:
     return statistics.median(counts) if counts else None
 
 
-def _find_itl_p99(row: FinishedCell) -> float | None:
-    itl = row.record.aggregates.get("itl_ms")
-    return itl.p99 if itl is not None else None
-
-
 _COLUMNS = (
     Column("tokens", "", _count_natural_tokens, rank=6),
     _median_of("connect_ms", verbosity=1),
@@ -92,7 +83,7 @@ _COLUMNS = (
     _median_of("decode_tok_s", rank=1),
     _median_of("embed_tok_s", rank=1),
     _median_of("itl_ms", verbosity=1),
-    Column("ITL p99", "ms", _find_itl_p99, verbosity=1),
+    Column("ITL p99", "ms", lambda row: getattr(row.record.aggregates.get("itl_ms"), "p99", None), verbosity=1),
     Column("stalls", "", lambda row: row.record.stalls, verbosity=1, hides_zero=True),
     _median_of("e2e_ms", verbosity=1),
     Column("all lanes", "tok/s", lambda row: row.record.total_tok_s, rank=5),
@@ -127,7 +118,11 @@ def _describe_server(rows: Iterable[FinishedCell]) -> str:
 
 def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, width: int) -> Iterator[TerminalLine]:
     values = {column: [column.value(row) for row in rows] for column in _COLUMNS if column.verbosity <= verbosity}
-    numbers = {column: list(map(number, of)) for column, of in values.items() if column.has_any(of)}
+    numbers = {
+        column: list(map(number, of))
+        for column, of in values.items()
+        if any(value is not None and (value > 0 or not column.hides_zero) for value in of)
+    }
     names = [f"  {clean_lines(name_cell(row))}" for row in rows]
     table = _Table(clean_lines(suite), names, numbers, list(map(_judge, rows)))
     top, *lines = (table if verbosity > 0 else table.fit(width - _INDENT)).render()

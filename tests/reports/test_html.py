@@ -35,7 +35,7 @@ from pytest_boobench.reports.html.chart_data import (
     split_ttft,
     tell_turn,
 )
-from pytest_boobench.reports.html.page import TableValue, list_columns, list_rows
+from pytest_boobench.reports.html.page import TableValue, list_columns, list_values
 from pytest_boobench.reports.html.page_data import group_hosts, group_lanes
 from pytest_boobench.reports.html.series import ALL_LANES, STATES, Series, fill_gaps, find_state, follow
 from pytest_boobench.reports.session import Unmeasured
@@ -144,7 +144,7 @@ def test_the_headline_is_the_finding(found: Sequence[Mapping[str, Any]], line: s
 def test_findings_come_by_state_and_leave_out_what_passed() -> None:
     courses = follow(one for course in measured_as(GREEN, NEW, RED, NOT_MEASURED) for one in course.measurements)
     found = page.list_findings(courses, [[course.state.word] for course in courses])
-    assert [(finding.state.word, [place for place, *_ in finding.cells]) for finding in found] == [
+    assert [(state.word, [place for place, *_ in cells]) for state, cells in found] == [
         ("regression", [0]),
         ("not measured", [1]),
         ("no baseline", [2]),
@@ -448,16 +448,16 @@ def test_the_table_has_a_column_for_each_number_there_is() -> None:
     courses = [course_of(make_measurement(CELL, verdicts=judged)), course_of(make_measurement(CELL, **NOT_MEASURED))]
     columns = list_columns(courses)
     assert columns == ("decode_tok_s", "prefill_tok_s", "ttft_ms", ALL_LANES)
-    first, second = list_rows(courses, columns)
-    assert first.entries == (
+    first, second = (list(list_values(course, columns)) for course in courses)
+    assert first == [
         TableValue("50.0", "−17.6 %", "bad"),
         TableValue("2200"),
         TableValue("180"),
         TableValue("50.0"),
-    )
-    assert {entry.text for entry in second.entries} == {"–"}
+    ]
+    assert {entry.text for entry in second} == {"–"}
     passed = course_of(make_measurement(CELL, verdicts=(judge_as("pass", change=0.01),)))
-    assert list_rows([passed], columns)[0].entries[0] == TableValue("50.0", "+1.0 %", "plain")
+    assert next(list_values(passed, columns)) == TableValue("50.0", "+1.0 %", "plain")
 
 
 # --- cells without a measurement

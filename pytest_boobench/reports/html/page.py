@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_boobench import find_version
 from pytest_boobench.errors import MissingExtra
-from pytest_boobench.record import Measurement
 from pytest_boobench.reports.html.page_data import History, encode
 from pytest_boobench.reports.html.series import (
     CHARTED,
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 _SCRIPTS = "elements text data scale tip history explore strip samples split hosts lanes cells filter start".split()
 """In ``assets/``, in their order on the page."""
-_UNFOLDED = 8
-"""Most cells of a finding that are listed unfolded."""
 _NAMED = 4
 """Most names in a line; the others are counted."""
 _BAD = {
@@ -66,12 +63,11 @@ def render(history: History, made_at: float) -> str:
         .render(
             headline=headline(cells),
             states=count_states(cells),
-            findings=list_findings(cells, [cell["said"] for cell in data["cells"]]),
-            unfolded=_UNFOLDED,
+            findings=list(list_findings(cells, [cell["said"] for cell in data["cells"]])),
             scope=list(describe_scope(courses)),
             job_url=find_job_url(courses),
             heads=[CHARTED[key] for key in columns],
-            rows=list_rows(cells, columns),
+            rows=[(cell, list_values(cell, columns) if isinstance(cell, Series) else ()) for cell in cells],
             has_hosts=bool(data["hosts"]),
             has_lanes=bool(data["lanes"]),
             store=history.store,
@@ -152,19 +148,14 @@ def count_states(cells: Iterable[Series | Gap]) -> list[tuple[int, State, int]]:
     return [(rank, state, counts[word]) for rank, (word, state) in enumerate(STATES.items()) if counts[word]]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """All cells of one state, each as (place, cell, what the page says of it)."""
-
-    state: State
-    cells: Sequence[tuple[int, Series | Gap, Sequence[str]]]
-
-
-def list_findings(cells: Sequence[Series | Gap], said: Sequence[Sequence[str]]) -> list[Finding]:
-    """The cells by state, without the states that need no advice; ``said`` has the sentences of each cell."""
+def list_findings(
+    cells: Sequence[Series | Gap], said: Sequence[Sequence[str]]
+) -> Iterator[tuple[State, Sequence[tuple[int, Series | Gap, Sequence[str]]]]]:
+    """Each state that needs advice, with its cells as (place, cell, sentences); ``said`` has each cell's sentences."""
     told = list(zip(range(len(cells)), cells, said, strict=True))
-    findings = (Finding(state, [cell for cell in told if cell[1].state is state]) for state in STATES.values())
-    return [finding for finding in findings if finding.state.advice and finding.cells]
+    for state in STATES.values():
+        if found := [cell for cell in told if cell[1].state is state and state.advice]:
+            yield state, found
 
 
 def describe_scope(courses: Sequence[Series]) -> Iterator[tuple[str, str]]:
@@ -204,34 +195,18 @@ class TableValue:
     tone: Tone | str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """A cell's line; a cell without a measurement has a reason in place of its numbers."""
-
-    cell: Series | Gap
-    entries: tuple[TableValue, ...] = ()
-    reason: str | None = None
-
-
 def list_columns(courses: Sequence[Series]) -> tuple[str, ...]:
     """Keys of the metrics that any cell charts, in the order of the metrics' table."""
     known = {key for course in courses for key in course.charted}
     return tuple(key for key in CHARTED if key in known)
 
 
-def list_rows(cells: Sequence[Series | Gap], columns: Sequence[str]) -> list[TableRow]:
-    """A row for each cell, with an entry for each column."""
-    return [
-        TableRow(cell, tuple(_enter(cell.newest, key) for key in columns))
-        if isinstance(cell, Series)
-        else TableRow(cell, reason=cell.cell.reason)
-        for cell in cells
-    ]
-
-
-def _enter(newest: Measurement, key: str) -> TableValue:
-    text, verdict = number(find_value(newest, key)), find_verdict(newest, key)
-    if verdict is None or verdict.change is None:
-        return TableValue(text)
-    tone = STATES[verdict.outcome].tone if verdict.outcome != "pass" else "plain"
-    return TableValue(text, change(verdict.change), tone)
+def list_values(course: Series, columns: Iterable[str]) -> Iterator[TableValue]:
+    """The cell's numbers, one for each column."""
+    for key in columns:
+        text, verdict = number(find_value(course.newest, key)), find_verdict(course.newest, key)
+        if verdict is None or verdict.change is None:
+            yield TableValue(text)
+        else:
+            tone = STATES[verdict.outcome].tone if verdict.outcome != "pass" else "plain"
+            yield TableValue(text, change(verdict.change), tone)

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from pytest_boobench.metrics import Sample
+from pytest_boobench.plain import take
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.html.chart_data import (
     Pool,
@@ -79,27 +80,10 @@ def encode(cells: Sequence[Series | Gap], samples: Mapping[int, Sequence[Sample]
     metrics = [CHARTED[key] for key in dict.fromkeys(key for course in courses.values() for key in course.charted)]
     return {
         "metrics": {
-            metric.key: {
-                "title": metric.title,
-                "unit": metric.unit,
-                "better": metric.better,
-                "is": metric.definition,
-            }
-            for metric in metrics
+            metric.key: {**take(("title", "unit", "better"), metric), "is": metric.definition} for metric in metrics
         },
-        "states": [{"word": state.word, "sign": state.sign, "tone": state.tone} for state in STATES.values()],
-        "cells": [
-            {
-                **{name: texts.place(getattr(cell, name)) for name in ("name", "suite", "host", "model")},
-                "state": RANKS[cell.state.word],
-                **(
-                    _encode_series(cell, samples, runs, texts)
-                    if isinstance(cell, Series)
-                    else _encode_gap(cell.cell, texts)
-                ),
-            }
-            for cell in cells
-        ],
+        "states": [take(("word", "sign", "tone"), state) for state in STATES.values()],
+        "cells": [_encode_cell(cell, samples, runs, texts) for cell in cells],
         "hosts": group_hosts(courses),
         "lanes": group_lanes(courses),
         "runs": runs.entries,
@@ -107,27 +91,28 @@ def encode(cells: Sequence[Series | Gap], samples: Mapping[int, Sequence[Sample]
     }
 
 
-def _encode_series(course: Series, samples: Mapping[int, Sequence[Sample]], runs: Pool, texts: Pool) -> dict[str, Any]:
-    newest = course.newest
+def _encode_cell(
+    cell: Series | Gap, samples: Mapping[int, Sequence[Sample]], runs: Pool, texts: Pool
+) -> dict[str, Any]:
+    if isinstance(cell, Series):
+        facts = list_facts(cell)
+        charts = {
+            "lanes": cell.newest.identity["concurrency"],
+            "said": explain(cell, samples.get(cell.newest.id, ())),
+            "points": plot_runs(cell, runs, texts),
+            "metrics": {key: plot_metric(cell, key) for key in cell.charted},
+            "samples": compare_samples(cell, samples),
+            "split": split_ttft(cell),
+        }
+    else:
+        facts = [("outcome", cell.cell.outcome), ("test", cell.cell.node_id)]
+        said = [clean(cell.cell.reason)] if cell.cell.reason else []
+        charts = {"said": said, "metrics": {}, "samples": {}, "split": {}}
     return {
-        "lanes": newest.identity["concurrency"],
-        "said": explain(course, samples.get(newest.id, ())),
-        "facts": [(texts.place(what), texts.place(value)) for what, value in list_facts(course)],
-        "points": plot_runs(course, runs, texts),
-        "metrics": {key: plot_metric(course, key) for key in course.charted},
-        "samples": compare_samples(course, samples),
-        "split": split_ttft(course),
-    }
-
-
-def _encode_gap(cell: Unmeasured, texts: Pool) -> dict[str, Any]:
-    facts = {"outcome": cell.outcome, "test": cell.node_id}
-    return {
-        "said": [clean(cell.reason)] if cell.reason else [],
-        "facts": [(texts.place(what), texts.place(value)) for what, value in facts.items()],
-        "metrics": {},
-        "samples": {},
-        "split": {},
+        **{name: texts.place(getattr(cell, name)) for name in ("name", "suite", "host", "model")},
+        "state": RANKS[cell.state.word],
+        "facts": [(texts.place(what), texts.place(value)) for what, value in facts],
+        **charts,
     }
 
 
