@@ -36,15 +36,17 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The session's rules of judging. A suite overrides all but ``max_drop`` and ``policy``."""
+    """The session's rules of judging. ``max_drop`` overrides the suites; the suites override the others."""
 
     max_drop: float | None = None
     """Allowed worsening of every gated metric, whatever the suites say."""
     default_max_drop: float = MAX_DROP
     """Allowed worsening where a suite sets none."""
     disturbed: Disturbed = "inconclusive"
-    """What becomes of a cell that others disturbed."""
+    """What becomes of a cell that others disturbed: with ``judge`` it is judged all the same."""
     policy: Policy = "default"
+    """With ``literal`` the median alone decides where there is doubt. With ``strict`` the item fails where a verdict is
+    inconclusive; the verdicts are those of the default."""
 
 
 def limits(

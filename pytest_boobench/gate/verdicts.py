@@ -8,7 +8,7 @@ inconclusive  anything else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_boobench.gate.circumstances import SlowMachine, describe_changes, find_slow_machine, keep_comparable
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
@@ -17,8 +17,9 @@ from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
-from pytest_boobench.suite.cell import Cell, Disturbed, Policy
+from pytest_boobench.suite.cell import Cell, Policy
 
+_DEFAULTS = Rules()
 _NO_SPREAD: Mapping[str, float] = {}
 
 
@@ -26,40 +27,32 @@ def judge(
     record: CellRecord,
     baseline: Baseline | None,
     allowed: Mapping[str, float],
-    *,
-    disturbed: Disturbed = "inconclusive",
-    policy: Policy = "default",
+    rules: Rules = _DEFAULTS,
     spread: Mapping[str, float] = _NO_SPREAD,
 ) -> tuple[Verdict, ...]:
     """One verdict for each metric in ``allowed``, in its order, by the samples there are.
 
-    ``disturbed`` says whether a cell that others disturbed is judged. With the policy ``literal`` the median alone
-    decides where there is doubt; ``strict`` judges as the default does, and the item fails where that is inconclusive.
     ``spread`` is metric -> noise between sessions of the record's suite, from `measure_spread`.
     """
-    case = _open(record, baseline, disturbed)
-    found = {key: _compare(case, key, limit, spread.get(key, 0.0)) for key, limit in allowed.items()}
-    return tuple(
-        what if isinstance(what, Verdict) else _judge(case, what, allowed[key], policy) for key, what in found.items()
-    )
+    case = _open(record, baseline, rules)
+    found = [(_compare(case, key, limit, spread.get(key, 0.0)), limit) for key, limit in allowed.items()]
+    return tuple(what if isinstance(what, Verdict) else _judge(case, what, limit) for what, limit in found)
 
 
 def find_doubts(
     record: CellRecord,
     baseline: Baseline | None,
     allowed: Mapping[str, float],
-    *,
-    disturbed: Disturbed = "inconclusive",
-    policy: Policy = "default",
+    rules: Rules = _DEFAULTS,
     spread: Mapping[str, float] = _NO_SPREAD,
 ) -> tuple[str, ...]:
     """The metrics for which another block could change the cell's outcome; parameters as in `judge`.
 
     Empty where one is a regression: the cell fails, whatever the others are.
     """
-    case = _open(record, baseline, disturbed)
+    case = _open(record, baseline, rules)
     compared = [_compare(case, key, limit, spread.get(key, 0.0)) for key, limit in allowed.items()]
-    doubts = [(found, _doubt(case, found, policy)) for found in compared if isinstance(found, Comparison)]
+    doubts = [(found, _doubt(case, found)) for found in compared if isinstance(found, Comparison)]
     if any(found.slower and not doubt for found, doubt in doubts):
         return ()
     return tuple(found.metric.key for found, doubt in doubts if doubt)
@@ -72,8 +65,7 @@ def judge_cell(
     allowed = _find_limits(cell, record, baseline, rules)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
-    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
-    return judge(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+    return judge(record, baseline, allowed, _merge(rules, cell), spread)
 
 
 def find_cell_doubts(
@@ -82,9 +74,12 @@ def find_cell_doubts(
     """The metrics whose verdict another block could change; empty where the cell has all its blocks."""
     if record.reference_host is not None or record.blocks >= cell.plan.blocks:
         return ()
-    allowed = _find_limits(cell, record, baseline, rules)
-    disturbed, policy = cell.plan.disturbed or rules.disturbed, cell.plan.policy or rules.policy
-    return find_doubts(record, baseline, allowed, disturbed=disturbed, policy=policy, spread=spread)
+    return find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), _merge(rules, cell), spread)
+
+
+def _merge(rules: Rules, cell: Cell) -> Rules:
+    plan = cell.plan
+    return replace(rules, disturbed=plan.disturbed or rules.disturbed, policy=plan.policy or rules.policy)
 
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
@@ -102,21 +97,23 @@ class _Case:
 
     record: CellRecord
     baseline: Baseline | None
+    policy: Policy
     obstacle: tuple[Outcome, str] | None = None
     """The outcome of all metrics and its reason, where none is compared."""
     slow_machine: SlowMachine | None = None
     changes: tuple[str, ...] = ()
 
 
-def _open(record: CellRecord, baseline: Baseline | None, disturbed: Disturbed) -> _Case:
-    spoiled = record.still_warming or (record.disturbed if disturbed != "judge" else None)
+def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
+    case = _Case(record=record, baseline=baseline, policy=rules.policy)
+    spoiled = record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
     if spoiled:
-        return _Case(record=record, baseline=baseline, obstacle=("inconclusive", spoiled))
+        return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
-        return _Case(record=record, baseline=None)
+        return case
     kept, reason = keep_comparable(record, baseline)
-    return _Case(
-        record=record,
+    return replace(
+        case,
         baseline=kept,
         obstacle=("not comparable", reason) if reason else None,
         slow_machine=find_slow_machine(record, kept.runs),
@@ -150,20 +147,20 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
     )
 
 
-def _doubt(case: _Case, comparison: Comparison, policy: Policy) -> str:
+def _doubt(case: _Case, comparison: Comparison) -> str:
     """Why a metric is neither within its limit nor a regression; empty where it is one of them."""
-    if not comparison.slower and (policy == "literal" or not comparison.fast_slower):
+    if not comparison.slower and (case.policy == "literal" or not comparison.fast_slower):
         return ""
     slow, name = case.slow_machine, case.baseline.name if case.baseline is not None else ""
     excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
     return explain(comparison, blocks=case.record.blocks, slow_machine=excuse, name=name)
 
 
-def _judge(case: _Case, found: Comparison, allowed: float, policy: Policy) -> Verdict:
+def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     record, was, key = case.record, found.was, found.metric.key
-    doubt = _doubt(case, found, policy)
+    doubt = _doubt(case, found)
     outcome: Outcome = "improvement" if found.improved else "pass"
-    if doubt and policy != "literal":
+    if doubt and case.policy != "literal":
         outcome = "inconclusive"
     elif found.slower:
         outcome = "regression"
