@@ -5,8 +5,7 @@ piece is least (optimal partitioning, Jackson et al. 2005; price per piece, Yao 
 pieces find the slow slide that no comparison with the run before shows. Outliers are pulled in first (Hampel 1974), and
 the price is in units of the history's own noise.
 
-Other libraries: ruptures needs numpy and scipy and has no levels and slopes side by side; apache-otava brings clients
-of BigQuery, Slack and PostgreSQL; signal-processing-algorithms needs Python 3.11 and has stood still since 2024.
+No library fits: ruptures has no levels and slopes side by side, apache-otava brings clients of BigQuery and Slack.
 """
 
 from __future__ import annotations
@@ -79,14 +78,10 @@ class _Piece:
     first: float
     final: float
 
-    @property
-    def slides(self) -> bool:
-        return self.first != self.final
-
 
 def _measure_noise(logs: Sequence[float]) -> float:
-    """Standard deviation between neighbours, without steps and slopes: the largest over one to three runs of
-    distance, since runs close in time resemble each other."""
+    """Standard deviation between runs, without steps and slopes: the largest over distances of one to three runs,
+    since runs close in time resemble each other."""
     found = [_NOISE_FLOOR]
     for lag in (1, 2, 3):
         gaps = [later - earlier for earlier, later in zip(logs, logs[lag:], strict=False)]
@@ -161,8 +156,8 @@ def _name_changes(pieces: Sequence[_Piece], places: Sequence[int], worth: float,
     level = pieces[0].first
     for number, piece in enumerate(pieces):
         # The ends of a fitted line are no better known than to three times the noise.
-        loose = piece.slides or (number > 0 and pieces[number - 1].slides)
-        if abs(piece.first - level) >= (max(worth, 3 * noise) if loose else worth):
+        fitted = any(near.first != near.final for near in pieces[max(0, number - 1) : number + 1])
+        if abs(piece.first - level) >= (max(worth, 3 * noise) if fitted else worth):
             yield Change(places[piece.begin], places[piece.begin], math.exp(level), math.exp(piece.first))
             level = piece.first
         if abs(piece.final - piece.first) >= worth:

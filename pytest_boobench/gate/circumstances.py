@@ -71,10 +71,8 @@ def _find_change(record: CellRecord, runs: Sequence[BaselineRun], fact: str) -> 
 
 
 def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
-    """What this machine's canary shows: its median over the blocks against that over the runs.
-
-    None where the machine is as fast and as free as then, or where the host is another machine.
-    """
+    """What this machine's canary shows, median over the blocks against median over the runs; None where the machine is
+    as fast and as free as then, or where the host is another one."""
     known = [run.canary for run in runs if run.canary is not None]
     if not record.canaries or not known:
         return None

@@ -104,8 +104,8 @@ class Comparison:
 
     @property
     def most_scatter(self) -> float:
-        """How far the samples may scatter. More than 15 % only where the change is clear, or where the baseline's
-        samples scatter as much and still had a steady median, as with several lanes."""
+        """How far the samples may scatter: over 15 % only where the change is clear, or where the baseline's samples
+        scatter as much and still had a steady median, as with several lanes."""
         return max(SCATTER, CLEAR * abs(self.gain), 0.0 if self.was.assumed else SCATTER_RATIO * self.was.scatter)
 
     @property
@@ -137,11 +137,8 @@ class Comparison:
 
 
 def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
-    """A metric that has a usable median now, against a baseline's.
-
-    The fastest tenth gains as much as the median where the baseline has no usable one, and infinitely where it takes no
-    time now.
-    """
+    """A metric that has a usable median now, against a baseline's. The fastest tenth gains as much as the median where
+    the baseline has no usable one, and infinitely where it takes no time now."""
     now = aggregates[metric.key]
     gain = fast_gain = find_gain(metric, now.median, was.level)
     if was.fast is not None:
@@ -168,8 +165,7 @@ def find_gain(metric: Metric, now: float, was: float) -> float:
 
 
 def find_limit(metric: Metric, allowed: float) -> float:
-    """The smallest gain that is allowed: ln 0.9 for a drop of 10 %, -ln 1.1 for a rise of 10 %, none for a drop of
-    100 %."""
+    """The smallest gain that is allowed: ln 0.9 for a drop of 10 %, -ln 1.1 for a rise of 10 %."""
     if metric.better == "lower":
         return -math.log1p(allowed)
     return math.log1p(-allowed) if allowed < 1 else -math.inf
@@ -188,9 +184,9 @@ def find_run_noise(was: Reference, scatter_now: float) -> float:
 def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> float:
     """Standard deviation of the logarithm of now / level on an unchanged host.
 
-    The noise between sessions counts once for now and once for the level, a median over the sessions. The samples' own
-    noise is added for now, and for the baseline where the noise is assumed: a measured noise contains it. It contains
-    that of now too; but a cell is judged after each of up to four blocks, and each time is another chance to be wrong.
+    The noise between sessions counts for now and for the level, a median over the sessions. A measured noise contains
+    that of the samples, which is added for now all the same: a cell is judged after each of up to four blocks, and each
+    time is another chance to be wrong.
     """
     between = find_run_noise(was, scatter_now) ** 2 * (1 + median_variance(was.sessions))
     within = median_error(scatter_now, requests) ** 2
@@ -200,16 +196,13 @@ def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> flo
 
 
 def median_variance(count: int) -> float:
-    """Variance of the median of ``count`` normal values of variance 1: pi / (2 n + pi - 2).
-
-    Exact for one and for many (Kenney and Keeping 1962), within 3 % for 3, 5, 7…, too large for even counts.
-    """
+    """Variance of the median of ``count`` normal values of variance 1: exact for one and for many (Kenney and Keeping
+    1962), within 3 % for 3, 5, 7…, too large for even counts."""
     return math.pi / (2 * count + math.pi - 2)
 
 
 def median_error(scatter_of_logs: float, count: int) -> float:
-    """Standard error of a median from the interquartile range, 0.929 IQR / sqrt(n) (McGill, Tukey and Larsen 1978:
-    1.25 IQR / 1.35 sqrt(n))."""
+    """Standard error of a median: 1.25 IQR / 1.35 sqrt(n) (McGill, Tukey and Larsen 1978)."""
     return 0.929 * scatter_of_logs / math.sqrt(count)
 
 

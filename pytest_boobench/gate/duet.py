@@ -63,17 +63,14 @@ class Pairs:
 
     @property
     def gain(self) -> float:
-        """Median of the gains."""
         return statistics.median(self.gains)
 
     @property
     def slower(self) -> int:
-        """Pairs in which ours was worse."""
         return sum(gain < 0 for gain in self.gains)
 
     @property
     def faster(self) -> int:
-        """Pairs in which ours was better."""
         return sum(gain > 0 for gain in self.gains)
 
     @property
@@ -139,8 +136,8 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
 
 
 def _decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
-    """A regression is worse than allowed, and in more pairs than chance gives. The bound on chance holds for noise of
-    any width, as long as it is alike in both halves."""
+    """A regression is worse than allowed, and in more pairs than chance gives: with noise of any width that is alike in
+    both halves."""
     decided = pairs.slower + pairs.faster  # equal pairs count for neither host
     enough = len(pairs.gains) >= PAIRS
     if pairs.gain < find_limit(metric, allowed) - ROUNDING:

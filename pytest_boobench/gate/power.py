@@ -34,8 +34,8 @@ _MORE_SESSIONS = "more sessions with --boobench-save-baseline=add, or --boobench
 def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> float | None:
     """The smallest worsening, a ratio, that this baseline can prove with samples like its own; never below ``allowed``.
 
-    It is the noise floor of `judge`, which finds a true worsening of this size every other time. Infinite where the
-    samples' scatter is, as that of times near zero; None where no run gives the metric.
+    `judge` finds a true worsening of this size every other time. Infinite where the samples' scatter is; None where no
+    run gives the metric.
     """
     was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
     if was is None:
@@ -53,10 +53,18 @@ def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str,
     if _is_too_scattered(was):
         missing = count(ENOUGH_SESSIONS - was.known_sessions, "more session")
         return f"samples scatter by {_width(was.scatter)}: {missing} {_HOW}, {_CALMER_BASELINE}"
-    if _noise(was) <= limit:
-        return ""
-    if advice := _advise_sessions(was, limit) or _advise_samples(was, limit):
-        return advice
+    return "" if _noise(was) <= limit else _advise(was, limit)
+
+
+def _advise(was: Reference, limit: float) -> str:
+    """More sessions, or else more samples; where neither is enough, what to do about the larger noise of the two."""
+    for more in range(max(1, ENOUGH_SESSIONS - was.known_sessions), MOST_SESSIONS - was.sessions + 1):
+        longer = replace(was, sessions=was.sessions + more, known_sessions=was.known_sessions + more)
+        if _noise(longer) <= limit:
+            return f"{count(more, 'more session')} {_HOW}"
+    for factor in (2, 4, 8):
+        if _noise(_with_more_samples(was, factor)) <= limit:
+            return f"{was.requests_of_run * factor} samples a cell instead of {was.requests_of_run}, or longer outputs"
     if median_error(was.scatter, was.requests_of_run) > was.run_noise:
         return f"samples scatter by {_width(was.scatter)}: {_CALMER_BASELINE}"
     return f"sessions differ by {_width(was.run_noise)}: quieter host, or --boobench-duet"
@@ -69,22 +77,6 @@ def _is_too_scattered(was: Reference) -> bool:
 def _noise(was: Reference) -> float:
     """How much worse a server may seem whose samples scatter as the baseline's do, as a logarithm."""
     return Z_BELIEVED * estimate_deviation(was, was.scatter, was.requests_of_run)
-
-
-def _advise_sessions(was: Reference, limit: float) -> str:
-    for more in range(1, MOST_SESSIONS - was.sessions + 1):
-        known = was.known_sessions + more
-        longer = replace(was, sessions=was.sessions + more, known_sessions=known)
-        if known >= ENOUGH_SESSIONS and _noise(longer) <= limit:
-            return f"{count(more, 'more session')} {_HOW}"
-    return ""
-
-
-def _advise_samples(was: Reference, limit: float) -> str:
-    for factor in (2, 4, 8):
-        if _noise(_with_more_samples(was, factor)) <= limit:
-            return f"{was.requests_of_run * factor} samples a cell instead of {was.requests_of_run}, or longer outputs"
-    return ""
 
 
 def _with_more_samples(was: Reference, factor: int) -> Reference:
@@ -101,9 +93,7 @@ def _with_more_samples(was: Reference, factor: int) -> Reference:
 
 def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str) -> str:
     """Why a metric whose median or fastest tenth is worse than allowed is no regression; empty where it is one.
-
-    ``slow_machine`` is what the canary explains it by, or empty; ``name`` is the baseline's.
-    """
+    ``slow_machine`` is what the canary explains it by, or empty."""
     finding = f"{describe_distance(comparison.change)} baseline {name}"
     if doubt := _find_disagreement(comparison) or slow_machine or _find_poor_samples(comparison):
         return f"{finding}, but {doubt}"
@@ -116,7 +106,6 @@ def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str
 
 
 def _find_disagreement(comparison: Comparison) -> str:
-    """Where only one of median and fastest tenth is worse than allowed."""
     samples = count(comparison.requests, "sample")
     fast = comparison.fast_change
     if not comparison.slower:
@@ -129,7 +118,6 @@ def _find_disagreement(comparison: Comparison) -> str:
 
 
 def _find_poor_samples(comparison: Comparison) -> str:
-    """Where there are too few samples, or they scatter too much."""
     if comparison.requests < FEWEST_REQUESTS:
         return f"{count(comparison.requests, 'sample')} are too few to judge; more samples or more blocks"
     if comparison.clean:

@@ -23,8 +23,8 @@ LEAST_NOISE = 0.01
 SUITE_WEIGHT = 4
 """The noise of the suite counts as much as this many sessions of the cell."""
 NOISIER = 3.0
-"""A cell with more than so many times the variance of its suite is judged by its own noise alone. With five sessions,
-one unchanged cell of fifty exceeds this by luck."""
+"""A cell with more than so many times the variance of its suite is judged by its own noise alone: of cells with five
+sessions, one in fifty exceeds this by luck."""
 
 
 def group_sessions(runs: Iterable[BaselineRun]) -> list[Session]:
@@ -73,10 +73,8 @@ class Reference:
 
 
 def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Reference | None:
-    """What a baseline says of a metric; None where no run has a usable number.
-
-    ``spread`` is the suite's noise between sessions: that of a single cell with few sessions is often small by luck.
-    """
+    """What a baseline says of a metric; None where no run has a usable number. ``spread`` is the suite's noise between
+    sessions: that of one cell with few sessions is often small by luck."""
     key = metric.key
     saved = _keep_usable(baseline.runs, key)
     if not saved:
@@ -104,10 +102,9 @@ def level(metric: str, baseline: Baseline) -> float | None:
 
 
 def measure_spread(baselines: Iterable[Baseline]) -> dict[str, dict[str, float]]:
-    """Suite -> metric -> noise between sessions of the suite's typical cell, over cells with three sessions or more.
+    """Suite -> metric -> noise between sessions, the median over the suite's cells with three sessions or more.
 
-    The standard deviation of three or five numbers of one cell says little; those of all cells together do. Their
-    median, so that some unsteady cells do not make the steady ones look unsteady.
+    The few sessions of one cell say little. The median, so that some unsteady cells do not count for the steady ones.
     """
     variances: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for baseline in baselines:
@@ -162,23 +159,15 @@ def _find_levels(runs: Iterable[BaselineRun], metric: str) -> list[float]:
 
 
 def _estimate_noise(levels: Sequence[float], spread: float) -> float:
-    """The noise of a cell with these levels: its own where that is clearly larger than its suite's, otherwise both
-    together. With few sessions an assumed noise stands in for a smaller one of the suite."""
-    own = _deviation(levels)
-    if len(levels) < ENOUGH_SESSIONS:
-        return _moderate(own, len(levels) - 1, max(spread, ASSUMED_NOISE))
-    if own**2 > NOISIER * spread**2:
+    """The noise of a cell with these levels: its own where it is clearly larger than its suite's, otherwise both
+    together (the moderated variance of Smyth 2004), and no less than the suite's."""
+    own, freedom, few = _deviation(levels), len(levels) - 1, len(levels) < ENOUGH_SESSIONS
+    if not few and own**2 > NOISIER * spread**2:
         return max(own, LEAST_NOISE)
-    return max(_moderate(own, len(levels) - 1, spread), LEAST_NOISE)
-
-
-def _moderate(own: float, freedom: int, spread: float) -> float:
-    """A cell's noise drawn towards its suite's (the moderated variance of Smyth 2004), and no less than the suite's.
-
-    Without it, every eighth cell of five sessions would seem a third noisier than it is.
-    """
-    together = (freedom * own**2 + SUITE_WEIGHT * spread**2) / (freedom + SUITE_WEIGHT)
-    return max(spread, math.sqrt(together))
+    suite = max(spread, ASSUMED_NOISE) if few else spread
+    # Drawn towards the suite's: else every eighth cell of five sessions would seem a third noisier than it is.
+    together = (freedom * own**2 + SUITE_WEIGHT * suite**2) / (freedom + SUITE_WEIGHT)
+    return max(suite, math.sqrt(together), LEAST_NOISE)
 
 
 def _deviation(levels: Sequence[float]) -> float:

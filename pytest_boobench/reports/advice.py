@@ -21,13 +21,10 @@ SHORT_DECODE_MS = 200
 _NAMED = 2
 """Most cells named in a line; the others are counted."""
 _NAME_WIDTH = 28
-"""Terminal columns of a name."""
 _REASONS_LENGTH = 60
 """Most characters of reasons in one line; the first reason is always there."""
 
-
 Note = tuple[FinishedCell, str]
-"""Something to know of one cell."""
 
 
 def render_closing(
@@ -84,10 +81,8 @@ def annotate(rows: Iterable[FinishedCell], explain: Callable[[FinishedCell], str
 def gather(
     notes: Iterable[Note], rows: Iterable[FinishedCell], finding: str, *, remedy: str = "", verbosity: int = 0
 ) -> Iterator[str]:
-    """A line for each host that has notes: how many of its cells among ``rows``, the first of them with its reason.
-
-    With ``-v`` every note has a line of its own below.
-    """
+    """A line for each host that has notes: how many of its cells among ``rows``, the first of them with its reason;
+    with ``-v`` every note has a line of its own below."""
     by_host: dict[str, list[Note]] = defaultdict(list)
     for row, text in notes:
         by_host[row.record.host].append((row, text))
@@ -104,10 +99,8 @@ def gather(
 
 
 def _shorten(notes: Iterable[Note], names: Mapping[str, str]) -> str:
-    """``a, b: disturbed; c: regressed``; of long reasons only the first, and the other cells by name.
-
-    ``names`` is node id -> name.
-    """
+    """``a, b: disturbed; c: regressed``; of long reasons only the first, and the other cells by name. ``names`` is
+    node id -> name."""
     by_text: dict[str, dict[str, str]] = defaultdict(dict)
     for row, text in notes:
         by_text[text][row.record.node_id] = names[row.record.node_id]

@@ -19,10 +19,8 @@ Point = tuple[Mapping[str, str], float]
 
 
 def render(rows: Sequence[FinishedCell]) -> str:
-    """The file's text, one gauge for each metric.
-
-    Only of clean cells: the numbers of a disturbed one would be shown as a change of the host.
-    """
+    """The file's text, one gauge for each metric, of clean cells only: GitLab would show the numbers of a disturbed one
+    as a change."""
     clean = sorted((row for row in rows if row.record.clean), key=lambda row: row.record.node_id)
     return "\n".join([*_render_gauges(clean), "# EOF"]) + "\n"
 

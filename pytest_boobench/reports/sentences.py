@@ -100,14 +100,16 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
 def provenance(baseline: Baseline) -> str:
     """When a baseline was measured, at which commit, on which engine build, in how many sessions."""
     newest = baseline.runs[-1]
-    parts = [f"measured {moment(newest.measured_at)} UTC"]
-    if newest.git_commit:
-        parts.append(f"commit {newest.git_commit[:10]}")
-    if newest.engine_build:
-        parts.append(f"engine {newest.engine_build}")
+    parts = [f"measured {moment(newest.measured_at)} UTC", *list_versions(newest.git_commit, newest.engine_build)]
     if len(baseline.runs) > 1:
         parts.append(f"newest of {len(baseline.runs)} runs in {count(len(group_sessions(baseline.runs)), 'session')}")
     return ", ".join(parts)
+
+
+def list_versions(git_commit: str | None, engine_build: str | None) -> list[str]:
+    """Commit and engine build, where they are known."""
+    commit = f"commit {git_commit[:10]}" if git_commit else ""
+    return list(filter(None, (commit, f"engine {engine_build}" if engine_build else "")))
 
 
 def lanes_of(row: FinishedCell) -> int:
@@ -165,9 +167,6 @@ def explain_rates(row: FinishedCell) -> str:
 
 def notes_of(row: FinishedCell) -> list[str]:
     """What the reader should know of one cell's numbers, for reports that show it beside the cell."""
-    slots, rates = explain_slots(row), explain_rates(row)
-    return [
-        *([slots] if slots else []),
-        *([f"{rates}; the server's timings are not used"] if rates else []),
-        *(f"run again: {flatten(why)}" for why in row.reruns),
-    ]
+    rates = explain_rates(row)
+    texts = (explain_slots(row), f"{rates}; the server's timings are not used" if rates else "")
+    return [*filter(None, texts), *(f"run again: {flatten(why)}" for why in row.reruns)]

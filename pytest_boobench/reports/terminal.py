@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,13 +107,10 @@ def render_tables(rows: Sequence[FinishedCell], *, verbosity: int, width: int) -
         yield TerminalLine("")
 
 
-def _describe_server(rows: Iterable[FinishedCell]) -> str:
+def _describe_server(rows: Sequence[FinishedCell]) -> str:
     """Kind, build and address of the host's server, from the newest cell that knows them."""
-    servers = [row.record.server for row in rows if row.record.server is not None]
-    if not servers:
-        return ""
-    newest = servers[-1]
-    return f"  ({' '.join(filter(None, (newest.kind, newest.engine_build, newest.url)))})"
+    server = next((row.record.server for row in reversed(rows) if row.record.server is not None), None)
+    return f"  ({' '.join(filter(None, (server.kind, server.engine_build, server.url)))})" if server else ""
 
 
 def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, width: int) -> Iterator[TerminalLine]:

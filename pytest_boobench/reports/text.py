@@ -77,19 +77,16 @@ def cut_names(names: Sequence[str], width: int) -> list[str]:
     """Names in at most ``width`` columns each: the beginning is cut, or the middle where two would look the same."""
     cut = {name: cut_left(name, width) for name in names}
     seen = Counter(cut.values())
-    return [cut[name] if seen[cut[name]] == 1 else _cut_middle(name, width) for name in names]
-
-
-def _cut_middle(text: str, width: int) -> str:
-    begin = _take(text, width // 4)
-    return text if measure_width(text) <= width else begin + cut_left(text, width - measure_width(begin))
+    for name, short in cut.items():
+        if seen[short] > 1 and short != name:
+            begin = _take(name, width // 4)
+            cut[name] = begin + cut_left(name, width - measure_width(begin))
+    return [cut[name] for name in names]
 
 
 def wrap(text: str, width: int) -> Iterator[str]:
-    """The text in lines of at most ``width`` columns; all but the first are indented by two more.
-
-    Lines break only at spaces, and not before a per cent sign: an address or a path stays whole.
-    """
+    """The text in lines of at most ``width`` columns, broken only at spaces and not before a per cent sign; all but the
+    first are indented by two more."""
     if measure_width(text) <= width:
         yield text
         return

@@ -12,7 +12,7 @@ from pytest_boobench.gate.change_points import find_changes
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import ALL_LANES, RANKS, Series, find_state, find_value, find_verdict
-from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.sentences import list_versions, sentence
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
 from pytest_boobench.units import count, number, percent, quantity
@@ -42,11 +42,8 @@ class Pool:
 
 
 def plot_metric(course: Series, key: str) -> dict[str, Any]:
-    """One metric over time: medians, p10 and p90, the baseline level and allowed worsening of each run, change points.
-
-    Values that seldom change are (index of the first point, value); change points are (first index, last index, level
-    before, level after).
-    """
+    """One metric over time. ``level``, the baseline's, and ``allowed`` are (index of the first point, value);
+    ``changes`` are (first index, last index, level before, level after)."""
     values = [find_value(measurement, key) for measurement in course.measurements]
     verdicts = [find_verdict(measurement, key) for measurement in course.measurements]
     columns: dict[str, Any] = {
@@ -65,11 +62,8 @@ def plot_metric(course: Series, key: str) -> dict[str, Any]:
 
 
 def plot_runs(course: Series, runs: Pool, texts: Pool) -> dict[str, Any]:
-    """What is known of each point beside its numbers.
-
-    ``after`` is seconds since its run began. ``runs`` is the index of a point's run less its own index: mostly the
-    same number for many points.
-    """
+    """What is known of each point beside its numbers. ``after`` is seconds since its run began; ``runs`` is the index
+    of its run less its own index, which is mostly the same for many points."""
     measurements = course.measurements
     places = [runs.place(one.run.uid, _describe_run(one, texts)) for one in measurements]
     reasons = {
@@ -128,15 +122,8 @@ def tell_turn(course: Series) -> str | None:
 
 
 def _describe_point(measurement: Measurement) -> str:
-    known = ", ".join(_list_versions(measurement))
+    known = ", ".join(list_versions(measurement.run.git_commit, measurement.engine_build))
     return f"{show_time(measurement.started_at)}{f' ({known})' if known else ''}"
-
-
-def _list_versions(measurement: Measurement) -> Iterator[str]:
-    if measurement.run.git_commit:
-        yield f"commit {measurement.run.git_commit[:10]}"
-    if measurement.engine_build:
-        yield f"engine {measurement.engine_build}"
 
 
 def explain(course: Series, samples: Sequence[Sample]) -> list[str]:
@@ -198,8 +185,8 @@ def list_facts(course: Series) -> list[tuple[str, str]]:
     newest, baseline = course.newest, course.baseline
     facts = [("measured", show_time(newest.started_at)), *_describe_samples(newest), *_describe_host(course)]
     if baseline is not None:
-        origin = ", ".join([show_time(baseline.started_at), *_list_versions(baseline)])
-        facts.append((f"baseline {', '.join(baseline.baselines)}", origin))
+        origin = [show_time(baseline.started_at), *list_versions(baseline.run.git_commit, baseline.engine_build)]
+        facts.append((f"baseline {', '.join(baseline.baselines)}", ", ".join(origin)))
     return [(clean(what), clean(value)) for what, value in facts if value]
 
 

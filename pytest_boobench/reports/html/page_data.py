@@ -59,10 +59,8 @@ def gather(
     last: int = RUNS,
     **said: Any,
 ) -> History:
-    """The history of the cells; ``said`` are further fields of it.
-
-    Baselines are fetched separately, since they may be older than the ``last`` measurements.
-    """
+    """The history of the cells; ``said`` are further fields of it. Baselines are fetched separately, since they may be
+    older than the ``last`` measurements."""
     measurements = list(ask(last=last))
     session = said.get("session")
     newest = [course.newest for course in follow(measurements, session)]
@@ -123,10 +121,8 @@ def group_hosts(courses: Mapping[int, Series]) -> list[dict[str, Any]]:
 
 
 def group_lanes(courses: Mapping[int, Series]) -> list[dict[str, Any]]:
-    """Places of cells that differ only in host and lanes: in each group a line for each host, sorted by lanes.
-
-    A host with one number of lanes has no curve and is left out.
-    """
+    """Places of cells that differ only in host and lanes: in each group a line for each host that has several numbers
+    of lanes, sorted by them."""
 
     def host_of(place: int) -> str:
         return courses[place].host

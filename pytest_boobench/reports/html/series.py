@@ -162,15 +162,12 @@ def follow(measurements: Iterable[Measurement], session: str | None = None) -> l
     unique = {measurement.id: measurement for measurement in measurements}.values()
     for measurement in sorted(unique, key=lambda one: (one.started_at, one.id)):
         by_cell[measurement.cell_key].append(measurement)
-    cut = [_cut(found, session) for found in by_cell.values()]
-    return sorted((Series(measurements=tuple(found)) for found in cut if found), key=_order)
-
-
-def _cut(measurements: list[Measurement], session: str | None) -> list[Measurement]:
-    if session is None:
-        return measurements
-    ours = [place for place, one in enumerate(measurements) if one.run.session == session]
-    return measurements[: ours[-1] + 1] if ours else []
+    courses = []
+    for found in by_cell.values():
+        ends = [place for place, one in enumerate(found, start=1) if session in (None, one.run.session)]
+        if ends:
+            courses.append(Series(measurements=tuple(found[: ends[-1]])))
+    return sorted(courses, key=_order)
 
 
 def _order(course: Series) -> tuple[Any, ...]:
@@ -203,10 +200,8 @@ class Gap:
 
 
 def fill_gaps(courses: Sequence[Series], unmeasured: Iterable[Unmeasured]) -> list[Series | Gap]:
-    """The series and, after those of the same state, the cells without a measurement.
-
-    The suite of such a cell is that of other cells of its file, or else the file's name.
-    """
+    """The series and, after those of the same state, the cells without a measurement. The suite of such a cell is that
+    of other cells of its file, or else the file's name."""
     suites = {course.newest.node_id.partition("::")[0]: course.suite for course in courses}
     gaps = []
     for cell in unmeasured:
