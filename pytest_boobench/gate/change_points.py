@@ -20,12 +20,11 @@ WORTH = 0.03
 """Smaller changes are not reported, whatever statistics say of them."""
 NEWEST = 400
 """Only so many of the newest points are used: the work grows with their square."""
-_LEVEL_PRICE = 16.0
-"""Price of one more level piece, in squared noise."""
-_SLOPE_PRICE = 26.0
-"""Price of one more sloping piece: it has one more free number, and two of them fit a step too easily."""
-_LEVEL_MIN, _SLOPE_MIN = 3, 6
+_FEWEST = 3
 """Fewest points of a piece."""
+_KINDS = ((False, _FEWEST, 16.0), (True, 6, 26.0))
+"""(whether it slopes, fewest points, price in squared noise) of the kinds of pieces. A sloping piece has one more free
+number, and two of them fit a step too easily."""
 _NOISE_FLOOR = 0.01
 """Least noise between runs of an unchanged host."""
 
@@ -61,7 +60,7 @@ def find_changes(values: Sequence[float | None], worth: float = WORTH) -> tuple[
     """
     known = [(place, value) for place, value in enumerate(values) if value and math.isfinite(value) and value > 0]
     places = [place for place, _ in known[-NEWEST:]]
-    if len(places) < 2 * _LEVEL_MIN:
+    if len(places) < 2 * _FEWEST:
         return ()
     logs = [math.log(value) for _, value in known[-NEWEST:]]
     noise = _measure_noise(logs)
@@ -129,14 +128,13 @@ class _Fits:
 
 def _cut(fits: _Fits, noise: float) -> list[_Piece]:
     """The cheapest pieces of the whole history, in order."""
-    kinds = ((False, _LEVEL_MIN, _LEVEL_PRICE * noise**2), (True, _SLOPE_MIN, _SLOPE_PRICE * noise**2))
     cost = [0.0] + [math.inf] * fits.size
     newest = [(0, False)] * (fits.size + 1)
-    for end in range(_LEVEL_MIN, fits.size + 1):
+    for end in range(_FEWEST, fits.size + 1):
         cost[end], newest[end] = min(
-            (cost[begin] + price + fits.leave(begin, end, sloping=sloping), (begin, sloping))
-            for sloping, least, price in kinds
-            for begin in (0, *range(_LEVEL_MIN, end - least + 1))
+            (cost[begin] + price * noise**2 + fits.leave(begin, end, sloping=sloping), (begin, sloping))
+            for sloping, least, price in _KINDS
+            for begin in (0, *range(_FEWEST, end - least + 1))
             if end - begin >= least
         )
     pieces: list[_Piece] = []

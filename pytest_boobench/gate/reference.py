@@ -62,7 +62,7 @@ class Reference:
     """Median over the runs."""
     sessions: int
     known_sessions: int
-    """With the later sessions, which only tell the noise."""
+    """Including the later sessions, from which only the noise is measured."""
     run_noise: float
     """Standard deviation of an unchanged host's medians between sessions, measured or assumed."""
 

@@ -50,9 +50,7 @@ def plot_metric(course: Series, key: str) -> dict[str, Any]:
         "values": list(map(shorten, values)),
         "level": _merge_equal(shorten(verdict.baseline) if verdict else None for verdict in verdicts),
         "allowed": _merge_equal(shorten(verdict.allowed) if verdict else None for verdict in verdicts),
-        "changes": [
-            (found.index, found.last, shorten(found.before), shorten(found.after)) for found in find_changes(values)
-        ],
+        "changes": [(one.index, one.last, shorten(one.before), shorten(one.after)) for one in find_changes(values)],
     }
     if any(verdicts):  # p10 and p90 are worth their bytes only where the metric is judged
         found = [measurement.aggregates.get(key) for measurement in course.measurements]

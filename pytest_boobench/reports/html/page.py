@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from pytest_boobench.reports.html.series import (
     Gap,
     Series,
     State,
-    Tone,
     fill_gaps,
     find_value,
     find_verdict,
@@ -186,27 +184,18 @@ def find_job_url(courses: Iterable[Series]) -> str | None:
     return url if url is not None and url.startswith(("https://", "http://")) else None
 
 
-@dataclass(frozen=True, slots=True)
-class TableValue:
-    """A number of the newest measurement; ``change`` and ``tone`` are empty where it was not judged."""
-
-    text: str
-    change: str = ""
-    tone: Tone | str = ""
-
-
 def list_columns(courses: Sequence[Series]) -> tuple[str, ...]:
     """Keys of the metrics that any cell charts, in the order of the metrics' table."""
     known = {key for course in courses for key in course.charted}
     return tuple(key for key in CHARTED if key in known)
 
 
-def list_values(course: Series, columns: Iterable[str]) -> Iterator[TableValue]:
-    """The cell's numbers, one for each column."""
+def list_values(course: Series, columns: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(number, change, tone) of the newest measurement for each column; the last two are empty where nothing was
+    judged."""
     for key in columns:
         text, verdict = number(find_value(course.newest, key)), find_verdict(course.newest, key)
         if verdict is None or verdict.change is None:
-            yield TableValue(text)
+            yield text, "", ""
         else:
-            tone = STATES[verdict.outcome].tone if verdict.outcome != "pass" else "plain"
-            yield TableValue(text, change(verdict.change), tone)
+            yield text, change(verdict.change), "plain" if verdict.outcome == "pass" else STATES[verdict.outcome].tone
