@@ -128,12 +128,13 @@ class _Fits:
 
 def _cut(fits: _Fits, noise: float) -> list[_Piece]:
     """The cheapest pieces of the whole history, in order."""
+    kinds = [(sloping, least, price * noise**2) for sloping, least, price in _KINDS]
     cost = [0.0] + [math.inf] * fits.size
     newest = [(0, False)] * (fits.size + 1)
     for end in range(_FEWEST, fits.size + 1):
         cost[end], newest[end] = min(
-            (cost[begin] + price * noise**2 + fits.leave(begin, end, sloping=sloping), (begin, sloping))
-            for sloping, least, price in _KINDS
+            (cost[begin] + price + fits.leave(begin, end, sloping=sloping), (begin, sloping))
+            for sloping, least, price in kinds
             for begin in (0, *range(_FEWEST, end - least + 1))
             if end - begin >= least
         )

@@ -58,7 +58,7 @@ def limits(
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
-        rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf
+        rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # which is no limit, so that times are not judged
         keys = gated_metrics(kind, lanes, length)
         found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
