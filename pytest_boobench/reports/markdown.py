@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.reports.sentences import advise_reruns, advise_slots, sentence
 from pytest_boobench.reports.session import (
+    ALL_LANES,
+    SHOWN,
     STANDINGS,
     FinishedCell,
     SessionReport,
     Standing,
     count_standings,
+    find_value,
     find_worst,
     name_cell,
     stand,
@@ -46,6 +48,8 @@ _WORDS: dict[Standing, str] = {
 _RED: tuple[Standing, ...] = ("regression", "failed", "error", "in doubt")
 _NAMED: tuple[Standing, ...] = (*_RED, "not comparable", "inconclusive", "improvement")
 """Cells that are named above the table, with their sentences."""
+_COLUMNS = ("ttft_ms", "prefill_tok_s", "decode_tok_s", "embed_tok_s", ALL_LANES)
+"""Shown where any cell has a number."""
 
 
 def render(session: SessionReport, *, max_bytes: int = COMMENT_BYTES) -> str:
@@ -106,14 +110,14 @@ def _explain(row: FinishedCell, session: SessionReport) -> list[str]:
 
 
 def _render_table(rows: Sequence[FinishedCell], room: int) -> list[str]:
-    columns = [column for column in _COLUMNS if any(column[1](row) is not None for row in rows)]
-    titles = ["host", "suite", "cell", *(title for title, _ in columns), "change", "verdict"]
+    columns = [SHOWN[key] for key in _COLUMNS if any(find_value(row.record, key) is not None for row in rows)]
+    titles = ["host", "suite", "cell", *(f"{column.title} {column.unit}" for column in columns), "change", "verdict"]
     rulers = ["---", "---", "---", *("---:" for _ in columns), "---:", "---"]
     top, bottom = [_join(titles), _join(rulers)], []
     if len(rows) > LONG:
         top = ["<details>", f"<summary>All {count(len(rows), 'cell')}</summary>", "", *top]
         bottom = ["", "</details>"]
-    lines = [_join(_render_row(row, [value(row) for _, value in columns])) for row in rows]
+    lines = [_join(_render_row(row, [find_value(row.record, column.key) for column in columns])) for row in rows]
     fitting = _fit(lines, room - _size([*top, *bottom]), "\n{} more cells are left out: too much for this place")
     return [*top, *fitting, *bottom]
 
@@ -128,17 +132,6 @@ def _render_row(row: FinishedCell, values: Sequence[float | None]) -> list[str]:
     shown = f"**{word}**" if standing in _RED else f"{word}, saved" if row.saved else word
     names = [escape(row.record.host), escape(row.record.suite), f"<code>{escape(name_cell(row))}</code>"]
     return [*names, *map(number, values), changed, shown]
-
-
-def _median_of(key: str) -> tuple[str, Callable[[FinishedCell], float | None]]:
-    return f"{METRICS[key].title} {METRICS[key].unit}", lambda row: median_of(row.record.aggregates, key)
-
-
-_COLUMNS = (
-    *map(_median_of, ("ttft_ms", "prefill_tok_s", "decode_tok_s", "embed_tok_s")),
-    ("all lanes tok/s", lambda row: row.record.total_tok_s),
-)
-"""Title and number of each column; shown where any cell has a number."""
 
 
 def _render_sections(session: SessionReport) -> Iterator[str]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pytest_boobench.record import CellRecord, RunFacts, Verdict
+from pytest_boobench.aggregate import median_of
+from pytest_boobench.metrics import METRICS, Metric
+from pytest_boobench.record import CellFacts, CellRecord, RunFacts, Verdict
 
 ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error", "in doubt"]
 """An item is in doubt until it is judged; it stays so where the session ends before."""
@@ -25,6 +27,19 @@ Standing = Literal[
 ]
 """What became of a measured cell, the most urgent first."""
 STANDINGS: tuple[Standing, ...] = get_args(Standing)
+
+ALL_LANES = "total_tok_s"
+"""Shown like a metric, though a cell has only one number of it."""
+SHOWN: Mapping[str, Metric] = {
+    **METRICS,
+    ALL_LANES: Metric(ALL_LANES, "all lanes", "tok/s", "higher", "tokens of all lanes together over the wall"),
+}
+"""The metrics of tables and charts."""
+
+
+def find_value(cell: CellFacts, key: str) -> float | None:
+    """The median of a shown metric."""
+    return cell.total_tok_s if key == ALL_LANES else median_of(cell.aggregates, key)
 
 
 @dataclass(slots=True)

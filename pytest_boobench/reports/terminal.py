@@ -10,7 +10,7 @@ from typing import Literal
 from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.reports.sentences import explain_blanks, sentence
-from pytest_boobench.reports.session import FinishedCell, find_worst, name_cell
+from pytest_boobench.reports.session import ALL_LANES, SHOWN, FinishedCell, find_value, find_worst, name_cell
 from pytest_boobench.reports.text import cut_names, cut_right, measure_width, render_table
 from pytest_boobench.units import BLANK, change, number
 from pytest_boobench.untrusted import clean_lines
@@ -49,8 +49,7 @@ class Column:
 
 
 def _median_of(key: str, rank: int = 0, verbosity: int = 0) -> Column:
-    metric = METRICS[key]
-    return Column(metric.title, metric.unit, lambda row: median_of(row.record.aggregates, key), rank, verbosity)
+    return Column(SHOWN[key].title, SHOWN[key].unit, lambda row: find_value(row.record, key), rank, verbosity)
 
 
 def _foreign(title: str, unit: str, fact: str) -> Column:
@@ -86,7 +85,7 @@ _COLUMNS = (
     Column("ITL p99", "ms", lambda row: getattr(row.record.aggregates.get("itl_ms"), "p99", None), verbosity=1),
     Column("stalls", "", lambda row: row.record.stalls, verbosity=1, hides_zero=True),
     _median_of("e2e_ms", verbosity=1),
-    Column("all lanes", "tok/s", lambda row: row.record.total_tok_s, rank=5),
+    _median_of(ALL_LANES, rank=5),
     _foreign("in flight", "at start", "in_flight_at_start"),
     _foreign("foreign", "requests", "concurrent_foreign_requests"),
     _foreign("foreign", "tokens", "foreign_tokens"),

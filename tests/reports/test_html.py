@@ -37,8 +37,8 @@ from pytest_boobench.reports.html.chart_data import (
 )
 from pytest_boobench.reports.html.page import list_columns, list_values
 from pytest_boobench.reports.html.page_data import group_hosts, group_lanes
-from pytest_boobench.reports.html.series import ALL_LANES, STATES, Series, fill_gaps, find_state, follow
-from pytest_boobench.reports.session import Unmeasured
+from pytest_boobench.reports.html.series import STATES, Series, fill_gaps, find_state, follow
+from pytest_boobench.reports.session import ALL_LANES, Unmeasured
 from pytest_boobench.reports.text import LONGEST_TEXT, clean, to_script_json
 from pytest_boobench.store import BaselineSave, Store
 from pytest_boobench.suite.cell import Cell

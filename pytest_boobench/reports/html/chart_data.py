@@ -11,8 +11,9 @@ from pytest_boobench.aggregate import counted, describe_failures, measured
 from pytest_boobench.gate.change_points import find_changes
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, Verdict
-from pytest_boobench.reports.html.series import ALL_LANES, RANKS, Series, find_state, find_value, find_verdict
+from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
 from pytest_boobench.reports.sentences import list_versions, sentence
+from pytest_boobench.reports.session import ALL_LANES, find_value
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
 from pytest_boobench.units import count, number, percent, quantity

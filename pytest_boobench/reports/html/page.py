@@ -13,17 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_boobench import find_version
 from pytest_boobench.errors import MissingExtra
 from pytest_boobench.reports.html.page_data import History, encode
-from pytest_boobench.reports.html.series import (
-    CHARTED,
-    STATES,
-    Gap,
-    Series,
-    State,
-    fill_gaps,
-    find_value,
-    find_verdict,
-    follow,
-)
+from pytest_boobench.reports.html.series import STATES, Gap, Series, State, fill_gaps, find_verdict, follow
+from pytest_boobench.reports.session import SHOWN, find_value
 from pytest_boobench.reports.text import clean, show_time, to_script_json
 from pytest_boobench.units import change, count, number
 
@@ -64,7 +55,7 @@ def render(history: History, made_at: float) -> str:
             findings=list(list_findings(cells, [cell["said"] for cell in data["cells"]])),
             scope=list(describe_scope(courses)),
             job_url=find_job_url(courses),
-            heads=[CHARTED[key] for key in columns],
+            heads=[SHOWN[key] for key in columns],
             rows=[(cell, list_values(cell, columns) if isinstance(cell, Series) else ()) for cell in cells],
             has_hosts=bool(data["hosts"]),
             has_lanes=bool(data["lanes"]),
@@ -121,23 +112,19 @@ def headline(cells: Sequence[Series | Gap]) -> str:
     """The finding in one line, as in ``2 of 12 cells regressed, 1 could not be measured``."""
     if not cells:
         return "Nothing measured yet"
-    counts = Counter(cell.state.word for cell in cells)
-    bad = [(counts[word], text) for word, text in _BAD.items() if counts[word]]
-    if bad:
-        (first, text), *others = bad
-        return _list_counts([f"{first} of {count(len(cells), 'cell')} {text}"], others)
+    counts, total = Counter(cell.state.word for cell in cells), count(len(cells), "cell")
     judged, skipped = counts["pass"] + counts["improvement"], counts["skipped"]
     measured = len(cells) - skipped
-    if not measured:
-        return f"{count(skipped, 'cell')} skipped"
-    if not judged:
-        return _list_counts([f"{count(measured, 'cell')} measured", "none judged"], [(skipped, "skipped")])
-    left = [(measured - judged, "not judged"), (skipped, "skipped")]
-    return _list_counts([f"None of {count(len(cells), 'cell')} regressed"], left)
-
-
-def _list_counts(said: Sequence[str], counts: Iterable[tuple[int, str]]) -> str:
-    return ", ".join([*said, *(f"{many} {text}" for many, text in counts if many)])
+    if bad := [(counts[word], text) for word, text in _BAD.items() if counts[word]]:
+        (first, text), *others = bad
+        said = f"{first} of {total} {text}"
+    elif not measured:
+        return f"{total} skipped"
+    elif not judged:
+        said, others = f"{count(measured, 'cell')} measured, none judged", [(skipped, "skipped")]
+    else:
+        said, others = f"None of {total} regressed", [(measured - judged, "not judged"), (skipped, "skipped")]
+    return ", ".join([said, *(f"{many} {text}" for many, text in others if many)])
 
 
 def count_states(cells: Iterable[Series | Gap]) -> list[tuple[int, State, int]]:
@@ -187,7 +174,7 @@ def find_job_url(courses: Iterable[Series]) -> str | None:
 def list_columns(courses: Sequence[Series]) -> tuple[str, ...]:
     """Keys of the metrics that any cell charts, in the order of the metrics' table."""
     known = {key for course in courses for key in course.charted}
-    return tuple(key for key in CHARTED if key in known)
+    return tuple(key for key in SHOWN if key in known)
 
 
 def list_values(course: Series, columns: Iterable[str]) -> Iterator[tuple[str, str, str]]:

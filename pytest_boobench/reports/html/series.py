@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pytest_boobench.aggregate import median_of
-from pytest_boobench.metrics import METRICS, Metric, metrics_of
+from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.record import Measurement, Verdict
-from pytest_boobench.reports.session import Unmeasured
-
-ALL_LANES = "total_tok_s"
-"""Charted like a metric, though a measurement has only one number of it."""
-CHARTED: Mapping[str, Metric] = {
-    **METRICS,
-    ALL_LANES: Metric(ALL_LANES, "all lanes", "tok/s", "higher", "tokens of all lanes together over the wall"),
-}
+from pytest_boobench.reports.session import ALL_LANES, Unmeasured, find_value
 
 Tone = Literal["bad", "warn", "plain", "good"]
 _SAVE = "pytest --boobench --boobench-save-baseline"
@@ -146,11 +138,6 @@ class Series:
         return tuple(key for key in wanted if any(find_value(one, key) is not None for one in self.measurements))
 
 
-def find_value(measurement: Measurement, key: str) -> float | None:
-    """The median of a charted metric."""
-    return measurement.total_tok_s if key == ALL_LANES else median_of(measurement.aggregates, key)
-
-
 def find_verdict(measurement: Measurement, key: str) -> Verdict | None:
     """The verdict on a metric; None where it was not judged."""
     return next((verdict for verdict in measurement.verdicts if verdict.metric == key), None)
@@ -184,19 +171,11 @@ class Gap:
     """A cell of the session without a measurement."""
 
     cell: Unmeasured
+    state: State
     suite: str
     host: str
     name: str
-    """``model[pp64-tg32-c1]``."""
-
-    @property
-    def state(self) -> State:
-        return STATES["skipped" if self.cell.outcome == "skipped" else "not measured"]
-
-    @property
-    def model(self) -> str:
-        """The model's short name."""
-        return self.name.partition("[")[0]
+    model: str
 
 
 def fill_gaps(courses: Sequence[Series], unmeasured: Iterable[Unmeasured]) -> list[Series | Gap]:
@@ -207,5 +186,7 @@ def fill_gaps(courses: Sequence[Series], unmeasured: Iterable[Unmeasured]) -> li
     for cell in unmeasured:
         file, _, rest = cell.node_id.partition("::")
         host, name = rest.partition("::")[0], rest.rpartition("::")[2]
-        gaps.append(Gap(cell=cell, suite=suites.get(file) or PurePosixPath(file).name, host=host, name=name))
+        state = STATES["skipped" if cell.outcome == "skipped" else "not measured"]
+        suite = suites.get(file) or PurePosixPath(file).name
+        gaps.append(Gap(cell=cell, state=state, suite=suite, host=host, name=name, model=name.partition("[")[0]))
     return sorted([*courses, *gaps], key=lambda cell: RANKS[cell.state.word])
