@@ -202,13 +202,13 @@ def median_variance(count: int) -> float:
 
 
 def median_error(scatter_of_logs: float, count: int) -> float:
-    """Standard error of a median: 1.25 IQR / 1.35 sqrt(n) (McGill, Tukey and Larsen 1978)."""
+    """Standard error of a median from its IQR (McGill, Tukey and Larsen 1978: 1.25 IQR / 1.35 sqrt(n))."""
     return 0.929 * scatter_of_logs / math.sqrt(count)
 
 
 def to_change(gain: float, metric: Metric) -> float:
     """A gain as a ratio of change of the metric's value: -0.105 is -10 % of a rate, and +11 % of a time."""
-    return math.expm1(min(gain if metric.better == "higher" else -gain, 700.0))  # exp(710) is no float
+    return math.expm1(min(gain if metric.better == "higher" else -gain, 700.0))  # exp(710) overflows
 
 
 def describe_distance(change: float | None) -> str:
