@@ -82,7 +82,7 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
             continue
         record = recall(now, canaries=(now.canary,) if now.canary and not across else ())
         allowed = find_allowed(now, max_drop)
-        judged = gate.judge(record, baseline, allowed, policy=policy, spread=spread.get(now.run.suite, {}))
+        judged = gate.judge(record, baseline, allowed, gate.Rules(policy=policy), spread.get(now.run.suite, {}))
         pairs += (Pair(measurement=now, verdict=verdict, was=_level(verdict.metric, baseline)) for verdict in judged)
     return ComparedCells(
         pairs=tuple(sorted(pairs, key=_rank)),

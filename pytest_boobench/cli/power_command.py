@@ -77,7 +77,7 @@ def find_foundations(store: Store, name: str, selection: Selection) -> list[Foun
             Foundation(
                 measurements=tuple(measurements),
                 saves=tuple(saves[measurement.id] for measurement in measurements),
-                sessions=len(gate.looks(baseline)),
+                sessions=len(gate.group_sessions(baseline.runs)),
                 later=len(baseline.later),
                 proofs=tuple(proofs),
             )
@@ -221,7 +221,7 @@ def _weigh(baselines: Mapping[str, Baseline], stored: Sequence[Measurement], max
                 suite=baseline.suite,
                 cell=name_cell(measurement),
                 metric=metric,
-                sessions=len(gate.looks(baseline)),
+                sessions=len(gate.group_sessions(baseline.runs)),
                 allowed=allowed,
                 provable=gate.provable_drop(baseline, metric, allowed, noise),
                 remedy=gate.remedy(baseline, metric, allowed, noise),

@@ -1,13 +1,11 @@
-"""Room 6: where the course of a cell's medians changed, at once or little by little. Reported, never gating.
+"""Room 6: where the history of a cell's medians changed, at once or gradually. Reported, never gating.
 
-The course is cut into level and sloping pieces, exactly: no cut gives a lower sum of squared residuals of the
-logarithms plus a price for every piece (optimal partitioning, Jackson et al. 2005; a price per piece, Yao 1988; its
-size by simulation). A sloping piece is the slow slide that no comparison with the run before sees. Odd runs are pulled
-back first (Hampel 1974), so squares do no harm; the price is in units of the course's own noise.
+The history is cut into level and sloping pieces so that the sum of squared residuals of the logarithms plus a price per
+piece is least (optimal partitioning, Jackson et al. 2005; price per piece, Yao 1988; its size by simulation). Sloping
+pieces find the slow slide that no comparison with the run before shows. Outliers are pulled in first (Hampel 1974), and
+the price is in units of the history's own noise.
 
-Weighed, and left: ruptures (numpy and scipy for forty lines, no levels and slopes side by side, the price is the
-caller's to find); apache-otava (pins numpy, brings clients of BigQuery, Slack and PostgreSQL, asks chance);
-signal-processing-algorithms (the same method, Python 3.11 only, still since 2024).
+No library fits: ruptures has no levels and slopes side by side, apache-otava brings clients of BigQuery and Slack.
 """
 
 from __future__ import annotations
@@ -19,24 +17,21 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 WORTH = 0.03
-"""A smaller change is not worth a word, whatever statistics say of it."""
+"""Smaller changes are not reported, whatever statistics say of them."""
 NEWEST = 400
-"""So many of the newest points are looked at: the work grows with their square."""
-_LEVEL_PRICE = 16.0
-"""What one more level piece costs, in squared noise."""
-_SLOPE_PRICE = 26.0
-"""What one more sloping piece costs: its rise is one more free number, and two of its kind beat a step too easily."""
-_LEVEL_MIN, _SLOPE_MIN = 3, 6
-"""Points of the shortest piece: fewer are odd runs, not a course."""
+"""Only so many of the newest points are used: the work grows with their square."""
+_FEWEST = 3
+"""Fewest points of a piece."""
+_KINDS = ((False, _FEWEST, 16.0), (True, 6, 26.0))
+"""(whether it slopes, fewest points, price in squared noise) of the kinds of pieces. A sloping piece has one more free
+number, and two of them fit a step too easily."""
 _NOISE_FLOOR = 0.01
-"""Runs of an unchanged host differ at least so much."""
-_LAGS = (1, 2, 3)
-"""Over how many runs noise is looked for: runs close in time resemble each other."""
+"""Least noise between runs of an unchanged host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a course: a step where ``last`` is ``index``, else a slide from ``index`` to ``last``."""
+    """One change of a history: a step where ``last`` is ``index``, else a slide from ``index`` to ``last``."""
 
     index: int
     """Of a step, the first value after it; of a slide, its first value."""
@@ -58,58 +53,54 @@ class Change:
 
 
 def find_changes(values: Sequence[float | None], worth: float = WORTH) -> tuple[Change, ...]:
-    """The changes of at least ``worth`` (a ratio) in a course, oldest first.
+    """The changes of at least ``worth`` (a ratio) in a history, oldest first; the same values give the same changes.
 
-    ``values`` are one cell's medians of one metric, oldest first. Blanks and what is not finite and above zero are
-    passed over, indexes are those of ``values`` all the same. The same values give the same changes: nothing is left to
-    chance.
+    ``values`` are one cell's medians of one metric, oldest first. None and values that are not finite and above zero
+    are skipped; indexes still count them.
     """
     known = [(place, value) for place, value in enumerate(values) if value and math.isfinite(value) and value > 0]
     places = [place for place, _ in known[-NEWEST:]]
-    if len(places) < 2 * _LEVEL_MIN:
+    if len(places) < 2 * _FEWEST:
         return ()
     logs = [math.log(value) for _, value in known[-NEWEST:]]
     noise = _measure_noise(logs)
-    pieces = _cut(_Fits(_pull_back(logs, noise)), noise)
+    pieces = _cut(_Fits(_pull_in(logs, noise)), noise)
     return tuple(_name_changes(pieces, places, math.log1p(worth), noise))
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A piece of the course, its points ``begin`` to ``end - 1``, and the fitted logarithms of these two."""
+    """A piece of the history, its points ``begin`` to ``end - 1``, and the fitted logarithms of these two."""
 
     begin: int
     end: int
     first: float
     final: float
 
-    @property
-    def slides(self) -> bool:
-        return self.first != self.final
-
 
 def _measure_noise(logs: Sequence[float]) -> float:
-    """Standard deviation between neighbours: the widest of several lags, steps and slopes left out by medians."""
+    """Standard deviation between runs, without steps and slopes: the largest over distances of one to three runs,
+    since runs close in time resemble each other."""
     found = [_NOISE_FLOOR]
-    for lag in _LAGS:
+    for lag in (1, 2, 3):
         gaps = [later - earlier for earlier, later in zip(logs, logs[lag:], strict=False)]
         middle = statistics.median(gaps)
         found.append(1.4826 * statistics.median(abs(gap - middle) for gap in gaps) / math.sqrt(2))
     return max(found)
 
 
-def _pull_back(logs: Sequence[float], noise: float) -> list[float]:
-    """Values more than three times the noise from the median of their five neighbours are set to that distance."""
+def _pull_in(logs: Sequence[float], noise: float) -> list[float]:
+    """The values, kept within three times the noise of the median of their five neighbours."""
     near = [statistics.median(logs[max(0, at - 2) : at + 3]) for at in range(len(logs))]
     return [min(max(value, middle - 3 * noise), middle + 3 * noise) for value, middle in zip(logs, near, strict=True)]
 
 
 class _Fits:
-    """Least squares over any piece of a course in constant time, from running sums."""
+    """Least squares over any piece of a history in constant time, from running sums."""
 
     def __init__(self, logs: Sequence[float]) -> None:
         self.size = len(logs)
-        # Differences from the middle: sums of the squares of large numbers would eat the digits.
+        # Differences from the middle: sums of the squares of large numbers would lose digits.
         self._middle = statistics.fmean(logs)
         shifted = [value - self._middle for value in logs]
         self._y = [0.0, *accumulate(shifted)]
@@ -117,7 +108,7 @@ class _Fits:
         self._xy = [0.0, *accumulate(at * value for at, value in enumerate(shifted))]
 
     def slope(self, begin: int, end: int) -> float:
-        """Of the line, per point."""
+        """Of the fitted line, per point."""
         size = end - begin
         centre = (begin + end - 1) / 2
         together = self._xy[end] - self._xy[begin] - centre * (self._y[end] - self._y[begin])
@@ -130,22 +121,21 @@ class _Fits:
         return level - self.slope(begin, end) ** 2 * size * (size * size - 1) / 12 if sloping else level
 
     def fit(self, begin: int, end: int, *, sloping: bool) -> _Piece:
-        """The fitted piece."""
         level = self._middle + (self._y[end] - self._y[begin]) / (end - begin)
         half = self.slope(begin, end) * (end - begin - 1) / 2 if sloping else 0.0
         return _Piece(begin, end, level - half, level + half)
 
 
 def _cut(fits: _Fits, noise: float) -> list[_Piece]:
-    """The cheapest pieces of the whole course, in order."""
-    kinds = ((False, _LEVEL_MIN, _LEVEL_PRICE * noise**2), (True, _SLOPE_MIN, _SLOPE_PRICE * noise**2))
+    """The cheapest pieces of the whole history, in order."""
+    kinds = [(sloping, least, price * noise**2) for sloping, least, price in _KINDS]
     cost = [0.0] + [math.inf] * fits.size
     newest = [(0, False)] * (fits.size + 1)
-    for end in range(_LEVEL_MIN, fits.size + 1):
+    for end in range(_FEWEST, fits.size + 1):
         cost[end], newest[end] = min(
             (cost[begin] + price + fits.leave(begin, end, sloping=sloping), (begin, sloping))
             for sloping, least, price in kinds
-            for begin in (0, *range(_LEVEL_MIN, end - least + 1))
+            for begin in (0, *range(_FEWEST, end - least + 1))
             if end - begin >= least
         )
     pieces: list[_Piece] = []
@@ -158,17 +148,17 @@ def _cut(fits: _Fits, noise: float) -> list[_Piece]:
 
 
 def _name_changes(pieces: Sequence[_Piece], places: Sequence[int], worth: float, noise: float) -> Iterator[Change]:
-    """Steps between pieces and slides along them, where they are worth it.
+    """Steps between pieces and slides along them, where they are large enough.
 
-    A step counts from the level that was told last: two small ones make one that is worth a word.
+    A step counts from the level that was reported last, so that small ones add up.
     """
-    told = pieces[0].first
+    level = pieces[0].first
     for number, piece in enumerate(pieces):
-        # The ends of a fitted line are not known better than this.
-        loose = piece.slides or (number > 0 and pieces[number - 1].slides)
-        if abs(piece.first - told) >= (max(worth, 3 * noise) if loose else worth):
-            yield Change(places[piece.begin], places[piece.begin], math.exp(told), math.exp(piece.first))
-            told = piece.first
+        # The ends of a fitted line are no better known than to three times the noise.
+        fitted = any(near.first != near.final for near in pieces[max(0, number - 1) : number + 1])
+        if abs(piece.first - level) >= (max(worth, 3 * noise) if fitted else worth):
+            yield Change(places[piece.begin], places[piece.begin], math.exp(level), math.exp(piece.first))
+            level = piece.first
         if abs(piece.final - piece.first) >= worth:
             yield Change(places[piece.begin], places[piece.end - 1], math.exp(piece.first), math.exp(piece.final))
-            told = piece.final
+            level = piece.final

@@ -1,39 +1,32 @@
-"""Room 6: what is different from when the baseline was measured: what forbids a comparison, and what is only said."""
+"""Room 6: what differs from when the baseline was measured: what forbids a comparison, and what is only noted."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from operator import attrgetter
 
 from pytest_boobench.facts import Canary
-from pytest_boobench.gate.reference import ENOUGH_LOOKS, Reference
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord
 from pytest_boobench.units import percent
 
-T = TypeVar("T")
-
 CANARY = 0.95
-"""A machine that does what its canary does at less than this share of the baseline's speed explains a slower server."""
+"""A slower server is explained by a machine whose canary runs at less than this share of the baseline's speed."""
 EXPLAINED = 7.0
-"""But not a server that lost more than so many times as much, in logarithms: unchanged ones have lost 6.6 times what
-the canary did."""
+"""Greatest loss that a slow canary explains, in multiples of its own loss, as logarithms: unchanged servers have lost
+6.6 times what the canary did."""
 BUSIER = 0.10
-"""A machine of whose processors other programs take this much more explains whatever a server loses."""
-_SPEEDS: Mapping[str, Callable[[Canary], float]] = {
-    "copies memory": lambda canary: canary.copy_mb_s,
-    "hashes": lambda canary: canary.hash_mb_s,
-}
+"""Any loss is explained by other programs that take this much more of the machine's processors."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlowMachine:
-    """That this machine itself is slower, or busier, than when the baseline was measured."""
+    """This machine itself is slower, or busier, than when the baseline was measured."""
 
     words: str
-    """With numbers, for a sentence that goes on."""
+    """With numbers, to go on a sentence."""
     explains: float = math.inf
     """The greatest loss of a server that comes from it, as a logarithm."""
 
@@ -61,57 +54,40 @@ def _find_obstacle(record: CellRecord, run: BaselineRun) -> str:
 
 
 def describe_changes(record: CellRecord, runs: Sequence[BaselineRun]) -> list[str]:
-    """What changed since the newest run that knows it: engine build, client machine, workers, clock."""
-    build = record.server.engine_build if record.server is not None else None
-    client = record.client
-    pairs = (
-        ("engine", build, _newest(runs, lambda run: run.engine_build)),
-        ("client", client.machine, _newest(runs, lambda run: run.client.machine)),
-        ("workers", client.workers, _newest(runs, lambda run: run.client.workers)),
-        ("clock", record.clock, _newest(runs, lambda run: run.clock)),
-    )
-    found = [
-        f"{word} {now}, was {was}" for word, now, was in pairs if now is not None and was is not None and now != was
-    ]
-    text = _newest(runs, lambda run: run.text_digest)
-    if text is not None and record.text_digest not in (None, text):
+    """What changed since the newest run that knows it: engine build, client machine, workers, clock, the answer."""
+    facts = {"engine": "engine_build", "client": "client.machine", "workers": "client.workers", "clock": "clock"}
+    changes = {word: _find_change(record, runs, fact) for word, fact in facts.items()}
+    found = [f"{word} {change[0]}, was {change[1]}" for word, change in changes.items() if change]
+    if _find_change(record, runs, "text_digest"):
         found.append("the model says something else to the same prompt")
     return found
 
 
-def describe_assumption(was: Reference) -> list[str]:
-    """That the noise is not measured yet."""
-    return [f"noise assumed: {was.known_looks} of {ENOUGH_LOOKS} sessions"] if was.assumed else []
+def _find_change(record: CellRecord, runs: Sequence[BaselineRun], fact: str) -> tuple[object, object] | None:
+    """(now, then) of a fact that both know and that differs."""
+    read = attrgetter(fact)
+    now, was = read(record), next((read(run) for run in reversed(runs) if read(run) is not None), None)
+    return (now, was) if now is not None and was is not None and now != was else None
 
 
 def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
-    """What this machine's canary says: the median over the blocks against that over the runs. None where it is as fast
-    and as free as then, or where the host is another machine."""
+    """What this machine's canary shows, median over the blocks against median over the runs; None where the machine is
+    as fast and as free as then, or where the host is another one."""
     known = [run.canary for run in runs if run.canary is not None]
     if not record.canaries or not known:
         return None
     busy, before = _find_busy_share(record.canaries), _find_busy_share(known)
     if busy is not None and before is not None and busy > before + BUSIER:
         return SlowMachine(f"other programs take {percent(busy)} of this machine's processors (then {percent(before)})")
-    found = [_compare_speeds(word, record.canaries, known) for word in _SPEEDS]
-    return max(filter(None, found), key=lambda slow: slow.explains, default=None)
-
-
-def _compare_speeds(word: str, canaries: Iterable[Canary], known: Iterable[Canary]) -> SlowMachine | None:
-    now, was = (statistics.median(map(_SPEEDS[word], some)) for some in (canaries, known))
-    if now >= CANARY * was:
-        return None
-    return SlowMachine(
-        f"this machine {word} {percent(1 - now / was)} slower than then ({now:.0f} MB/s, was {was:.0f})",
-        explains=EXPLAINED * math.log(was / now),
-    )
+    found = []
+    for verb, fact in (("copies memory", "copy_mb_s"), ("hashes", "hash_mb_s")):
+        now, was = (statistics.median(map(attrgetter(fact), canaries)) for canaries in (record.canaries, known))
+        if now < CANARY * was:
+            words = f"this machine {verb} {percent(1 - now / was)} slower than then ({now:.0f} MB/s, was {was:.0f})"
+            found.append(SlowMachine(words, explains=EXPLAINED * math.log(was / now)))
+    return max(found, key=lambda slow: slow.explains, default=None)
 
 
 def _find_busy_share(canaries: Iterable[Canary]) -> float | None:
     shares = [canary.busy_share for canary in canaries if canary.busy_share is not None]
     return statistics.median(shares) if shares else None
-
-
-def _newest(runs: Sequence[BaselineRun], read: Callable[[BaselineRun], T | None]) -> T | None:
-    found: Iterator[T] = (value for run in reversed(runs) if (value := read(run)) is not None)
-    return next(found, None)

@@ -1,4 +1,4 @@
-"""Room 6: one metric now, set against what the baseline says of it."""
+"""Room 6: how much a metric may worsen, and one metric now against the baseline."""
 
 from __future__ import annotations
 
@@ -10,92 +10,86 @@ from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
 from pytest_boobench.metrics import METRICS, Kind, Length, Metric, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
+from pytest_boobench.units import percent
 
 MAX_DROP = 0.10
-"""Allowed worsening where neither suite nor session says otherwise: the owner's rule."""
+"""Allowed worsening where neither suite nor session sets one."""
 IMPROVEMENT = 0.05
-"""Above this a better number is worth a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What a session says of judging; a suite may say otherwise, but for ``max_drop`` and ``policy``."""
-
-    max_drop: float | None = None
-    """Allowed worsening of every gated metric, whatever the suites say."""
-    default_max_drop: float = MAX_DROP
-    """Allowed worsening where a suite does not say."""
-    disturbed: Disturbed = "inconclusive"
-    """What becomes of a cell that others disturbed, where its suite does not say."""
-    policy: Policy = "default"
-
-
-def limits(
-    kind: Kind,
-    gate: Mapping[str, float | None] | None,
-    rules: Rules,
-    *,
-    lanes: int = 1,
-    length: Length = "exact",
-) -> dict[str, float]:
-    """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
-
-    A time that is judged though the suite does not say so may rise by what a drop of the rate comes to.
-    """
-    if gate is None:
-        allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
-        found: dict[str, float] = {}
-        for key in gated_metrics(kind, lanes, length):
-            if METRICS[key].better == "higher":
-                found[key] = allowed
-            elif allowed < 1:
-                found[key] = 1 / (1 - allowed) - 1
-        return found
-    if rules.max_drop is not None:
-        return dict.fromkeys(gate, rules.max_drop)
-    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in gate.items()}
-
-
+"""A smaller gain is not reported as an improvement."""
 Z_BELIEVED = 3.29
-"""One-sided 99.95 % of the normal distribution: of 100 unchanged numbers in a session, one in 20 sessions has a red."""
+"""One-sided 99.95 % of the normal distribution: of 20 sessions with 100 unchanged metrics, one has a false alarm."""
 Z_PROVEN = 2.326
 """One-sided 99 %."""
 SCATTER = math.log(1.15)
-"""Samples that scatter more have no median to be believed: the upper quartile is 15 % above the lower one."""
+"""Samples that scatter more have no reliable median: the upper quartile is 15 % above the lower one."""
 CLEAR = 0.5
-"""But where what was lost is so much larger that this share of it is more than the scatter: there the two hardly
-overlap."""
+"""Wider scatter is accepted up to this share of the change: the two sets of samples then hardly overlap."""
 SCATTER_RATIO = 1.25
-"""Where the noise between looks is measured, samples may scatter by so much more than the baseline's own."""
+"""Where the noise between sessions is measured, samples may scatter by this much more than the baseline's."""
 UNSTEADY = 0.4
-"""Where it is assumed: how much of the scatter of the samples it is at least. A host whose requests differ more is no
-steadier between sessions."""
+"""Least assumed noise between sessions, as a share of the samples' scatter."""
 FEWEST_REQUESTS = 4
-"""Fewer have no quartiles to speak of."""
+"""Fewer have no meaningful quartiles."""
 ROUNDING = 1e-9
 """90/100 must not fail for its last binary digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The session's rules of judging. ``max_drop`` overrides the suites; the suites override the others."""
+
+    max_drop: float | None = None
+    """Allowed worsening of every gated metric, whatever the suites say."""
+    default_max_drop: float = MAX_DROP
+    """Allowed worsening where a suite sets none."""
+    disturbed: Disturbed = "inconclusive"
+    """What becomes of a cell that others disturbed: with ``judge`` it is judged all the same."""
+    policy: Policy = "default"
+    """With ``literal`` the median alone decides where there is doubt. With ``strict`` the item fails where a verdict is
+    inconclusive; the verdicts are those of the default."""
+
+
+def limits(
+    kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1, length: Length = "exact"
+) -> dict[str, float]:
+    """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
+
+    A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
+    """
+    if gate is None:
+        allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
+        rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # which is no limit, so that times are not judged
+        keys = gated_metrics(kind, lanes, length)
+        found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
+        return {key: limit for key, limit in found.items() if math.isfinite(limit)}
+    if rules.max_drop is not None:
+        return dict.fromkeys(gate, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in gate.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Gains are logarithms of ratios to the baseline, above zero where now is better; limit and noise are too."""
+    """One metric against the baseline. Gains are logarithms of ratios to the baseline, above zero where now is better;
+    limit, noise and deviation are logarithms too."""
 
     metric: Metric
     now: Aggregate
     was: Reference
     requests: int
     gain: float
+    """Of the median."""
     fast_gain: float
+    """Of the edge of the fastest tenth."""
     limit: float
-    """The gain that is just allowed."""
+    """The smallest gain that is allowed."""
     run_noise: float
-    """Standard deviation of an unchanged host's medians between looks."""
+    """Standard deviation of an unchanged host's medians between sessions."""
     deviation: float
     """Standard deviation of an unchanged host's gain."""
 
     @property
     def slower(self) -> bool:
-        """Whether the median is worse than allowed: exactly as much as is allowed is not."""
+        """Whether the median is worse than allowed; a worsening equal to the limit is allowed."""
         return self.gain < self.limit - ROUNDING
 
     @property
@@ -105,30 +99,30 @@ class Comparison:
 
     @property
     def noise(self) -> float:
-        """How much worse an unchanged host may come out."""
+        """How much worse an unchanged host may seem."""
         return Z_BELIEVED * self.deviation
 
     @property
     def most_scatter(self) -> float:
-        """How far the samples may lie apart: beyond 15 % only where the baseline's do so too and have shown a steady
-        median all the same, as those of several lanes do, or where the change is clear."""
+        """How far the samples may scatter: over 15 % only where the change is clear, or where the baseline's samples
+        scatter as much and still had a steady median, as with several lanes."""
         return max(SCATTER, CLEAR * abs(self.gain), 0.0 if self.was.assumed else SCATTER_RATIO * self.was.scatter)
 
     @property
     def clean(self) -> bool:
-        """Whether samples lie close enough together to be believed: now, and where the noise is assumed then too."""
+        """Whether the samples scatter little enough; where the noise is assumed, the baseline's too."""
         widest = max(scatter(self.now), self.was.scatter) if self.was.assumed else scatter(self.now)
         return widest < self.most_scatter
 
     @property
     def improved(self) -> bool:
-        """Whether it is better by more than 5 %, by both keys, and beyond the noise."""
+        """Whether median and fastest tenth are both more than 5 % better, and the median by more than the noise."""
         better = min(self.gain, self.fast_gain) > least_improvement(self.metric)
         return better and self.clean and self.gain > self.noise
 
     @property
     def proven(self) -> bool:
-        """Whether a change as large as is allowed can be ruled out: never where the noise is assumed."""
+        """Whether a worsening by the allowed amount can be ruled out: never where the noise is assumed."""
         return not self.was.assumed and self.clean and self.gain - Z_PROVEN * self.deviation > self.limit
 
     @property
@@ -138,65 +132,63 @@ class Comparison:
 
     @property
     def fast_change(self) -> float:
-        """As ``change``, of the fastest tenth."""
+        """The same of the fastest tenth."""
         return to_change(self.fast_gain, self.metric)
 
 
 def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
-    """A metric that has a usable median now, against a baseline's."""
+    """A metric that has a usable median now, against a baseline's. The fastest tenth gains as much as the median where
+    the baseline has no usable one, and infinitely where it takes no time now."""
     now = aggregates[metric.key]
-    sign = 1.0 if metric.better == "higher" else -1.0
-    gain = sign * math.log(now.median / was.level)
-    requests, scatter_now = count_requests(aggregates, metric.key), scatter(now)
-    run_noise = find_run_noise(was, scatter_now)
+    gain = fast_gain = find_gain(metric, now.median, was.level)
+    if was.fast is not None:
+        fast = fast_side(metric, now)
+        fast_gain = find_gain(metric, fast, was.fast) if usable(fast) else math.inf
+    requests = count_requests(aggregates, metric.key)
     return Comparison(
         metric=metric,
         now=now,
         was=was,
         requests=requests,
         gain=gain,
-        fast_gain=_fast_gain(metric, now, was, gain),
+        fast_gain=fast_gain,
         limit=find_limit(metric, allowed),
-        run_noise=run_noise,
-        deviation=estimate_deviation(was, run_noise, scatter_now, requests),
+        run_noise=find_run_noise(was, scatter(now)),
+        deviation=estimate_deviation(was, scatter(now), requests),
     )
 
 
-def _fast_gain(metric: Metric, now: Aggregate, was: Reference, gain: float) -> float:
-    """Of the fastest tenth; the median's where the baseline has none, endless where it needs no time at all now."""
-    fast = fast_side(metric, now)
-    if was.fast is None:
-        return gain
-    if not usable(fast):
-        return math.inf
-    return math.log(fast / was.fast) * (1.0 if metric.better == "higher" else -1.0)
+def find_gain(metric: Metric, now: float, was: float) -> float:
+    """Logarithm of the ratio, above zero where now is better."""
+    ratio = math.log(now / was)
+    return ratio if metric.better == "higher" else -ratio
 
 
 def find_limit(metric: Metric, allowed: float) -> float:
-    """The gain that is just allowed: a drop of 10 % is ln 0.9, a rise of 10 % is -ln 1.1; a drop of 100 % has none."""
+    """The smallest gain that is allowed: ln 0.9 for a drop of 10 %, -ln 1.1 for a rise of 10 %."""
     if metric.better == "lower":
         return -math.log1p(allowed)
     return math.log1p(-allowed) if allowed < 1 else -math.inf
 
 
 def least_improvement(metric: Metric) -> float:
-    """The gain from which on a better number is an improvement."""
+    """The gain that an improvement must exceed."""
     return (math.log1p(IMPROVEMENT) if metric.better == "higher" else -math.log1p(-IMPROVEMENT)) + ROUNDING
 
 
 def find_run_noise(was: Reference, scatter_now: float) -> float:
-    """Standard deviation of an unchanged host's medians between looks; an assumed one grows with the scatter."""
+    """Standard deviation of an unchanged host's medians between sessions; an assumed one grows with the scatter."""
     return max(was.run_noise, UNSTEADY * scatter_now) if was.assumed else was.run_noise
 
 
-def estimate_deviation(was: Reference, run_noise: float, scatter_now: float, requests: int) -> float:
+def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> float:
     """Standard deviation of the logarithm of now / level on an unchanged host.
 
-    The noise between looks counts once for now and once for the level, a median over K looks. The samples' own is added
-    for now, and to an assumed noise for the baseline too: a measured one has it already. Strictly it has now's as well,
-    but a cell is looked at after each of up to four blocks, and each look is another chance to be wrong.
+    The noise between sessions counts for now and for the level, a median over the sessions. A measured noise contains
+    that of the samples, which is added for now all the same: a cell is judged after each of up to four blocks, and each
+    time is another chance to be wrong.
     """
-    between = run_noise**2 * (1 + median_variance(was.looks))
+    between = find_run_noise(was, scatter_now) ** 2 * (1 + median_variance(was.sessions))
     within = median_error(scatter_now, requests) ** 2
     if was.assumed:
         within += median_error(was.scatter, was.requests) ** 2
@@ -204,23 +196,21 @@ def estimate_deviation(was: Reference, run_noise: float, scatter_now: float, req
 
 
 def median_variance(count: int) -> float:
-    """Variance of the median of so many normal values of variance 1: pi / (2 n + pi - 2).
-
-    Exact for one and for many (Kenney and Keeping 1962), within 3 % for 3, 5, 7…, too large for even counts.
-    """
+    """Variance of the median of ``count`` normal values of variance 1: exact for one and for many (Kenney and Keeping
+    1962), within 3 % for 3, 5, 7…, too large for even counts."""
     return math.pi / (2 * count + math.pi - 2)
 
 
 def median_error(scatter_of_logs: float, count: int) -> float:
-    """Standard error of a median from the interquartile range, 0.929 IQR / sqrt(n) (McGill, Tukey and Larsen 1978:
-    1.25 IQR / 1.35 sqrt(n))."""
+    """Standard error of a median from its IQR (McGill, Tukey and Larsen 1978: 1.25 IQR / 1.35 sqrt(n))."""
     return 0.929 * scatter_of_logs / math.sqrt(count)
 
 
 def to_change(gain: float, metric: Metric) -> float:
     """A gain as a ratio of change of the metric's value: -0.105 is -10 % of a rate, and +11 % of a time."""
-    return math.expm1(min(gain if metric.better == "higher" else -gain, _MOST))
+    return math.expm1(min(gain if metric.better == "higher" else -gain, 700.0))  # exp(710) overflows
 
 
-_MOST = 700.0
-"""The exponential of more is no float."""
+def describe_distance(change: float | None) -> str:
+    """``17.3 % below`` or ``4.8 % above``."""
+    return f"{percent(change)} {'below' if (change or 0) < 0 else 'above'}"

@@ -24,8 +24,8 @@ from pytest_boobench.plugin.progress import explain, is_rerun
 from pytest_boobench.plugin.session_store import SessionStore
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, RunFacts, Verdict
-from pytest_boobench.reports import junit, terminal
-from pytest_boobench.reports.session import FinishedCell, is_savable
+from pytest_boobench.reports import advice, junit, terminal
+from pytest_boobench.reports.session import FinishedCell, explain_unsavable
 from pytest_boobench.reports.text import wrap
 from pytest_boobench.untrusted import clean_lines, hide_secrets
 
@@ -133,7 +133,11 @@ class Recorder:
 
         row.verdicts = verdicts
         mode = self._settings.save_baseline
-        save = BaselineSave(name=self._settings.baseline, add=mode == "add") if mode and is_savable(row) else None
+        save = (
+            BaselineSave(name=self._settings.baseline, add=mode == "add")
+            if mode and not explain_unsavable(row)
+            else None
+        )
         row.saved = self._storing.judge(self._run_of(row.record), row.record, verdicts, save)
 
     def _run_of(self, record: CellRecord) -> RunFacts:
@@ -190,7 +194,7 @@ class Recorder:
         verbosity = self._config.get_verbosity()
         columns = max(shutil.get_terminal_size().columns, 40)  # a terminal with fewer does not know its width
         lines = list(terminal.render_tables(rows, verbosity=verbosity, width=columns)) if verbosity >= 0 else []
-        lines += terminal.render_closing(
+        lines += advice.render_closing(
             rows,
             baseline=self._settings.baseline,
             store=store.address,

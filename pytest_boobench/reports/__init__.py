@@ -1,14 +1,13 @@
 """Room 7: what people and CI systems see, one renderer per file. They get finished facts and give back text.
 
-- ``sentences``   verdicts and failures in words; the first line is the finding
-- ``terminal``    the table after the run
-- ``advice``      what the numbers themselves are worth
-- ``junit``       properties of test cases and of the suite
-- ``html``        the page: verdicts, courses, samples, hosts side by side
-- ``markdown``    the summary for step summaries and merge requests, with ``escaping``
-- ``openmetrics`` the numbers for GitLab's metrics report
-- ``session_json``   all of the session as one JSON document
-- ``tables``      columns of plain text; ``plain`` is data that is JSON by the standard
-- ``rows``        one finished cell, as the reports are handed it
-- ``session``     all cells of a session, and what became of each in a word
+- ``session``       all cells of a session, and what became of each
+- ``sentences``     verdicts, failures and notes on one cell in words
+- ``terminal``      the table after the run
+- ``advice``        the lines below the table
+- ``junit``         properties of test cases and of the suite
+- ``html``          the page: verdicts, history, samples, hosts side by side
+- ``markdown``      the summary for step summaries and merge requests
+- ``openmetrics``   the numbers for GitLab's metrics report
+- ``session_json``  all of the session as one JSON document
+- ``text``          text from outside made safe for each of these; tables in plain text
 """

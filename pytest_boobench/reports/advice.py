@@ -1,149 +1,151 @@
-"""What the user should know about the numbers themselves: requests too short to judge, baselines that prove little."""
+"""Room 7: the lines below the table: what was saved, what was not judged and why, what the numbers are worth."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pytest_boobench.gate import measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Baseline, CellRecord
-from pytest_boobench.reports.session import FinishedCell, name_cell, name_model
-from pytest_boobench.reports.text import cut_names, flatten
+from pytest_boobench.record import Baseline, Outcome
+from pytest_boobench.reports.sentences import explain_rates, explain_rerun, explain_slots, lanes_of
+from pytest_boobench.reports.session import FinishedCell, explain_unsavable, name_cell
+from pytest_boobench.reports.terminal import TerminalLine
+from pytest_boobench.reports.text import cut_names
 from pytest_boobench.units import count, percent
 
 SHORT_PROMPT_MS = 100
 SHORT_DECODE_MS = 200
 """Shorter ones scatter by 6 to 46 % on a calm machine, where those of 90 ms and more scatter by 0.2 to 2.8 %."""
 _NAMED = 2
-"""How many cells a line names beside the first."""
+"""Most cells named in a line; the others are counted."""
 _NAME_WIDTH = 28
-"""Columns of the terminal that a name has in a line."""
-_ROOM = 60
-"""So many characters of reasons stand in one line, and always the first reason."""
+_REASONS_LENGTH = 60
+"""Most characters of reasons in one line; the first reason is always there."""
+
+Note = tuple[FinishedCell, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to know of one cell."""
+def render_closing(
+    rows: Sequence[FinishedCell],
+    *,
+    baseline: str,
+    store: str,
+    saving: bool,
+    baselines: Mapping[str, Baseline],
+    verbosity: int = 0,
+) -> Iterator[TerminalLine]:
+    """What the user should know or do next: a line for each finding and host; with ``-v`` one for each cell too."""
+    if saved := sum(row.saved for row in rows):
+        yield TerminalLine(f"{count(saved, 'cell')} saved as baseline {baseline}")
+    without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
+    if without and not saving:
+        cells = count(without, "cell")
+        yield TerminalLine(f"{cells} without a baseline {baseline}: not judged; save one with --boobench-save-baseline")
+    if in_doubt := sum(row.outcome == "in doubt" for row in rows):
+        yield TerminalLine(f"{count(in_doubt, 'cell')} left in doubt: the session ended before another block", "yellow")
 
-    host: str
-    node_id: str
-    name: str
-    text: str
+    def tell(
+        finding: str, notes: Iterable[Note], remedy: str = "", of: Sequence[FinishedCell] = rows
+    ) -> Iterator[TerminalLine]:
+        for text in gather(notes, of, finding, remedy=remedy, verbosity=verbosity):
+            yield TerminalLine(text, "yellow")
 
-    @classmethod
-    def of(cls, row: FinishedCell, text: str) -> Note:
-        """A note on that cell."""
-        return cls(row.record.host, row.record.node_id, name_cell(row), text)
+    if saving:
+        unsaved = [row for row in rows if not row.saved]
+        notes = annotate(unsaved, lambda row: explain_unsavable(row) or "the store did not take it yet")
+        yield from tell(f"not saved as baseline {baseline}", notes)
+    yield from tell("not judged", find_reasons(rows, "inconclusive"))
+    yield from tell("measured without the server's timings", annotate(rows, explain_rates))
+    yield from tell(
+        f"NOT COMPARABLE with baseline {baseline}, so not judged",
+        find_reasons(rows, "not comparable"),
+        "if you meant this change, save a new baseline with --boobench-save-baseline",
+    )
+    yield from tell("run again by another plugin", annotate(rows, explain_rerun))
+    most_lanes_first = sorted(rows, key=lanes_of, reverse=True)
+    yield from tell("with more lanes than slots", annotate(most_lanes_first, explain_slots))
+    yield from tell("too short to judge steadily", annotate(rows, explain_short))
+    judged = [row for row in rows if row.record.cell_key in baselines and row.verdicts]
+    weak = find_weak(judged, baselines)
+    yield from tell(f"with a weak baseline {baseline}", weak, "boobench power lists all", judged)
+    yield TerminalLine(f"store: {store}")
+
+
+def annotate(rows: Iterable[FinishedCell], explain: Callable[[FinishedCell], str]) -> Iterator[Note]:
+    """The cells that ``explain`` has a text for, with this text."""
+    return ((row, text) for row in rows if (text := explain(row)))
 
 
 def gather(
     notes: Iterable[Note], rows: Iterable[FinishedCell], finding: str, *, remedy: str = "", verbosity: int = 0
 ) -> Iterator[str]:
-    """A line for each host that has notes: how many of its cells among ``rows``, the first of them with its reason.
-
-    With ``-v`` every note has a line of its own below.
-    """
-    of_host: dict[str, list[Note]] = {}
-    for note in notes:
-        of_host.setdefault(note.host, []).append(note)
+    """A line for each host that has notes: how many of its cells among ``rows``, the first of them with its reason;
+    with ``-v`` every note has a line of its own below."""
+    by_host: dict[str, list[Note]] = defaultdict(list)
+    for row, text in notes:
+        by_host[row.record.host].append((row, text))
     totals = Counter(row.record.host for row in rows)
-    for host, found in of_host.items():
-        many = len({note.node_id for note in found})
-        start = f"{host}: {many} of {count(totals[host], 'cell')} {finding}"
+    for host, found in by_host.items():
+        names = {row.record.node_id: name_cell(row) for row, _ in found}
+        start = f"{host}: {len(names)} of {count(totals[host], 'cell')} {finding}"
         if verbosity > 0:
             yield f"{start}; {remedy}" if remedy else start
-            yield from (f"  {note.name}: {note.text}" for note in found)
+            yield from (f"  {name_cell(row)}: {text}" for row, text in found)
         else:
-            names = cut_names([note.name for note in found], _NAME_WIDTH)
-            short = [replace(note, name=name) for note, name in zip(found, names, strict=True)]
-            yield "; ".join(filter(None, (f"{start}: {_tell_first(short)}", remedy)))
+            short = dict(zip(names, cut_names(list(names.values()), _NAME_WIDTH), strict=True))
+            yield "; ".join(filter(None, (f"{start}: {_shorten(found, short)}", remedy)))
 
 
-def _tell_first(notes: Sequence[Note]) -> str:
-    """``a, b: disturbed; c: regressed``; of long reasons only the first, and the other cells by name."""
-    by_text: dict[str, dict[str, str]] = {}
-    for note in notes:
-        by_text.setdefault(note.text, {})[note.node_id] = note.name
+def _shorten(notes: Iterable[Note], names: Mapping[str, str]) -> str:
+    """``a, b: disturbed; c: regressed``; of long reasons only the first, and the other cells by name. ``names`` is
+    node id -> name."""
+    by_text: dict[str, dict[str, str]] = defaultdict(dict)
+    for row, text in notes:
+        by_text[text][row.record.node_id] = names[row.record.node_id]
+    others = dict(names)
     parts: list[str] = []
-    told: set[str] = set()
-    room = _ROOM
-    for text, names in by_text.items():
-        room -= len(text)
-        if parts and room < 0:
+    length = 0
+    for text, named in by_text.items():
+        length += len(text)
+        if parts and length > _REASONS_LENGTH:
             break
-        parts.append(f"{_name_some(list(names.values()))}: {text}")
-        told |= names.keys()
-    others = {note.node_id: note.name for note in notes if note.node_id not in told}
-    return "; ".join([*parts, f"also {_name_some(list(others.values()))}"] if others else parts)
+        parts.append(f"{_name_some(list(named.values()))}: {text}")
+        others = {node_id: name for node_id, name in others.items() if node_id not in named}
+    if others:
+        parts.append(f"also {_name_some(list(others.values()))}")
+    return "; ".join(parts)
 
 
 def _name_some(names: Sequence[str]) -> str:
-    """``a, b and 3 more``; a single one more is named."""
+    """``a, b and 3 more``; a single other name is shown instead of counted."""
     if len(names) <= _NAMED + 1:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
-def explain_unsaved(row: FinishedCell) -> str:
-    """Why a cell did not become a baseline, where cells were to be saved."""
-    record = row.record
-    reasons = (
-        (row.outcome == "error" or record.error is not None, "not measured"),
-        (row.outcome == "in doubt", "left in doubt"),
-        (any(verdict.outcome == "regression" for verdict in row.verdicts), "regressed"),
-        (record.disturbed is not None, "disturbed by others"),
-        (record.still_warming is not None, "still warming up"),
-        (row.outcome == "failed", "failed"),
-        (row.outcome == "xfailed", "expected to fail"),
-        (record.reference_host is not None, "compared with another host, not with a baseline"),
-        (all(verdict.now is None for verdict in row.verdicts), "no number to judge"),
-    )
-    return next((reason for holds, reason in reasons if holds), "the store did not take it yet")
-
-
-def find_inconclusive(rows: Iterable[FinishedCell]) -> Iterator[Note]:
-    """Why metrics could not be judged; a reason that is about one metric begins with its name."""
+def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Note]:
+    """The reasons of the verdicts with this outcome; a reason that is about one metric begins with its name."""
     for row in rows:
-        open_ones = [verdict for verdict in row.verdicts if verdict.outcome == "inconclusive"]
-        titles = ["" if verdict.change is None else f"{METRICS[verdict.metric].title} " for verdict in open_ones]
-        reasons = dict.fromkeys(f"{title}{verdict.reason}" for title, verdict in zip(titles, open_ones, strict=True))
-        yield from (Note.of(row, reason) for reason in reasons)
+        reasons = []
+        for verdict in row.verdicts:
+            if verdict.outcome == outcome:
+                of_metric = outcome == "inconclusive" and verdict.change is not None
+                title = f"{METRICS[verdict.metric].title} " if of_metric else ""
+                reasons.append(f"{title}{verdict.reason}")
+        yield from ((row, reason) for reason in dict.fromkeys(reasons))
 
 
-def find_incomparable(rows: Iterable[FinishedCell]) -> Iterator[Note]:
-    """What differs from what the baseline was measured on."""
-    for row in rows:
-        reasons = dict.fromkeys(verdict.reason for verdict in row.verdicts if verdict.outcome == "not comparable")
-        yield from (Note.of(row, reason) for reason in reasons)
-
-
-def find_other_clocks(rows: Iterable[FinishedCell]) -> Iterator[Note]:
-    """Where the server's timings contradict the stream."""
-    for row in rows:
-        if row.record.contradiction:
-            yield Note.of(row, f"rates: {row.record.rates}: {row.record.contradiction}")
-
-
-def find_short_requests(rows: Iterable[FinishedCell]) -> Iterator[Note]:
-    """Cells whose judged requests are too short, with the tokens that would be enough."""
-    for row in rows:
-        if short := find_short(row.record, [verdict.metric for verdict in row.verdicts]):
-            yield Note.of(row, ", ".join(short))
-
-
-def find_short(record: CellRecord, judged: Iterable[str]) -> list[str]:
+def explain_short(row: FinishedCell) -> str:
     """Which judged parts of the requests are too short, and what would be enough: ``decode takes only 98 ms (…``."""
-    lengths = (
+    record, judged = row.record, {verdict.metric for verdict in row.verdicts}
+    found = []
+    for metric, axis, least_ms in (
         ("decode_tok_s", "output_tokens", SHORT_DECODE_MS),
         ("prefill_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
         ("embed_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
-    )
-    found = []
-    for metric, axis, least_ms in lengths:
+    ):
         rate, tokens = record.aggregates.get(metric), record.identity[axis]
         if metric not in judged or rate is None or rate.median <= 0 or not tokens:
             continue
@@ -151,23 +153,24 @@ def find_short(record: CellRecord, judged: Iterable[str]) -> list[str]:
         if takes_ms < least_ms:
             enough = math.ceil(least_ms / 1000 * rate.median)
             found.append(f"{METRICS[metric].title} takes only {takes_ms:.0f} ms ({axis}: {enough} would be enough)")
-    return found
+    return ", ".join(found)
 
 
 def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -> list[Note]:
-    """The judged metrics whose baselines cannot show a change as small as is allowed, the weakest first."""
+    """The judged metrics whose baselines cannot prove the allowed worsening, the weakest first; each row has a
+    baseline."""
     spread = measure_spread(baselines.values())
     found: list[tuple[float, Note]] = []
     for row in rows:
-        baseline = baselines.get(row.record.cell_key)
-        for verdict in row.verdicts if baseline is not None else ():
-            if baseline is None or verdict.allowed is None:
+        baseline = baselines[row.record.cell_key]
+        of_suite = spread.get(baseline.suite, {})
+        for verdict in row.verdicts:
+            if verdict.allowed is None:
                 continue
-            of_suite = spread.get(baseline.suite, {})
             least = provable_drop(baseline, verdict.metric, verdict.allowed, of_suite)
             if least is not None and least > verdict.allowed:
                 advice = remedy(baseline, verdict.metric, verdict.allowed, of_suite)
-                found.append((least, Note.of(row, _explain_weak(verdict.metric, least, verdict.allowed, advice))))
+                found.append((least, (row, _explain_weak(verdict.metric, least, verdict.allowed, advice))))
     return [note for _, note in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -176,71 +179,3 @@ def _explain_weak(metric: str, least: float, allowed: float, advice: str) -> str
     title = METRICS[metric].title
     shows = f"shows only {change}s over {percent(least)}" if math.isfinite(least) else f"shows no {change}"
     return f"{title} {shows}, {percent(allowed)} is allowed{f'; {advice}' if advice else ''}"
-
-
-def find_waiting_lanes(rows: Iterable[FinishedCell]) -> list[Note]:
-    """Cells with more lanes than their server has slots, those with most lanes first."""
-    found = [row for row in rows if explain_slots(row.record)]
-    return [Note.of(row, explain_slots(row.record)) for row in sorted(found, key=lambda row: -_lanes(row.record))]
-
-
-def advise_slots(rows: Iterable[FinishedCell]) -> Iterator[str]:
-    """A line for each host and model whose server works on fewer requests at once than a cell has lanes."""
-    most: dict[tuple[str, str], FinishedCell] = {}
-    for row in rows:
-        place = (row.record.host, row.record.identity["model"])
-        if explain_slots(row.record) and (place not in most or _lanes(row.record) > _lanes(most[place].record)):
-            most[place] = row
-    for (host, _), row in most.items():
-        yield f"more lanes than slots: {host} {name_model(row)}: {explain_slots(row.record)}"
-
-
-def explain_slots(record: CellRecord) -> str:
-    """What a cell's numbers mean where its lanes wait for each other, and what helps; empty where they do not."""
-    slots, lanes = record.model.slots if record.model is not None else None, _lanes(record)
-    if not slots or lanes <= slots:
-        return ""
-    raised = f"slots: {lanes} in the hosts file" if record.host == "embedded" else f"start it with -np {lanes}"
-    embeds = record.identity["kind"] == "embedding"
-    effect = "the end-to-end time" if embeds else f"decode is the speed of {count(slots, 'lane')}, and TTFT"
-    waiting = lanes - slots
-    return (
-        f"the server has {count(slots, 'slot')} for {count(lanes, 'lane')}, so {count(waiting, 'lane')} at a time "
-        f"{'waits' if waiting == 1 else 'wait'} in its queue: {effect} includes the wait; {raised}, "
-        f"or lower grid.concurrency to {slots}"
-    )
-
-
-def find_reruns(rows: Iterable[FinishedCell]) -> Iterator[Note]:
-    """Cells that another plugin ran again, and why: each has one verdict, by what was measured last."""
-    for row in rows:
-        if row.reruns:
-            yield Note.of(row, f"{count(len(row.reruns), 'time')}: {flatten(row.reruns[-1])}")
-
-
-def advise_reruns(rows: Iterable[FinishedCell]) -> Iterator[str]:
-    """A line for each cell that another plugin ran again."""
-    for row in rows:
-        if row.reruns:
-            cell = f"{row.record.host} {name_cell(row)}"
-            yield f"run again {count(len(row.reruns), 'time')}: {cell}: {flatten(row.reruns[-1])}"
-
-
-def notes_of(row: FinishedCell) -> list[str]:
-    """What the reader should know of one cell's numbers, for reports that show it beside the cell."""
-    return [
-        *filter(None, [explain_slots(row.record), explain_rates(row.record)]),
-        *(f"run again: {flatten(why)}" for why in row.reruns),
-    ]
-
-
-def explain_rates(record: CellRecord) -> str:
-    """Why the server's timings are not used; empty where they are."""
-    if not record.contradiction:
-        return ""
-    return f"rates: {record.rates}: {record.contradiction}; the server's timings are not used"
-
-
-def _lanes(record: CellRecord) -> int:
-    lanes: int = record.identity["concurrency"]
-    return lanes

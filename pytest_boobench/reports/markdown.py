@@ -1,22 +1,23 @@
-"""The summary in Markdown: for GitHub's step summary and for comments on merge requests."""
+"""Room 7: the summary in Markdown: for GitHub's step summary and for comments on merge requests."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.reports.advice import advise_reruns, advise_slots
-from pytest_boobench.reports.sentences import sentence
+from pytest_boobench.reports.sentences import advise_reruns, advise_slots, sentence
 from pytest_boobench.reports.session import (
+    ALL_LANES,
+    SHOWN,
     STANDINGS,
     FinishedCell,
     SessionReport,
     Standing,
     count_standings,
-    decisive,
+    find_value,
+    find_worst,
     name_cell,
     stand,
 )
@@ -24,15 +25,13 @@ from pytest_boobench.reports.text import escape, flatten
 from pytest_boobench.units import BLANK, change, count, number
 
 COMMENT_BYTES = 65_536
-"""Most that a comment on GitHub takes: so many characters, and so many bytes always fit in them."""
+"""Most characters of a comment on GitHub; as many bytes always fit."""
 STEP_SUMMARY_BYTES = 1_048_576
-"""Most that the summary of a step on GitHub takes; of a longer one it shows nothing."""
+"""Most of a step summary on GitHub, which shows nothing of a longer one."""
 LEAST_BYTES = 4_096
-"""Less room than this is none: verdict line, head and foot must have a place."""
+"""Least room for verdict line, head and foot."""
 LONG = 10
 """A table of more cells is folded."""
-_MOST_LINES = 8
-"""Of one cell's reasons."""
 
 _WORDS: dict[Standing, str] = {
     "regression": "regressed",
@@ -46,23 +45,17 @@ _WORDS: dict[Standing, str] = {
     "improvement": "improved",
     "pass": "passed",
 }
-_NAMED: tuple[Standing, ...] = (
-    "regression",
-    "failed",
-    "error",
-    "in doubt",
-    "not comparable",
-    "inconclusive",
-    "improvement",
-)
-"""Cells that are named above the table, with their sentences."""
 _RED: tuple[Standing, ...] = ("regression", "failed", "error", "in doubt")
+_NAMED: tuple[Standing, ...] = (*_RED, "not comparable", "inconclusive", "improvement")
+"""Cells that are named above the table, with their sentences."""
+_COLUMNS = ("ttft_ms", "prefill_tok_s", "decode_tok_s", "embed_tok_s", ALL_LANES)
+"""Shown where any cell has a number."""
 
 
 def render(session: SessionReport, *, max_bytes: int = COMMENT_BYTES) -> str:
-    """Verdict line, the cells that ask for attention with their sentences, and all cells in a table.
+    """Verdict line, the urgent cells with their sentences, and all cells in a table.
 
-    Never longer than ``max_bytes`` of UTF-8, at least `LEAST_BYTES`: what asks least is left out, and counted.
+    Never longer than ``max_bytes`` of UTF-8, at least `LEAST_BYTES`: the least urgent is left out, and counted.
     """
     rows = sorted(session.rows, key=lambda row: STANDINGS.index(stand(row)))
     head = [f"## boobench: {describe(session)}", ""]
@@ -109,71 +102,59 @@ def _render_findings(session: SessionReport, rows: Sequence[FinishedCell]) -> It
 
 
 def _explain(row: FinishedCell, session: SessionReport) -> list[str]:
-    """What the failed item says of itself, else the sentences that its standing rests on."""
+    """At most eight lines of the item's failure, else the sentences that its standing rests on."""
     if text := session.failures.get(row.record.node_id, row.record.error):
-        return [line for line in map(_tidy, text.splitlines()) if line][:_MOST_LINES]
-    judged = sorted(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome))
-    standing = stand(row)
+        return [line for line in map(_tidy, text.splitlines()) if line][:8]
+    standing, judged = stand(row), sorted(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome))
     return [sentence(verdict) for verdict in judged if standing in ("regression", verdict.outcome)]
 
 
 def _render_table(rows: Sequence[FinishedCell], room: int) -> list[str]:
-    columns = [column for column in _COLUMNS if any(column[1](row) is not None for row in rows)]
-    titles = ["host", "suite", "cell", *(title for title, _ in columns), "change", "verdict"]
+    columns = [SHOWN[key] for key in _COLUMNS if any(find_value(row.record, key) is not None for row in rows)]
+    titles = ["host", "suite", "cell", *(f"{column.title} {column.unit}" for column in columns), "change", "verdict"]
     rulers = ["---", "---", "---", *("---:" for _ in columns), "---:", "---"]
     top, bottom = [_join(titles), _join(rulers)], []
     if len(rows) > LONG:
         top = ["<details>", f"<summary>All {count(len(rows), 'cell')}</summary>", "", *top]
         bottom = ["", "</details>"]
-    lines = [_join(_render_row(row, [value(row) for _, value in columns])) for row in rows]
+    lines = [_join(_render_row(row, [find_value(row.record, column.key) for column in columns])) for row in rows]
     fitting = _fit(lines, room - _size([*top, *bottom]), "\n{} more cells are left out: too much for this place")
     return [*top, *fitting, *bottom]
 
 
 def _render_row(row: FinishedCell, values: Sequence[float | None]) -> list[str]:
-    standing, verdict = stand(row), decisive(row)
-    word: str = standing
-    if verdict is not None and standing in ("regression", "improvement"):
-        word = f"{standing} {METRICS[verdict.metric].title}"
+    standing, worst = stand(row), find_worst(row)
+    changed, word = BLANK, str(standing)
+    if worst is not None and worst.outcome == standing:
+        changed = change(worst.change)
+        if standing in ("regression", "improvement"):
+            word = f"{standing} {METRICS[worst.metric].title}"
     shown = f"**{word}**" if standing in _RED else f"{word}, saved" if row.saved else word
     names = [escape(row.record.host), escape(row.record.suite), f"<code>{escape(name_cell(row))}</code>"]
-    return [*names, *map(number, values), change(verdict.change) if verdict else BLANK, shown]
-
-
-def _median_of(key: str) -> tuple[str, Callable[[FinishedCell], float | None]]:
-    return f"{METRICS[key].title} {METRICS[key].unit}", lambda row: median_of(row.record.aggregates, key)
-
-
-_COLUMNS = (
-    *map(_median_of, ("ttft_ms", "prefill_tok_s", "decode_tok_s", "embed_tok_s")),
-    ("all lanes tok/s", lambda row: row.record.total_tok_s),
-)
-"""Head and number of each column; shown where any cell has a number."""
+    return [*names, *map(number, values), changed, shown]
 
 
 def _render_sections(session: SessionReport) -> Iterator[str]:
-    """What others want to say; two spaces at its end keep a line a line."""
+    """What hooks add. Two spaces at the end of a line keep it a line of its own."""
     for title, text in session.sections:
         yield from ("", f"**{escape(title)}**", "")
         yield from (f"{escape(line)}  " if line else "" for line in map(_tidy, text.splitlines()))
 
 
 def _tidy(line: str) -> str:
-    """A line without what can't be seen at its ends: an empty one, or one set in, would be markup."""
+    """A line without blanks at its ends: an indented line would be markup."""
     return flatten(line).strip()
 
 
 def _describe_setting(session: SessionReport) -> str:
-    """On what the verdicts rest: baseline or the host of a duet, commit, engines."""
+    """What the verdicts rest on: baseline or host of a duet, commit, engines."""
     names = {verdict.baseline_name: None for row in session.rows for verdict in row.verdicts if verdict.baseline_name}
     parts = [escape(name if name.startswith("duet ") else f"baseline {name}") for name in names or [session.baseline]]
     if session.runs and (commit := session.runs[-1].git_commit):
         parts.append(f"commit {escape(commit[:10])}{' with changes' * bool(session.runs[-1].git_dirty)}")
     servers = {row.record.host: row.record.server for row in session.rows if row.record.server is not None}
-    parts += [
-        f"{escape(host)}: {escape(' '.join(filter(None, (server.kind, server.engine_build))))}"
-        for host, server in servers.items()
-    ]
+    for host, server in servers.items():
+        parts.append(f"{escape(host)}: {escape(' '.join(filter(None, (server.kind, server.engine_build))))}")
     return " · ".join(parts)
 
 
@@ -187,7 +168,7 @@ def _size(lines: Sequence[str]) -> int:
 
 
 def _fit(lines: Sequence[str], room: int, more: str) -> list[str]:
-    """As many of the lines as there are bytes for, and how many there are besides."""
+    """As many of the lines as fit in ``room`` bytes, then ``more`` with the number of the others."""
     if _size(lines) <= room:
         return list(lines)
     ends = accumulate(_size([line]) for line in lines)

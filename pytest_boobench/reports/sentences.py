@@ -1,14 +1,18 @@
-"""Verdicts and failures in words. The first line is the finding: it is all that a short summary shows."""
+"""Room 7: verdicts, failures and notes on one cell in words. A text's first line is its finding: a short summary shows
+nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_boobench.aggregate import describe_failures
-from pytest_boobench.gate import looks
+from pytest_boobench.gate import group_sessions
+from pytest_boobench.gate.comparison import describe_distance
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
-from pytest_boobench.reports.session import FinishedCell
+from pytest_boobench.reports.session import FinishedCell, name_cell
+from pytest_boobench.reports.text import flatten
 from pytest_boobench.units import count, moment, number, percent, quantity
 
 
@@ -20,30 +24,12 @@ def sentence(verdict: Verdict) -> str:
         return f"inconclusive: {metric.title} {verdict.reason}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
+        name = verdict.baseline_name or ""
+        reference = f"{name if name.startswith('duet ') else f'baseline {name}'} ({number(verdict.baseline)})"
         allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
-        return f"{now}, {_distance(verdict.change)} {_reference(verdict)}{allowed}{_evidence(verdict)}{note}"
+        return f"{now}, {describe_distance(verdict.change)} {reference}{allowed}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
     return f"{now}, {verdict.outcome}{reason}"
-
-
-def explain_blanks(row: FinishedCell) -> list[str]:
-    """Why metrics are blank that such a cell would have, a line for each reason; those of verdicts are theirs."""
-    judged = {verdict.metric for verdict in row.verdicts}
-    reasons: dict[str, list[str]] = {}
-    for key, reason in row.record.blanks.items():
-        if key not in judged:
-            reasons.setdefault(reason, []).append(METRICS[key].title)
-    return [f"{', '.join(titles)} blank: {reason}" for reason, titles in reasons.items()]
-
-
-def _distance(change: float | None) -> str:
-    return f"{percent(change)} {'below' if (change or 0) < 0 else 'above'}"
-
-
-def _reference(verdict: Verdict) -> str:
-    name = verdict.baseline_name or ""
-    kind = "" if name.startswith("duet ") else "baseline "
-    return f"{kind}{name} ({number(verdict.baseline)})"
 
 
 def _evidence(verdict: Verdict) -> str:
@@ -55,8 +41,19 @@ def _evidence(verdict: Verdict) -> str:
         return f"; a {word} of {percent(verdict.allowed)} is {'' if verdict.proven else 'not '}ruled out"
     if verdict.fast_change is None:
         return ""
-    fast = f"; fastest tenth {_distance(verdict.fast_change)}"
+    fast = f"; fastest tenth {describe_distance(verdict.fast_change)}"
     return f"{fast}; noise {percent(verdict.noise)}; {count(verdict.samples, 'sample')}"
+
+
+def explain_blanks(row: FinishedCell) -> list[str]:
+    """Why metrics are blank that such a cell usually has, a line for each reason; judged metrics are left out, since
+    their verdicts say it."""
+    judged = {verdict.metric for verdict in row.verdicts}
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for key, reason in row.record.blanks.items():
+        if key not in judged:
+            reasons[reason].append(METRICS[key].title)
+    return [f"{', '.join(titles)} blank: {reason}" for reason, titles in reasons.items()]
 
 
 def failure_text(
@@ -68,9 +65,9 @@ def failure_text(
     fail_disturbed: bool = False,
     strict: bool = False,
 ) -> str:
-    """Why the item fails, empty where it does not: regressions first, then failed requests, then the circumstances.
+    """Why the item fails, empty where it does not: regressions first, then failed requests, then what was measured.
 
-    ``strict`` fails what could not be decided too.
+    With ``strict`` the item fails also where nothing could be decided.
     """
     failing = {"regression", "inconclusive", "not comparable"} if strict else {"regression"}
     findings = [sentence(verdict) for verdict in verdicts if verdict.outcome in failing]
@@ -88,7 +85,7 @@ def failure_text(
 
 
 def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
-    """What was measured on what, then and now."""
+    """What was measured on what, now and for the baseline."""
     ttft = record.aggregates.get("ttft_ms")
     spread = f", TTFT median {quantity(ttft.median, 'ms')}, p95 {quantity(ttft.p95, 'ms')}" if ttft else ""
     build = f", engine {record.server.engine_build}" if record.server and record.server.engine_build else ""
@@ -101,13 +98,75 @@ def _circumstances(record: CellRecord, baseline: Baseline | None) -> list[str]:
 
 
 def provenance(baseline: Baseline) -> str:
-    """Where a baseline comes from: when measured, at which commit, on which engine build, in how many sessions."""
+    """When a baseline was measured, at which commit, on which engine build, in how many sessions."""
     newest = baseline.runs[-1]
-    parts = [f"measured {moment(newest.measured_at)} UTC"]
-    if newest.git_commit:
-        parts.append(f"commit {newest.git_commit[:10]}")
-    if newest.engine_build:
-        parts.append(f"engine {newest.engine_build}")
+    parts = [f"measured {moment(newest.measured_at)} UTC", *list_versions(newest.git_commit, newest.engine_build)]
     if len(baseline.runs) > 1:
-        parts.append(f"newest of {len(baseline.runs)} runs in {count(len(looks(baseline)), 'session')}")
+        parts.append(f"newest of {len(baseline.runs)} runs in {count(len(group_sessions(baseline.runs)), 'session')}")
     return ", ".join(parts)
+
+
+def list_versions(git_commit: str | None, engine_build: str | None) -> list[str]:
+    """Commit and engine build, where they are known."""
+    commit = f"commit {git_commit[:10]}" if git_commit else ""
+    return list(filter(None, (commit, f"engine {engine_build}" if engine_build else "")))
+
+
+def lanes_of(row: FinishedCell) -> int:
+    """How many requests the cell sends at once."""
+    lanes: int = row.record.identity["concurrency"]
+    return lanes
+
+
+def advise_slots(rows: Iterable[FinishedCell]) -> Iterator[str]:
+    """A line for each host and model with more lanes than its server has slots, by the cell with most lanes."""
+    waiting: dict[tuple[str, str], list[FinishedCell]] = defaultdict(list)
+    for row in rows:
+        if explain_slots(row):
+            waiting[row.record.host, row.record.identity["model"]].append(row)
+    for (host, _), found in waiting.items():
+        most = max(found, key=lanes_of)
+        yield f"more lanes than slots: {host} {name_cell(most).partition('[')[0]}: {explain_slots(most)}"
+
+
+def explain_slots(row: FinishedCell) -> str:
+    """What a cell's numbers mean where its lanes wait for each other, and what helps; empty where they do not."""
+    record, lanes = row.record, lanes_of(row)
+    slots = record.model.slots if record.model is not None else None
+    if not slots or lanes <= slots:
+        return ""
+    raised = f"slots: {lanes} in the hosts file" if record.host == "embedded" else f"start it with -np {lanes}"
+    embeds = record.identity["kind"] == "embedding"
+    effect = "the end-to-end time" if embeds else f"decode is the speed of {count(slots, 'lane')}, and TTFT"
+    waiting = lanes - slots
+    return (
+        f"the server has {count(slots, 'slot')} for {count(lanes, 'lane')}, so {count(waiting, 'lane')} at a time "
+        f"{'waits' if waiting == 1 else 'wait'} in its queue: {effect} includes the wait; {raised}, "
+        f"or lower grid.concurrency to {slots}"
+    )
+
+
+def explain_rerun(row: FinishedCell) -> str:
+    """How often and why last another plugin ran a cell again; empty where none did."""
+    return f"{count(len(row.reruns), 'time')}: {flatten(row.reruns[-1])}" if row.reruns else ""
+
+
+def advise_reruns(rows: Iterable[FinishedCell]) -> Iterator[str]:
+    """A line for each cell that another plugin ran again."""
+    for row in rows:
+        if row.reruns:
+            cell = f"{row.record.host} {name_cell(row)}"
+            yield f"run again {count(len(row.reruns), 'time')}: {cell}: {flatten(row.reruns[-1])}"
+
+
+def explain_rates(row: FinishedCell) -> str:
+    """Where the server's timings contradict the stream; empty where they do not."""
+    record = row.record
+    return f"rates: {record.rates}: {record.contradiction}" if record.contradiction else ""
+
+
+def notes_of(row: FinishedCell) -> list[str]:
+    """What the reader should know of one cell's numbers, for reports that show it beside the cell."""
+    rates = explain_rates(row)
+    texts = (explain_slots(row), f"{rates}; the server's timings are not used" if rates else "")
+    return [*filter(None, texts), *(f"run again: {flatten(why)}" for why in row.reruns)]

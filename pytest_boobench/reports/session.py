@@ -1,4 +1,4 @@
-"""Room 7: a session as the reports are handed it, and what became of each cell in a word."""
+"""Room 7: a session as the reports are handed it, and what became of each cell."""
 
 from __future__ import annotations
 
@@ -7,37 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pytest_boobench.record import CellRecord, RunFacts, Verdict
+from pytest_boobench.aggregate import median_of
+from pytest_boobench.metrics import METRICS, Metric
+from pytest_boobench.record import CellFacts, CellRecord, RunFacts, Verdict
 
 ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error", "in doubt"]
 """An item is in doubt until it is judged; it stays so where the session ends before."""
-
-
-@dataclass(slots=True)
-class FinishedCell:
-    """A cell's record with what became of it; filled as its reports come in."""
-
-    record: CellRecord
-    outcome: ItemOutcome
-    verdicts: tuple[Verdict, ...] = ()
-    saved: bool = False
-    """Whether this session made it a baseline."""
-    reruns: tuple[str, ...] = ()
-    """Why another plugin ran the item again, attempt by attempt; what is here is the last one."""
-
-
-def is_savable(row: FinishedCell) -> bool:
-    """Whether a cell may become a baseline: measured alone and steadily, with a number that is judged, and not found
-    slower than the one there is."""
-    return (
-        row.outcome in ("passed", "skipped")
-        and row.record.clean
-        and row.record.reference_host is None
-        and any(verdict.now is not None for verdict in row.verdicts)
-        and not any(verdict.outcome == "regression" for verdict in row.verdicts)
-    )
-
-
 Standing = Literal[
     "regression",
     "failed",  # too many failed requests, disturbed, or in doubt where doubt fails
@@ -50,8 +25,34 @@ Standing = Literal[
     "improvement",
     "pass",
 ]
-"""What became of a measured cell; the first ones ask most of the reader."""
+"""What became of a measured cell, the most urgent first."""
 STANDINGS: tuple[Standing, ...] = get_args(Standing)
+
+ALL_LANES = "total_tok_s"
+"""Shown like a metric, though a cell has only one number of it."""
+SHOWN: Mapping[str, Metric] = {
+    **METRICS,
+    ALL_LANES: Metric(ALL_LANES, "all lanes", "tok/s", "higher", "tokens of all lanes together over the wall"),
+}
+"""The metrics of tables and charts."""
+
+
+def find_value(cell: CellFacts, key: str) -> float | None:
+    """The median of a shown metric."""
+    return cell.total_tok_s if key == ALL_LANES else median_of(cell.aggregates, key)
+
+
+@dataclass(slots=True)
+class FinishedCell:
+    """A cell's record with what became of it; filled in as pytest reports its phases."""
+
+    record: CellRecord
+    outcome: ItemOutcome
+    verdicts: tuple[Verdict, ...] = ()
+    saved: bool = False
+    """Whether this session made it a baseline."""
+    reruns: tuple[str, ...] = ()
+    """Why another plugin ran the item again, one text for each earlier run; all else here is from the last run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,28 +81,43 @@ class SessionReport:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Node id -> why the item failed, as pytest shows it."""
     sections: Sequence[tuple[str, str]] = ()
-    """Title and plain text of what others want to say."""
+    """Title and plain text of what hooks add to the summary."""
     plugin_version: str | None = None
 
 
+def explain_unsavable(row: FinishedCell) -> str:
+    """Why a cell may not become a baseline; empty where it may."""
+    record = row.record
+    reasons = (
+        (row.outcome == "error" or record.error is not None, "not measured"),
+        (row.outcome == "in doubt", "left in doubt"),
+        (any(verdict.outcome == "regression" for verdict in row.verdicts), "regressed"),
+        (record.disturbed is not None, "disturbed by others"),
+        (record.still_warming is not None, "still warming up"),
+        (row.outcome == "failed", "failed"),
+        (row.outcome == "xfailed", "expected to fail"),
+        (record.reference_host is not None, "compared with another host, not with a baseline"),
+        (all(verdict.now is None for verdict in row.verdicts), "no number to judge"),
+    )
+    return next((reason for holds, reason in reasons if holds), "")
+
+
+def find_worst(row: FinishedCell) -> Verdict | None:
+    """The cell's most urgent verdict; None where it has none."""
+    return min(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome), default=None)
+
+
 def stand(row: FinishedCell) -> Standing:
-    """What became of a cell: how pytest saw it, then the verdict that asks most of the reader."""
+    """What became of a cell: how pytest saw it, then its most urgent verdict."""
     if row.outcome in ("error", "in doubt", "xfailed"):
         return row.outcome
-    outcomes = {verdict.outcome for verdict in row.verdicts}
-    if row.outcome == "failed" and "regression" not in outcomes:
-        return "failed"
-    return next((standing for standing in STANDINGS if standing in outcomes), "pass")
-
-
-def decisive(row: FinishedCell) -> Verdict | None:
-    """The verdict that a cell's standing rests on; None where it rests on none."""
-    standing = stand(row)
-    return next((verdict for verdict in row.verdicts if verdict.outcome == standing), None)
+    worst = find_worst(row)
+    standing = worst.outcome if worst is not None else "pass"
+    return "failed" if row.outcome == "failed" and standing != "regression" else standing
 
 
 def count_standings(rows: Sequence[FinishedCell]) -> dict[Standing, int]:
-    """How many cells stand how, all standings in their order."""
+    """How many cells have each standing, all standings in their order."""
     counts = Counter(map(stand, rows))
     return {standing: counts[standing] for standing in STANDINGS}
 
@@ -109,13 +125,3 @@ def count_standings(rows: Sequence[FinishedCell]) -> dict[Standing, int]:
 def name_cell(row: FinishedCell) -> str:
     """``qwen3-8b[pp512-tg32-c4]``, the last part of the node id."""
     return row.record.node_id.rpartition("::")[2]
-
-
-def name_model(row: FinishedCell) -> str:
-    """``qwen3-8b``, as the node id has it: of a path the last part only."""
-    return name_cell(row).partition("[")[0]
-
-
-def name_parameters(row: FinishedCell) -> str:
-    """``pp512-tg32-c4``, what stands in the brackets of the node id."""
-    return name_cell(row).partition("[")[2].removesuffix("]")

@@ -1,39 +1,26 @@
-"""The table after the run: one block per host, one line per cell. Plain text; the caller colours and prints it."""
+"""Room 7: the table after the run, as plain text that the caller colours and prints."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Baseline
-from pytest_boobench.reports.advice import (
-    Note,
-    explain_unsaved,
-    find_incomparable,
-    find_inconclusive,
-    find_other_clocks,
-    find_reruns,
-    find_short_requests,
-    find_waiting_lanes,
-    find_weak,
-    gather,
-)
 from pytest_boobench.reports.sentences import explain_blanks, sentence
-from pytest_boobench.reports.session import STANDINGS, FinishedCell, name_cell
+from pytest_boobench.reports.session import ALL_LANES, SHOWN, FinishedCell, find_value, find_worst, name_cell
 from pytest_boobench.reports.text import cut_names, cut_right, measure_width, render_table
-from pytest_boobench.units import BLANK, change, count, number
+from pytest_boobench.units import BLANK, change, number
 from pytest_boobench.untrusted import clean_lines
 
 Colour = Literal["red", "green", "yellow", ""]
 _INDENT = 2
 _GOOD_NAME = 26
-"""Columns of the terminal that a name has before further numbers, its indent among them."""
+"""Least terminal columns of a name, with its indent, beside two numbers or more."""
 _LEAST_NAME = 20
-"""What it keeps beside the first number: ``…chat[pp256-tg72-c4]``."""
+"""Least terminal columns of a name beside one number: ``…chat[pp256-tg72-c4]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,66 +35,57 @@ class TerminalLine:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of numbers, for ``verbosity`` and more; shown where any cell has a value."""
+    """A column of numbers; shown where any cell has a value."""
 
     title: str
     unit: str
     value: Callable[[FinishedCell], float | None]
     rank: int = 0
-    """Where the terminal is too narrow for all, those of low rank stay."""
+    """In a narrow terminal the columns of low rank stay."""
     verbosity: int = 0
+    """Least verbosity that shows it."""
     hides_zero: bool = False
     """Whether it is shown only where any cell has more than zero."""
 
-    def has_any(self, values: Iterable[float | None]) -> bool:
-        """Whether there is anything to show."""
-        return any(value is not None and (value > 0 or not self.hides_zero) for value in values)
-
 
 def _median_of(key: str, rank: int = 0, verbosity: int = 0) -> Column:
-    metric = METRICS[key]
-    return Column(metric.title, metric.unit, lambda row: median_of(row.record.aggregates, key), rank, verbosity)
+    return Column(SHOWN[key].title, SHOWN[key].unit, lambda row: find_value(row.record, key), rank, verbosity)
 
 
 def _foreign(title: str, unit: str, fact: str) -> Column:
-    """What others did on the host; shown where they did anything."""
+    """What others did on the host."""
     return Column(title, unit, lambda row: getattr(row.record.traffic, fact, None), rank=9, hides_zero=True)
 
 
-def _first_seen(row: FinishedCell) -> float | None:
-    """TTFO, where there is no TTFT since reasoning came unseen before it."""
+def _find_ttfo(row: FinishedCell) -> float | None:
+    """TTFO, where there is no TTFT since hidden reasoning came before it."""
     aggregates = row.record.aggregates
     return None if "ttft_ms" in aggregates else median_of(aggregates, "ttfo_ms")
 
 
-def _natural_tokens(row: FinishedCell) -> float | None:
-    """Generated tokens, where each answer has its own number of them."""
+def _count_natural_tokens(row: FinishedCell) -> float | None:
+    """Median of the generated tokens, where the model ends each answer itself."""
     if row.record.identity.get("length") != "natural":
         return None
     counts = [sample.output_tokens for sample in counted(row.record.samples) if sample.output_tokens is not None]
     return statistics.median(counts) if counts else None
 
 
-def _find_itl_p99(row: FinishedCell) -> float | None:
-    itl = row.record.aggregates.get("itl_ms")
-    return itl.p99 if itl is not None else None
-
-
 _COLUMNS = (
-    Column("tokens", "", _natural_tokens, rank=6),
+    Column("tokens", "", _count_natural_tokens, rank=6),
     _median_of("connect_ms", verbosity=1),
     _median_of("queue_ms", verbosity=1),
     _median_of("prompt_ms", verbosity=1),
     _median_of("ttft_ms", rank=3),
-    Column("TTFO", "ms", _first_seen, rank=4),
+    Column("TTFO", "ms", _find_ttfo, rank=4),
     _median_of("prefill_tok_s", rank=2),
     _median_of("decode_tok_s", rank=1),
     _median_of("embed_tok_s", rank=1),
     _median_of("itl_ms", verbosity=1),
-    Column("ITL p99", "ms", _find_itl_p99, verbosity=1),
+    Column("ITL p99", "ms", lambda row: getattr(row.record.aggregates.get("itl_ms"), "p99", None), verbosity=1),
     Column("stalls", "", lambda row: row.record.stalls, verbosity=1, hides_zero=True),
     _median_of("e2e_ms", verbosity=1),
-    Column("all lanes", "tok/s", lambda row: row.record.total_tok_s, rank=5),
+    _median_of(ALL_LANES, rank=5),
     _foreign("in flight", "at start", "in_flight_at_start"),
     _foreign("foreign", "requests", "concurrent_foreign_requests"),
     _foreign("foreign", "tokens", "foreign_tokens"),
@@ -117,8 +95,8 @@ _COLUMNS = (
 def render_tables(rows: Sequence[FinishedCell], *, verbosity: int, width: int) -> Iterator[TerminalLine]:
     """A table per host, its cells by suite, all in the order they came in.
 
-    It fits in ``width`` columns of the terminal: columns that have no room are left out, and long names lose their
-    beginning. With ``-v`` nothing is left out, and every verdict's sentence is there too.
+    It fits in ``width`` terminal columns: columns that have no room are left out, and long names lose their beginning.
+    With ``-v`` nothing is left out, and every verdict's sentence is there too.
     """
     for host in dict.fromkeys(row.record.host for row in rows):
         of_host = [row for row in rows if row.record.host == host]
@@ -128,25 +106,34 @@ def render_tables(rows: Sequence[FinishedCell], *, verbosity: int, width: int) -
         yield TerminalLine("")
 
 
+def _describe_server(rows: Sequence[FinishedCell]) -> str:
+    """Kind, build and address of the host's server, from the newest cell that knows them."""
+    server = next((row.record.server for row in reversed(rows) if row.record.server is not None), None)
+    return f"  ({' '.join(filter(None, (server.kind, server.engine_build, server.url)))})" if server else ""
+
+
 def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, width: int) -> Iterator[TerminalLine]:
     values = {column: [column.value(row) for row in rows] for column in _COLUMNS if column.verbosity <= verbosity}
-    numbers = {column: list(map(number, of)) for column, of in values.items() if column.has_any(of)}
-    table = _Table(
-        clean_lines(suite), [f"  {clean_lines(name_cell(row))}" for row in rows], numbers, list(map(_judge, rows))
-    )
+    numbers = {
+        column: list(map(number, of))
+        for column, of in values.items()
+        if any(value is not None and (value > 0 or not column.hides_zero) for value in of)
+    }
+    names = [f"  {clean_lines(name_cell(row))}" for row in rows]
+    table = _Table(clean_lines(suite), names, numbers, list(map(_judge, rows)))
     top, *lines = (table if verbosity > 0 else table.fit(width - _INDENT)).render()
     units = [] if len(lines) == len(rows) else [lines.pop(0)]
     yield from (TerminalLine(f"{' ' * _INDENT}{line}", wraps=False) for line in (top, *units))
     for row, line in zip(rows, lines, strict=True):
         yield TerminalLine(f"{' ' * _INDENT}{line}", _colour(row), wraps=False)
         if verbosity > 0:
-            yield from (TerminalLine(f"      {sentence(verdict)}") for verdict in row.verdicts)
-            yield from (TerminalLine(f"      {text}") for text in explain_blanks(row))
+            texts = [*map(sentence, row.verdicts), *explain_blanks(row)]
+            yield from (TerminalLine(f"      {text}") for text in texts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The table of a suite's cells: what stands where."""
+    """The table of a suite's cells."""
 
     suite: str
     names: Sequence[str]
@@ -165,12 +152,20 @@ class _Table:
         return render_table(titles, [units, *body] if any(units) else body, left=(0, len(titles) - 1))
 
     def fit(self, width: int) -> _Table:
-        """The same in so many columns of the terminal; change and verdict stay."""
+        """The same table in ``width`` terminal columns; change and verdict stay."""
         changes, verdicts = zip(*self.judgements, strict=True)
         change_width = _widest("change", *changes)
         verdict_width = min(_widest("verdict", *verdicts), max(7, width - _LEAST_NAME - change_width - 4))
+        full = _widest(self.suite, *self.names)
         room = width - change_width - verdict_width - 4
-        kept, name_width = self._choose(room)
+        kept: set[Column] = set()
+        for column in sorted(self.numbers, key=lambda column: column.rank):
+            left = room - 2 - _widest(column.title, column.unit, *self.numbers[column])
+            if left < min(full, _GOOD_NAME if kept else _LEAST_NAME):
+                break
+            kept.add(column)
+            room = left
+        name_width = max(min(full, room), 8)
         return _Table(
             cut_right(self.suite, name_width),
             [f"  {name}" for name in cut_names([name.strip() for name in self.names], name_width - 2)],
@@ -178,45 +173,24 @@ class _Table:
             [(changed, cut_right(verdict, verdict_width)) for changed, verdict in self.judgements],
         )
 
-    def _choose(self, room: int) -> tuple[Collection[Column], int]:
-        """Which columns of numbers have room beside the names, and how much room they leave these."""
-        full = _widest(self.suite, *self.names)
-        kept: list[Column] = []
-        for column in sorted(self.numbers, key=lambda column: column.rank):
-            left = room - 2 - _widest(column.title, column.unit, *self.numbers[column])
-            if left < min(full, _GOOD_NAME if kept else _LEAST_NAME):
-                break
-            kept.append(column)
-            room = left
-        return kept, max(min(full, room), 8)
-
 
 def _widest(*texts: str) -> int:
     return max(map(measure_width, texts))
 
 
-def _describe_server(rows: Iterable[FinishedCell]) -> str:
-    """Kind, build and address of the host's server, as its newest cell that knows them says."""
-    servers = [row.record.server for row in rows if row.record.server is not None]
-    if not servers:
-        return ""
-    newest = servers[-1]
-    return f"  ({' '.join(part for part in (newest.kind, newest.engine_build, newest.url) if part)})"
-
-
 def _judge(row: FinishedCell) -> tuple[str, str]:
     """(change of the metric that the verdict is about, verdict)."""
-    if row.outcome == "error" or not row.verdicts:
+    worst = find_worst(row)
+    if row.outcome == "error" or worst is None:
         return BLANK, row.outcome
-    decisive = min(row.verdicts, key=lambda verdict: STANDINGS.index(verdict.outcome))
-    word: str = decisive.outcome
-    if decisive.outcome in {"regression", "improvement"}:
-        word = f"{word} {METRICS[decisive.metric].title}"
-    if row.outcome == "failed" and decisive.outcome != "regression":
+    word: str = worst.outcome
+    if worst.outcome in {"regression", "improvement"}:
+        word = f"{word} {METRICS[worst.metric].title}"
+    if row.outcome == "failed" and worst.outcome != "regression":
         word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
     if row.record.contradiction:
         word = f"{word}, rates: {row.record.rates}"
-    return change(decisive.change), f"{word}, saved" if row.saved else word
+    return change(worst.change), f"{word}, saved" if row.saved else word
 
 
 def _colour(row: FinishedCell) -> Colour:
@@ -226,54 +200,3 @@ def _colour(row: FinishedCell) -> Colour:
     if outcomes & {"not comparable", "inconclusive"}:
         return "yellow"
     return "green" if "improvement" in outcomes else ""
-
-
-def render_closing(
-    rows: Sequence[FinishedCell],
-    *,
-    baseline: str,
-    store: str,
-    saving: bool,
-    baselines: Mapping[str, Baseline],
-    verbosity: int = 0,
-) -> Iterator[TerminalLine]:
-    """What the user should know or do next: a line for each finding and host; with ``-v`` one for each cell too."""
-    saved = sum(row.saved for row in rows)
-    if saved:
-        yield TerminalLine(f"{count(saved, 'cell')} saved as baseline {baseline}")
-    without = sum(any(verdict.outcome == "no baseline" for verdict in row.verdicts) for row in rows)
-    if without and not saving:
-        yield TerminalLine(
-            f"{count(without, 'cell')} without a baseline {baseline}: not judged; "
-            "save one with --boobench-save-baseline"
-        )
-    if in_doubt := sum(row.outcome == "in doubt" for row in rows):
-        yield TerminalLine(f"{count(in_doubt, 'cell')} left in doubt: the session ended before another block", "yellow")
-
-    def tell(
-        notes: Iterable[Note], finding: str, remedy: str = "", of: Sequence[FinishedCell] = rows
-    ) -> Iterator[TerminalLine]:
-        for text in gather(notes, of, finding, remedy=remedy, verbosity=verbosity):
-            yield TerminalLine(text, "yellow")
-
-    if saving:
-        unsaved = [Note.of(row, explain_unsaved(row)) for row in rows if not row.saved]
-        yield from tell(unsaved, f"not saved as baseline {baseline}")
-    yield from tell(find_inconclusive(rows), "not judged")
-    yield from tell(find_other_clocks(rows), "measured without the server's timings")
-    yield from tell(
-        find_incomparable(rows),
-        f"NOT COMPARABLE with baseline {baseline}, so not judged",
-        "if you meant this change, save a new baseline with --boobench-save-baseline",
-    )
-    yield from tell(find_reruns(rows), "run again by another plugin")
-    yield from tell(find_waiting_lanes(rows), "with more lanes than slots")
-    yield from tell(find_short_requests(rows), "too short to judge steadily")
-    judged = [row for row in rows if row.record.cell_key in baselines and row.verdicts]
-    yield from tell(
-        find_weak(judged, baselines),
-        f"with a weak baseline {baseline}",
-        "boobench power lists all",
-        judged,
-    )
-    yield TerminalLine(f"store: {store}")

@@ -1,4 +1,4 @@
-"""Room 7: text from outside, made fit for a line, a page, Markdown, a script; and tables in plain text."""
+"""Room 7: text from outside, made safe for a line, a page, Markdown or a script; and tables in plain text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_boobench.units import moment
@@ -15,7 +15,7 @@ from pytest_boobench.untrusted import hide_in
 
 
 def without_nan(value: Any) -> Any:
-    """The same data, secrets hidden, None in the place of what is not finite: a server's own numbers may be."""
+    """The same data with secrets hidden and None for numbers that are not finite, as a server's own may be."""
     return _replace_nan(hide_in(value))
 
 
@@ -29,23 +29,16 @@ def _replace_nan(value: Any) -> Any:
     return value
 
 
-ELLIPSIS = "…"
-
-
 def render_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> Iterator[str]:
     """The head and a line for each row; columns whose number is in ``left`` are aligned left, the others right."""
     lines = [head, *rows]
     widths = [max(measure_width(line[place]) for line in lines) for place in range(len(head))]
     for line in lines:
-        cells = (
-            _pad(text, width, left=place in left) for place, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
+        cells = []
+        for place, (text, width) in enumerate(zip(line, widths, strict=True)):
+            blank = " " * (width - measure_width(text))
+            cells.append(f"{text}{blank}" if place in left else f"{blank}{text}")
         yield "  ".join(cells).rstrip()
-
-
-def _pad(text: str, width: int, *, left: bool) -> str:
-    blank = " " * (width - measure_width(text))
-    return f"{text}{blank}" if left else f"{blank}{text}"
 
 
 def measure_width(text: str) -> int:
@@ -61,16 +54,16 @@ def _measure_character(char: str) -> int:
 
 def cut_left(text: str, width: int) -> str:
     """The end of a text in at most ``width`` columns, with an ellipsis for what is cut: ``…chat[pp256-tg72-c4]``."""
-    return text if measure_width(text) <= width else ELLIPSIS + _take(reversed(text), width - 1)[::-1]
+    return text if measure_width(text) <= width else f"…{_take(reversed(text), width - 1)[::-1]}"
 
 
 def cut_right(text: str, width: int) -> str:
     """The beginning of a text in at most ``width`` columns, with an ellipsis for what is cut."""
-    return text if measure_width(text) <= width else _take(iter(text), width - 1) + ELLIPSIS
+    return text if measure_width(text) <= width else f"{_take(text, width - 1)}…"
 
 
-def _take(chars: Iterator[str], width: int) -> str:
-    """As many of the characters as have room."""
+def _take(chars: Iterable[str], width: int) -> str:
+    """As many of the characters as fit in ``width`` columns."""
     taken = []
     for char in chars:
         width -= _measure_character(char)
@@ -81,23 +74,19 @@ def _take(chars: Iterator[str], width: int) -> str:
 
 
 def cut_names(names: Sequence[str], width: int) -> list[str]:
-    """Names in at most ``width`` columns each: the beginning is cut, or the middle where others would look the same."""
+    """Names in at most ``width`` columns each: the beginning is cut, or the middle where two would look the same."""
     cut = {name: cut_left(name, width) for name in names}
     seen = Counter(cut.values())
-    return [cut[name] if seen[cut[name]] == 1 else _cut_middle(name, width) for name in names]
-
-
-def _cut_middle(text: str, width: int) -> str:
-    begin = _take(iter(text), width // 4)
-    return text if measure_width(text) <= width else begin + cut_left(text, width - measure_width(begin))
+    for name, short in cut.items():
+        if seen[short] > 1 and short != name:
+            begin = _take(name, width // 4)
+            cut[name] = begin + cut_left(name, width - measure_width(begin))
+    return [cut[name] for name in names]
 
 
 def wrap(text: str, width: int) -> Iterator[str]:
-    """The text in lines of at most ``width`` columns; all but its first are set in by two more than that one.
-
-    Only spaces are places to break at, and none before a per cent sign: an address or a path stays whole, however long
-    it is.
-    """
+    """The text in lines of at most ``width`` columns, broken only at spaces and not before a per cent sign; all but the
+    first are indented by two more."""
     if measure_width(text) <= width:
         yield text
         return
@@ -115,7 +104,9 @@ def wrap(text: str, width: int) -> Iterator[str]:
 
 
 LONGEST = 400
-"""Characters of one text; more is cut."""
+"""Most characters of one text on a line; more is cut."""
+LONGEST_TEXT = 1000
+"""Most characters of one text on a page; an error text may hold a server's whole log."""
 
 _SPECIAL = re.compile(
     r"(?P<refers>"
@@ -128,50 +119,40 @@ _SPECIAL = re.compile(
     r"|(?<=\])[(\[]"  # links
     r"|^[#+=/-]|^\d(?=\d*[.)])"  # headings, lists, commands to the forge, where the text begins a line
 )
-_ZERO_WIDTH_SPACE = "&#8203;"
-
-
-def escape(text: str) -> str:
-    """The text for any place in a line of Markdown: it shows as it is, on one line, and does nothing.
-
-    Special characters become entities, which are never markup. What the forges look for after Markdown is done
-    (``@name``, ``#12``) is broken by a space of no width, the only thing that helps there.
-    """
-    return _SPECIAL.sub(_replace, flatten(text))
-
-
-def flatten(text: str) -> str:
-    """The text on one line, without secrets and characters that can't be seen, and not too long."""
-    plain = "".join(char if char.isprintable() else " " for char in hide_in(text))
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
-
-
-def _replace(match: re.Match[str]) -> str:
-    return f"&#{ord(match[0])};{_ZERO_WIDTH_SPACE if match.lastgroup else ''}"
-
-
-LONGEST_TEXT = 1000
-"""Characters of one text at most; an error text may hold a server's whole log."""
-
-# What no page may hold (control characters, halves of a surrogate pair), and what turns the direction of reading, so
-# that a name looks like another one.
+# Characters that no page may hold (control characters, halves of a surrogate pair), and those that change the direction
+# of reading, so that one name looks like another.
 _UNFIT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+
+
+def escape(text: str) -> str:
+    """The text for any place in a line of Markdown: it shows as it is, on one line, and has no effect.
+
+    Special characters become entities, which are never markup. What the forges look for after Markdown is done
+    (``@name``, ``#12``) is broken by a zero-width space, the only thing that helps there.
+    """
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};{'&#8203;' if match.lastgroup else ''}", flatten(text))
+
+
+def flatten(text: str) -> str:
+    """The text on one line, without secrets and unprintable characters, cut at `LONGEST`."""
+    return _cut_end("".join(char if char.isprintable() else " " for char in hide_in(text)), LONGEST)
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:
-    """The text without secrets, with a mark for each character that is unfit for a page, and cut where it is too long.
-    Not escaped."""
-    kept = _UNFIT.sub("\ufffd", hide_in(text)[: longest + 1])
-    return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
+    """The text for a page, without secrets, with a mark for each unfit character, cut at ``longest``. Not escaped."""
+    return _cut_end(_UNFIT.sub("\ufffd", hide_in(text)[: longest + 1]), longest)
+
+
+def _cut_end(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def to_script_json(plain: Mapping[str, Any]) -> str:
-    """Plain data as JSON that may stand in an HTML ``script`` element: ASCII, no secret, nothing that could end it."""
+    """Plain data as JSON for an HTML ``script`` element: ASCII, no secret, nothing that could end the element."""
     text = json.dumps(hide_in(plain), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return re.sub("[<>&]", lambda found: _IN_SCRIPT[found[0]], text)
+    return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show_time(at: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -47,15 +47,27 @@ def sessions_of(*medians: float, width: float = 0.01, **changed: Any) -> Baselin
     return Baseline(name="main", cell_key=make_cell().key, suite="smoke", runs=tuple(runs))
 
 
-def judge_one(record: CellRecord, baseline: Baseline | None, allowed: float = 0.1, **rules: Any) -> Verdict:
+def judge_one(
+    record: CellRecord,
+    baseline: Baseline | None,
+    allowed: float = 0.1,
+    spread: Mapping[str, float] = {},
+    **rules: Any,
+) -> Verdict:
     (metric,) = record.aggregates
-    (verdict,) = gate.judge(record, baseline, {metric: allowed}, **rules)
+    (verdict,) = gate.judge(record, baseline, {metric: allowed}, gate.Rules(**rules), spread)
     return verdict
 
 
-def doubts(record: CellRecord, baseline: Baseline | None, allowed: float = 0.1, **rules: Any) -> bool:
+def doubts(
+    record: CellRecord,
+    baseline: Baseline | None,
+    allowed: float = 0.1,
+    spread: Mapping[str, float] = {},
+    **rules: Any,
+) -> bool:
     (metric,) = record.aggregates
-    return gate.find_doubts(record, baseline, {metric: allowed}, **rules) == (metric,)
+    return gate.find_doubts(record, baseline, {metric: allowed}, gate.Rules(**rules), spread) == (metric,)
 
 
 QUIET = sessions_of(100.0, 100.0, 100.0)
@@ -321,7 +333,7 @@ def test_the_noise_of_the_suite_counts() -> None:
 def looks_of(*runs: tuple[float, str]) -> list[list[float]]:
     saved = tuple(run_of([100.0], at_s, session=session, run_uid=f"{at_s}") for at_s, session in runs)
     baseline = Baseline(name="main", cell_key="", suite="smoke", runs=saved)
-    return [[run.measured_at for run in look] for look in gate.looks(baseline)]
+    return [[run.measured_at for run in look] for look in gate.group_sessions(baseline.runs)]
 
 
 def test_looks() -> None:
@@ -413,7 +425,7 @@ def test_gaps_of_one_request_are_no_samples_of_their_own() -> None:
 
 def test_what_a_late_client_measured_is_not_judged() -> None:
     late = make_record(aggregates={}, blanks={"decode_tok_s": "the client was the bottleneck: it read late"})
-    (verdict,) = gate.judge(late, QUIET, DECODE, policy="literal")
+    (verdict,) = gate.judge(late, QUIET, DECODE, gate.Rules(policy="literal"))
     assert (verdict.outcome, verdict.now) == ("inconclusive", None)
     assert verdict.reason == "the client was the bottleneck: it read late"
     assert gate.find_doubts(late, QUIET, DECODE) == ()

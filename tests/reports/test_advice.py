@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_boobench.reports import markdown, session_json
-from pytest_boobench.reports.advice import advise_reruns, advise_slots
+from pytest_boobench.reports.sentences import advise_reruns, advise_slots
 from pytest_boobench.reports.session import FinishedCell
 from tests.making import make_cell, make_model, make_record
 from tests.reports.test_markdown import make_session

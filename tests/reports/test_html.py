@@ -22,14 +22,23 @@ from pytest_boobench.errors import MissingExtra
 from pytest_boobench.facts import Canary
 from pytest_boobench.record import CellRecord, Measurement, RunFacts
 from pytest_boobench.reports import html
-from pytest_boobench.reports.html import page, summary
-from pytest_boobench.reports.html.chart_points import Pool, plot_metric, plot_runs, shorten, tell_turn
-from pytest_boobench.reports.html.details import MOST_DOTS, compare_samples, explain, list_facts, split_ttft
-from pytest_boobench.reports.html.page_data import fill_gaps
-from pytest_boobench.reports.html.series import ALL_LANES, Series, follow, group_hosts, group_lanes
-from pytest_boobench.reports.html.states import STATES, find_state
-from pytest_boobench.reports.html.summary import TableValue, list_columns, list_rows
-from pytest_boobench.reports.session import Unmeasured
+from pytest_boobench.reports.html import page
+from pytest_boobench.reports.html.chart_data import (
+    MOST_DOTS,
+    Pool,
+    compare_samples,
+    explain,
+    list_facts,
+    plot_metric,
+    plot_runs,
+    shorten,
+    split_ttft,
+    tell_turn,
+)
+from pytest_boobench.reports.html.page import list_columns, list_values
+from pytest_boobench.reports.html.page_data import group_hosts, group_lanes
+from pytest_boobench.reports.html.series import STATES, Series, fill_gaps, find_state, follow
+from pytest_boobench.reports.session import ALL_LANES, Unmeasured
 from pytest_boobench.reports.text import LONGEST_TEXT, clean, to_script_json
 from pytest_boobench.store import BaselineSave, Store
 from pytest_boobench.suite.cell import Cell
@@ -129,32 +138,32 @@ NEW = {"verdicts": (judge_as("no baseline"),)}
     ],
 )
 def test_the_headline_is_the_finding(found: Sequence[Mapping[str, Any]], line: str) -> None:
-    assert summary.headline(measured_as(*found)) == line
+    assert page.headline(measured_as(*found)) == line
 
 
 def test_findings_come_by_state_and_leave_out_what_passed() -> None:
     courses = follow(one for course in measured_as(GREEN, NEW, RED, NOT_MEASURED) for one in course.measurements)
-    found = summary.list_findings(courses, [[course.state.word] for course in courses])
-    assert [(finding.state.word, [place for place, *_ in finding.cells]) for finding in found] == [
+    found = page.list_findings(courses, [[course.state.word] for course in courses])
+    assert [(state.word, [place for place, *_ in cells]) for state, cells in found] == [
         ("regression", [0]),
         ("not measured", [1]),
         ("no baseline", [2]),
     ]
-    counted = [(rank, state.word, many) for rank, state, many in summary.count_states(courses)]
+    counted = [(rank, state.word, many) for rank, state, many in page.count_states(courses)]
     assert counted == [(0, "regression", 1), (1, "not measured", 1), (5, "no baseline", 1), (9, "pass", 1)]
 
 
 def test_the_scope_names_some_and_counts_the_others() -> None:
     cells = [make_cell(host=f"rack-{number}") for number in range(1, 7)]
     courses = [course_of(make_measurement(cell, number)) for number, cell in enumerate(cells)]
-    scope = dict(summary.describe_scope(courses))
+    scope = dict(page.describe_scope(courses))
     assert scope["hosts"] == "rack-1, rack-2, rack-3, rack-4 and 2 more"
     assert scope["engines"] == "b11000"
     assert scope["measured"] == "2026-10-03 04:00 to 2026-10-08 04:00 UTC"
     same_day = [course_of(make_measurement(CELL, started_at=1_791_000_000.0 + 3600 * n)) for n in range(3)]
-    assert dict(summary.describe_scope(same_day))["measured"] == "2026-10-03 04:00 to 06:00 UTC"
-    assert dict(summary.describe_scope(same_day[:1]))["measured"] == "2026-10-03 04:00 UTC"
-    assert dict(summary.describe_scope([])) == {}
+    assert dict(page.describe_scope(same_day))["measured"] == "2026-10-03 04:00 to 06:00 UTC"
+    assert dict(page.describe_scope(same_day[:1]))["measured"] == "2026-10-03 04:00 UTC"
+    assert dict(page.describe_scope([])) == {}
 
 
 @pytest.mark.parametrize(
@@ -167,9 +176,9 @@ def test_the_scope_names_some_and_counts_the_others() -> None:
 )
 def test_only_an_address_for_a_browser_is_a_link(ci: Mapping[str, str], url: str | None) -> None:
     measured = make_measurement(CELL, run=make_run(CELL, 0, ci=ci))
-    assert summary.find_job_url([course_of(measured)]) == url
+    assert page.find_job_url([course_of(measured)]) == url
     assert ("<a href" in render([measured]).partition("<nav")[0].partition('class="scope"')[2]) == (url is not None)
-    assert summary.find_job_url([]) is None
+    assert page.find_job_url([]) is None
 
 
 # --- a cell's course
@@ -439,16 +448,16 @@ def test_the_table_has_a_column_for_each_number_there_is() -> None:
     courses = [course_of(make_measurement(CELL, verdicts=judged)), course_of(make_measurement(CELL, **NOT_MEASURED))]
     columns = list_columns(courses)
     assert columns == ("decode_tok_s", "prefill_tok_s", "ttft_ms", ALL_LANES)
-    first, second = list_rows(courses, columns)
-    assert first.entries == (
-        TableValue("50.0", "−17.6 %", "bad"),
-        TableValue("2200"),
-        TableValue("180"),
-        TableValue("50.0"),
-    )
-    assert {entry.text for entry in second.entries} == {"–"}
+    first, second = (list(list_values(course, columns)) for course in courses)
+    assert first == [
+        ("50.0", "−17.6 %", "bad"),
+        ("2200", "", ""),
+        ("180", "", ""),
+        ("50.0", "", ""),
+    ]
+    assert {text for text, _, _ in second} == {"–"}
     passed = course_of(make_measurement(CELL, verdicts=(judge_as("pass", change=0.01),)))
-    assert list_rows([passed], columns)[0].entries[0] == TableValue("50.0", "+1.0 %", "plain")
+    assert next(list_values(passed, columns)) == ("50.0", "+1.0 %", "plain")
 
 
 # --- cells without a measurement
@@ -477,7 +486,7 @@ LOST, SKIPPED = miss("failed", reason="worker 'gw0' crashed"), miss("skipped", r
 def test_the_headline_counts_every_cell(
     found: Sequence[Mapping[str, Any]], unmeasured: Sequence[Unmeasured], line: str
 ) -> None:
-    assert summary.headline(fill_gaps(measured_as(*found), unmeasured)) == line
+    assert page.headline(fill_gaps(measured_as(*found), unmeasured)) == line
 
 
 def test_gaps_stand_among_the_cells_of_their_state() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pytest_boobench import gate
 from pytest_boobench.facts import ForeignRequest, Traffic
@@ -12,8 +13,8 @@ from tests.gate.test_gate import DECODE, MIXED, QUIET, duet_of, record_of, run_o
 from tests.making import make_record, make_sample
 
 
-def line(values: list[float], baseline: Baseline | None = QUIET, **rules: object) -> str:
-    (verdict,) = gate.judge(record_of(values), baseline, DECODE, **rules)  # type: ignore[arg-type]
+def line(values: list[float], baseline: Baseline | None = QUIET, **rules: Any) -> str:
+    (verdict,) = gate.judge(record_of(values), baseline, DECODE, gate.Rules(**rules))
     return sentence(verdict)
 
 

@@ -1,20 +1,73 @@
-"""Room 7: stored measurements -> each cell's series, the most urgent first; and which of them belong together."""
+"""Room 7: the cells of the page, the most urgent first: each with its measurements, or why it has none."""
 
 from __future__ import annotations
 
-import json
-import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
-from pytest_boobench.metrics import METRICS, Kind, metrics_of
+from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.record import Measurement, Verdict
-from pytest_boobench.reports.html.states import RANKS, State, find_state
-from pytest_boobench.reports.text import clean
+from pytest_boobench.reports.session import ALL_LANES, Unmeasured, find_value
 
-ALL_LANES = "total_tok_s"
-"""Charted like a metric, though it is one number of a measurement and not one of each sample."""
+Tone = Literal["bad", "warn", "plain", "good"]
+_SAVE = "pytest --boobench --boobench-save-baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What became of a cell."""
+
+    word: str
+    sign: str
+    """Says the same to those who cannot see the colour."""
+    tone: Tone
+    advice: str = ""
+    """What the reader should do."""
+    command: str = ""
+
+
+# fmt: off
+STATES: Mapping[str, State] = {
+    state.word: state
+    for state in (
+        State("regression", "▼", "bad",
+              "Open the cell and see at which run, build or commit its course drops. If the slower speed is meant, "
+              "make it the baseline:", f"{_SAVE} --boobench-max-drop 100%"),
+        State("not measured", "✕", "bad",
+              "Nothing was judged here: the host is out of reach, refuses, or does something else than the cell asks "
+              "for, or a fixture failed. Fix that, then run the cell again."),
+        State("failed requests", "✕", "bad",
+              "Some measured requests failed. The suite sets with max_failed how many may fail."),
+        State("not comparable", "≠", "warn",
+              "Something else is measured than in the baseline. If that is meant, store a new baseline:", _SAVE),
+        State("inconclusive", "◆", "warn",
+              "Not judged: the host was disturbed or still warming up, or the numbers scatter too much. A quieter "
+              "host, more samples, longer outputs or baselines from more sessions help."),
+        State("no baseline", "○", "plain",
+              "Not judged, so it passed. Store what was measured as the baseline:", _SAVE),
+        State("not judged", "–", "plain", "Measured, and no metric of it is gated."),
+        State("skipped", "⊘", "plain", "Nothing was measured: a mark, a fixture or a hook skipped it."),
+        State("improvement", "▲", "good", "To keep the faster speed from now on, make it the baseline:", _SAVE),
+        State("pass", "●", "good"),
+    )
+}
+# fmt: on
+"""Every state by its word, the most urgent first."""
+
+RANKS: Mapping[str, int] = {word: rank for rank, word in enumerate(STATES)}
+
+
+def find_state(measurement: Measurement) -> State:
+    """The most urgent state that fits a measurement."""
+    words: list[str] = [verdict.outcome for verdict in measurement.verdicts] or ["not judged"]
+    if measurement.error is not None:
+        words.append("not measured")
+    if measurement.failed:
+        words.append("failed requests")
+    return STATES[min(words, key=RANKS.__getitem__)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +78,10 @@ class Series:
 
     @property
     def newest(self) -> Measurement:
-        """The measurement that the page is about."""
         return self.measurements[-1]
 
     @property
     def state(self) -> State:
-        """What became of the newest measurement."""
         return find_state(self.newest)
 
     @property
@@ -40,129 +91,102 @@ class Series:
 
     @property
     def suite(self) -> str:
-        """The suite that it is of."""
         return self.newest.run.suite
 
     @property
     def host(self) -> str:
-        """The host that it runs on."""
         return self.newest.run.host
 
     @property
     def model(self) -> str:
-        """Its short name, as in the cell's."""
+        """The model's short name."""
         return self.name.partition("[")[0]
 
     @property
     def size(self) -> tuple[Any, ...]:
-        """What sorts cells as people do: model, prompt tokens, output tokens, lanes, the rest by name."""
+        """Sort key: model, prompt tokens, output tokens, lanes, then the node id."""
         identity = self.newest.identity
         numbers = (identity["prompt_tokens"], identity["output_tokens"] or 0, identity["concurrency"])
         return self.model, *numbers, self.newest.node_id
 
     @property
-    def kind(self) -> Kind:
-        """Chat, completion or embedding."""
-        kind: Kind = self.newest.identity["kind"]
-        return kind
-
-    @property
     def decisive(self) -> Verdict | None:
-        """Of the newest verdicts the one that asks most of the reader."""
+        """The most urgent verdict of the newest measurement."""
         return min(self.newest.verdicts, key=lambda verdict: RANKS[verdict.outcome], default=None)
 
     @property
     def baseline(self) -> Measurement | None:
-        """The newest measurement in force as the baseline that the newest one was judged by; None where it is itself
-        that, or where there is none."""
+        """The newest measurement, before the last one, of the baseline that judged the last one."""
         name = next((verdict.baseline_name for verdict in self.newest.verdicts if verdict.baseline_name), None)
         saved = [measurement for measurement in self.measurements[:-1] if name in measurement.baselines]
         return saved[-1] if saved else None
 
     @property
+    def compared(self) -> Mapping[str, Measurement]:
+        """``now``, the newest measurement, and ``was``, its baseline where there is one."""
+        return {"now": self.newest} | ({"was": was} if (was := self.baseline) else {})
+
+    @property
     def charted(self) -> tuple[str, ...]:
-        """Keys of the metrics worth a chart, the decisive one first: those judged, those that are by default, a time,
-        and all lanes together."""
-        usual = [metric.key for metric in metrics_of(self.kind) if metric.gated]
-        time_key = "e2e_ms" if self.kind == "embedding" else "ttft_ms"
+        """Keys of the metrics to chart: the judged ones with the decisive one first, the gated ones, a time, and all
+        lanes together."""
+        kind = self.newest.identity["kind"]
+        gated = [metric.key for metric in metrics_of(kind) if metric.gated]
         judged = sorted(self.newest.verdicts, key=lambda verdict: RANKS[verdict.outcome])
-        wanted = [*(verdict.metric for verdict in judged), *usual, time_key]
-        found = [key for key in dict.fromkeys(wanted) if any(key in one.aggregates for one in self.measurements)]
-        together = any(one.total_tok_s is not None for one in self.measurements)
-        return (*found, ALL_LANES) if together else tuple(found)
+        time_key = "e2e_ms" if kind == "embedding" else "ttft_ms"
+        wanted = dict.fromkeys([*(verdict.metric for verdict in judged), *gated, time_key, ALL_LANES])
+        return tuple(key for key in wanted if any(find_value(one, key) is not None for one in self.measurements))
+
+
+def find_verdict(measurement: Measurement, key: str) -> Verdict | None:
+    """The verdict on a metric; None where it was not judged."""
+    return next((verdict for verdict in measurement.verdicts if verdict.metric == key), None)
 
 
 def follow(measurements: Iterable[Measurement], session: str | None = None) -> list[Series]:
-    """The courses of all cells; with ``session``, of those it measured, up to what it measured."""
-    of_cell: dict[str, list[Measurement]] = {}
-    found_once = {measurement.id: measurement for measurement in measurements}.values()
-    for measurement in sorted(found_once, key=lambda one: (one.started_at, one.id)):
-        of_cell.setdefault(measurement.cell_key, []).append(measurement)
-    cut = [_cut(found, session) for found in of_cell.values()]
-    courses = [Series(measurements=tuple(found)) for found in cut if found]
+    """The series of all cells; with ``session``, of the cells it measured, up to its own measurements."""
+    by_cell: dict[str, list[Measurement]] = defaultdict(list)
+    unique = {measurement.id: measurement for measurement in measurements}.values()
+    for measurement in sorted(unique, key=lambda one: (one.started_at, one.id)):
+        by_cell[measurement.cell_key].append(measurement)
+    courses = []
+    for found in by_cell.values():
+        ends = [place for place, one in enumerate(found, start=1) if session in (None, one.run.session)]
+        if ends:
+            courses.append(Series(measurements=tuple(found[: ends[-1]])))
     return sorted(courses, key=_order)
-
-
-def title_of(key: str) -> tuple[str, str]:
-    """(title, unit) of a charted metric."""
-    return ("all lanes", "tok/s") if key == ALL_LANES else (METRICS[key].title, METRICS[key].unit)
-
-
-def _cut(measurements: list[Measurement], session: str | None) -> list[Measurement]:
-    if session is None:
-        return measurements
-    ours = [place for place, one in enumerate(measurements) if one.run.session == session]
-    return measurements[: ours[-1] + 1] if ours else []
 
 
 def _order(course: Series) -> tuple[Any, ...]:
     """By state, the largest worsening first, then by suite, host, model and size."""
-    decisive = course.decisive
-    change = decisive.change if decisive is not None and decisive.change is not None else 0.0
-    better = METRICS[decisive.metric].better if decisive is not None else "higher"
-    worst_first = (change if better == "higher" else -change) if course.state.tone == "bad" else 0.0
+    worst_first, decisive = 0.0, course.decisive
+    if decisive is not None and course.state.tone == "bad":
+        change = decisive.change or 0.0
+        worst_first = change if METRICS[decisive.metric].better == "higher" else -change
     return RANKS[course.state.word], worst_first, course.suite, course.host, *course.size
 
 
-_LANES = re.compile(r"-?\bc\d+\b")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A cell of the session without a measurement."""
+
+    cell: Unmeasured
+    state: State
+    suite: str
+    host: str
+    name: str
+    model: str
 
 
-def group_hosts(courses: Mapping[int, Series]) -> list[dict[str, Any]]:
-    """Groups of places of cells that are the same but for their host; two of them at least."""
-    groups = _group(courses, "host")
-    return [{"name": _name(courses[group[0]], ""), "cells": group} for group in groups if len(group) > 1]
-
-
-def group_lanes(courses: Mapping[int, Series]) -> list[dict[str, Any]]:
-    """Groups of places of cells that are the same but for host and lanes: one line a host, its cells by lanes.
-
-    A host with one number of lanes has no curve and is left out.
-    """
-    found = []
-    for group in _group(courses, "host", "concurrency"):
-        lines = [_sort_by_lanes(courses, group, host) for host in sorted({courses[place].host for place in group})]
-        curves = [line for line in lines if len(line) > 1]
-        if curves:
-            found.append({"name": _name(courses[group[0]], _LANES), "lines": curves})
-    return found
-
-
-def _group(courses: Mapping[int, Series], *without: str) -> list[list[int]]:
-    """Places of the courses whose identities are equal but for some fields, by suite and name."""
-    groups: dict[str, list[int]] = {}
-    order = sorted(courses, key=lambda place: (courses[place].suite, *courses[place].size))
-    for place in order:
-        identity = {key: value for key, value in courses[place].newest.identity.items() if key not in without}
-        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(place)
-    return list(groups.values())
-
-
-def _sort_by_lanes(courses: Mapping[int, Series], group: Sequence[int], host: str) -> list[int]:
-    of_host = [place for place in group if courses[place].host == host]
-    return sorted(of_host, key=lambda place: courses[place].newest.identity["concurrency"])
-
-
-def _name(course: Series, leave_out: str | re.Pattern[str]) -> str:
-    """``suite: model[pp64-tg32-c1]``, a part of the bracket left out."""
-    model, bracket, point = course.name.partition("[")
-    return clean(f"{course.suite}: {model}{bracket}{re.sub(leave_out, '', point, count=1)}")
+def fill_gaps(courses: Sequence[Series], unmeasured: Iterable[Unmeasured]) -> list[Series | Gap]:
+    """The series and, after those of the same state, the cells without a measurement. The suite of such a cell is that
+    of other cells of its file, or else the file's name."""
+    suites = {course.newest.node_id.partition("::")[0]: course.suite for course in courses}
+    gaps = []
+    for cell in unmeasured:
+        file, _, rest = cell.node_id.partition("::")
+        host, name = rest.partition("::")[0], rest.rpartition("::")[2]
+        state = STATES["skipped" if cell.outcome == "skipped" else "not measured"]
+        suite = suites.get(file) or PurePosixPath(file).name
+        gaps.append(Gap(cell=cell, state=state, suite=suite, host=host, name=name, model=name.partition("[")[0]))
+    return sorted([*courses, *gaps], key=lambda cell: RANKS[cell.state.word])
