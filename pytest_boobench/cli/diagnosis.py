@@ -1,4 +1,4 @@
-"""Door 2: what ``boobench doctor`` looks at: what is installed, this machine, files and folders."""
+"""Door 2: the findings of ``boobench doctor`` on installed packages, this machine, files and folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
@@ -16,7 +17,7 @@ from typing import Literal
 import platformdirs
 
 from pytest_boobench import PACKAGE, find_version, wire
-from pytest_boobench.cli.project import Project, find_store_file, find_store_url, show_path
+from pytest_boobench.cli.project import Project, show_path
 from pytest_boobench.environment import read_ci
 from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
@@ -26,14 +27,12 @@ from pytest_boobench.store.revisions import NEWEST
 from pytest_boobench.store.spool import find_waiting
 from pytest_boobench.units import count, number, quantity, size
 
-State = Literal["ok", "warn", "fail"]
-
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was looked at, how it is, and what to do where it is not as it should be."""
+    """One finding: its topic, its state, and what would help where it is not ok."""
 
-    state: State
+    state: Literal["ok", "warn", "fail"]
     topic: str
     text: str
     remedy: str = ""
@@ -60,46 +59,33 @@ _CLASHES: Mapping[str, tuple[str, str]] = {
 
 
 def look_at_installed() -> Iterator[Diagnosis]:
-    """Findings on this environment; nothing is imported for them."""
+    """Findings on Python, packages and pytest plugins; nothing is imported for them."""
     yield Diagnosis("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Diagnosis("ok", PACKAGE, find_version())
-    needed = list(_list_requirements())
-    yield _look_at_packages(sorted(name for name, extra in needed if not extra))
+    needed: dict[str, list[str]] = defaultdict(list)
+    for requirement in requires(PACKAGE) or ():
+        if found := _REQUIREMENT.match(requirement):
+            needed[found["extra"] or ""].append(found["name"])
+    names = sorted(needed[""])
+    installed = ", ".join(f"{name} {_find_version(name)}" for name in names)
+    yield _look_at_packages("packages", names, installed, f"pip install {PACKAGE}", "fail")
     for extra, purpose in _EXTRAS.items():
-        if names := [name for name, wanted_by in needed if wanted_by == extra]:
-            yield _look_at_extra(extra, purpose, names)
-    yield from _look_for_clashes()
-
-
-def _look_at_packages(names: Sequence[str]) -> Diagnosis:
-    found = {name: _find_version(name) for name in names}
-    missing = [name for name in names if found[name] is None]
-    if missing:
-        return Diagnosis("fail", "packages", f"{', '.join(missing)} not installed", f"pip install {PACKAGE}")
-    return Diagnosis("ok", "packages", ", ".join(f"{name} {release}" for name, release in found.items()))
-
-
-def _look_at_extra(extra: str, purpose: str, names: Sequence[str]) -> Diagnosis:
-    missing = [name for name in names if _find_version(name) is None]
-    if missing:
-        remedy = f"needed for {purpose} only: pip install '{PACKAGE}[{extra}]'"
-        return Diagnosis("warn", f"extra {extra}", f"{', '.join(missing)} not installed", remedy)
-    return Diagnosis("ok", f"extra {extra}", f"installed, for {purpose}")
-
-
-def _look_for_clashes() -> Iterator[Diagnosis]:
-    """By the packages of pytest's plugins: what is installed is loaded."""
+        if names := needed[extra]:
+            remedy = f"needed for {purpose} only: pip install '{PACKAGE}[{extra}]'"
+            yield _look_at_packages(f"extra {extra}", names, f"installed, for {purpose}", remedy, "warn")
+    # Installed pytest plugins are loaded, unless an option says otherwise.
     plugins = {point.dist.name.lower() for point in entry_points(group="pytest11") if point.dist is not None}
     for package, (effect, remedy) in _CLASHES.items():
         if package in plugins:
             yield Diagnosis("warn", package, effect, remedy)
 
 
-def _list_requirements() -> Iterator[tuple[str, str]]:
-    """Our own requirements: package, and the extra that brings it, empty for what is always needed."""
-    for requirement in requires(PACKAGE) or ():
-        if found := _REQUIREMENT.match(requirement):
-            yield found["name"], found["extra"] or ""
+def _look_at_packages(
+    topic: str, names: Sequence[str], text: str, remedy: str, otherwise: Literal["warn", "fail"]
+) -> Diagnosis:
+    if missing := [name for name in names if _find_version(name) is None]:
+        return Diagnosis(otherwise, topic, f"{', '.join(missing)} not installed", remedy)
+    return Diagnosis("ok", topic, text)
 
 
 def _find_version(name: str) -> str | None:
@@ -113,15 +99,12 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 
 
 def look_at_machine(env: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Findings on load, clock and CI; a request is sent to ourselves over loopback."""
+    """Findings on load, clock, priority and CI; the clock is found by a request to ourselves over loopback."""
     yield _look_at_load()
     yield _look_at_clock()
     yield _look_at_priority()
-    ci = read_ci(env)
-    if ci:
-        yield Diagnosis("ok", "ci", ", ".join(f"{key} {value}" for key, value in ci.items()))
-    else:
-        yield Diagnosis("ok", "ci", "none that is known")
+    ci = ", ".join(f"{key} {value}" for key, value in read_ci(env).items())
+    yield Diagnosis("ok", "ci", ci or "none that is known")
 
 
 def _look_at_load() -> Diagnosis:
@@ -150,7 +133,6 @@ def _look_at_clock() -> Diagnosis:
 
 
 def _look_at_priority() -> Diagnosis:
-    """Whether the thread that reads answers goes before other programs."""
     if wire.can_raise_priority():
         text = "the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"
         return Diagnosis("ok", "priority", text)
@@ -174,10 +156,13 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-def look_at_store(project: Project, typed: str | None) -> Iterator[Diagnosis]:
+def look_at_store(url: str) -> Iterator[Diagnosis]:
     """Whether there is a store, of which schema and size, and whether its folder can be written."""
-    url = find_store_url(project, typed)
-    file = find_store_file(url)
+    file: Path | None = None
+    if "://" not in url:
+        file = Path(url).expanduser()
+    elif url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///"))
     if file is not None and not file.exists():
         yield _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
         return
@@ -189,18 +174,21 @@ def look_at_store(project: Project, typed: str | None) -> Iterator[Diagnosis]:
         return
     if file is None:
         yield Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
-    else:
-        yield _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(_measure(file))}")
+        return
+    # SQLite keeps parts of the database in files beside it.
+    parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
+    size_bytes = sum(part.stat().st_size for part in parts if part.exists())
+    yield _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(size_bytes)}")
 
 
 def look_at_cache() -> Iterator[Diagnosis]:
-    """Where locks and the embedded host's model go."""
+    """Whether the folder for locks and the embedded host's model can be written."""
     folder = platformdirs.user_cache_path(PACKAGE)
     yield _look_at_folder("cache", folder, str(folder))
 
 
 def look_at_spool(project: Project) -> Iterator[Diagnosis]:
-    """What sessions could not store, and left in files."""
+    """Files with what sessions could not store."""
     folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
     files = [file for folder in folders for file in find_waiting(folder)]
     if not files:
@@ -213,10 +201,7 @@ def look_at_spool(project: Project) -> Iterator[Diagnosis]:
 def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:
     """Which hosts there are, and whether their keys are in the environment."""
     text = f"{count(len(inventory.names), 'host')}: {', '.join(inventory.names)}"
-    if inventory.display is None:
-        yield Diagnosis("ok", "hosts file", f"none, {text}")
-    else:
-        yield Diagnosis("ok", "hosts file", f"{inventory.display}, {text}")
+    yield Diagnosis("ok", "hosts file", f"{inventory.display or 'none'}, {text}")
     for host in inventory.hosts.values():
         try:
             host.require_key()
@@ -226,7 +211,7 @@ def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:
 
 
 def _look_at_folder(topic: str, folder: Path, text: str) -> Diagnosis:
-    """Whether a folder can be written, or made; by trying it in the nearest one that is there."""
+    """Whether a folder can be written, or made, tried in the nearest folder that exists."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -234,9 +219,3 @@ def _look_at_folder(topic: str, folder: Path, text: str) -> Diagnosis:
     except OSError as error:
         reason = explain_os_error(error)
         return Diagnosis("fail", topic, f"{text}; {nearest} cannot be written ({reason})", "let this user write there")
-
-
-def _measure(file: Path) -> int:
-    """Bytes of a SQLite database with what it keeps beside it."""
-    parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
-    return sum(part.stat().st_size for part in parts if part.exists())
