@@ -13,11 +13,11 @@ from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import (
     baseline_option,
     cell_options,
+    echo,
     json_option,
     measurement_options,
     name_cell,
     store_option,
-    to_json,
 )
 from pytest_boobench.cli.power_command import find_foundations, foundation_to_plain, render_foundation
 from pytest_boobench.cli.project import show_path
@@ -51,13 +51,13 @@ def list_(as_json: bool, store_url: str) -> int:
     with Store.open(store_url, create=False) as store:
         names = store.baseline_names()
     if as_json:
-        click.echo(to_json({"baselines": [asdict(name) for name in names]}))
+        echo({"baselines": [asdict(name) for name in names]})
     elif not names:
         click.echo(f"{store.address}: no baseline; store one with pytest --boobench --boobench-save-baseline")
     else:
         head = ("name", "cells", "runs", "replaced", "last saved (UTC)")
         rows = [(one.name, str(one.cells), str(one.runs), str(one.replaced), moment(one.saved_at)) for one in names]
-        click.echo("\n".join(render_table(head, rows)))
+        echo(render_table(head, rows))
     return 0
 
 
@@ -80,9 +80,9 @@ def show(*, selection: Selection, baseline: str, as_json: bool, store_url: str) 
     with Store.open(store_url, create=False) as store:
         found = find_foundations(store, baseline, selection)
     if not found:
-        raise _not_in_force(baseline)
+        raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
     if as_json:
-        click.echo(to_json({"baseline": baseline, "cells": [foundation_to_plain(each) for each in found]}))
+        echo({"baseline": baseline, "cells": [foundation_to_plain(each) for each in found]})
     else:
         click.echo("\n\n".join("\n".join(render_foundation(each)) for each in found))
     return 0
@@ -181,7 +181,7 @@ def export(*, file: Path, selection: Selection, baseline: str, store_url: str) -
     with Store.open(store_url, create=False) as store:
         found = store.export_baseline(baseline, selection)
     if not found.runs:
-        raise _not_in_force(baseline)
+        raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
     if file == Path("-"):
         click.echo(baseline_file.render(found), nl=False)
         return 0
@@ -192,10 +192,6 @@ def export(*, file: Path, selection: Selection, baseline: str, store_url: str) -
     cells = len({saved.record.cell_key for saved in found.runs})
     click.echo(f"wrote {count(len(found.runs), 'measurement')} of {count(cells, 'cell')} to {file}")
     return 0
-
-
-def _not_in_force(baseline: str) -> click.UsageError:
-    return click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
 
 
 @command.command(

@@ -13,7 +13,7 @@ import click
 
 from pytest_boobench import baseline_file, suite
 from pytest_boobench.cli import show_examples
-from pytest_boobench.cli.parameters import hosts_option, json_option, to_json
+from pytest_boobench.cli.parameters import echo, hosts_option, json_option, to_json
 from pytest_boobench.cli.project import Project, find_project, read_inventory, show_path
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.hosts import inventory
@@ -87,10 +87,7 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
         wanted = " or ".join(project.patterns) or "by boobench_files, which is empty"
         raise click.UsageError(f"no suite there; expected files named {wanted}")
     reports = list(_check(files, project, hosts_file))
-    if as_json:
-        click.echo(to_json({"files": [report.to_plain() for report in reports]}))
-    else:
-        click.echo("\n".join(map(str, reports)))
+    echo({"files": [report.to_plain() for report in reports]} if as_json else map(str, reports))
     return 1 if any(report.problems for report in reports) else 0
 
 

@@ -14,7 +14,7 @@ import click
 from pytest_boobench import gate
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.compared_sides import NEWEST, Side, find_side, recall
-from pytest_boobench.cli.parameters import find_allowed, json_option, name_cell, read_percent, store_option, to_json
+from pytest_boobench.cli.parameters import echo, find_allowed, json_option, name_cell, read_percent, store_option
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, Measurement, Outcome, Verdict, make_baseline_run
@@ -40,7 +40,6 @@ class Pair:
 
     @property
     def cell(self) -> str:
-        """The cell's name in the output."""
         return name_cell(self.measurement)
 
     @property
@@ -115,8 +114,8 @@ def _find_baseline(side: Side, measurements: Sequence[Measurement]) -> Baseline 
 
 
 def _rank(pair: Pair) -> tuple[int, float, str, str]:
-    size = abs(pair.change) if pair.change is not None else 0.0
-    return RANK.index(pair.verdict.outcome), -size if math.isfinite(size) else 0.0, pair.cell, pair.verdict.metric
+    size = abs(pair.change) if pair.change is not None and math.isfinite(pair.change) else 0.0
+    return RANK.index(pair.verdict.outcome), -size, pair.cell, pair.verdict.metric
 
 
 def render_text(first: Side, second: Side, found: ComparedCells, *, explain: bool) -> Iterator[str]:
@@ -229,9 +228,6 @@ def command(  # noqa: PLR0913  # an argument for each option
     with Store.open(store_url, create=False) as store:
         a, b = find_side(store, first, root), find_side(store, second, root)
     found = compare(a, b, max_drop=max_drop, policy="literal" if literal else "default")
-    if as_json:
-        click.echo(to_json(to_plain(a, b, found)))
-    else:
-        click.echo("\n".join(render_text(a, b, found, explain=verbose)))
+    echo(to_plain(a, b, found) if as_json else render_text(a, b, found, explain=verbose))
     regressed = any(pair.verdict.outcome == "regression" for pair in found.pairs)
     return 1 if fail and regressed else 0

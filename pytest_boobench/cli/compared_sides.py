@@ -6,12 +6,12 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import click
 
 from pytest_boobench.facts import Canary, ServerFacts
-from pytest_boobench.metrics import ClockKind
 from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import Baseline, CellFacts, CellRecord, Measurement
 from pytest_boobench.store import Selection, Store
@@ -23,26 +23,15 @@ class PastRecord(CellRecord):
 
     measurement: Measurement
 
-    @property
-    def blocks(self) -> int:
-        return self.measurement.blocks
-
-    @property
-    def clock(self) -> ClockKind | None:
-        return self.measurement.clock
+    blocks = property(attrgetter("measurement.blocks"))
+    clock = property(attrgetter("measurement.clock"))
+    rates = property(attrgetter("measurement.rates"))
+    contradiction = property(attrgetter("measurement.contradiction"))
 
     @property
     def still_warming(self) -> str | None:
         """What spoiled the samples, unless others did: the store keeps one text for both."""
         return None if self.measurement.spoiled == self.disturbed else self.measurement.spoiled
-
-    @property
-    def rates(self) -> str | None:
-        return self.measurement.rates
-
-    @property
-    def contradiction(self) -> str | None:
-        return self.measurement.contradiction
 
 
 def recall(measurement: Measurement, canaries: Sequence[Canary]) -> PastRecord:

@@ -58,8 +58,26 @@ _CLASHES: Mapping[str, tuple[str, str]] = {
 """Package of a plugin -> what it does to a bench, and what helps."""
 
 
-def look_at_installed() -> Iterator[Diagnosis]:
-    """Findings on Python, packages and pytest plugins; nothing is imported for them."""
+def look_around(project: Project, store_url: str) -> Iterator[Diagnosis]:
+    """All findings but those on hosts. To find the clock, a request is sent to this process over loopback."""
+    yield from _look_at_installed()
+    yield _look_at_load()
+    yield _look_at_clock()
+    yield _look_at_priority()
+    ci = ", ".join(f"{key} {value}" for key, value in read_ci(os.environ).items())
+    yield Diagnosis("ok", "ci", ci or "none that is known")
+    yield _look_at_store(store_url)
+    cache = platformdirs.user_cache_path(PACKAGE)
+    yield _look_at_folder("cache", cache, str(cache))
+    folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
+    if files := [file for folder in folders for file in find_waiting(folder)]:
+        text = f"{count(len(files), 'file')} to be stored: {', '.join(map(show_path, files))}"
+        yield Diagnosis("warn", "spool", text, "boobench store import")
+    else:
+        yield Diagnosis("ok", "spool", "nothing waits to be stored")
+
+
+def _look_at_installed() -> Iterator[Diagnosis]:
     yield Diagnosis("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Diagnosis("ok", PACKAGE, find_version())
     needed: dict[str, list[str]] = defaultdict(list)
@@ -98,15 +116,6 @@ def _find_version(name: str) -> str | None:
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 
-def look_at_machine(env: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Findings on load, clock, priority and CI; the clock is found by a request to ourselves over loopback."""
-    yield _look_at_load()
-    yield _look_at_clock()
-    yield _look_at_priority()
-    ci = ", ".join(f"{key} {value}" for key, value in read_ci(env).items())
-    yield Diagnosis("ok", "ci", ci or "none that is known")
-
-
 def _look_at_load() -> Diagnosis:
     cores = os.cpu_count() or 1
     try:
@@ -142,7 +151,7 @@ def _look_at_priority() -> Diagnosis:
 
 
 async def _ask_ourselves() -> wire.Exchange:
-    """One request through the measuring wire, to a server of this process."""
+    """One request through the wire that measures, to a server of this process."""
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with wire.StreamClient(f"http://127.0.0.1:{port}") as client:
@@ -156,7 +165,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-def look_at_store(url: str) -> Iterator[Diagnosis]:
+def _look_at_store(url: str) -> Diagnosis:
     """Whether there is a store, of which schema and size, and whether its folder can be written."""
     file: Path | None = None
     if "://" not in url:
@@ -164,38 +173,18 @@ def look_at_store(url: str) -> Iterator[Diagnosis]:
     elif url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///"))
     if file is not None and not file.exists():
-        yield _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
-        return
+        return _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
     try:
         with Store.open(url, create=False) as store:
             address = store.address
     except BoobenchError as error:
-        yield Diagnosis("fail", "store", str(error))
-        return
+        return Diagnosis("fail", "store", str(error))
     if file is None:
-        yield Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
-        return
+        return Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
     # SQLite keeps parts of the database in files beside it.
     parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
     size_bytes = sum(part.stat().st_size for part in parts if part.exists())
-    yield _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(size_bytes)}")
-
-
-def look_at_cache() -> Iterator[Diagnosis]:
-    """Whether the folder for locks and the embedded host's model can be written."""
-    folder = platformdirs.user_cache_path(PACKAGE)
-    yield _look_at_folder("cache", folder, str(folder))
-
-
-def look_at_spool(project: Project) -> Iterator[Diagnosis]:
-    """Files with what sessions could not store."""
-    folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
-    files = [file for folder in folders for file in find_waiting(folder)]
-    if not files:
-        yield Diagnosis("ok", "spool", "nothing waits to be stored")
-        return
-    names = ", ".join(map(show_path, files))
-    yield Diagnosis("warn", "spool", f"{count(len(files), 'file')} to be stored: {names}", "boobench store import")
+    return _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(size_bytes)}")
 
 
 def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:

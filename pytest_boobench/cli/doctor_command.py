@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -13,17 +12,9 @@ import click
 from click.core import ParameterSource
 
 from pytest_boobench.cli import show_examples
-from pytest_boobench.cli.diagnosis import (
-    Diagnosis,
-    look_at_cache,
-    look_at_installed,
-    look_at_inventory,
-    look_at_machine,
-    look_at_spool,
-    look_at_store,
-)
+from pytest_boobench.cli.diagnosis import Diagnosis, look_around, look_at_inventory
 from pytest_boobench.cli.hosts_command import HostReport, ask_hosts_now, choose_hosts
-from pytest_boobench.cli.parameters import hosts_option, json_option, load_timeout_option, store_option, to_json
+from pytest_boobench.cli.parameters import echo, hosts_option, json_option, load_timeout_option, store_option
 from pytest_boobench.cli.project import Project, find_project, read_inventory
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.hosts.inventory import Host
@@ -62,20 +53,12 @@ def command(
     all_hosts = context.get_parameter_source("hosts_file") is ParameterSource.COMMANDLINE
     hosts, of_hosts_file = _choose_hosts(project, hosts_file, names, all_hosts=all_hosts)
     findings = []
-    for finding in chain(
-        look_at_installed(),
-        look_at_machine(os.environ),
-        look_at_store(store_url),
-        look_at_cache(),
-        look_at_spool(project),
-        of_hosts_file,
-        _look_at_hosts(hosts, patience),
-    ):
+    for finding in chain(look_around(project, store_url), of_hosts_file, _look_at_hosts(hosts, patience)):
         findings.append(finding)
         if not as_json:
             click.echo(str(finding))
     if as_json:
-        click.echo(to_json({"findings": [asdict(finding) for finding in findings]}))
+        echo({"findings": [asdict(finding) for finding in findings]})
     return 1 if any(finding.state == "fail" for finding in findings) else 0
 
 

@@ -16,12 +16,12 @@ import click
 from pytest_boobench.aggregate import median_of
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import (
+    echo,
     json_option,
     measurement_options,
     name_cell,
     selection_options,
     store_option,
-    to_json,
 )
 from pytest_boobench.errors import explain_os_error
 from pytest_boobench.gate.change_points import Change, find_changes
@@ -45,6 +45,8 @@ class Median:
     median: float | None
     change: float | None
     """Since the newest median before it, as a ratio."""
+    outcome: str
+    """The metric's verdict; ``error`` for a measurement that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,9 @@ def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHisto
     before: float | None = None
     for measurement in measurements:
         median = median_of(measurement.aggregates, key)
-        points.append(Median(measurement, median, median / before - 1 if median is not None and before else None))
+        ratio = median / before - 1 if median is not None and before else None
+        verdict = next((one.outcome for one in measurement.verdicts if one.metric == key), BLANK)
+        points.append(Median(measurement, median, ratio, "error" if measurement.error else verdict))
         before = before if median is None else median
     changes = find_changes([point.median for point in points])
     return CellHistory(metric=METRICS[key], points=tuple(points), changes=changes)
@@ -81,7 +85,7 @@ def render_measurements(history: CellHistory) -> Iterator[str]:
     yield f"{metric.title} {metric.unit}  {draw_sparkline(history)}  {count(len(history.points), 'measurement')}"
     head = ("measured (UTC)", "session", "commit", "build", metric.unit, "change", "verdict", "")
     marks = {it.index: f"{'slide begins' if it.gradual else 'step'} {change(it.ratio)}" for it in history.changes}
-    rows = [_describe_point(history, point, marks.get(at, "")) for at, point in enumerate(history.points)]
+    rows = [_describe_point(point, marks.get(at, "")) for at, point in enumerate(history.points)]
     yield from render_table(head, rows, left=(0, 1, 2, 3, 6, 7))
     yield from (_describe_change(history, found) for found in history.changes)
 
@@ -95,7 +99,7 @@ def render_overview(histories: Sequence[CellHistory]) -> Iterator[str]:
             name_cell(history.newest),
             history.metric.title,
             quantity(history.points[-1].median, history.metric.unit),
-            find_outcome(history, history.newest),
+            history.points[-1].outcome,
             draw_sparkline(history),
             _describe_change(history, history.changes[-1]) if history.changes else "",
         )
@@ -112,13 +116,6 @@ def draw_sparkline(history: CellHistory) -> str:
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     step = (high - low) / (len(_BARS) - 1) or math.inf
     return "".join(" " if median is None else _BARS[round((median - low) / step)] for median in medians)
-
-
-def find_outcome(history: CellHistory, measurement: Measurement) -> str:
-    """The metric's verdict; ``error`` for a measurement that failed."""
-    if measurement.error:
-        return "error"
-    return next((one.outcome for one in measurement.verdicts if one.metric == history.metric.key), BLANK)
 
 
 def to_plain(history: CellHistory) -> dict[str, Any]:
@@ -139,7 +136,7 @@ def to_plain(history: CellHistory) -> dict[str, Any]:
                 "median": point.median,
                 "n": aggregate.n if (aggregate := point.measurement.aggregates.get(history.metric.key)) else 0,
                 "change": point.change,
-                "verdict": find_outcome(history, point.measurement),
+                "verdict": point.outcome,
                 "baselines": list(point.measurement.baselines),
                 "spoiled": point.measurement.spoiled,
                 "error": point.measurement.error,
@@ -150,7 +147,7 @@ def to_plain(history: CellHistory) -> dict[str, Any]:
     }
 
 
-def _describe_point(history: CellHistory, point: Median, mark: str) -> tuple[str, ...]:
+def _describe_point(point: Median, mark: str) -> tuple[str, ...]:
     measurement = point.measurement
     baselines = ", ".join(measurement.baselines)
     remarks = (mark, baselines and f"baseline {baselines}", measurement.error or measurement.spoiled or "")
@@ -161,7 +158,7 @@ def _describe_point(history: CellHistory, point: Median, mark: str) -> tuple[str
         measurement.engine_build or BLANK,
         number(point.median),
         change(point.change),
-        find_outcome(history, measurement),
+        point.outcome,
         "; ".join(filter(None, remarks)),
     )
 
@@ -203,13 +200,13 @@ def command(*, selection: Selection, metric: str | None, verbose: bool, as_json:
             of_cell[measurement.cell_key].append(measurement)
     histories = [follow(several, metric) for several in of_cell.values()]
     if as_json:
-        click.echo(to_json({"cells": [to_plain(history) for history in histories]}))
+        echo({"cells": [to_plain(history) for history in histories]})
     elif not histories:
         click.echo(f"{store.address}: nothing of that was measured")
     elif verbose or len(histories) == 1:
         click.echo("\n\n".join("\n".join(render_measurements(history)) for history in histories))
     else:
-        click.echo("\n".join(render_overview(histories)))
+        echo(render_overview(histories))
     return 0
 
 

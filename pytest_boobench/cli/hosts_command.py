@@ -7,13 +7,14 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from pytest_boobench.cli import show_examples
-from pytest_boobench.cli.parameters import hosts_option, json_option, load_timeout_option, to_json
+from pytest_boobench.cli.parameters import echo, hosts_option, json_option, load_timeout_option
 from pytest_boobench.cli.project import find_project, read_inventory
 from pytest_boobench.errors import BoobenchError, HostError, MissingExtra
 from pytest_boobench.facts import Sighting
@@ -83,7 +84,7 @@ async def _ask_host(host: Host, patience: Patience) -> HostReport:
 
 
 async def _correct_kind(host: Host, clients: Clients) -> str:
-    """What kind of server it is where the hosts file says another one; else empty."""
+    """The kind of the server, in words, where the hosts file says a wrong one; else empty."""
     if host.server is None:
         return ""
     clients.patience = NONE
@@ -103,23 +104,21 @@ async def _ask_server(about: HostReport, server: Server) -> HostReport:
     ready = await server.ready_models()
     sighting = await look_at_traffic(server, next(iter(ready or names), ""))
     use: Literal["quiet", "busy"] = "busy" if sighting.in_flight else "quiet"
+    if ready is None:
+        models = [(clean(name), "unknown") for name in names]
+    else:
+        models = [(clean(name), "ready" if name in ready else "not loaded") for name in names]
     return replace(
         about,
         reachable=True,
         kind=server.kind,
         version=facts.engine_build,
-        models=tuple((clean(name), _describe_state(name, ready)) for name in names),
+        models=tuple(models),
         left_out=getattr(server, "left_out", 0),
         capabilities=_list_capabilities(server.can),
         use=use if sighting.known else "unknown",
         requests=tuple(map(str, sighting.in_flight)) if sighting.known else (),
     )
-
-
-def _describe_state(name: str, ready: Sequence[str] | None) -> str:
-    if ready is None:
-        return "unknown"
-    return "ready" if name in ready else "not loaded"
 
 
 def _list_capabilities(can: Capabilities) -> tuple[str, ...]:
@@ -160,10 +159,8 @@ def command(names: Sequence[str], hosts_file: Path | None, patience: Patience, a
     """
     inventory = read_inventory(find_project(Path.cwd()), hosts_file)
     reports = asyncio.run(ask_hosts_now(choose_hosts(inventory, names or inventory.names), patience))
-    if as_json:
-        click.echo(to_json({"hosts": [{**asdict(report), "models": dict(report.models)} for report in reports]}))
-    else:
-        click.echo("\n".join(_render(reports)))
+    plain = {"hosts": [{**asdict(report), "models": dict(report.models)} for report in reports]}
+    echo(plain if as_json else chain.from_iterable(map(_render, reports)))
     # The embedded host is always listed, also for those who never installed it.
     missed = [report for report in reports if not report.reachable and (names or report.kind != EMBEDDED)]
     return 1 if missed else 0
@@ -177,25 +174,20 @@ def choose_hosts(inventory: Inventory, names: Sequence[str]) -> list[Host]:
         raise click.UsageError(str(error)) from error
 
 
-def _render(reports: Sequence[HostReport]) -> Iterator[str]:
-    for report in reports:
-        yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
-        yield from (f"  {line}" for line in _describe(report))
-
-
-def _describe(report: HostReport) -> Iterator[str]:
+def _render(report: HostReport) -> Iterator[str]:
+    yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
     if not report.reachable:
-        yield from (report.error or "").removeprefix(f"{report.name}: ").splitlines()
+        yield from (f"  {line}" for line in (report.error or "").removeprefix(f"{report.name}: ").splitlines())
         if report.kind == EMBEDDED:
-            yield "it is there to try things without a server; other hosts do not need it"
+            yield "  it is there to try things without a server; other hosts do not need it"
         return
     width = max((len(name) for name, _ in report.models), default=0)
-    yield from (f"{name:<{width}}  {state}" for name, state in report.models)
+    yield from (f"  {name:<{width}}  {state}" for name, state in report.models)
     if report.left_out:
-        yield f"left out: {count(report.left_out, 'model')} whose name holds a control character"
-    yield f"can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
+        yield f"  left out: {count(report.left_out, 'model')} whose name holds a control character"
+    yield f"  can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
     if report.use == "busy":
-        yield f"busy: {count(len(report.requests), 'request')} in flight"
-        yield from (f"  {request}" for request in report.requests)
+        yield f"  busy: {count(len(report.requests), 'request')} in flight"
+        yield from (f"    {request}" for request in report.requests)
     else:
-        yield "cannot tell whether others use it" if report.use == "unknown" else "quiet"
+        yield "  cannot tell whether others use it" if report.use == "unknown" else "  quiet"

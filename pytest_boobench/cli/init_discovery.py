@@ -81,29 +81,19 @@ async def discover(host: Host, server: Server) -> Discovery:
     nameable = tuple(filter(_can_be_named, names))
     embeddings = await _ask_embeddings(server)
     purposes = {name: await _find_purpose(server, name, embeddings, nameable) for name in nameable}
-    notes = [f"{host.name}: no suite for {note}" for note in _explain_embeddings(nameable, embeddings)]
+    notes = _explain_embeddings(nameable, embeddings)
     chosen = []
     kinds: tuple[Kind, ...] = ("embedding", "chat")
     for kind in kinds:
         fitting = [name for name, (purpose, _) in purposes.items() if purpose == kind]
-        if not fitting:
-            continue
-        name = next((name for name in fitting if name in (ready or ())), fitting[0])
-        model = Chosen(
-            name=name,
-            kind=kind,
-            told=purposes[fitting[0]][1],
-            ready=None if ready is None else name in ready,
-            facts=await _add_options(server, await server.model_facts(name)),
-            others=tuple(other for other in fitting if other != name),
-        )
-        if model.facts.n_ctx is None or model.facts.n_ctx >= _LEAST_CONTEXT:
-            chosen.append(model)
-        else:
-            notes.append(
-                f"{host.name}: no suite for {model.facts.name}: a slot's context has {model.facts.n_ctx} tokens, and "
-                f"a request needs {_LEAST_CONTEXT} at least; start it with a larger -c, or a smaller -np"
-            )
+        if fitting:
+            model = await _choose(server, kind, fitting, ready, told=purposes[fitting[0]][1])
+            note = _explain_context(model.facts)
+            if note:
+                notes.append(note)
+            else:
+                chosen.append(model)
+    notes = [f"{host.name}: no suite for {note}" for note in notes]
     if not chosen:
         nothing = f"{host.name}: no model there that chats or embeds; it lists {show_names(names)}"
         raise HostError("\n".join(notes) or nothing)
@@ -117,6 +107,31 @@ async def discover(host: Host, server: Server) -> Discovery:
         fixed_length=server.can.ignore_eos,
         sees_others=(await look_at_traffic(server, chosen[0].name)).known,
         notes=tuple(notes),
+    )
+
+
+async def _choose(
+    server: Server, kind: Kind, names: Sequence[str], ready: Sequence[str] | None, *, told: bool
+) -> Chosen:
+    """The first of the models that is loaded, else the first."""
+    name = next((name for name in names if name in (ready or ())), names[0])
+    return Chosen(
+        name=name,
+        kind=kind,
+        told=told,
+        ready=None if ready is None else name in ready,
+        facts=await _add_options(server, await server.model_facts(name)),
+        others=tuple(other for other in names if other != name),
+    )
+
+
+def _explain_context(facts: ModelFacts) -> str:
+    """Why a slot's context is too small for a suite; empty where it is not, or is not known."""
+    if facts.n_ctx is None or facts.n_ctx >= _LEAST_CONTEXT:
+        return ""
+    return (
+        f"{facts.name}: a slot's context has {facts.n_ctx} tokens, and a request needs {_LEAST_CONTEXT} at least; "
+        "start it with a larger -c, or a smaller -np"
     )
 
 

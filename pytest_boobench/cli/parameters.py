@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,11 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
+def echo(output: Mapping[str, Any] | Iterable[str]) -> None:
+    """Print plain data as JSON, or lines as they are."""
+    click.echo(to_json(output) if isinstance(output, Mapping) else "\n".join(output))
+
+
 def name_cell(measurement: Measurement) -> str:
     """The cell's name in all output, as in ``rack-1::qwen3-8b[pp512-tg32-c4]``."""
     return "::".join(measurement.node_id.split("::")[-2:])
@@ -46,29 +51,36 @@ def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[st
     return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)
 
 
-def read_moment(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
-    if text is None:
-        return None
+def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback for an option's value; the text of a ValueError becomes the message."""
+
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, option) from None
+
+    return read
+
+
+def _parse_moment(text: str) -> float:
     if age := _AGE.fullmatch(text.strip()):
         return time.time() - int(age[1]) * _AGE_S[age[2]]
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         wanted = "expected a day such as 2026-11-24, or an age such as 12h, 30d or 8w"
-        raise click.BadParameter(f"{wanted}, got {text!r}", context, option) from None
+        raise ValueError(f"{wanted}, got {text!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def read_percent(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """``10%`` or ``10`` as the ratio 0.1."""
-    try:
-        return None if text is None else parse_percent(text, bare=True)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+read_moment = _read_with(_parse_moment)
+"""A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
+read_percent = _read_with(functools.partial(parse_percent, bare=True))
+"""``10%`` or ``10`` as the ratio 0.1."""
 
 
-def _read_patience(context: click.Context, option: click.Parameter, text: str) -> Patience:
+def _grant_patience(text: str) -> Patience:
     """With a message for each host that is waited for: at once, and every ten seconds."""
     told_s: dict[str, float] = {}
 
@@ -78,18 +90,7 @@ def _read_patience(context: click.Context, option: click.Parameter, text: str) -
             told_s[waiting.host] = waiting.waited_s
             click.echo(str(waiting), err=True)
 
-    try:
-        return Patience(load_s=parse_duration(text), option="--load-timeout", tell=tell)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
-
-
-def _find_baseline(_context: click.Context, _option: click.Parameter, typed: str | None) -> str:
-    return typed or str(find_project(Path.cwd()).ini.get("boobench_baseline") or BASELINE)
-
-
-def _find_store(_context: click.Context, _option: click.Parameter, typed: str | None) -> str:
-    return typed or find_project(Path.cwd()).store_url
+    return Patience(load_s=parse_duration(text), option="--load-timeout", tell=tell)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -106,7 +107,7 @@ load_timeout_option = click.option(
     metavar="TIME",
     default="5m",
     envvar="BOOBENCH_LOAD_TIMEOUT",
-    callback=_read_patience,
+    callback=_read_with(_grant_patience),
     help="How long a server may take to load its model (default: 5m).",
 )
 store_option = click.option(
@@ -114,14 +115,14 @@ store_option = click.option(
     "store_url",
     envvar="BOOBENCH_STORE",
     metavar="URL",
-    callback=_find_store,
+    callback=lambda _context, _option, typed: typed or find_project(Path.cwd()).store_url,
     help="The store: an SQLAlchemy URL or a file (default: what pytest --boobench uses here).",
 )
 baseline_option = click.option(
     "--baseline",
     envvar="BOOBENCH_BASELINE",
     metavar="NAME",
-    callback=_find_baseline,
+    callback=lambda _context, _option, typed: typed or find_project(Path.cwd()).baseline,
     help=f"Which baseline (default: what pytest --boobench uses here, else {BASELINE}).",
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,15 +15,15 @@ from pytest_boobench.aggregate import median_of
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import (
     baseline_option,
+    echo,
     find_allowed,
     json_option,
     name_cell,
     read_percent,
     store_option,
-    to_json,
 )
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Measurement
+from pytest_boobench.record import Baseline, Measurement
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.store import Saved, Selection, Store
 from pytest_boobench.units import BLANK, count, moment, number, percent, quantity
@@ -53,10 +53,8 @@ class Proof:
 class Foundation:
     """What one cell's baseline is made of, and what it can prove."""
 
-    measurements: tuple[Measurement, ...]
-    """In force, oldest first."""
-    saves: tuple[Saved, ...]
-    """How each of them came into force."""
+    runs: tuple[tuple[Measurement, Saved], ...]
+    """In force, oldest first, and how each of them came into force."""
     sessions: int
     """Sessions at least half an hour apart."""
     later: int
@@ -65,8 +63,7 @@ class Foundation:
 
     @property
     def newest(self) -> Measurement:
-        """The newest measurement in force."""
-        return self.measurements[-1]
+        return self.runs[-1][0]
 
 
 def find_foundations(
@@ -90,27 +87,27 @@ def find_foundations(
     found = []
     for key, measurements in of_cell.items():
         baseline = baselines[key]
-        noise = spread.get(baseline.suite, {})
-        proofs = (
-            Proof(
-                metric=metric,
-                level=gate.level(metric, baseline),
-                allowed=allowed,
-                provable=gate.provable_drop(baseline, metric, allowed, noise),
-                remedy=gate.remedy(baseline, metric, allowed, noise),
-            )
-            for metric, allowed in find_allowed(measurements[-1], max_drop).items()
-        )
+        allowed = find_allowed(measurements[-1], max_drop)
         found.append(
             Foundation(
-                measurements=tuple(measurements),
-                saves=tuple(saves[measurement.id] for measurement in measurements),
+                runs=tuple((one, saves[one.id]) for one in measurements),
                 sessions=len(gate.looks(baseline)),
                 later=len(baseline.later),
-                proofs=tuple(proofs),
+                proofs=tuple(_prove(baseline, allowed, spread.get(baseline.suite, {}))),
             )
         )
     return sorted(found, key=lambda each: each.newest.node_id)
+
+
+def _prove(baseline: Baseline, allowed: Mapping[str, float], noise: Mapping[str, float]) -> Iterator[Proof]:
+    for metric, limit in allowed.items():
+        yield Proof(
+            metric=metric,
+            level=gate.level(metric, baseline),
+            allowed=limit,
+            provable=gate.provable_drop(baseline, metric, limit, noise),
+            remedy=gate.remedy(baseline, metric, limit, noise),
+        )
 
 
 def render_foundation(foundation: Foundation) -> Iterator[str]:
@@ -118,7 +115,7 @@ def render_foundation(foundation: Foundation) -> Iterator[str]:
     yield f"{foundation.newest.run.suite}  {name_cell(foundation.newest)}"
     yield from (f"  {_describe_proof(proof)}" for proof in foundation.proofs)
     later = f", {count(foundation.later, 'later run')} that passed" if foundation.later else ""
-    yield f"  {count(len(foundation.measurements), 'run')}, {count(foundation.sessions, 'session')}{later}"
+    yield f"  {count(len(foundation.runs), 'run')}, {count(foundation.sessions, 'session')}{later}"
     metrics = [METRICS[proof.metric] for proof in foundation.proofs]
     head = ("measured (UTC)", "session", "commit", "build", *(metric.title for metric in metrics), "saved (UTC)", "")
     rows = [
@@ -131,7 +128,7 @@ def render_foundation(foundation: Foundation) -> Iterator[str]:
             moment(save.saved_at),
             save.reason,
         )
-        for one, save in zip(foundation.measurements, foundation.saves, strict=True)
+        for one, save in foundation.runs
     ]
     yield from (f"  {line}" for line in render_table(head, rows, left=(0, 1, 2, 3, len(head) - 1)))
 
@@ -168,7 +165,7 @@ def foundation_to_plain(foundation: Foundation) -> dict[str, Any]:
                 "machine": one.run.machine,
                 "medians": {metric: aggregate.median for metric, aggregate in one.aggregates.items()},
             }
-            for one, save in zip(foundation.measurements, foundation.saves, strict=True)
+            for one, save in foundation.runs
         ],
     }
 
@@ -197,10 +194,8 @@ def command(baseline: str, hosts: Sequence[str], max_drop: float | None, as_json
         remedy = "save one: pytest --boobench --boobench-save-baseline"
         raise click.UsageError(f"no baseline {baseline} is stored; {remedy}")
     rows = sorted(((cell, proof) for cell in found for proof in cell.proofs), key=_rank)
-    if as_json:
-        click.echo(to_json({"baseline": baseline, "cells": [_row_to_plain(*row) for row in rows]}))
-    else:
-        click.echo("\n".join(_render(baseline, rows)))
+    plain = {"baseline": baseline, "cells": [_row_to_plain(*row) for row in rows]}
+    echo(plain if as_json else _render(baseline, rows))
     return 0
 
 

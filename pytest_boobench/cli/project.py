@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pytest_boobench import HOSTS_FILE, SUITE_FILES
+from pytest_boobench import BASELINE, HOSTS_FILE, SUITE_FILES
 from pytest_boobench.hosts import inventory
 from pytest_boobench.store import default_url
 
@@ -44,6 +44,11 @@ class Project:
             return self.root / str(named)
         default = self.root / HOSTS_FILE
         return default if default.is_file() else None
+
+    @property
+    def baseline(self) -> str:
+        """The name of the baseline that the configuration names, else the default one."""
+        return str(self.ini.get("boobench_baseline") or BASELINE)
 
     @property
     def store_url(self) -> str:
