@@ -1,7 +1,7 @@
 """Door 2: the command ``boobench``, one file per verb. A verb returns its exit code.
 
-Exit codes: 0 fine; 1 the answer is bad news (regressed, a host out of reach, a suite that is wrong); 2 wrong use; 3 our
-bug; 130 interrupted; 141 nobody reads the output any more.
+Exit codes: 0 fine; 1 bad news (a regression, a host out of reach, a suite with mistakes); 2 wrong use; 3 our bug; 130
+interrupted; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations

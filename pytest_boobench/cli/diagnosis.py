@@ -50,8 +50,11 @@ _EXTRAS: Mapping[str, str] = {
 """Extras that users install -> what needs them."""
 _CLASHES: Mapping[str, tuple[str, str]] = {
     "pytest-parallel": ("runs cells of one host at once", "-p no:parallel with --boobench; -n does the same by host"),
-    "pytest-random-order": ("may shuffle cells, which swaps models to and fro", "no --random-order with --boobench"),
-    "pytest-randomly": ("shuffles cells, which swaps models to and fro", "-p no:randomly with --boobench"),
+    "pytest-random-order": (
+        "may shuffle cells, which swaps models back and forth",
+        "no --random-order with --boobench",
+    ),
+    "pytest-randomly": ("shuffles cells, which swaps models back and forth", "-p no:randomly with --boobench"),
     "pytest-run-parallel": ("can run cells of one host at once", "no --parallel-threads with --boobench"),
     "pytest-timeout": ("a time limit ends a cell in its middle", "--timeout=0 with --boobench; suites have timeouts"),
 }
@@ -124,7 +127,7 @@ def _look_at_load() -> Diagnosis:
         return Diagnosis("ok", "machine", count(cores, "core"))
     text = f"{count(cores, 'core')}, load {number(load)}"
     if load > cores:
-        return Diagnosis("warn", "machine", text, "a busy client blurs time stamps; measure when it is calm")
+        return Diagnosis("warn", "machine", text, "a busy client makes time stamps inexact; measure when it is idle")
     return Diagnosis("ok", "machine", text)
 
 
@@ -132,21 +135,21 @@ def _look_at_clock() -> Diagnosis:
     try:
         exchange = asyncio.run(_ask_ourselves())
     except (OSError, wire.NoAnswer) as error:
-        text = f"no request to ourselves over 127.0.0.1 comes through: {error}"
+        text = f"a request to this process over 127.0.0.1 failed: {error}"
         return Diagnosis("fail", "clock", text, "let this user open sockets")
     if exchange.clock == "kernel":
         late = quantity(exchange.client_lag_ms, "ms")
-        return Diagnosis("ok", "clock", f"the kernel stamps what arrives; Python had it {late} later")
-    remedy = "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
-    return Diagnosis("warn", "clock", "arrivals are stamped by Python, late when this machine is busy", remedy)
+        return Diagnosis("ok", "clock", f"the kernel takes the time stamps; Python read the answer {late} later")
+    remedy = "on Linux the kernel takes them; elsewhere keep concurrency low and the client idle"
+    return Diagnosis("warn", "clock", "Python takes the time stamps, late when this machine is busy", remedy)
 
 
 def _look_at_priority() -> Diagnosis:
     if wire.can_raise_priority():
-        text = "the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"
+        text = "the thread that reads answers has priority: it hardly waits on a busy machine"
         return Diagnosis("ok", "priority", text)
-    text = "the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so"
-    remedy = "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
+    text = "the thread that reads answers has no priority: it reads late on a busy machine, and cells say so"
+    remedy = "Linux gives it priority with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
     return Diagnosis("ok", "priority", text, remedy)
 
 

@@ -44,10 +44,10 @@ def command(
     patience: Patience,
     as_json: bool,
 ) -> int:
-    """Look at this machine and project as a bench would find them.
+    """Check whether this machine and project are ready for a bench.
 
-    A line each: ok, warn, fail, and what would help. A host is contacted where it is named, and all of them where
-    --hosts is typed. Exit code 1 where something fails.
+    Each finding has a line: ok, warn or fail, and what would help. Hosts are contacted only if they are named, or all
+    of them with --hosts. Exit code 1 where something fails.
     """
     project = find_project(Path.cwd())
     all_hosts = context.get_parameter_source("hosts_file") is ParameterSource.COMMANDLINE

@@ -1,4 +1,4 @@
-"""Door 2: ``boobench store``: bring its schema up to date, take in what waits, drop old raw samples."""
+"""Door 2: ``boobench store``: upgrade its schema, store what sessions kept in files, drop old raw samples."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def upgrade(store_url: str) -> int:
 def import_(files: Sequence[Path], store_url: str) -> int:
     """Take in what sessions measured without reaching the store.
 
-    Runs, cells, verdicts and baselines: sessions keep them in files called spool-….jsonl. What is in the store already
-    is not doubled; a file is removed when all of it is in. A line that can never come in is put aside in a file beside
-    it, spool-….rejected.jsonl. Exit code 1 where something did not come in.
+    Sessions keep their runs, cells, verdicts and baselines in files called spool-….jsonl. What the store has already is
+    not stored twice, and a file is removed when all of it is stored. A line that can never be stored is moved to a file
+    beside it, spool-….rejected.jsonl. Exit code 1 where something was not stored.
     """
     waiting = list(files) or find_waiting(find_project(Path.cwd()).root / FOLDER)
     if not waiting:
@@ -102,10 +102,10 @@ def _take_in(store: Store, path: Path, *, named: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Only tell what would be dropped.")
 @store_option
 def prune(before: float, dry_run: bool, store_url: str) -> int:
-    """Drop old raw samples and give their room back to the disk.
+    """Drop old raw samples and free their space on the disk.
 
-    Aggregates, verdicts and baselines stay, and so do the samples of baselines in force. What is judged and charted
-    comes from the aggregates; the distribution of a dropped measurement's samples is gone for good.
+    Aggregates, verdicts and baselines stay, and so do the samples of baselines in force. Verdicts and charts need the
+    aggregates only; the distribution of a dropped measurement's samples is lost.
     """
     with Store.open(store_url, create=False) as store:
         pruned = store.prune(before, dry=dry_run)
@@ -116,6 +116,6 @@ def prune(before: float, dry_run: bool, store_url: str) -> int:
         return 0
     click.echo(f"{store.address}: dropped {old} before {since}")
     smaller = pruned.bytes_after < pruned.bytes_before
-    now = f"{size(pruned.bytes_after)} now" if smaller else "its room is used again by what comes"
+    now = f"{size(pruned.bytes_after)} now" if smaller else "its free space is used again"
     click.echo(f"{size(pruned.bytes_before)} before, {now}")
     return 0
