@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +70,8 @@ def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHisto
     for measurement in measurements:
         median = median_of(measurement.aggregates, key)
         ratio = median / before - 1 if median is not None and before else None
-        verdict = next((one.outcome for one in measurement.verdicts if one.metric == key), BLANK)
-        points.append(Median(measurement, median, ratio, "error" if measurement.error else verdict))
+        judged = next((one.outcome for one in measurement.verdicts if one.metric == key), BLANK)
+        points.append(Median(measurement, median, ratio, "error" if measurement.error else judged))
         before = before if median is None else median
     changes = find_changes([point.median for point in points])
     return CellHistory(metric=METRICS[key], points=tuple(points), changes=changes)
@@ -165,13 +164,13 @@ def _describe_point(point: Median, mark: str) -> tuple[str, ...]:
 
 def _describe_change(history: CellHistory, found: Change) -> str:
     """As in ``step −12.3 % on 2026-11-20: 50.1 to 43.9 tok/s, engine b11000 to b11549``."""
-    first, last = history.points[found.index].measurement, history.points[found.last].measurement
-    before = history.points[max(0, found.index - 1)].measurement
-    days = [f"{datetime.fromtimestamp(one.started_at, UTC):%Y-%m-%d}" for one in (first, last)]
-    when = f"from {days[0]} to {days[1]}" if found.gradual else f"on {days[0]}"
+    places = (max(0, found.index - 1), found.index, found.last)
+    before, first, last = (history.points[place].measurement for place in places)
+    begin, end = (moment(one.started_at).partition(" ")[0] for one in (first, last))
+    when = f"from {begin} to {end}" if found.gradual else f"on {begin}"
     levels = f"{number(found.before)} to {quantity(found.after, history.metric.unit)}"
-    builds = (before.engine_build, last.engine_build)
-    changed = f", engine {builds[0]} to {builds[1]}" if all(builds) and builds[0] != builds[1] else ""
+    old, new = before.engine_build, last.engine_build
+    changed = f", engine {old} to {new}" if old and new and old != new else ""
     return f"{'slide' if found.gradual else 'step'} {change(found.ratio)} {when}: {levels}{changed}"
 
 
@@ -191,8 +190,8 @@ def _describe_change(history: CellHistory, found: Change) -> str:
 def command(*, selection: Selection, metric: str | None, verbose: bool, as_json: bool, store_url: str) -> int:
     """Show how the medians of cells changed over time.
 
-    Median by median, with builds, commits and verdicts. One cell is shown measurement by measurement, several with a
-    line each. A change is reported where the whole course shows one; it never fails anything.
+    One cell is shown measurement by measurement, with builds, commits and verdicts; several have a line each. A change
+    is reported where the whole course shows one; it never fails anything.
     """
     of_cell: dict[str, list[Measurement]] = defaultdict(list)
     with Store.open(store_url, create=False) as store:
