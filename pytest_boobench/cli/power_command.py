@@ -39,7 +39,7 @@ class Proof:
     allowed: float
     """The worsening that fails, a ratio."""
     provable: float | None
-    """The smallest worsening that is told from noise, a ratio; infinite where none is, None without a level."""
+    """The smallest worsening that differs from noise, a ratio; infinite where none does, None without a level."""
     remedy: str
     """What would make the allowed worsening provable; empty where it is."""
 
