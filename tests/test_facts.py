@@ -51,7 +51,7 @@ JOURNEY = """
 import json, pathlib
 from pytest_boobench import baseline_file, suite
 from pytest_boobench.aggregate import summarize
-from pytest_boobench.cli.export_rows import NUMBER_COLUMNS, list_measurements, list_numbers, list_samples
+from pytest_boobench.cli.export_command import NUMBER_COLUMNS, list_measurements, list_numbers, list_samples
 from pytest_boobench.record import identify
 from pytest_boobench.store import BaselineSave, Selection, Store
 from pytest_boobench.record import RunFacts

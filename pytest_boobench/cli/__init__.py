@@ -1,29 +1,64 @@
 """Door 2: the command ``boobench``, one file per verb. A verb returns its exit code.
 
-Exit codes: 0 fine; 1 the answer is bad news (regressed, a host out of reach, a suite that is wrong); 2 wrong use; 3 our
-bug; 130 interrupted; 141 nobody reads the output any more.
+Exit codes: 0 fine; 1 bad news (a regression, a host out of reach, a suite with mistakes); 2 wrong use; 3 our bug; 130
+interrupted; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import metadata
+from typing import Any
 
 import click
 
-from pytest_boobench.cli.output import guarded, show_examples
 from pytest_boobench.errors import BoobenchError
+from pytest_boobench.untrusted import hide_secrets
 
 VERBS = tuple("init check schema hosts doctor history compare power baseline report export store manual".split())
-_ELSEWHERE = {"schema": ("check_command", "schema_command")}
+_ELSEWHERE = {"schema": ("check_command", "schema_command"), "report": ("history_command", "report_command")}
 """Verb -> its module and name there, where that is not ``VERB_command.command``."""
 WRONG_USE, OUR_BUG, INTERRUPTED, UNREAD = 2, 3, 130, 141
-_TRACKER = "Issues"
-"""The project's page for reports, as its metadata calls it."""
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""All control characters but tabs and line ends."""
+
+
+class _Guarded:
+    """A stream that writes no secret and no control character.
+
+    It expects whole texts: a secret that is split over two of them would be written.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @property
+    def buffer(self) -> _Guarded:
+        """The stream for bytes, which click writes."""
+        return _Guarded(self._stream.buffer)
+
+    def write(self, written: str | bytes) -> int:
+        """Write a text, or bytes in UTF-8; gives back what the stream does."""
+        text = written if isinstance(written, str) else written.decode("utf-8", "surrogateescape")
+        text = hide_secrets(_CONTROLS.sub(" ", text))
+        count: int = self._stream.write(text if isinstance(written, str) else text.encode("utf-8", "surrogateescape"))
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def show_examples(*examples: tuple[str, str]) -> str:
+    """An epilog for click from pairs of a command and its purpose; ``\\b`` makes click keep the lines."""
+    width = max(len(command) for command, _ in examples)
+    lines = (f"  {command:<{width}}  {purpose}".rstrip() for command, purpose in examples)
+    return "\n".join(("\b", "Examples:", *lines))
 
 
 class _Unread(Exception):  # noqa: N818  # an end, and no error
@@ -31,7 +66,7 @@ class _Unread(Exception):  # noqa: N818  # an end, and no error
 
 
 class _Verbs(click.Group):
-    """A verb's file is imported when it is typed: the others may need what takes long to import."""
+    """Imports a verb's module when the verb is typed, since some modules take long to import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(VERBS)
@@ -44,7 +79,7 @@ class _Verbs(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """click itself would end the process with code 1, which is bad news here."""
+        """Run the verb; for a broken pipe click itself would exit with code 1, which means bad news here."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -73,14 +108,16 @@ def boobench(context: click.Context, debug: bool) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; ``args`` are those of the process by default."""
-    with guarded():
+    output: Any = _Guarded(sys.stdout)
+    errors: Any = _Guarded(sys.stderr)
+    with redirect_stdout(output), redirect_stderr(errors):
         return _run(args)
 
 
 def _run(args: Sequence[str] | None) -> int:
-    said: dict[str, bool] = {}
+    options: dict[str, bool] = {}
     try:
-        code = boobench.main(args=args, prog_name="boobench", standalone_mode=False, obj=said)
+        code = boobench.main(args=args, prog_name="boobench", standalone_mode=False, obj=options)
         sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED
@@ -91,22 +128,23 @@ def _run(args: Sequence[str] | None) -> int:
         click.echo(str(error), err=True)
         return WRONG_USE
     except (BrokenPipeError, _Unread):
-        # Python flushes once more when it ends, and would complain that it can't.
+        # Python flushes once more when it ends, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is ours to mend
-        _confess(error, debug=said.get("debug", False))
+    except Exception as error:  # noqa: BLE001  # any other exception is our bug
+        _report_bug(error, debug=options.get("debug", False))
         return OUR_BUG
     return code if isinstance(code, int) else 0
 
 
-def _confess(error: Exception, *, debug: bool) -> None:
-    """One sentence; an error's own words may hold what is nobody's business, so they are shown on demand only."""
+def _report_bug(error: Exception, *, debug: bool) -> None:
+    """In one sentence; the error's own text may hold private data, so only ``--debug`` shows it."""
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     pages = dict(page.split(", ", 1) for page in metadata("pytest-boobench").get_all("Project-URL") or ())
+    where = f" at {pages['Issues']}" if "Issues" in pages else ""
     click.echo(
-        f"boobench: {type(error).__name__}: this is a bug of pytest-boobench; please report it"
-        f"{f' at {pages[_TRACKER]}' if _TRACKER in pages else ''}, with what boobench --debug shows",
+        f"boobench: {type(error).__name__}: this is a bug of pytest-boobench; please report it{where}, "
+        "with what boobench --debug shows",
         err=True,
     )

@@ -9,59 +9,59 @@ from pathlib import Path
 import click
 
 from pytest_boobench import baseline_file
-from pytest_boobench.cli.output import show_examples, to_json
-from pytest_boobench.cli.parameters import cell_options, measurement_options, name_cell
-from pytest_boobench.cli.power_command import find_foundations, render, to_plain
-from pytest_boobench.cli.project import (
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import (
     baseline_option,
-    find_baseline,
-    find_project,
-    open_store,
-    show_path,
+    cell_options,
+    echo,
+    json_option,
+    measurement_options,
+    name_cell,
     store_option,
 )
+from pytest_boobench.cli.power_command import find_foundations, foundation_to_plain, render_foundation
+from pytest_boobench.cli.project import show_path
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import render_table
-from pytest_boobench.store import Saved, Selection
+from pytest_boobench.store import Saved, Selection, Store
 from pytest_boobench.units import count, moment
 
+_add_option = click.option("--add", is_flag=True, help="Keep what is in force, and add to it.")
 
-@click.command(
+
+@click.group()
+def command() -> None:
+    """Look at baselines, set and clear them, carry them in git."""
+
+
+@command.command(
     "list",
     epilog=show_examples(
         ("boobench baseline list", "all names that the store knows"),
         ("boobench baseline list --json | jq -r '.baselines[].name'", "for other programs"),
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @store_option
-def list_(as_json: bool, store_url: str | None) -> int:
+def list_(as_json: bool, store_url: str) -> int:
     """List the names of baselines, and what is in force under each.
 
     How many cells it is, and how many measurements of them.
     """
-    with open_store(find_project(Path.cwd()), store_url) as store:
+    with Store.open(store_url, create=False) as store:
         names = store.baseline_names()
     if as_json:
-        click.echo(to_json({"baselines": [asdict(name) for name in names]}))
+        echo({"baselines": [asdict(name) for name in names]})
     elif not names:
         click.echo(f"{store.address}: no baseline; store one with pytest --boobench --boobench-save-baseline")
     else:
-        rows = [
-            (
-                name.name,
-                str(name.cells),
-                str(name.runs),
-                str(name.replaced),
-                moment(name.saved_at),
-            )
-            for name in names
-        ]
-        click.echo("\n".join(render_table(("name", "cells", "runs", "replaced", "last saved (UTC)"), rows)))
+        head = ("name", "cells", "runs", "replaced", "last saved (UTC)")
+        rows = [(one.name, str(one.cells), str(one.runs), str(one.replaced), moment(one.saved_at)) for one in names]
+        echo(render_table(head, rows))
     return 0
 
 
-@click.command(
+@command.command(
     epilog=show_examples(
         ("boobench baseline show", "every cell of the baseline main"),
         ("boobench baseline show -k pp512-tg32-c4 --host rack-1", "one cell"),
@@ -70,28 +70,25 @@ def list_(as_json: bool, store_url: str | None) -> int:
 )
 @baseline_option
 @cell_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @store_option
-def show(*, selection: Selection, baseline: str | None, as_json: bool, store_url: str | None) -> int:
+def show(*, selection: Selection, baseline: str, as_json: bool, store_url: str) -> int:
     """Show what a baseline rests on, cell by cell.
 
     Runs and sessions, the level, and the smallest drop that it can prove.
     """
-    project = find_project(Path.cwd())
-    name = find_baseline(project, baseline)
-    with open_store(project, store_url) as store:
-        found = find_foundations(store, name, selection)
+    with Store.open(store_url, create=False) as store:
+        found = find_foundations(store, baseline, selection)
     if not found:
-        raise click.UsageError(f"nothing of that is in force as baseline {name}; see boobench baseline list")
+        raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
     if as_json:
-        plain = {"baseline": name, "cells": [to_plain(each) for each in found]}
-        click.echo(to_json(plain))
+        echo({"baseline": baseline, "cells": [foundation_to_plain(each) for each in found]})
     else:
-        click.echo("\n\n".join("\n".join(render(each)) for each in found))
+        click.echo("\n\n".join("\n".join(render_foundation(each)) for each in found))
     return 0
 
 
-@click.command(
+@command.command(
     "set",
     epilog=show_examples(
         ("boobench baseline set --session 3f2a --reason 'new driver, accepted'", "what a red session measured"),
@@ -102,12 +99,10 @@ def show(*, selection: Selection, baseline: str | None, as_json: bool, store_url
 @baseline_option
 @measurement_options
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is stored, and shown with the baseline.")
-@click.option("--add", is_flag=True, help="Beside what is in force, instead of in its place.")
-@click.option("--spoiled", is_flag=True, help="Also what others disturbed, or was still warming up.")
+@_add_option
+@click.option("--spoiled", is_flag=True, help="Also measurements that others disturbed, or that were still warming up.")
 @store_option
-def set_(
-    *, selection: Selection, baseline: str | None, reason: str, add: bool, spoiled: bool, store_url: str | None
-) -> int:
+def set_(*, selection: Selection, baseline: str, reason: str, add: bool, spoiled: bool, store_url: str) -> int:
     """Make stored measurements the baseline of their cells.
 
     It is the newest of each cell that is chosen, also a slower one. What is replaced stays in the store. Exit code 1
@@ -115,9 +110,7 @@ def set_(
     """
     if not (selection.runs or selection.sessions or selection.commits or selection.since is not None):
         raise click.UsageError("say which with --session, --run, --commit or --since; boobench history shows them")
-    project = find_project(Path.cwd())
-    name = find_baseline(project, baseline)
-    with open_store(project, store_url) as store:
+    with Store.open(store_url, create=False) as store:
         chosen = store.measurements(replace(selection, last=selection.last or 1))
         flaws = {one.id: _find_flaw(one, spoiled=spoiled) for one in chosen}
         saves = [
@@ -125,37 +118,14 @@ def set_(
             for one in chosen
             if not flaws[one.id]
         ]
-        exchange = store.put_in_force(name, saves, add=add)
+        change = store.put_in_force(baseline, saves, add=add)
     if not chosen:
         raise click.UsageError("nothing of that was measured; boobench history shows what was")
     for one in chosen:
         if flaws[one.id]:
             click.echo(f"not set: {name_cell(one)}: {flaws[one.id]}")
-    click.echo(f"{count(exchange.came, 'measurement')} set as baseline {name}, {exchange.went} replaced")
+    click.echo(f"{count(change.came, 'measurement')} set as baseline {baseline}, {change.went} replaced")
     return 1 if any(flaws.values()) else 0
-
-
-@click.command(
-    epilog=show_examples(
-        ("boobench baseline clear --baseline old", "all of a baseline"),
-        ("boobench baseline clear --model qwen3-8b", "the cells of one model"),
-    )
-)
-@baseline_option
-@cell_options
-@store_option
-def clear(*, selection: Selection, baseline: str | None, store_url: str | None) -> int:
-    """Take a baseline out of force, all of it or some cells. Nothing is deleted: set puts it back.
-
-    Exit code 1 where nothing of that was in force.
-    """
-    project = find_project(Path.cwd())
-    name = find_baseline(project, baseline)
-    with open_store(project, store_url) as store:
-        keys = {one.cell_key for one in store.measurements(replace(selection, baselines=(name,)))}
-        gone = store.clear_baseline(name, keys)
-    click.echo(f"{count(gone, 'measurement')} of {count(len(keys), 'cell')} out of force as baseline {name}")
-    return 0 if gone else 1
 
 
 def _find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
@@ -169,10 +139,28 @@ def _find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
     return "" if spoiled else measurement.spoiled or ""
 
 
-_STDOUT = Path("-")
+@command.command(
+    epilog=show_examples(
+        ("boobench baseline clear --baseline old", "all of a baseline"),
+        ("boobench baseline clear --model qwen3-8b", "the cells of one model"),
+    )
+)
+@baseline_option
+@cell_options
+@store_option
+def clear(*, selection: Selection, baseline: str, store_url: str) -> int:
+    """Take a baseline out of force, all of it or some cells. Nothing is deleted: set puts it back.
+
+    Exit code 1 where nothing of that was in force.
+    """
+    with Store.open(store_url, create=False) as store:
+        keys = {one.cell_key for one in store.measurements(replace(selection, baselines=(baseline,)))}
+        gone = store.clear_baseline(baseline, keys)
+    click.echo(f"{count(gone, 'measurement')} of {count(len(keys), 'cell')} out of force as baseline {baseline}")
+    return 0 if gone else 1
 
 
-@click.command(
+@command.command(
     epilog=show_examples(
         ("boobench baseline export boobench.baseline.yaml", "all of the baseline main"),
         (
@@ -185,18 +173,16 @@ _STDOUT = Path("-")
 @baseline_option
 @cell_options
 @store_option
-def export(*, file: Path, selection: Selection, baseline: str | None, store_url: str | None) -> int:
+def export(*, file: Path, selection: Selection, baseline: str, store_url: str) -> int:
     """Write a baseline to FILE, as text for git; - is the terminal.
 
     It has each request's numbers, and where they come from. The same baseline gives the same text.
     """
-    project = find_project(Path.cwd())
-    name = find_baseline(project, baseline)
-    with open_store(project, store_url) as store:
-        found = store.export_baseline(name, selection)
+    with Store.open(store_url, create=False) as store:
+        found = store.export_baseline(baseline, selection)
     if not found.runs:
-        raise click.UsageError(f"nothing of that is in force as baseline {name}; see boobench baseline list")
-    if file == _STDOUT:
+        raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
+    if file == Path("-"):
         click.echo(baseline_file.render(found), nl=False)
         return 0
     try:
@@ -208,7 +194,7 @@ def export(*, file: Path, selection: Selection, baseline: str | None, store_url:
     return 0
 
 
-@click.command(
+@command.command(
     "import",
     epilog=show_examples(
         ("boobench baseline import boobench.baseline.yaml", "in the place of what is in force for its cells"),
@@ -217,27 +203,18 @@ def export(*, file: Path, selection: Selection, baseline: str | None, store_url:
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--baseline", metavar="NAME", help="Under this name (default: the file's own).")
-@click.option("--add", is_flag=True, help="Beside what is in force, instead of in its place.")
+@_add_option
 @store_option
-def import_(file: Path, baseline: str | None, add: bool, store_url: str | None) -> int:
+def import_(file: Path, baseline: str | None, add: bool, store_url: str) -> int:
     """Put the baseline of FILE in force in the store.
 
-    The store is made where there is none. For the cells of the file only; what is replaced stays in the store. A second
-    time changes nothing.
+    The store is made where there is none. Other cells than those of the file keep their baseline, and what is replaced
+    stays in the store. A second import of the same file changes nothing.
     """
     found = baseline_file.read(file, show_path(file))
     named = replace(found, name=baseline or found.name)
-    with open_store(find_project(Path.cwd()), store_url, create=True) as store:
-        exchange = store.import_baseline(named, add=add)
-    came = count(exchange.came, "measurement")
-    click.echo(f"{came} of {show_path(file)} in force as baseline {named.name}, {exchange.went} replaced")
+    with Store.open(store_url, create=True) as store:
+        change = store.import_baseline(named, add=add)
+    came = count(change.came, "measurement")
+    click.echo(f"{came} of {show_path(file)} in force as baseline {named.name}, {change.went} replaced")
     return 0
-
-
-@click.group()
-def command() -> None:
-    """Look at baselines, set and clear them, carry them in git."""
-
-
-for verb in (list_, show, set_, clear, export, import_):
-    command.add_command(verb)

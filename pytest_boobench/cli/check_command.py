@@ -1,4 +1,4 @@
-"""Door 2: ``boobench check`` and ``schema``: what is wrong with suites and hosts file, and how editors find out."""
+"""Door 2: ``boobench check`` and ``schema``: mistakes in suites and hosts file, and the schemas for editors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from pytest_boobench import baseline_file, suite
-from pytest_boobench.cli.output import show_examples, to_json
-from pytest_boobench.cli.project import Project, find_project, hosts_option, read_inventory, show_path
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import echo, hosts_option, json_option, to_json
+from pytest_boobench.cli.project import Project, find_project, read_inventory, show_path
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.inventory import Inventory
@@ -42,7 +43,7 @@ _NO_SUITES_IN = ("build", "dist", "node_modules", "venv")
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file, read: its suite, or what is wrong with it."""
+    """One file with its suite, or its problems."""
 
     file: str
     suite: Suite | None = None
@@ -54,11 +55,13 @@ class FileReport:
         return f"{self.file}: {self.suite.name}: {count(len(self.suite.cells), 'cell')}"
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The report as JSON has it; cells are named as their node ids end."""
+        cells = self.suite.cells if self.suite else ()
+        short = shorten(cell.model for cell in cells)
         return {
             "file": self.file,
             "suite": self.suite.name if self.suite else None,
-            "cells": list(_name_cells(self.suite)) if self.suite else [],
+            "cells": [f"{cell.host}::{short[cell.model]}[{cell.id}]" for cell in cells],
             "problems": [asdict(problem) for problem in self.problems],
         }
 
@@ -72,7 +75,7 @@ class FileReport:
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @hosts_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> int:
     """Check suites and hosts file: every problem, with its line.
 
@@ -84,48 +87,31 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
         wanted = " or ".join(project.patterns) or "by boobench_files, which is empty"
         raise click.UsageError(f"no suite there; expected files named {wanted}")
     reports = list(_check(files, project, hosts_file))
-    if as_json:
-        click.echo(to_json({"files": [report.to_plain() for report in reports]}))
-    else:
-        click.echo("\n".join(map(str, reports)))
+    echo({"files": [report.to_plain() for report in reports]} if as_json else map(str, reports))
     return 1 if any(report.problems for report in reports) else 0
 
 
-def _name_cells(loaded: Suite) -> Iterator[str]:
-    """As their node ids end."""
-    short = shorten(cell.model for cell in loaded.cells)
-    return (f"{cell.host}::{short[cell.model]}[{cell.id}]" for cell in loaded.cells)
-
-
 def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
-    """The hosts file where it is wrong, then each suite. With wrong hosts nothing is said of the names suites use."""
+    """The hosts file where it is wrong, then each suite; without the hosts, suites may name any host."""
     inventory: Inventory | None = None
     try:
         inventory = read_inventory(project, hosts_file)
     except DocumentError as error:
         yield FileReport(error.problems[0].file, problems=error.problems)
     names = suite.SuiteNames()
+    known_hosts, display = (inventory.names, inventory.display) if inventory else (None, None)
     for file in files:
+        shown = show_path(file)
         try:
-            yield FileReport(show_path(file), _read_suite(file, inventory, names))
+            loaded = suite.load(file, display=shown, known_hosts=known_hosts, hosts_file=display)
+            names.claim(loaded, shown)
+            yield FileReport(shown, loaded)
         except DocumentError as error:
-            yield FileReport(show_path(file), problems=error.problems)
-
-
-def _read_suite(file: Path, inventory: Inventory | None, names: suite.SuiteNames) -> Suite:
-    display = show_path(file)
-    loaded = suite.load(
-        file,
-        display=display,
-        known_hosts=inventory.names if inventory else None,
-        hosts_file=inventory.display if inventory else None,
-    )
-    names.claim(loaded, display)
-    return loaded
+            yield FileReport(shown, problems=error.problems)
 
 
 def _find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    """A file as it is, a folder's suites in order; hidden folders and those of tools are left out."""
+    """The file itself, or a folder's suites in order; hidden folders and those of tools are left out."""
     if path.is_file():
         yield path
         return

@@ -1,4 +1,4 @@
-"""Door 2: what ``boobench doctor`` looks at: what is installed, this machine, files and folders."""
+"""Door 2: the findings of ``boobench doctor`` on installed packages, this machine, files and folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
@@ -16,7 +17,7 @@ from typing import Literal
 import platformdirs
 
 from pytest_boobench import PACKAGE, find_version, wire
-from pytest_boobench.cli.project import Project, find_store_file, find_store_url, show_path
+from pytest_boobench.cli.project import Project, show_path
 from pytest_boobench.environment import read_ci
 from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
@@ -26,14 +27,12 @@ from pytest_boobench.store.revisions import NEWEST
 from pytest_boobench.store.spool import find_waiting
 from pytest_boobench.units import count, number, quantity, size
 
-State = Literal["ok", "warn", "fail"]
-
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was looked at, how it is, and what to do where it is not as it should be."""
+    """One finding: its topic, its state, and what would help where it is not ok."""
 
-    state: State
+    state: Literal["ok", "warn", "fail"]
     topic: str
     text: str
     remedy: str = ""
@@ -51,55 +50,63 @@ _EXTRAS: Mapping[str, str] = {
 """Extras that users install -> what needs them."""
 _CLASHES: Mapping[str, tuple[str, str]] = {
     "pytest-parallel": ("runs cells of one host at once", "-p no:parallel with --boobench; -n does the same by host"),
-    "pytest-random-order": ("may shuffle cells, which swaps models to and fro", "no --random-order with --boobench"),
-    "pytest-randomly": ("shuffles cells, which swaps models to and fro", "-p no:randomly with --boobench"),
+    "pytest-random-order": (
+        "may shuffle cells, which swaps models back and forth",
+        "no --random-order with --boobench",
+    ),
+    "pytest-randomly": ("shuffles cells, which swaps models back and forth", "-p no:randomly with --boobench"),
     "pytest-run-parallel": ("can run cells of one host at once", "no --parallel-threads with --boobench"),
     "pytest-timeout": ("a time limit ends a cell in its middle", "--timeout=0 with --boobench; suites have timeouts"),
 }
 """Package of a plugin -> what it does to a bench, and what helps."""
 
 
-def look_at_installed() -> Iterator[Diagnosis]:
-    """Findings on this environment; nothing is imported for them."""
+def look_around(project: Project, store_url: str) -> Iterator[Diagnosis]:
+    """All findings but those on hosts. To find the clock, a request is sent to this process over loopback."""
+    yield from _look_at_installed()
+    yield _look_at_load()
+    yield _look_at_clock()
+    yield _look_at_priority()
+    ci = ", ".join(f"{key} {value}" for key, value in read_ci(os.environ).items())
+    yield Diagnosis("ok", "ci", ci or "none that is known")
+    yield _look_at_store(store_url)
+    cache = platformdirs.user_cache_path(PACKAGE)
+    yield _look_at_folder("cache", cache, str(cache))
+    folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
+    if files := [file for folder in folders for file in find_waiting(folder)]:
+        text = f"{count(len(files), 'file')} to be stored: {', '.join(map(show_path, files))}"
+        yield Diagnosis("warn", "spool", text, "boobench store import")
+    else:
+        yield Diagnosis("ok", "spool", "nothing waits to be stored")
+
+
+def _look_at_installed() -> Iterator[Diagnosis]:
     yield Diagnosis("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Diagnosis("ok", PACKAGE, find_version())
-    needed = list(_list_requirements())
-    yield _look_at_packages(sorted(name for name, extra in needed if not extra))
+    needed: dict[str, list[str]] = defaultdict(list)
+    for requirement in requires(PACKAGE) or ():
+        if found := _REQUIREMENT.match(requirement):
+            needed[found["extra"] or ""].append(found["name"])
+    names = sorted(needed[""])
+    installed = ", ".join(f"{name} {_find_version(name)}" for name in names)
+    yield _look_at_packages("packages", names, installed, f"pip install {PACKAGE}", "fail")
     for extra, purpose in _EXTRAS.items():
-        if names := [name for name, wanted_by in needed if wanted_by == extra]:
-            yield _look_at_extra(extra, purpose, names)
-    yield from _look_for_clashes()
-
-
-def _look_at_packages(names: Sequence[str]) -> Diagnosis:
-    found = {name: _find_version(name) for name in names}
-    missing = [name for name in names if found[name] is None]
-    if missing:
-        return Diagnosis("fail", "packages", f"{', '.join(missing)} not installed", f"pip install {PACKAGE}")
-    return Diagnosis("ok", "packages", ", ".join(f"{name} {release}" for name, release in found.items()))
-
-
-def _look_at_extra(extra: str, purpose: str, names: Sequence[str]) -> Diagnosis:
-    missing = [name for name in names if _find_version(name) is None]
-    if missing:
-        remedy = f"needed for {purpose} only: pip install '{PACKAGE}[{extra}]'"
-        return Diagnosis("warn", f"extra {extra}", f"{', '.join(missing)} not installed", remedy)
-    return Diagnosis("ok", f"extra {extra}", f"installed, for {purpose}")
-
-
-def _look_for_clashes() -> Iterator[Diagnosis]:
-    """By the packages of pytest's plugins: what is installed is loaded."""
+        if names := needed[extra]:
+            remedy = f"needed for {purpose} only: pip install '{PACKAGE}[{extra}]'"
+            yield _look_at_packages(f"extra {extra}", names, f"installed, for {purpose}", remedy, "warn")
+    # Installed pytest plugins are loaded, unless an option says otherwise.
     plugins = {point.dist.name.lower() for point in entry_points(group="pytest11") if point.dist is not None}
     for package, (effect, remedy) in _CLASHES.items():
         if package in plugins:
             yield Diagnosis("warn", package, effect, remedy)
 
 
-def _list_requirements() -> Iterator[tuple[str, str]]:
-    """Our own requirements: package, and the extra that brings it, empty for what is always needed."""
-    for requirement in requires(PACKAGE) or ():
-        if found := _REQUIREMENT.match(requirement):
-            yield found["name"], found["extra"] or ""
+def _look_at_packages(
+    topic: str, names: Sequence[str], text: str, remedy: str, otherwise: Literal["warn", "fail"]
+) -> Diagnosis:
+    if missing := [name for name in names if _find_version(name) is None]:
+        return Diagnosis(otherwise, topic, f"{', '.join(missing)} not installed", remedy)
+    return Diagnosis("ok", topic, text)
 
 
 def _find_version(name: str) -> str | None:
@@ -112,18 +119,6 @@ def _find_version(name: str) -> str | None:
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 
-def look_at_machine(env: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Findings on load, clock and CI; a request is sent to ourselves over loopback."""
-    yield _look_at_load()
-    yield _look_at_clock()
-    yield _look_at_priority()
-    ci = read_ci(env)
-    if ci:
-        yield Diagnosis("ok", "ci", ", ".join(f"{key} {value}" for key, value in ci.items()))
-    else:
-        yield Diagnosis("ok", "ci", "none that is known")
-
-
 def _look_at_load() -> Diagnosis:
     cores = os.cpu_count() or 1
     try:
@@ -132,7 +127,7 @@ def _look_at_load() -> Diagnosis:
         return Diagnosis("ok", "machine", count(cores, "core"))
     text = f"{count(cores, 'core')}, load {number(load)}"
     if load > cores:
-        return Diagnosis("warn", "machine", text, "a busy client blurs time stamps; measure when it is calm")
+        return Diagnosis("warn", "machine", text, "a busy client makes time stamps inexact; measure when it is idle")
     return Diagnosis("ok", "machine", text)
 
 
@@ -140,27 +135,26 @@ def _look_at_clock() -> Diagnosis:
     try:
         exchange = asyncio.run(_ask_ourselves())
     except (OSError, wire.NoAnswer) as error:
-        text = f"no request to ourselves over 127.0.0.1 comes through: {error}"
+        text = f"a request to this process over 127.0.0.1 failed: {error}"
         return Diagnosis("fail", "clock", text, "let this user open sockets")
     if exchange.clock == "kernel":
         late = quantity(exchange.client_lag_ms, "ms")
-        return Diagnosis("ok", "clock", f"the kernel stamps what arrives; Python had it {late} later")
-    remedy = "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
-    return Diagnosis("warn", "clock", "arrivals are stamped by Python, late when this machine is busy", remedy)
+        return Diagnosis("ok", "clock", f"the kernel takes the time stamps; Python read the answer {late} later")
+    remedy = "on Linux the kernel takes them; elsewhere keep concurrency low and the client idle"
+    return Diagnosis("warn", "clock", "Python takes the time stamps, late when this machine is busy", remedy)
 
 
 def _look_at_priority() -> Diagnosis:
-    """Whether the thread that reads answers goes before other programs."""
     if wire.can_raise_priority():
-        text = "the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"
+        text = "the thread that reads answers has priority: it hardly waits on a busy machine"
         return Diagnosis("ok", "priority", text)
-    text = "the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so"
-    remedy = "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
+    text = "the thread that reads answers has no priority: it reads late on a busy machine, and cells say so"
+    remedy = "Linux gives it priority with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
     return Diagnosis("ok", "priority", text, remedy)
 
 
 async def _ask_ourselves() -> wire.Exchange:
-    """One request through the measuring wire, to a server of this process."""
+    """One request through the wire that measures, to a server of this process."""
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with wire.StreamClient(f"http://127.0.0.1:{port}") as client:
@@ -174,49 +168,32 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-def look_at_store(project: Project, typed: str | None) -> Iterator[Diagnosis]:
+def _look_at_store(url: str) -> Diagnosis:
     """Whether there is a store, of which schema and size, and whether its folder can be written."""
-    url = find_store_url(project, typed)
-    file = find_store_file(url)
+    file: Path | None = None
+    if "://" not in url:
+        file = Path(url).expanduser()
+    elif url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///"))
     if file is not None and not file.exists():
-        yield _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
-        return
+        return _look_at_folder("store", file.parent, f"none yet at {show_path(file)}, pytest --boobench makes it")
     try:
         with Store.open(url, create=False) as store:
             address = store.address
     except BoobenchError as error:
-        yield Diagnosis("fail", "store", str(error))
-        return
+        return Diagnosis("fail", "store", str(error))
     if file is None:
-        yield Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
-    else:
-        yield _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(_measure(file))}")
-
-
-def look_at_cache() -> Iterator[Diagnosis]:
-    """Where locks and the embedded host's model go."""
-    folder = platformdirs.user_cache_path(PACKAGE)
-    yield _look_at_folder("cache", folder, str(folder))
-
-
-def look_at_spool(project: Project) -> Iterator[Diagnosis]:
-    """What sessions could not store, and left in files."""
-    folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
-    files = [file for folder in folders for file in find_waiting(folder)]
-    if not files:
-        yield Diagnosis("ok", "spool", "nothing waits to be stored")
-        return
-    names = ", ".join(map(show_path, files))
-    yield Diagnosis("warn", "spool", f"{count(len(files), 'file')} to be stored: {names}", "boobench store import")
+        return Diagnosis("ok", "store", f"{address}, schema {NEWEST}")
+    # SQLite keeps parts of the database in files beside it.
+    parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
+    size_bytes = sum(part.stat().st_size for part in parts if part.exists())
+    return _look_at_folder("store", file.parent, f"{show_path(file)}, schema {NEWEST}, {size(size_bytes)}")
 
 
 def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:
     """Which hosts there are, and whether their keys are in the environment."""
     text = f"{count(len(inventory.names), 'host')}: {', '.join(inventory.names)}"
-    if inventory.display is None:
-        yield Diagnosis("ok", "hosts file", f"none, {text}")
-    else:
-        yield Diagnosis("ok", "hosts file", f"{inventory.display}, {text}")
+    yield Diagnosis("ok", "hosts file", f"{inventory.display or 'none'}, {text}")
     for host in inventory.hosts.values():
         try:
             host.require_key()
@@ -226,7 +203,7 @@ def look_at_inventory(inventory: Inventory) -> Iterator[Diagnosis]:
 
 
 def _look_at_folder(topic: str, folder: Path, text: str) -> Diagnosis:
-    """Whether a folder can be written, or made; by trying it in the nearest one that is there."""
+    """Whether a folder can be written, or made, tried in the nearest folder that exists."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -234,9 +211,3 @@ def _look_at_folder(topic: str, folder: Path, text: str) -> Diagnosis:
     except OSError as error:
         reason = explain_os_error(error)
         return Diagnosis("fail", topic, f"{text}; {nearest} cannot be written ({reason})", "let this user write there")
-
-
-def _measure(file: Path) -> int:
-    """Bytes of a SQLite database with what it keeps beside it."""
-    parts = (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm")))
-    return sum(part.stat().st_size for part in parts if part.exists())

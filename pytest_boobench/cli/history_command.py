@@ -1,39 +1,51 @@
-"""Door 2: ``boobench history``: the history of a cell: its medians in the order of time, and where they changed."""
+"""Door 2: ``boobench history`` and ``report``: how cells changed over time, in the terminal and as an HTML page."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pytest_boobench.aggregate import median_of
-from pytest_boobench.cli.output import show_examples, to_json
-from pytest_boobench.cli.parameters import name_cell, selection_options
-from pytest_boobench.cli.project import find_project, open_store, store_option
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import (
+    echo,
+    json_option,
+    measurement_options,
+    name_cell,
+    selection_options,
+    store_option,
+)
+from pytest_boobench.errors import explain_os_error
 from pytest_boobench.gate.change_points import Change, find_changes
 from pytest_boobench.metrics import METRICS, Metric, metrics_of
 from pytest_boobench.record import Measurement
+from pytest_boobench.reports import html
 from pytest_boobench.reports.text import render_table
-from pytest_boobench.store import Selection
+from pytest_boobench.store import Selection, Store
 from pytest_boobench.units import BLANK, change, count, moment, number, quantity
 
 _BARS = "▁▂▃▄▅▆▇█"
+_LAST = 30
+"""Measurements of each cell that are shown by default: what fits on a screen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Median:
-    """One measurement in the course."""
+    """One measurement of a cell with its median of the metric."""
 
     measurement: Measurement
     median: float | None
     change: float | None
-    """Since the measurement before that has a number, as a ratio."""
+    """Since the newest median before it, as a ratio."""
+    outcome: str
+    """The metric's verdict; ``error`` for a measurement that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,110 +55,98 @@ class CellHistory:
     metric: Metric
     points: tuple[Median, ...]
     changes: tuple[Change, ...]
-    """Indexes are those of the points."""
+    """Their indexes are those of the points."""
 
     @property
     def newest(self) -> Measurement:
-        """The last measurement."""
         return self.points[-1].measurement
 
 
 def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHistory:
-    """The course of one cell's measurements, oldest first; of the first gated metric where none is named."""
-    kind = measurements[0].identity["kind"]
-    key = metric or next(one.key for one in metrics_of(kind) if one.gated)
+    """The history of one cell's measurements, oldest first; of its first gated metric where none is named."""
+    key = metric or next(one.key for one in metrics_of(measurements[0].identity["kind"]) if one.gated)
     points: list[Median] = []
     before: float | None = None
     for measurement in measurements:
         median = median_of(measurement.aggregates, key)
-        points.append(Median(measurement=measurement, median=median, change=_divide(median, before)))
+        ratio = median / before - 1 if median is not None and before else None
+        judged = next((one.outcome for one in measurement.verdicts if one.metric == key), BLANK)
+        points.append(Median(measurement, median, ratio, "error" if measurement.error else judged))
         before = before if median is None else median
-    return CellHistory(
-        metric=METRICS[key], points=tuple(points), changes=find_changes([point.median for point in points])
-    )
+    changes = find_changes([point.median for point in points])
+    return CellHistory(metric=METRICS[key], points=tuple(points), changes=changes)
 
 
-def render_course(course: CellHistory) -> Iterator[str]:
-    """A head with a sparkline, a line for each measurement, and the changes in words."""
-    metric = course.metric
-    yield f"{course.newest.run.suite}  {name_cell(course.newest)}"
-    yield f"{metric.title} {metric.unit}  {draw_sparkline(course)}  {count(len(course.points), 'measurement')}"
+def render_measurements(history: CellHistory) -> Iterator[str]:
+    """A title with a sparkline, a line for each measurement, and the changes in words."""
+    metric = history.metric
+    yield f"{history.newest.run.suite}  {name_cell(history.newest)}"
+    yield f"{metric.title} {metric.unit}  {draw_sparkline(history)}  {count(len(history.points), 'measurement')}"
     head = ("measured (UTC)", "session", "commit", "build", metric.unit, "change", "verdict", "")
-    marks = {change.index: _mark(change) for change in course.changes}
-    rows = [_describe_point(course, point, marks.get(at, "")) for at, point in enumerate(course.points)]
+    marks = {it.index: f"{'slide begins' if it.gradual else 'step'} {change(it.ratio)}" for it in history.changes}
+    rows = [_describe_point(point, marks.get(at, "")) for at, point in enumerate(history.points)]
     yield from render_table(head, rows, left=(0, 1, 2, 3, 6, 7))
-    yield from (_describe_change(course, change) for change in course.changes)
+    yield from (_describe_change(history, found) for found in history.changes)
 
 
-def render_overview(courses: Sequence[CellHistory]) -> Iterator[str]:
-    """A line for each cell: where it is, how it got there, and where its course changed last."""
+def render_overview(histories: Sequence[CellHistory]) -> Iterator[str]:
+    """A line for each cell: newest median and verdict, a sparkline, and the newest change."""
     head = ("suite", "cell", "metric", "newest", "verdict", "course", "")
     rows = [
         (
-            course.newest.run.suite,
-            name_cell(course.newest),
-            course.metric.title,
-            quantity(course.points[-1].median, course.metric.unit),
-            find_outcome(course, course.newest),
-            draw_sparkline(course),
-            _describe_change(course, course.changes[-1]) if course.changes else "",
+            history.newest.run.suite,
+            name_cell(history.newest),
+            history.metric.title,
+            quantity(history.points[-1].median, history.metric.unit),
+            history.points[-1].outcome,
+            draw_sparkline(history),
+            _describe_change(history, history.changes[-1]) if history.changes else "",
         )
-        for course in courses
+        for history in histories
     ]
     yield from render_table(head, rows, left=(0, 1, 2, 4, 5, 6))
-    yield f"{count(len(courses), 'cell')}; one of them measurement by measurement: boobench history -k TEXT"
+    yield f"{count(len(histories), 'cell')}; one of them measurement by measurement: boobench history -k TEXT"
 
 
-def draw_sparkline(course: CellHistory) -> str:
-    """A bar for each measurement, from the least median to the greatest; a gap where there is none."""
-    known = [point.median for point in course.points if point.median is not None]
+def draw_sparkline(history: CellHistory) -> str:
+    """A bar for each measurement, between the least median and the greatest; a space where there is no median."""
+    medians = [point.median for point in history.points]
+    known = [median for median in medians if median is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     step = (high - low) / (len(_BARS) - 1) or math.inf
-    return "".join(
-        " " if point.median is None else _BARS[round((point.median - low) / step)] for point in course.points
-    )
+    return "".join(" " if median is None else _BARS[round((median - low) / step)] for median in medians)
 
 
-def find_outcome(course: CellHistory, measurement: Measurement) -> str:
-    """What was judged of the metric; of a measurement that failed, that it did."""
-    if measurement.error:
-        return "error"
-    return next((one.outcome for one in measurement.verdicts if one.metric == course.metric.key), BLANK)
-
-
-def to_plain(course: CellHistory) -> dict[str, Any]:
-    """As JSON has it; times are seconds since 1970 UTC, changes are ratios."""
+def to_plain(history: CellHistory) -> dict[str, Any]:
+    """The history as JSON has it; times are seconds since 1970 UTC, changes are ratios."""
     return {
-        **course.newest.identity,
-        "cell_key": course.newest.cell_key,
-        "node_id": course.newest.node_id,
-        "metric": course.metric.key,
-        "unit": course.metric.unit,
-        "measurements": [_point_to_plain(course, point) for point in course.points],
-        "changes": [{**asdict(change), "ratio": change.ratio, "gradual": change.gradual} for change in course.changes],
+        **history.newest.identity,
+        "cell_key": history.newest.cell_key,
+        "node_id": history.newest.node_id,
+        "metric": history.metric.key,
+        "unit": history.metric.unit,
+        "measurements": [
+            {
+                "measured_at": point.measurement.started_at,
+                "session": point.measurement.run.session,
+                "run": point.measurement.run.uid,
+                "git_commit": point.measurement.run.git_commit,
+                "engine_build": point.measurement.engine_build,
+                "median": point.median,
+                "n": aggregate.n if (aggregate := point.measurement.aggregates.get(history.metric.key)) else 0,
+                "change": point.change,
+                "verdict": point.outcome,
+                "baselines": list(point.measurement.baselines),
+                "spoiled": point.measurement.spoiled,
+                "error": point.measurement.error,
+            }
+            for point in history.points
+        ],
+        "changes": [{**asdict(found), "ratio": found.ratio, "gradual": found.gradual} for found in history.changes],
     }
 
 
-def _point_to_plain(course: CellHistory, point: Median) -> dict[str, Any]:
-    measurement = point.measurement
-    condensed = measurement.aggregates.get(course.metric.key)
-    return {
-        "measured_at": measurement.started_at,
-        "session": measurement.run.session,
-        "run": measurement.run.uid,
-        "git_commit": measurement.run.git_commit,
-        "engine_build": measurement.engine_build,
-        "median": point.median,
-        "n": condensed.n if condensed else 0,
-        "change": point.change,
-        "verdict": find_outcome(course, measurement),
-        "baselines": list(measurement.baselines),
-        "spoiled": measurement.spoiled,
-        "error": measurement.error,
-    }
-
-
-def _describe_point(course: CellHistory, point: Median, mark: str) -> tuple[str, ...]:
+def _describe_point(point: Median, mark: str) -> tuple[str, ...]:
     measurement = point.measurement
     baselines = ", ".join(measurement.baselines)
     remarks = (mark, baselines and f"baseline {baselines}", measurement.error or measurement.spoiled or "")
@@ -157,33 +157,21 @@ def _describe_point(course: CellHistory, point: Median, mark: str) -> tuple[str,
         measurement.engine_build or BLANK,
         number(point.median),
         change(point.change),
-        find_outcome(course, measurement),
+        point.outcome,
         "; ".join(filter(None, remarks)),
     )
 
 
-def _mark(found: Change) -> str:
-    return f"{'slide begins' if found.gradual else 'step'} {change(found.ratio)}"
-
-
-def _describe_change(course: CellHistory, found: Change) -> str:
-    """As in ``step −12.3 % on 2026-11-20: 50.1 to 43.9 tok/s, from b11000 to b11549``."""
-    first, last = course.points[found.index].measurement, course.points[found.last].measurement
-    before = course.points[max(0, found.index - 1)].measurement
-    days = [f"{datetime.fromtimestamp(one.started_at, UTC):%Y-%m-%d}" for one in (first, last)]
-    when = f"from {days[0]} to {days[1]}" if found.gradual else f"on {days[0]}"
-    levels = f"{number(found.before)} to {quantity(found.after, course.metric.unit)}"
-    builds = (before.engine_build, last.engine_build)
-    changed = f", engine {builds[0]} to {builds[1]}" if all(builds) and builds[0] != builds[1] else ""
+def _describe_change(history: CellHistory, found: Change) -> str:
+    """As in ``step −12.3 % on 2026-11-20: 50.1 to 43.9 tok/s, engine b11000 to b11549``."""
+    places = (max(0, found.index - 1), found.index, found.last)
+    before, first, last = (history.points[place].measurement for place in places)
+    begin, end = (moment(one.started_at).partition(" ")[0] for one in (first, last))
+    when = f"from {begin} to {end}" if found.gradual else f"on {begin}"
+    levels = f"{number(found.before)} to {quantity(found.after, history.metric.unit)}"
+    old, new = before.engine_build, last.engine_build
+    changed = f", engine {old} to {new}" if old and new and old != new else ""
     return f"{'slide' if found.gradual else 'step'} {change(found.ratio)} {when}: {levels}{changed}"
-
-
-def _divide(now: float | None, before: float | None) -> float | None:
-    return now / before - 1 if now is not None and before else None
-
-
-LAST = 30
-"""Measurements of each cell that are shown where nobody says how many: what fits on a screen."""
 
 
 @click.command(
@@ -197,26 +185,66 @@ LAST = 30
 @selection_options
 @click.option("--metric", type=click.Choice(tuple(METRICS)), metavar="KEY", help="Which metric (default: as gated).")
 @click.option("-v", "--verbose", is_flag=True, help="Every measurement, also where there are several cells.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @store_option
-def command(*, selection: Selection, metric: str | None, verbose: bool, as_json: bool, store_url: str | None) -> int:
-    """Show how cells fared, and where their course changed.
+def command(*, selection: Selection, metric: str | None, verbose: bool, as_json: bool, store_url: str) -> int:
+    """Show how the medians of cells changed over time.
 
-    Median by median, with builds, commits and verdicts. One cell is shown measurement by measurement, several with a
-    line each. A change is reported where the whole course shows one; it never fails anything.
+    One cell is shown measurement by measurement, with builds, commits and verdicts; several have a line each. A change
+    is reported where the whole course shows one; it never fails anything.
     """
-    wanted = replace(selection, last=selection.last or LAST)
-    with open_store(find_project(Path.cwd()), store_url) as store:
-        of_cell: dict[str, list[Measurement]] = defaultdict(list)
-        for measurement in store.measurements(wanted):
+    of_cell: dict[str, list[Measurement]] = defaultdict(list)
+    with Store.open(store_url, create=False) as store:
+        for measurement in store.measurements(replace(selection, last=selection.last or _LAST)):
             of_cell[measurement.cell_key].append(measurement)
-    courses = [follow(several, metric) for several in of_cell.values()]
+    histories = [follow(several, metric) for several in of_cell.values()]
     if as_json:
-        click.echo(to_json({"cells": [to_plain(course) for course in courses]}))
-    elif not courses:
+        echo({"cells": [to_plain(history) for history in histories]})
+    elif not histories:
         click.echo(f"{store.address}: nothing of that was measured")
-    elif verbose or len(courses) == 1:
-        click.echo("\n\n".join("\n".join(render_course(course)) for course in courses))
+    elif verbose or len(histories) == 1:
+        click.echo("\n\n".join("\n".join(render_measurements(history)) for history in histories))
     else:
-        click.echo("\n".join(render_overview(courses)))
+        echo(render_overview(histories))
+    return 0
+
+
+@click.command(
+    epilog=show_examples(
+        ("boobench report", "all cells of the store, as boobench-report.html"),
+        ("boobench report --suite nightly --last 200 -o nightly.html", "one suite, its last 200 measurements"),
+        ("pytest --boobench suites/ --boobench-report now.html", "the cells of one session, at its end"),
+    )
+)
+@measurement_options
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("boobench-report.html"),
+    show_default=True, help="Where to.",
+)  # fmt: skip
+@store_option
+def report_command(selection: Selection, output: Path, store_url: str) -> int:
+    """Write one HTML page with each cell's verdict and course. It opens offline and loads nothing.
+
+    Of each cell the newest 50 measurements are shown, or as many as --last says.
+    """
+    html.require_template_engine()
+    cells = Selection(
+        suites=selection.suites, hosts=selection.hosts, models=selection.models, containing=selection.containing
+    )
+    with Store.open(store_url, create=False) as store:
+
+        def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
+            # A baseline may be from another session, and older than --since.
+            wanted = replace(cells, baselines=baselines) if baselines else replace(selection, last=last)
+            return store.measurements(wanted)
+
+        history = html.gather(ask, store.samples, last=selection.last or html.RUNS, store=store.address)
+    if not history.measurements and selection != Selection():
+        raise click.UsageError(f"nothing of that was measured; expected what {history.store} has, see boobench history")
+    page = html.render(history, made_at=time.time())
+    try:
+        output.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise click.UsageError(f"--output: cannot write {output}: {explain_os_error(error)}") from error
+    click.echo(f"wrote {output}")
     return 0

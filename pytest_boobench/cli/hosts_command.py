@@ -1,20 +1,23 @@
-"""Door 2: ``boobench hosts``: which hosts there are, what they run, whether they are free."""
+"""Door 2: ``boobench hosts``: which hosts there are, what they run, and whether others use them."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from pytest_boobench.cli.output import make_patience, show_examples, to_json
-from pytest_boobench.cli.project import find_project, hosts_option, load_timeout_option, read_inventory
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import echo, hosts_option, json_option, load_timeout_option
+from pytest_boobench.cli.project import find_project, read_inventory
 from pytest_boobench.errors import BoobenchError, HostError, MissingExtra
+from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts import embedded
 from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
 from pytest_boobench.hosts.open_host import choose, open_host, require_direct
@@ -25,12 +28,10 @@ from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.units import count
 from pytest_boobench.untrusted import clean
 
-Use = Literal["quiet", "busy", "unknown"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReport:
-    """One host as it is now; blanks are what it does not say."""
+    """One host as it is now; None and empty fields are what it does not tell."""
 
     name: str
     url: str | None = None
@@ -45,35 +46,44 @@ class HostReport:
     left_out: int = 0
     """Models whose names cannot be shown."""
     capabilities: tuple[str, ...] = ()
-    use: Use | None = None
+    use: Literal["quiet", "busy", "unknown"] | None = None
     requests: tuple[str, ...] = ()
-    """What is in flight, a line each."""
+    """Requests in flight, in words."""
 
 
 async def ask_hosts_now(hosts: Iterable[Host], patience: Patience = NONE) -> list[HostReport]:
-    """A report for each host, in the same order; they are asked at the same time."""
-    return list(await asyncio.gather(*(_look_at(host, patience) for host in hosts)))
+    """A report for each host, in the same order; all are asked at the same time."""
+    return list(await asyncio.gather(*(_ask_host(host, patience) for host in hosts)))
 
 
-async def _look_at(host: Host, patience: Patience) -> HostReport:
+async def look_at_traffic(server: Server, model: str) -> Sighting:
+    """What is in flight on the whole host; ``model`` is one of its models, a loaded one if there is any."""
+    watcher = choose(server, model)
+    try:
+        return await watcher.look()
+    finally:
+        await watcher.close()
+
+
+async def _ask_host(host: Host, patience: Patience) -> HostReport:
     if host.embedded is not None:
         return _describe_embedded(host)
+    about = HostReport(name=host.name, url=host.base_url, kind=host.server)
     try:
         clients = open_host(host, host.base_url, patience=patience)
     except BoobenchError as error:
-        return HostReport(name=host.name, url=host.base_url, kind=host.server, error=str(error))
+        return replace(about, error=str(error))
     try:
         await require_direct(host)
-        return await _ask(host, await connect(host.name, host.base_url, clients, host.server))
+        return await _ask_server(about, await connect(host.name, host.base_url, clients, host.server))
     except BoobenchError as error:
-        text = f"{error}{await _correct_kind(host, clients)}"
-        return HostReport(name=host.name, url=host.base_url, kind=host.server, error=text)
+        return replace(about, error=f"{error}{await _correct_kind(host, clients)}")
     finally:
         await clients.close()
 
 
 async def _correct_kind(host: Host, clients: Clients) -> str:
-    """Where the hosts file calls it another kind of server than it is: what it is; else empty."""
+    """The kind of the server, in words, where the hosts file says a wrong one; else empty."""
     if host.server is None:
         return ""
     clients.patience = NONE
@@ -82,48 +92,32 @@ async def _correct_kind(host: Host, clients: Clients) -> str:
     except BoobenchError:
         return ""
     same = {kind, host.server} <= {LlamaServer.kind, LlamaRouter.kind}
-    return (
-        ""
-        if same or kind in (host.server, OpenAIServer.kind)
-        else f"; it answers as {kind}: mend server in the hosts file"
-    )
+    if same or kind in (host.server, OpenAIServer.kind):
+        return ""
+    return f"; it answers as {kind}: mend server in the hosts file"
 
 
-async def _ask(host: Host, server: Server) -> HostReport:
+async def _ask_server(about: HostReport, server: Server) -> HostReport:
     facts = await server.facts()
     names = await server.models()
     ready = await server.ready_models()
-    use, requests = await _look_for_others(server, next(iter(ready or names), ""))
-    return HostReport(
-        name=host.name,
-        url=host.base_url,
+    sighting = await look_at_traffic(server, next(iter(ready or names), ""))
+    use: Literal["quiet", "busy"] = "busy" if sighting.in_flight else "quiet"
+    if ready is None:
+        models = [(clean(name), "unknown") for name in names]
+    else:
+        models = [(clean(name), "ready" if name in ready else "not loaded") for name in names]
+    return replace(
+        about,
         reachable=True,
         kind=server.kind,
         version=facts.engine_build,
-        models=tuple((clean(name), _state(name, ready)) for name in names),
+        models=tuple(models),
         left_out=getattr(server, "left_out", 0),
         capabilities=_list_capabilities(server.can),
-        use=use,
-        requests=requests,
+        use=use if sighting.known else "unknown",
+        requests=tuple(map(str, sighting.in_flight)) if sighting.known else (),
     )
-
-
-async def _look_for_others(server: Server, model: str) -> tuple[Use, tuple[str, ...]]:
-    """What is in flight on the whole host; ``model`` is one of its, loaded if any is."""
-    watcher = choose(server, model)
-    try:
-        sighting = await watcher.look()
-    finally:
-        await watcher.close()
-    if not sighting.known:
-        return "unknown", ()
-    return ("busy" if sighting.in_flight else "quiet"), tuple(map(str, sighting.in_flight))
-
-
-def _state(name: str, ready: Sequence[str] | None) -> str:
-    if ready is None:
-        return "unknown"
-    return "ready" if name in ready else "not loaded"
 
 
 def _list_capabilities(can: Capabilities) -> tuple[str, ...]:
@@ -131,7 +125,7 @@ def _list_capabilities(can: Capabilities) -> tuple[str, ...]:
 
 
 def _describe_embedded(host: Host) -> HostReport:
-    """Told without starting it."""
+    """The embedded host's report, without starting it."""
     if importlib.util.find_spec("xllamacpp") is None:
         return HostReport(name=host.name, kind=EMBEDDED, error=str(MissingExtra("the embedded host", "embedded")))
     return HostReport(
@@ -155,54 +149,44 @@ def _describe_embedded(host: Host) -> HostReport:
 @click.argument("names", nargs=-1, metavar="[HOST]...")
 @hosts_option
 @load_timeout_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(names: Sequence[str], hosts_file: Path | None, load_timeout_s: float, as_json: bool) -> int:
+@json_option
+def command(names: Sequence[str], hosts_file: Path | None, patience: Patience, as_json: bool) -> int:
     """Ask the hosts for their kind, version, models and other users. Nothing is loaded by it; a model that is being
     loaded already is waited for.
 
     All hosts of the hosts file, or those named. Exit code 1 where one is out of reach.
     """
-    hosts = _choose(read_inventory(find_project(Path.cwd()), hosts_file), names)
-    reports = asyncio.run(ask_hosts_now(hosts, make_patience(load_timeout_s)))
-    click.echo(_render_json(reports) if as_json else "\n".join(_render(reports)))
+    inventory = read_inventory(find_project(Path.cwd()), hosts_file)
+    reports = asyncio.run(ask_hosts_now(choose_hosts(inventory, names or inventory.names), patience))
+    plain = {"hosts": [{**asdict(report), "models": dict(report.models)} for report in reports]}
+    echo(plain if as_json else chain.from_iterable(map(_render, reports)))
     # The embedded host is always listed, also for those who never installed it.
     missed = [report for report in reports if not report.reachable and (names or report.kind != EMBEDDED)]
     return 1 if missed else 0
 
 
-def _choose(inventory: Inventory, names: Sequence[str]) -> list[Host]:
+def choose_hosts(inventory: Inventory, names: Sequence[str]) -> list[Host]:
+    """The hosts of these names; a usage error where there is none of a name."""
     try:
-        return [inventory.get(name) for name in names or inventory.names]
+        return [inventory.get(name) for name in names]
     except HostError as error:
         raise click.UsageError(str(error)) from error
 
 
-def _render_json(reports: Sequence[HostReport]) -> str:
-    plain = [{**asdict(report), "models": dict(report.models)} for report in reports]
-    return to_json({"hosts": plain})
-
-
-def _render(reports: Sequence[HostReport]) -> Iterator[str]:
-    for report in reports:
-        yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
-        yield from (f"  {line}" for line in _describe(report))
-
-
-def _describe(report: HostReport) -> Iterator[str]:
+def _render(report: HostReport) -> Iterator[str]:
+    yield "  ".join(part for part in (report.name, report.kind, report.version, report.url) if part)
     if not report.reachable:
-        yield from (report.error or "").removeprefix(f"{report.name}: ").splitlines()
+        yield from (f"  {line}" for line in (report.error or "").removeprefix(f"{report.name}: ").splitlines())
         if report.kind == EMBEDDED:
-            yield "it is there to try things without a server; other hosts do not need it"
+            yield "  it is there to try things without a server; other hosts do not need it"
         return
     width = max((len(name) for name, _ in report.models), default=0)
-    yield from (f"{name:<{width}}  {state}" for name, state in report.models)
+    yield from (f"  {name:<{width}}  {state}" for name, state in report.models)
     if report.left_out:
-        yield f"left out: {count(report.left_out, 'model')} whose name holds a control character"
-    yield f"can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
-    if report.use == "unknown":
-        yield "cannot tell whether others use it"
-    elif report.use == "quiet":
-        yield "quiet"
+        yield f"  left out: {count(report.left_out, 'model')} whose name holds a control character"
+    yield f"  can: {', '.join(name.replace('_', ' ') for name in report.capabilities) or 'the common core'}"
+    if report.use == "busy":
+        yield f"  busy: {count(len(report.requests), 'request')} in flight"
+        yield from (f"    {request}" for request in report.requests)
     else:
-        yield f"busy: {count(len(report.requests), 'request')} in flight"
-        yield from (f"  {request}" for request in report.requests)
+        yield "  cannot tell whether others use it" if report.use == "unknown" else "  quiet"

@@ -1,4 +1,4 @@
-"""Door 2: ``boobench init``: a first suite and hosts file for a server that is there."""
+"""Door 2: ``boobench init``: a first suite and hosts file for a server."""
 
 from __future__ import annotations
 
@@ -6,32 +6,41 @@ import asyncio
 import ipaddress
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
 from pytest_boobench import HOSTS_FILE
-from pytest_boobench.cli.init_discovery import Discovery, discover
+from pytest_boobench.aggregate import median_of, summarize
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.hosts_command import look_at_traffic
+from pytest_boobench.cli.init_discovery import Chosen, Discovery, discover
 from pytest_boobench.cli.init_texts import PYTEST_INI, name_blindness, write_hosts, write_suite
-from pytest_boobench.cli.output import make_patience, show_examples
-from pytest_boobench.cli.project import Project, find_project, load_timeout_option, show_path
+from pytest_boobench.cli.parameters import load_timeout_option
+from pytest_boobench.cli.project import Project, find_project, show_path
 from pytest_boobench.errors import DocumentError, HostError
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
-from pytest_boobench.servers.clients import Patience
+from pytest_boobench.hosts.open_host import open_host
+from pytest_boobench.measure.block import make_calls, read_answers, require_good, run_calls
+from pytest_boobench.servers.clients import Patience, Server
+from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.refusals import ANOTHER_KEY, NO_KEY
+from pytest_boobench.suite.cell import Cell, Plan
 from pytest_boobench.units import count
 from pytest_boobench.untrusted import clean, hide_secrets
 
-SUITES = "suites"
-"""The folder that suites go into."""
-_KEY_HINTS = (
-    (NO_KEY, "; boobench init --api-key-env NAME does so"),
-    (ANOTHER_KEY, "; --api-key-env names the variable that holds it"),
-)
+_KEY_HINTS = {
+    NO_KEY: "; boobench init --api-key-env NAME does so",
+    ANOTHER_KEY: "; --api-key-env names the variable that holds it",
+}
+_REQUESTS, _PROMPT_TOKENS, _OUTPUT_TOKENS = 4, 256, 32
+"""What a model is sent to find its speed."""
 
 
 @click.command(
@@ -47,18 +56,18 @@ _KEY_HINTS = (
 @click.option("--name", help="What suites call the host (default: taken from the URL).")
 @click.option("--api-key-env", "variable", metavar="NAME", help="The environment variable that holds the server's key.")
 @click.option(
-    "--measure", is_flag=True, help="Send a few requests to models that are loaded, to choose sizes by speed."
+    "--measure", "speed", is_flag=True, help="Send a few requests to models that are loaded, to choose sizes by speed."
 )
 @load_timeout_option
-@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite files that exist already.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead.")
-def command(  # noqa: PLR0913  # one for each that can be typed
+def command(  # noqa: PLR0913  # an argument for each option
     *,
     url: str,
     name: str | None,
     variable: str | None,
-    measure: bool,
-    load_timeout_s: float,
+    speed: bool,
+    patience: Patience,
     force: bool,
     dry_run: bool,
 ) -> int:
@@ -69,11 +78,19 @@ def command(  # noqa: PLR0913  # one for each that can be typed
     """
     project = find_project(Path.cwd())
     host = _make_host(name or name_host(url), url, variable)
-    found = _discover(host, measure=measure, patience=make_patience(load_timeout_s))
-    if found is None:
+    try:
+        found = asyncio.run(_ask_server(host, patience, speed=speed))
+    except HostError as error:
+        hint = next((hint for words, hint in _KEY_HINTS.items() if words in str(error)), "")
+        click.echo(f"{error}{hint}", err=True)
         return 1
     files = dict(_list_files(project, found, variable))
-    _report(found)
+    words = (found.kind, found.version, "at", found.host.base_url)
+    click.echo(f"{found.host.name}: {' '.join(word for word in words if word)}, {count(len(found.models), 'model')}")
+    for model in found.unusable:
+        click.echo(f"  left out: {clean(model)!r}, which neither chats nor embeds, or cannot be in a test's name")
+    for note in found.notes:
+        click.echo(f"  {note}")
     if dry_run:
         for path, text in files.items():
             click.echo(f"\n--- {show_path(path)}\n{text}", nl=False)
@@ -83,18 +100,8 @@ def command(  # noqa: PLR0913  # one for each that can be typed
     return 0
 
 
-def _discover(host: Host, *, measure: bool, patience: Patience) -> Discovery | None:
-    """None where that fails, and why is told."""
-    try:
-        return asyncio.run(discover(host, measure=measure, patience=patience))
-    except HostError as error:
-        hint = next((hint for words, hint in _KEY_HINTS if words in str(error)), "")
-        click.echo(f"{error}{hint}", err=True)
-        return None
-
-
 def _make_host(name: str, url: str, variable: str | None) -> Host:
-    """Through the reader of hosts files, so that what is refused there is refused here, in the same words."""
+    """The host as the reader of hosts files makes it, so that wrong values are refused in the same words."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, HOSTS_FILE)
         path.write_text(write_hosts(name, url, variable), encoding="utf-8")
@@ -106,7 +113,7 @@ def _make_host(name: str, url: str, variable: str | None) -> Host:
 
 
 def name_host(url: str) -> str:
-    """By the URL: ``local``, an address, or the first part of a name."""
+    """A name for the host at a URL: ``local``, its address, or the first part of its name."""
     try:
         hostname = urlsplit(url).hostname or ""
     except ValueError:
@@ -120,6 +127,63 @@ def name_host(url: str) -> str:
         return f"{first}-host" if first == EMBEDDED else first
 
 
+async def _ask_server(host: Host, patience: Patience, *, speed: bool) -> Discovery:
+    clients = open_host(host, host.base_url, patience=patience)
+    try:
+        server = await connect(host.name, host.base_url, clients, host.server)
+        found = await discover(host, server)
+        return await _measure_loaded(found, server) if speed else found
+    finally:
+        await clients.close()
+
+
+async def _measure_loaded(found: Discovery, server: Server) -> Discovery:
+    chosen, notes = [], [*found.notes]
+    for model in found.chosen:
+        measured = model
+        if model.ready:
+            try:
+                measured = await _measure_speed(server, found.host.name, model)
+            except HostError as error:
+                notes.append(str(error))
+        else:
+            why = "is not loaded" if model.ready is False else "may not be loaded, which the server does not tell"
+            notes.append(f"{found.host.name}: not measured: {model.name} {why}")
+        chosen.append(measured)
+    return replace(found, chosen=tuple(chosen), notes=tuple(notes))
+
+
+async def _measure_speed(server: Server, host: str, model: Chosen) -> Chosen:
+    """Send the model a few requests, one after the other. HostError where one fails, or others use the host."""
+    sighting = await look_at_traffic(server, model.name)
+    if sighting.in_flight:
+        raise HostError(f"{host}: not measured: others use it now: {', '.join(map(str, sighting.in_flight))}")
+    embeds = model.kind == "embedding"
+    room = model.facts.n_ctx or _PROMPT_TOKENS + _OUTPUT_TOKENS
+    prompt_tokens = min(_PROMPT_TOKENS, room * 3 // 4)
+    cell = Cell(
+        suite="boobench-init",
+        host=host,
+        model=model.name,
+        kind=model.kind,
+        prompt_tokens=prompt_tokens,
+        output_tokens=None if embeds else min(_OUTPUT_TOKENS, room - prompt_tokens),
+        concurrency=1,
+        sampling={} if embeds else {"temperature": 0.0},
+        cache="cold",
+        plan=Plan(samples=_REQUESTS),
+        id="probe",
+        line=1,
+    )
+    calls = await make_calls(server, cell, uuid.uuid4().hex, _REQUESTS)
+    taken = await run_calls(server, cell, calls, "measure")
+    samples = read_answers(server, cell, taken)
+    require_good(samples, taken, cell)
+    found = summarize(samples, model.kind)
+    prompt_tok_s = median_of(found, "embed_tok_s" if embeds else "prefill_tok_s")
+    return replace(model, prompt_tok_s=prompt_tok_s, decode_tok_s=median_of(found, "decode_tok_s"))
+
+
 def _list_files(project: Project, found: Discovery, variable: str | None) -> Iterator[tuple[Path, str]]:
     """Paths and texts; the embedding model's suite first."""
     if not project.configured:
@@ -127,20 +191,11 @@ def _list_files(project: Project, found: Discovery, variable: str | None) -> Ite
     hosts_file = project.hosts_file or project.root / HOSTS_FILE
     yield hosts_file, write_hosts(found.host.name, found.host.base_url, variable, found)
     for model in found.chosen:
-        yield project.root / SUITES / f"{model.kind}.boobench.yaml", write_suite(found, model)
-
-
-def _report(found: Discovery) -> None:
-    words = (found.kind, found.version, "at", found.host.base_url)
-    click.echo(f"{found.host.name}: {' '.join(word for word in words if word)}, {count(len(found.models), 'model')}")
-    for name in found.unusable:
-        click.echo(f"  left out: {clean(name)!r}, which neither chats nor embeds, or cannot be in a test's name")
-    for note in found.notes:
-        click.echo(f"  {note}")
+        yield project.root / "suites" / f"{model.kind}.boobench.yaml", write_suite(found, model)
 
 
 def _write(files: Mapping[Path, str], *, force: bool) -> None:
-    """All of them or none; a usage error where one is there already."""
+    """Write all of them or none; a usage error where one exists already."""
     there = [show_path(path) for path in files if path.exists()]
     if there and not force:
         are = "is there already" if len(there) == 1 else "are there already"
@@ -152,20 +207,15 @@ def _write(files: Mapping[Path, str], *, force: bool) -> None:
 
 
 def say_what_next(found: Discovery) -> None:
+    """Print the next commands, and what to add to the hosts file where the server cannot tell of other users."""
     steps = show_examples(
         ("boobench check", "what the suites come to"),
-        (f"pytest --boobench {SUITES}/ --boobench-save-baseline", "measure, and keep the speed as the baseline"),
-        (f"pytest --boobench {SUITES}/", "after a change: red where it became slower"),
+        ("pytest --boobench suites/ --boobench-save-baseline", "measure, and keep the speed as the baseline"),
+        ("pytest --boobench suites/", "after a change: red where it became slower"),
     )
     click.echo("\n".join(("next:", *steps.splitlines()[2:])))
-    say_what_is_not_seen(found)
-
-
-def say_what_is_not_seen(found: Discovery) -> None:
-    """Others on the host, where it cannot tell of them and the hosts file leaves the question open."""
-    if found.sees_others or found.host.local:
-        return
-    click.echo(
-        f"{found.kind} cannot tell whether others use it{name_blindness(found)}: "
-        "say shared: false in the hosts file if nobody does"
-    )
+    if not found.sees_others and not found.host.local:
+        click.echo(
+            f"{found.kind} cannot tell whether others use it{name_blindness(found)}: "
+            "say shared: false in the hosts file if nobody does"
+        )

@@ -1,31 +1,38 @@
-"""Door 2: a server and the models that a first suite is for. Nothing is loaded by looking."""
+"""Door 2: what ``boobench init`` finds out about a server, and the models it chooses. Nothing is loaded for it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from pytest_boobench.cli.init_probe import Embeddings, Speed, ask_embeddings, probe, read_options
+import httpx
+
+from pytest_boobench.cli.hosts_command import look_at_traffic
 from pytest_boobench.documents.validation import read_value
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.inventory import Host
-from pytest_boobench.hosts.open_host import WATCHERS, choose, open_host
 from pytest_boobench.metrics import Kind
-from pytest_boobench.servers.clients import Patience, Server
-from pytest_boobench.servers.connect import connect
+from pytest_boobench.servers.clients import Server
 from pytest_boobench.servers.control import show_names
+from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
 from pytest_boobench.suite.names import model_name
-from pytest_boobench.untrusted import hide_secrets
+from pytest_boobench.untrusted import Fault, hide_secrets, parse_json, to_object, to_objects
 
 _EMBEDDER = re.compile(r"embed|minilm|(?<![a-z0-9])(bge|gte|e5|labse)(?![a-z])", re.IGNORECASE)
-"""How models for embeddings are usually called."""
+"""Usual names of embedding models."""
 _NEITHER = re.compile(r"rerank|whisper|(?<![a-z])(tts|flux|sdxl|sd)(?![a-z])|diffusion", re.IGNORECASE)
-"""How models are called that neither chat nor embed."""
-LEAST_CONTEXT = 64
-"""Tokens of a slot: a prompt that no other shares its begin with, and an answer."""
+"""Usual names of models that neither chat nor embed."""
+_LEAST_CONTEXT = 64
+"""Tokens of a slot that a suite needs: a prompt with a beginning of its own, and an answer."""
+_AUTO_SLOTS = 4
+"""Slots of a llama-server without ``--parallel``; they share its context."""
+
+Embeddings = Literal["on", "off", "unpooled"]
+"""Unpooled: a vector for each token, which OpenAI's interface has no answer for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +47,10 @@ class Chosen:
     """Whether it is loaded; None where the server does not tell."""
     facts: ModelFacts
     others: tuple[str, ...] = ()
-    """What else would do."""
-    speed: Speed | None = None
+    """Other models for the same suite."""
+    prompt_tok_s: float | None = None
+    """Of prefill, or of the whole request of an embedding; None where it was not measured."""
+    decode_tok_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,50 +62,38 @@ class Discovery:
     version: str | None
     models: tuple[str, ...]
     unusable: tuple[str, ...]
-    """Models whose names no suite can carry, and those that neither chat nor embed."""
+    """Models whose names no suite can have, and those that neither chat nor embed."""
     chosen: tuple[Chosen, ...]
     """One for each kind of request, the embedding model first."""
     fixed_length: bool
-    """Whether it can be told to generate all tokens that are asked for."""
+    """Whether it can be told to generate exactly as many tokens as a request asks for."""
     sees_others: bool
     """Whether it can tell of other users."""
     notes: tuple[str, ...] = ()
     """What was left out or could not be measured, and why."""
 
 
-async def discover(host: Host, *, measure: bool, patience: Patience | None = None) -> Discovery:
-    """Ask the host's server what it is and has. HostError where it is out of reach, or has no model for a suite.
-
-    With ``measure``, models that are loaded already are sent a few requests.
-    """
-    clients = open_host(host, host.base_url, patience=patience)
-    try:
-        server = await connect(host.name, host.base_url, clients, host.server)
-        found = await _look(host, server)
-        if measure:
-            found = await _measure(found, server)
-    finally:
-        await clients.close()
-    return found
-
-
-async def _look(host: Host, server: Server) -> Discovery:
+async def discover(host: Host, server: Server) -> Discovery:
+    """Ask the host's server what it is and has. HostError where it is out of reach, or has no model for a suite."""
     facts = await server.facts()
     names = tuple(await server.models())
     ready = await server.ready_models()
     nameable = tuple(filter(_can_be_named, names))
-    embeddings = await ask_embeddings(server)
+    embeddings = await _ask_embeddings(server)
     purposes = {name: await _find_purpose(server, name, embeddings, nameable) for name in nameable}
-    notes = [note for note in (_explain_embeddings(host, nameable, embeddings),) if note]
+    notes = _explain_embeddings(nameable, embeddings)
     chosen = []
     kinds: tuple[Kind, ...] = ("embedding", "chat")
     for kind in kinds:
-        if fitting := [name for name, (purpose, _) in purposes.items() if purpose == kind]:
+        fitting = [name for name, (purpose, _) in purposes.items() if purpose == kind]
+        if fitting:
             model = await _choose(server, kind, fitting, ready, told=purposes[fitting[0]][1])
-            if model.facts.n_ctx is None or model.facts.n_ctx >= LEAST_CONTEXT:
-                chosen.append(model)
+            note = _explain_context(model.facts)
+            if note:
+                notes.append(note)
             else:
-                notes.append(_explain_context(host, model.facts))
+                chosen.append(model)
+    notes = [f"{host.name}: no suite for {note}" for note in notes]
     if not chosen:
         nothing = f"{host.name}: no model there that chats or embeds; it lists {show_names(names)}"
         raise HostError("\n".join(notes) or nothing)
@@ -108,58 +105,8 @@ async def _look(host: Host, server: Server) -> Discovery:
         unusable=tuple(name for name in names if purposes.get(name, (None, False))[0] is None),
         chosen=tuple(chosen),
         fixed_length=server.can.ignore_eos,
-        sees_others=await _sees_others(server, chosen[0].name),
+        sees_others=(await look_at_traffic(server, chosen[0].name)).known,
         notes=tuple(notes),
-    )
-
-
-async def _sees_others(server: Server, model: str) -> bool:
-    """Of the kinds that can, some are started so that they cannot."""
-    if server.kind not in WATCHERS:
-        return False
-    watcher = choose(server, model)
-    try:
-        return (await watcher.look()).known
-    finally:
-        await watcher.close()
-
-
-async def _find_purpose(
-    server: Server, name: str, embeddings: Embeddings | None, names: Sequence[str]
-) -> tuple[Kind | None, bool]:
-    """What a model is for, and whether the server said so; by its name where it does not.
-
-    A llama-server has one model under all its names: with ``--embedding`` it is for that, but where one of the names
-    says so and others do not.
-    """
-    said = await server.embeds(name)
-    if said is not None:
-        return ("embedding" if said else "chat"), True
-    if _NEITHER.search(name):
-        return None, False
-    if embeddings == "on" and not any(map(_EMBEDDER.search, names)):
-        return "embedding", True
-    if not _EMBEDDER.search(name):
-        return "chat", False
-    return (None, True) if embeddings in ("off", "unpooled") else ("embedding", False)
-
-
-def _explain_embeddings(host: Host, names: Sequence[str], embeddings: Embeddings | None) -> str | None:
-    """Why there is no suite for embeddings where one could be looked for."""
-    if embeddings == "unpooled":
-        return (
-            f"{host.name}: no suite for embeddings: it was started with --embedding, but its pooling is none, which "
-            "/v1/embeddings refuses; start it with --pooling mean"
-        )
-    if embeddings == "off" and (name := next(filter(_EMBEDDER.search, names), None)) is not None:
-        return f"{host.name}: no suite for {name}: it was started without --embedding"
-    return None
-
-
-def _explain_context(host: Host, facts: ModelFacts) -> str:
-    return (
-        f"{host.name}: no suite for {facts.name}: a slot's context has {facts.n_ctx} tokens, and a request needs "
-        f"{LEAST_CONTEXT} at least; start it with a larger -c, or a smaller -np"
     )
 
 
@@ -173,30 +120,103 @@ async def _choose(
         kind=kind,
         told=told,
         ready=None if ready is None else name in ready,
-        facts=await read_options(server, await server.model_facts(name)),
+        facts=await _add_options(server, await server.model_facts(name)),
         others=tuple(other for other in names if other != name),
     )
 
 
-async def _measure(found: Discovery, server: Server) -> Discovery:
-    chosen, notes = [], [*found.notes]
-    for model in found.chosen:
-        if not model.ready:
-            why = "is not loaded" if model.ready is False else "may not be loaded, which the server does not tell"
-            notes.append(f"{found.host.name}: not measured: {model.name} {why}")
-            chosen.append(model)
-            continue
-        try:
-            speed = await probe(server, found.host.name, model.name, model.kind, model.facts.n_ctx)
-            chosen.append(replace(model, speed=speed))
-        except HostError as error:
-            notes.append(str(error))
-            chosen.append(model)
-    return replace(found, chosen=tuple(chosen), notes=tuple(notes))
+def _explain_context(facts: ModelFacts) -> str:
+    """Why a slot's context is too small for a suite; empty where it is not, or is not known."""
+    if facts.n_ctx is None or facts.n_ctx >= _LEAST_CONTEXT:
+        return ""
+    return (
+        f"{facts.name}: a slot's context has {facts.n_ctx} tokens, and a request needs {_LEAST_CONTEXT} at least; "
+        "start it with a larger -c, or a smaller -np"
+    )
 
 
 def _can_be_named(name: str) -> bool:
-    """Whether suites can carry a model's name; none that holds a secret."""
-    if hide_secrets(name) != name:
-        return False
-    return read_value(model_name(), Node(name, 1, "", name), Problems("")) is not None
+    """Whether a suite can have the model's name, which no secret may be part of."""
+    return hide_secrets(name) == name and read_value(model_name(), Node(name, 1, "", name), Problems("")) is not None
+
+
+async def _ask_embeddings(server: Server) -> Embeddings | None:
+    """How llama-server answers a request without an input, which runs no model; None for other kinds of server.
+
+    Neither ``/props`` nor ``/v1/models`` says anything about ``--embedding``.
+    """
+    if server.kind != LlamaServer.kind:
+        return None
+    try:
+        answer = await server.clients.control.post("/v1/embeddings", json={})
+    except httpx.HTTPError:
+        return None
+    if answer.status_code == httpx.codes.NOT_IMPLEMENTED:
+        return "off"
+    if "input" in answer.text:
+        return "on"
+    return "unpooled" if "Pooling type 'none'" in answer.text else None
+
+
+async def _find_purpose(
+    server: Server, name: str, embeddings: Embeddings | None, names: Sequence[str]
+) -> tuple[Kind | None, bool]:
+    """What a model is for, and whether the server says so; else its name tells.
+
+    A llama-server has one model under all its names. With ``--embedding`` it is an embedding model, unless only some of
+    the names look like one.
+    """
+    said = await server.embeds(name)
+    if said is not None:
+        return ("embedding" if said else "chat"), True
+    if _NEITHER.search(name):
+        return None, False
+    if embeddings == "on" and not any(map(_EMBEDDER.search, names)):
+        return "embedding", True
+    if not _EMBEDDER.search(name):
+        return "chat", False
+    return (None, True) if embeddings in ("off", "unpooled") else ("embedding", False)
+
+
+def _explain_embeddings(names: Sequence[str], embeddings: Embeddings | None) -> list[str]:
+    """Why there is no suite for embeddings where a user may expect one."""
+    if embeddings == "unpooled":
+        return [
+            "embeddings: it was started with --embedding, but its pooling is none, which /v1/embeddings refuses; "
+            "start it with --pooling mean"
+        ]
+    embedders = list(filter(_EMBEDDER.search, names))
+    return [f"{embedders[0]}: it was started without --embedding"] if embeddings == "off" and embedders else []
+
+
+async def _add_options(server: Server, facts: ModelFacts) -> ModelFacts:
+    """The facts with context and slots from the options that a router will start the model with, where it has them."""
+    if server.kind != LlamaRouter.kind or facts.n_ctx is not None:
+        return facts
+    try:
+        listed = parse_json((await server.clients.control.get("/models")).content)
+    except (httpx.HTTPError, Fault):
+        return facts
+    options = find_options(listed, facts.name)
+    n_ctx, slots = _read_number(options, "--ctx-size"), _read_number(options, "--parallel")
+    if n_ctx is None:
+        return facts
+    if slots is not None and "--kv-unified" not in options:
+        n_ctx //= slots
+    return replace(facts, n_ctx=n_ctx, slots=slots or _AUTO_SLOTS)
+
+
+def find_options(listed: Any, model: str) -> Sequence[str]:
+    """A model's command line in a router's list of models, empty where there is none."""
+    entries = to_objects(to_object(listed).get("data"))
+    entry: Mapping[str, Any] = next((entry for entry in entries if entry.get("id") == model), {})
+    options = to_object(entry.get("status")).get("args")
+    return [option for option in options if isinstance(option, str)] if isinstance(options, list) else []
+
+
+def _read_number(options: Sequence[str], name: str) -> int | None:
+    """The positive whole number behind an option, of nine digits at most."""
+    if name not in options[:-1]:
+        return None
+    value = options[options.index(name) + 1]
+    return (int(value) or None) if value.isdecimal() and len(value) <= 9 else None

@@ -12,32 +12,40 @@ from pytest_boobench.cli.init_discovery import Chosen, Discovery
 from pytest_boobench.metrics import Kind
 from pytest_boobench.units import quantity
 
-PROMPT_MS, OUTPUT_MS = 100, 200
-"""Shorter prompts and outputs scatter more than what a gate is to see."""
-_USUAL_PROMPT_TOKENS: dict[Kind, int] = {"chat": 512, "embedding": 128}
-"""Where nobody measured."""
-_LONGEST: dict[Kind, int] = {"chat": 8192, "embedding": 512}
-"""llama.cpp embeds no more than 512 tokens where nobody asks for larger batches."""
+_PROMPT_MS, _OUTPUT_MS = 100, 200
+"""Shorter prompts and outputs scatter too much for a gate."""
+_DEFAULT_PROMPT_TOKENS: dict[Kind, int] = {"chat": 512, "embedding": 128}
+"""Where no speed was measured."""
+_LONGEST_PROMPT: dict[Kind, int] = {"chat": 8192, "embedding": 512}
+"""Tokens; llama.cpp embeds no more than 512 unless it is started with larger batches."""
 _LONGER = 4
 """How many times as long the second prompt is."""
 _OUTPUT_TOKENS = 128
 _LANES = 4
+_SHOWN = 20
+"""Other models that are listed in the suite, as comments."""
+_COLUMN = 38
+"""Where comments begin."""
+_PLAIN = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n)\Z)[A-Za-z][\w./-]*(?::[\w./-]+)*", re.IGNORECASE | re.ASCII
+)
+"""Texts that need no quotes in any version of YAML."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """A grid, and why it is as it is, in words."""
+    """The grid of a suite, and the reasons for it in words."""
 
     prompt_tokens: tuple[int, ...]
     prompt_reason: str
     output_tokens: int | None
-    """Blank for embeddings."""
+    """None for embeddings."""
     output_reason: str
     concurrency: tuple[int, ...]
     lanes_reason: str
     too_long: tuple[int, ...]
-    """Prompts of which several at once may not fit. llama.cpp's slots share one context where nobody said how many
-    there are to be, and no answer of the server tells whether they do."""
+    """Prompts of which several at once may not fit. llama.cpp's slots share one context where their number is not
+    given, and the server does not tell whether they do."""
 
 
 def choose_sizes(model: Chosen) -> Sizes:
@@ -45,8 +53,9 @@ def choose_sizes(model: Chosen) -> Sizes:
     output, output_reason = (None, "") if model.kind == "embedding" else _choose_output(model)
     prompts, prompt_reason = _choose_prompts(model, output or 0)
     slots = _LANES if model.facts.slots is None else min(_LANES, model.facts.slots)
-    lanes = _limit_lanes(model, prompts[0] + (output or 0), slots)
-    shared = _find_shared(model)
+    shared = None if model.facts.slots is None else model.facts.n_ctx
+    lanes = max(1, min(slots, shared // (prompts[0] + (output or 0)))) if shared else slots
+    too_long = (length for length in prompts if lanes > 1 and shared and lanes * (length + (output or 0)) > shared)
     return Sizes(
         prompt_tokens=prompts,
         prompt_reason=prompt_reason,
@@ -54,28 +63,16 @@ def choose_sizes(model: Chosen) -> Sizes:
         output_reason=output_reason,
         concurrency=(1, lanes) if lanes > 1 else (1,),
         lanes_reason="requests in flight at once" if lanes == slots else f"more may not fit into {shared} tokens",
-        too_long=tuple(
-            length for length in prompts if lanes > 1 and shared and lanes * (length + (output or 0)) > shared
-        ),
+        too_long=tuple(too_long),
     )
 
 
-def _limit_lanes(model: Chosen, shortest: int, lanes: int) -> int:
-    """So many that requests of the shortest size fit into a slot's context all at once, see `Sizes.too_long`."""
-    return max(1, min(lanes, (_find_shared(model) or lanes * shortest) // shortest))
-
-
-def _find_shared(model: Chosen) -> int | None:
-    """The context that slots may have to share, tokens."""
-    return None if model.facts.slots is None else model.facts.n_ctx
-
-
 def _choose_output(model: Chosen) -> tuple[int, str]:
-    speed = model.speed.decode_tok_s if model.speed else None
+    speed = model.decode_tok_s
     if speed is None:
-        wanted, reason = _OUTPUT_TOKENS, f"should take {OUTPUT_MS} ms or more: boobench init --measure finds out"
+        wanted, reason = _OUTPUT_TOKENS, f"should take {_OUTPUT_MS} ms or more: boobench init --measure finds out"
     else:
-        wanted = _round_up(OUTPUT_MS / 1000 * speed)
+        wanted = _round_up(_OUTPUT_MS / 1000 * speed)
         reason = f"take {quantity(wanted / speed * 1000, 'ms')} at the {quantity(speed, 'tok/s')} that were seen"
     n_ctx = model.facts.n_ctx
     if n_ctx is not None and wanted > n_ctx // 4:
@@ -85,38 +82,24 @@ def _choose_output(model: Chosen) -> tuple[int, str]:
 
 def _choose_prompts(model: Chosen, output_tokens: int) -> tuple[tuple[int, ...], str]:
     """One length, and a longer one where there is room for it."""
-    speed = model.speed.prompt_tok_s if model.speed else None
-    base = _USUAL_PROMPT_TOKENS[model.kind] if speed is None else _round_up(PROMPT_MS / 1000 * speed)
-    room = _LONGEST[model.kind]
-    for context in (model.facts.n_ctx, model.facts.n_ctx_train):
-        if context is not None:
-            room = max(1, min(room, context - output_tokens))
-    lengths = tuple(length for length in (base, _LONGER * base) if length <= room) or (_round_down(room),)
-    if model.facts.n_ctx is None and model.ready is False:
+    speed, n_ctx = model.prompt_tok_s, model.facts.n_ctx
+    base = _DEFAULT_PROMPT_TOKENS[model.kind] if speed is None else _round_up(_PROMPT_MS / 1000 * speed)
+    if n_ctx is None and model.ready is False:
         together = _LANES * (base + output_tokens)
         return (base,), f"its context is not known before it is loaded: {together} tokens must fit"
-    if model.facts.n_ctx is None:
+    contexts = [context for context in (n_ctx, model.facts.n_ctx_train) if context is not None]
+    room = min([_LONGEST_PROMPT[model.kind], *(max(1, context - output_tokens) for context in contexts)])
+    # Where neither fits: the power of two below.
+    lengths = tuple(length for length in (base, _LONGER * base) if length <= room) or (1 << (room.bit_length() - 1),)
+    if n_ctx is None:
         return lengths, f"the server does not tell its context: {lengths[-1] + output_tokens} tokens must fit"
-    return lengths, f"{model.facts.n_ctx} tokens of context have room for them"
+    return lengths, f"{n_ctx} tokens of context have room for them"
 
 
 def _round_up(tokens: float) -> int:
     """The next power of two, 32 at least."""
     return int(2 ** math.ceil(math.log2(max(32.0, tokens))))
 
-
-def _round_down(tokens: int) -> int:
-    """The power of two below."""
-    return 1 << (tokens.bit_length() - 1)
-
-
-_PLAIN = re.compile(
-    r"(?!(?:true|false|null|yes|no|on|off|y|n)\Z)[A-Za-z][\w./-]*(?::[\w./-]+)*", re.IGNORECASE | re.ASCII
-)
-"""What YAML takes for a text without quotes, whichever version of YAML."""
-_COLUMN = 38
-_SHOWN = 20
-"""So many other models stand in the suite, taken out."""
 
 PYTEST_INI = """\
 [pytest]
@@ -127,11 +110,11 @@ PYTEST_INI = """\
 
 
 def write_hosts(name: str, url: str, variable: str | None, found: Discovery | None = None) -> str:
-    """The text of a hosts file with one host, as far as it is known."""
-    return "\n".join(_hosts(name, url, variable, found)) + "\n"
+    """The text of a hosts file with one host, as far as it is known; ``variable`` holds its key."""
+    return "\n".join(_list_host_lines(name, url, variable, found)) + "\n"
 
 
-def _hosts(name: str, url: str, variable: str | None, found: Discovery | None) -> Iterator[str]:
+def _list_host_lines(name: str, url: str, variable: str | None, found: Discovery | None) -> Iterator[str]:
     yield "# Which servers there are; suites call them by these names. The only file with addresses in it."
     yield "hosts:"
     yield f"  {quote(name)}:"
@@ -155,28 +138,29 @@ def _hosts(name: str, url: str, variable: str | None, found: Discovery | None) -
 
 
 def name_blindness(found: Discovery) -> str:
-    """The flags by which a server that could tell whether others use it cannot; empty for the other kinds."""
+    """The flags that keep a llama-server from telling whether others use it; empty for other kinds of server."""
     return " with --no-slots and without --metrics" if found.kind in ("llama-server", "llama-router") else ""
 
 
 def write_suite(found: Discovery, model: Chosen) -> str:
     """The text of a suite for one of the models."""
-    return "\n".join(_suite(found, model, choose_sizes(model))) + "\n"
+    return "\n".join(_list_suite_lines(found, model, choose_sizes(model))) + "\n"
 
 
-def _suite(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
+def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
+    lanes = sizes.concurrency[-1]
+    lengths = "Short and long prompts" if len(sizes.prompt_tokens) > 1 else "One length of prompt"
     yield "# A first suite, written by boobench init. All fields: boobench manual suites. Mistakes: boobench check."
     yield _line(f"suite: {model.kind}", "unique name; the store knows the suite by it, so keep it")
-    yield f"description: {_describe(sizes)}"
+    yield f"description: {lengths}, alone{f' and {lanes} at a time' if lanes > 1 else ''}."
     yield f"hosts: [{quote(found.host.name)}]"
     yield "models:"
-    yield _line(f"- {quote(model.name)}", _state(model))
+    yield _line(f"- {quote(model.name)}", _describe_state(model))
     yield from (f"# - {quote(other)}" for other in model.others[:_SHOWN])
     if len(model.others) > _SHOWN:
         yield f"# … and {len(model.others) - _SHOWN} more: boobench hosts {found.host.name}"
-    yield _line(
-        f"kind: {model.kind}", "" if model.told else "guessed by the model's name; chat | completion | embedding"
-    )
+    guessed = "" if model.told else "guessed by the model's name; chat | completion | embedding"
+    yield _line(f"kind: {model.kind}", guessed)
     yield _line("grid:", "every list is an axis, every combination one test")
     yield _line(f"  prompt_tokens: {list(sizes.prompt_tokens)}", sizes.prompt_reason)
     if sizes.output_tokens is not None:
@@ -188,27 +172,21 @@ def _suite(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator[str]:
     yield _line("samples: 12", "requests per test; a multiple of the concurrency")
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("length: natural", "this server cannot be told to go on: answers end where the model ends them")
-    yield from _gate(model, sizes)
-    yield from _overrides(model, sizes)
-
-
-def _gate(model: Chosen, sizes: Sizes) -> Iterator[str]:
-    """Chat and completion leave it to what is usual, which is another gate for several lanes."""
-    several = len(sizes.concurrency) > 1
-    if model.kind != "embedding":
+    if model.kind == "embedding":
+        yield _line("gate: {embed_tok_s: 10%}", "red where it is more than 10 % below the stored baseline")
+    else:
+        several = ", of several lanes decode or the end-to-end time" if lanes > 1 else ""
         yield _line("# gate: {decode_tok_s: 10%}", "left out: red where prefill or decode is more than 10 % below the")
-        yield _line("", f"stored baseline{', of several lanes decode or the end-to-end time' if several else ''}")
-        return
-    yield _line("gate: {embed_tok_s: 10%}", "red where it is more than 10 % below the stored baseline")
+        yield _line("", f"stored baseline{several}")
+    yield from _list_overrides(model, sizes, lanes)
 
 
-def _overrides(model: Chosen, sizes: Sizes) -> Iterator[str]:
-    """What several lanes have of their own."""
-    lanes = sizes.concurrency[-1]
-    waits = lanes > 1 and model.kind == "embedding"
-    if waits or sizes.too_long:
+def _list_overrides(model: Chosen, sizes: Sizes, lanes: int) -> Iterator[str]:
+    """Lines for the cells of several lanes that need other values."""
+    embeds = lanes > 1 and model.kind == "embedding"
+    if embeds or sizes.too_long:
         yield "overrides:"
-    if waits:
+    if embeds:
         yield _line(f"- where: {{concurrency: {lanes}}}", "prompts of several lanes wait for each other,")
         yield _line("  gate: {embed_tok_s: 30%}", "now more and now less")
     if sizes.too_long:
@@ -217,12 +195,7 @@ def _overrides(model: Chosen, sizes: Sizes) -> Iterator[str]:
         yield f"  marks: [{{skip: {lanes} at once may not fit into {model.facts.n_ctx} tokens that slots may share}}]"
 
 
-def _describe(sizes: Sizes) -> str:
-    lengths = "Short and long prompts" if len(sizes.prompt_tokens) > 1 else "One length of prompt"
-    return f"{lengths}, alone{f' and {sizes.concurrency[-1]} at a time' if len(sizes.concurrency) > 1 else ''}."
-
-
-def _state(model: Chosen) -> str:
+def _describe_state(model: Chosen) -> str:
     if model.ready is None:
         return "the server does not tell which models are loaded"
     return "loaded when this was written" if model.ready else "was not loaded when this was written"

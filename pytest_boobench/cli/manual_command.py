@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import click
 
-from pytest_boobench.cli.output import show_examples
+from pytest_boobench.cli import show_examples
 
 _PAGES = files("pytest_boobench") / "manual"
 _ENTRY = re.compile(r"^- \[([\w-]+)\]\(\1\.md\): (.+)$", re.MULTILINE)

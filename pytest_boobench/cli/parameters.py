@@ -1,72 +1,148 @@
-"""Door 2: options that several verbs have, and values as they are typed."""
+"""Door 2: what several verbs share: options, values as they are typed, names of cells, JSON."""
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
-from pytest_boobench import gate
+from pytest_boobench import BASELINE, HOSTS_FILE, gate
+from pytest_boobench.cli.project import find_project
 from pytest_boobench.record import Measurement
+from pytest_boobench.reports.text import without_nan
+from pytest_boobench.servers.clients import Patience, Waiting
 from pytest_boobench.store import Selection
 from pytest_boobench.units import parse_duration, parse_percent
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 _AGE = re.compile(r"(\d+)\s*([hdw])")
 _AGE_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
+_EVERY_S = 10.0
+"""Time between two messages about one host that is waited for."""
 
 
-def read_moment(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """A day, a time, or an age -> seconds since 1970 UTC. What names no time zone is UTC."""
-    if text is None:
-        return None
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """The value as JSON, without secrets; infinite numbers and NaN become null."""
+    return json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def echo(output: Mapping[str, Any] | Iterable[str]) -> None:
+    """Print plain data as JSON, or lines as they are."""
+    click.echo(to_json(output) if isinstance(output, Mapping) else "\n".join(output))
+
+
+def name_cell(measurement: Measurement) -> str:
+    """The cell's name in all output, as in ``rack-1::qwen3-8b[pp512-tg32-c4]``."""
+    return "::".join(measurement.node_id.split("::")[-2:])
+
+
+def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[str, float]:
+    """Metric -> allowed worsening, a ratio: ``max_drop``, or what was allowed at the measuring, or the default."""
+    judged = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
+    lanes = measurement.identity["concurrency"]
+    return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)
+
+
+def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback for an option's value; the text of a ValueError becomes the message."""
+
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, option) from None
+
+    return read
+
+
+def _parse_moment(text: str) -> float:
     if age := _AGE.fullmatch(text.strip()):
         return time.time() - int(age[1]) * _AGE_S[age[2]]
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         wanted = "expected a day such as 2026-11-24, or an age such as 12h, 30d or 8w"
-        raise click.BadParameter(f"{wanted}, got {text!r}", context, option) from None
+        raise ValueError(f"{wanted}, got {text!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def read_percent(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """``10%`` or ``10``, both 0.1."""
-    if text is None:
-        return None
-    try:
-        return parse_percent(text, bare=True)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+read_moment = _read_with(_parse_moment)
+"""A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
+read_percent = _read_with(functools.partial(parse_percent, bare=True))
+"""``10%`` or ``10`` as the ratio 0.1."""
 
 
-def read_span(context: click.Context, option: click.Parameter, text: str) -> float:
-    """``90s``, ``5m`` -> seconds."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+def _grant_patience(text: str) -> Patience:
+    """With a message for each host that is waited for: at once, and every ten seconds."""
+    told_s: dict[str, float] = {}
+
+    def tell(waiting: Waiting) -> None:
+        last_s = told_s.get(waiting.host)
+        if last_s is None or not last_s <= waiting.waited_s < last_s + _EVERY_S:
+            told_s[waiting.host] = waiting.waited_s
+            click.echo(str(waiting), err=True)
+
+    return Patience(load_s=parse_duration(text), option="--load-timeout", tell=tell)
 
 
-def _several(name: str, field: str, metavar: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+hosts_option = click.option(
+    "--hosts",
+    "hosts_file",
+    envvar="BOOBENCH_HOSTS",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"The hosts file (default: {HOSTS_FILE} beside pytest's configuration).",
+)
+load_timeout_option = click.option(
+    "--load-timeout",
+    "patience",
+    metavar="TIME",
+    default="5m",
+    envvar="BOOBENCH_LOAD_TIMEOUT",
+    callback=_read_with(_grant_patience),
+    help="How long a server may take to load its model (default: 5m).",
+)
+store_option = click.option(
+    "--store",
+    "store_url",
+    envvar="BOOBENCH_STORE",
+    metavar="URL",
+    callback=lambda _context, _option, typed: typed or find_project(Path.cwd()).store_url,
+    help="The store: an SQLAlchemy URL or a file (default: what pytest --boobench uses here).",
+)
+baseline_option = click.option(
+    "--baseline",
+    envvar="BOOBENCH_BASELINE",
+    metavar="NAME",
+    callback=lambda _context, _option, typed: typed or find_project(Path.cwd()).baseline,
+    help=f"Which baseline (default: what pytest --boobench uses here, else {BASELINE}).",
+)
+
+
+def _several(field: str, metavar: str, what: str) -> Decorator:
+    name = f"--{field.removesuffix('s')}"
     return click.option(name, field, multiple=True, metavar=metavar, help=f"Only {what} (may be given again).")
 
 
-_OPTIONS: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "suites": _several("--suite", "suites", "NAME", "cells of this suite"),
-    "hosts": _several("--host", "hosts", "NAME", "cells of this host"),
-    "models": _several("--model", "models", "NAME", "cells of this model"),
+_SELECTING: Mapping[str, Decorator] = {
+    "suites": _several("suites", "NAME", "cells of this suite"),
+    "hosts": _several("hosts", "NAME", "cells of this host"),
+    "models": _several("models", "NAME", "cells of this model"),
     "containing": click.option(
         "-k", "containing", default="", metavar="TEXT", help="Only cells whose test has this in its name."
     ),
-    "runs": _several("--run", "runs", "ID", "this run, one session of one suite on one host; its first digits will do"),
-    "sessions": _several("--session", "sessions", "ID", "this pytest session; its first digits will do"),
-    "commits": _several("--commit", "commits", "HASH", "this git commit; its first digits will do"),
-    "baselines": _several("--baseline", "baselines", "NAME", "what is in force as this baseline"),
+    "runs": _several("runs", "ID", "this run, one session of one suite on one host; its first digits will do"),
+    "sessions": _several("sessions", "ID", "this pytest session; its first digits will do"),
+    "commits": _several("commits", "HASH", "this git commit; its first digits will do"),
+    "baselines": _several("baselines", "NAME", "what is in force as this baseline"),
     "since": click.option(
         "--since", callback=read_moment, metavar="TIME", help="Only what was measured since: 2026-11-24, or 30d ago."
     ),
@@ -75,43 +151,26 @@ _OPTIONS: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 """Field of a Selection -> the option that fills it."""
 
 
-def selection_options(verb: Callable[..., int]) -> Callable[..., int]:
-    """Gives a verb the options that choose measurements; it takes them as one ``selection``."""
-    return _give(verb, tuple(_OPTIONS))
+def _select_by(*fields: str) -> Decorator:
+    """A decorator that gives a verb these options; the verb gets their values as one ``selection``."""
+
+    def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(verb)
+        def with_selection(**typed: Any) -> Any:
+            chosen = {name: typed.pop(name) for name in fields}
+            return verb(selection=Selection(**chosen), **typed)
+
+        command: Callable[..., Any] = with_selection
+        for field in reversed(fields):
+            command = _SELECTING[field](command)
+        return command
+
+    return decorate
 
 
-def measurement_options(verb: Callable[..., int]) -> Callable[..., int]:
-    """The same without ``--baseline``, for verbs that are about one baseline anyway."""
-    return _give(verb, tuple(field for field in _OPTIONS if field != "baselines"))
-
-
-def cell_options(verb: Callable[..., int]) -> Callable[..., int]:
-    """Gives a verb the options that choose cells, whenever they were measured."""
-    return _give(verb, ("suites", "hosts", "models", "containing"))
-
-
-def _give(verb: Callable[..., int], fields: Sequence[str]) -> Callable[..., int]:
-    @functools.wraps(verb)
-    def with_selection(**typed: Any) -> int:
-        chosen = {name: typed.pop(name) for name in fields}
-        return verb(selection=Selection(**chosen), **typed)
-
-    command: Callable[..., int] = with_selection
-    for field in reversed(fields):
-        command = _OPTIONS[field](command)
-    return command
-
-
-def name_cell(measurement: Measurement) -> str:
-    """As in ``rack-1::qwen3-8b[pp512-tg32-c4]``."""
-    return "::".join(measurement.node_id.split("::")[-2:])
-
-
-def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[str, float]:
-    """Metric -> allowed worsening, a ratio: what was allowed when it was measured, else the usual.
-
-    ``max_drop`` is allowed of all of them instead.
-    """
-    judged = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
-    lanes = measurement.identity["concurrency"]
-    return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)
+selection_options = _select_by(*_SELECTING)
+"""Options that choose measurements."""
+measurement_options = _select_by(*(field for field in _SELECTING if field != "baselines"))
+"""The same without ``--baseline``, for verbs about one baseline."""
+cell_options = _select_by("suites", "hosts", "models", "containing")
+"""Options that choose cells, whenever they were measured."""

@@ -1,21 +1,27 @@
-"""Door 2: ``boobench power``: what the stored baselines can prove, and what would let them prove more."""
+"""Door 2: ``boobench power``: the smallest drop that each stored baseline can prove."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from pytest_boobench import gate
 from pytest_boobench.aggregate import median_of
-from pytest_boobench.cli.output import show_examples, to_json
-from pytest_boobench.cli.parameters import find_allowed, name_cell, read_percent
-from pytest_boobench.cli.project import baseline_option, find_baseline, find_project, open_store, store_option
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import (
+    baseline_option,
+    echo,
+    find_allowed,
+    json_option,
+    name_cell,
+    read_percent,
+    store_option,
+)
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, Measurement
 from pytest_boobench.reports.text import render_table
@@ -25,7 +31,7 @@ from pytest_boobench.units import BLANK, count, moment, number, percent, quantit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the baseline says of one gated metric."""
+    """What a cell's baseline can prove of one gated metric."""
 
     metric: str
     level: float | None
@@ -33,29 +39,47 @@ class Proof:
     allowed: float
     """The worsening that fails, a ratio."""
     provable: float | None
-    """The smallest worsening told from noise; None where none is."""
+    """The smallest worsening that differs from noise, a ratio; infinite where none does, None without a level."""
     remedy: str
-    """What would bring it to the allowed one; empty where it is there."""
+    """What would make the allowed worsening provable; empty where it is."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether the allowed worsening can be proven."""
+        return self.provable is not None and self.provable <= self.allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """One cell of a baseline."""
+    """What one cell's baseline is made of, and what it can prove."""
 
-    measurements: tuple[Measurement, ...]
-    """In force, oldest first."""
-    saves: tuple[Saved, ...]
-    """How each of them came into force."""
+    runs: tuple[tuple[Measurement, Saved], ...]
+    """In force, oldest first, and how each of them came into force."""
     sessions: int
-    """Looks at the host, half an hour apart at least."""
+    """Sessions at least half an hour apart."""
     later: int
-    """Measurements since then that passed: they teach how much sessions differ."""
+    """Measurements since then that passed: they show how much sessions differ."""
     proofs: tuple[Proof, ...]
 
+    @property
+    def newest(self) -> Measurement:
+        return self.runs[-1][0]
 
-def find_foundations(store: Store, name: str, selection: Selection) -> list[Foundation]:
-    """What the selected cells of a baseline rest on, in the order of their names."""
-    baselines, saves = store.baselines(name), {save.measurement_id: save for save in store.saves(name)}
+
+def find_foundations(
+    store: Store,
+    name: str,
+    selection: Selection,
+    *,
+    hosts: Collection[str] | None = None,
+    max_drop: float | None = None,
+) -> list[Foundation]:
+    """The selected cells of a baseline, in the order of their names.
+
+    ``hosts`` are those whose cells show how much sessions differ, None for all. ``max_drop`` as for `find_allowed`.
+    """
+    baselines = store.baselines(name, hosts=hosts)
+    saves = {save.measurement_id: save for save in store.saves(name)}
     spread = gate.measure_spread(baselines.values())
     of_cell: dict[str, list[Measurement]] = defaultdict(list)
     for measurement in store.measurements(replace(selection, baselines=(name,))):
@@ -63,36 +87,35 @@ def find_foundations(store: Store, name: str, selection: Selection) -> list[Foun
     found = []
     for key, measurements in of_cell.items():
         baseline = baselines[key]
-        proofs = (
-            Proof(
-                metric=metric,
-                level=gate.level(metric, baseline),
-                allowed=allowed,
-                provable=_finite(gate.provable_drop(baseline, metric, allowed, spread.get(baseline.suite, {}))),
-                remedy=gate.remedy(baseline, metric, allowed, spread.get(baseline.suite, {})),
-            )
-            for metric, allowed in find_allowed(measurements[-1], None).items()
-        )
+        allowed = find_allowed(measurements[-1], max_drop)
         found.append(
             Foundation(
-                measurements=tuple(measurements),
-                saves=tuple(saves[measurement.id] for measurement in measurements),
+                runs=tuple((one, saves[one.id]) for one in measurements),
                 sessions=len(gate.group_sessions(baseline.runs)),
                 later=len(baseline.later),
-                proofs=tuple(proofs),
+                proofs=tuple(_prove(baseline, allowed, spread.get(baseline.suite, {}))),
             )
         )
-    return sorted(found, key=lambda each: each.measurements[-1].node_id)
+    return sorted(found, key=lambda each: each.newest.node_id)
 
 
-def render(foundation: Foundation) -> Iterator[str]:
+def _prove(baseline: Baseline, allowed: Mapping[str, float], noise: Mapping[str, float]) -> Iterator[Proof]:
+    for metric, limit in allowed.items():
+        yield Proof(
+            metric=metric,
+            level=gate.level(metric, baseline),
+            allowed=limit,
+            provable=gate.provable_drop(baseline, metric, limit, noise),
+            remedy=gate.remedy(baseline, metric, limit, noise),
+        )
+
+
+def render_foundation(foundation: Foundation) -> Iterator[str]:
     """The cell, what it can prove, and a line for each measurement."""
-    newest = foundation.measurements[-1]
-    yield f"{newest.run.suite}  {name_cell(newest)}"
-    for proof in foundation.proofs:
-        yield f"  {_describe_proof(proof)}"
+    yield f"{foundation.newest.run.suite}  {name_cell(foundation.newest)}"
+    yield from (f"  {_describe_proof(proof)}" for proof in foundation.proofs)
     later = f", {count(foundation.later, 'later run')} that passed" if foundation.later else ""
-    yield f"  {count(len(foundation.measurements), 'run')}, {count(foundation.sessions, 'session')}{later}"
+    yield f"  {count(len(foundation.runs), 'run')}, {count(foundation.sessions, 'session')}{later}"
     metrics = [METRICS[proof.metric] for proof in foundation.proofs]
     head = ("measured (UTC)", "session", "commit", "build", *(metric.title for metric in metrics), "saved (UTC)", "")
     rows = [
@@ -105,18 +128,28 @@ def render(foundation: Foundation) -> Iterator[str]:
             moment(save.saved_at),
             save.reason,
         )
-        for one, save in zip(foundation.measurements, foundation.saves, strict=True)
+        for one, save in foundation.runs
     ]
     yield from (f"  {line}" for line in render_table(head, rows, left=(0, 1, 2, 3, len(head) - 1)))
 
 
-def to_plain(foundation: Foundation) -> dict[str, Any]:
-    """As JSON has it; times are seconds since 1970 UTC, changes are ratios."""
-    newest = foundation.measurements[-1]
+def _describe_proof(proof: Proof) -> str:
+    """As in ``decode 50.1 tok/s: proves a drop of 10 %``."""
+    metric = METRICS[proof.metric]
+    if proof.level is None or proof.provable is None:
+        return f"{metric.title}: no run gives it"
+    worsening = "drop" if metric.better == "higher" else "rise"
+    proves = f"a {worsening} of {percent(proof.provable)}" if math.isfinite(proof.provable) else f"no {worsening}"
+    remedy = f", {percent(proof.allowed)} allowed; {proof.remedy}" if proof.remedy else ""
+    return f"{metric.title} {quantity(proof.level, metric.unit)}: proves {proves}{remedy}"
+
+
+def foundation_to_plain(foundation: Foundation) -> dict[str, Any]:
+    """The foundation as JSON has it; times are seconds since 1970 UTC, changes are ratios."""
     return {
-        **newest.identity,
-        "cell_key": newest.cell_key,
-        "node_id": newest.node_id,
+        **foundation.newest.identity,
+        "cell_key": foundation.newest.cell_key,
+        "node_id": foundation.newest.node_id,
         "sessions": foundation.sessions,
         "later": foundation.later,
         "metrics": [asdict(proof) for proof in foundation.proofs],
@@ -132,48 +165,9 @@ def to_plain(foundation: Foundation) -> dict[str, Any]:
                 "machine": one.run.machine,
                 "medians": {metric: aggregate.median for metric, aggregate in one.aggregates.items()},
             }
-            for one, save in zip(foundation.measurements, foundation.saves, strict=True)
+            for one, save in foundation.runs
         ],
     }
-
-
-def _describe_proof(proof: Proof) -> str:
-    """As in ``decode 50.1 tok/s: proves a drop of 10 %``."""
-    metric = METRICS[proof.metric]
-    if proof.level is None:
-        return f"{metric.title}: no run gives it"
-    worsening = "drop" if metric.better == "higher" else "rise"
-    proves = (
-        f"proves no {worsening}" if proof.provable is None else f"proves a {worsening} of {percent(proof.provable)}"
-    )
-    remedy = f", {percent(proof.allowed)} allowed; {proof.remedy}" if proof.remedy else ""
-    return f"{metric.title} {quantity(proof.level, metric.unit)}: {proves}{remedy}"
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Power:
-    """What one cell's baseline can prove of one metric."""
-
-    suite: str
-    cell: str
-    metric: str
-    sessions: int
-    """Looks at the host, half an hour apart at least."""
-    allowed: float
-    """The worsening that fails, a ratio."""
-    provable: float | None
-    """The smallest worsening that is told from noise; infinite where none is, None where the metric has no number."""
-    remedy: str
-    """What would bring it down to the allowed one; empty where it is there."""
-
-    @property
-    def enough(self) -> bool:
-        """Whether the allowed worsening can be proven."""
-        return self.provable is not None and self.provable <= self.allowed
 
 
 @click.command(
@@ -186,73 +180,60 @@ class Power:
 @baseline_option
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only cells of this host (may be given again).")
 @click.option("--max-drop", callback=read_percent, metavar="PCT", help="To be proven, as in 10% (default: as judged).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @store_option
-def command(
-    baseline: str | None, hosts: Sequence[str], max_drop: float | None, as_json: bool, store_url: str | None
-) -> int:
+def command(baseline: str, hosts: Sequence[str], max_drop: float | None, as_json: bool, store_url: str) -> int:
     """Tell the smallest drop that each cell's baseline can prove.
 
-    And what would bring it to the allowed one: more sessions, more samples, longer outputs. A smaller drop is lost in
-    the noise between sessions and between samples: it comes out inconclusive.
+    And what would make the allowed drop provable: more sessions, more samples, longer outputs. A smaller drop is lost
+    in the noise between sessions and between samples: its verdict is inconclusive.
     """
-    project = find_project(Path.cwd())
-    name = find_baseline(project, baseline)
-    with open_store(project, store_url) as store:
-        baselines = store.baselines(name, hosts=hosts or None)
-        stored = store.measurements(Selection(baselines=(name,), hosts=hosts, last=1))
-    if not baselines:
-        raise click.UsageError(f"no baseline {name} is stored; save one: pytest --boobench --boobench-save-baseline")
-    found = sorted(_weigh(baselines, stored, max_drop), key=_rank)
-    if as_json:
-        click.echo(to_json({"baseline": name, "cells": [_to_plain(each) for each in found]}))
-    else:
-        click.echo("\n".join(_render(name, found)))
+    with Store.open(store_url, create=False) as store:
+        found = find_foundations(store, baseline, Selection(hosts=hosts), hosts=hosts or None, max_drop=max_drop)
+    if not found:
+        remedy = "save one: pytest --boobench --boobench-save-baseline"
+        raise click.UsageError(f"no baseline {baseline} is stored; {remedy}")
+    rows = sorted(((cell, proof) for cell in found for proof in cell.proofs), key=_rank)
+    plain = {"baseline": baseline, "cells": [_row_to_plain(*row) for row in rows]}
+    echo(plain if as_json else _render(baseline, rows))
     return 0
 
 
-def _weigh(baselines: Mapping[str, Baseline], stored: Sequence[Measurement], max_drop: float | None) -> Iterator[Power]:
-    spread = gate.measure_spread(baselines.values())
-    for measurement in stored:
-        baseline = baselines[measurement.cell_key]
-        noise = spread.get(baseline.suite, {})
-        for metric, allowed in find_allowed(measurement, max_drop).items():
-            yield Power(
-                suite=baseline.suite,
-                cell=name_cell(measurement),
-                metric=metric,
-                sessions=len(gate.group_sessions(baseline.runs)),
-                allowed=allowed,
-                provable=gate.provable_drop(baseline, metric, allowed, noise),
-                remedy=gate.remedy(baseline, metric, allowed, noise),
-            )
+def _rank(row: tuple[Foundation, Proof]) -> tuple[bool, float, str, str]:
+    cell, proof = row
+    provable = math.inf if proof.provable is None else proof.provable
+    return proof.enough, -provable, name_cell(cell.newest), proof.metric
 
 
-def _rank(power: Power) -> tuple[bool, float, str, str]:
-    provable = math.inf if power.provable is None else power.provable
-    return power.enough, -provable, power.cell, power.metric
+def _row_to_plain(cell: Foundation, proof: Proof) -> dict[str, Any]:
+    """The row as JSON has it, where ``provable`` is null both if it is infinite and if there is no number."""
+    return {
+        "suite": cell.newest.run.suite,
+        "cell": name_cell(cell.newest),
+        "metric": proof.metric,
+        "sessions": cell.sessions,
+        "allowed": proof.allowed,
+        "provable": proof.provable,
+        "remedy": proof.remedy,
+        "enough": proof.enough,
+    }
 
 
-def _render(name: str, found: Sequence[Power]) -> Iterator[str]:
+def _render(baseline: str, found: Sequence[tuple[Foundation, Proof]]) -> Iterator[str]:
     head = ("suite", "cell", "metric", "sessions", "allowed", "provable", "what would help")
     rows = [
         (
-            each.suite,
-            each.cell,
-            METRICS[each.metric].title,
-            str(each.sessions),
-            percent(each.allowed),
-            "none" if each.provable == math.inf else percent(each.provable),
-            each.remedy,
+            cell.newest.run.suite,
+            name_cell(cell.newest),
+            METRICS[proof.metric].title,
+            str(cell.sessions),
+            percent(proof.allowed),
+            "none" if proof.provable == math.inf else percent(proof.provable),
+            proof.remedy,
         )
-        for each in found
+        for cell, proof in found
     ]
     yield from render_table(head, rows, left=(0, 1, 2, 6))
-    poor = sum(not each.enough for each in found)
+    enough = sum(proof.enough for _, proof in found)
     yield ""
-    yield f"baseline {name} can prove what is allowed in {len(found) - poor} of {count(len(found), 'gated number')}"
-
-
-def _to_plain(power: Power) -> dict[str, Any]:
-    """As JSON has it, which knows no infinity: there ``provable`` is null, as where there is no number."""
-    return {**asdict(power), "enough": power.enough}
+    yield f"baseline {baseline} can prove what is allowed in {enough} of {count(len(found), 'gated number')}"

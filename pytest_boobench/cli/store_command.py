@@ -1,4 +1,4 @@
-"""Door 2: ``boobench store``: bring its schema up to date, take in what waits, drop old raw samples."""
+"""Door 2: ``boobench store``: upgrade its schema, store what sessions kept in files, drop old raw samples."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from pytest_boobench.cli.output import show_examples
-from pytest_boobench.cli.parameters import read_moment
-from pytest_boobench.cli.project import find_project, find_store_url, open_store, show_path, store_option
+from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.parameters import read_moment, store_option
+from pytest_boobench.cli.project import find_project, show_path
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.store import Store
 from pytest_boobench.store.engine import FOLDER, describe, parse_url, upgrade_schema
@@ -29,13 +29,13 @@ def command() -> None:
     )
 )
 @store_option
-def upgrade(store_url: str | None) -> int:
+def upgrade(store_url: str) -> int:
     """Bring the store's schema up to date; its data stay.
 
     A store in a file is upgraded by itself. One that a team shares is only upgraded here: colleagues whose
     pytest-boobench is older cannot use it any more.
     """
-    url = parse_url(find_store_url(find_project(Path.cwd()), store_url))
+    url = parse_url(store_url)
     before = upgrade_schema(url)
     done = f"has today's schema {NEWEST}" if before == NEWEST else f"upgraded from schema {before} to {NEWEST}"
     click.echo(f"{describe(url)}: {done}")
@@ -51,35 +51,33 @@ def upgrade(store_url: str | None) -> int:
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @store_option
-def import_(files: Sequence[Path], store_url: str | None) -> int:
+def import_(files: Sequence[Path], store_url: str) -> int:
     """Take in what sessions measured without reaching the store.
 
-    Runs, cells, verdicts and baselines: sessions keep them in files called spool-….jsonl. What is in the store already
-    is not doubled; a file is removed when all of it is in. A line that can never come in is put aside in a file beside
-    it, spool-….rejected.jsonl. Exit code 1 where something did not come in.
+    Sessions keep their runs, cells, verdicts and baselines in files called spool-….jsonl. What the store has already is
+    not stored twice, and a file is removed when all of it is stored. A line that can never be stored is moved to a file
+    beside it, spool-….rejected.jsonl. Exit code 1 where something was not stored.
     """
-    project = find_project(Path.cwd())
-    waiting = list(files) or find_waiting(project.root / FOLDER)
+    waiting = list(files) or find_waiting(find_project(Path.cwd()).root / FOLDER)
     if not waiting:
         click.echo("nothing waits to be taken in")
         return 0
-    with open_store(project, store_url, create=True) as store:
-        # One that is named is meant; of those that are found, some may be another store's.
-        return max([_take_in(store, path, meant=bool(files)) for path in waiting])
+    with Store.open(store_url, create=True) as store:
+        # A file that was found, and not named, may be for another store.
+        return max([_take_in(store, path, named=bool(files)) for path in waiting])
 
 
-def _take_in(store: Store, path: Path, *, meant: bool) -> int:
+def _take_in(store: Store, path: Path, *, named: bool) -> int:
     try:
         others = find_stores(path) - {store.address}
-        if others and not meant:
+        if others and not named:
             click.echo(f"{show_path(path)}: waits for {', '.join(sorted(others))}; name that store, or the file")
             return 1
         taken = take_in(store, path)
     except (BoobenchError, OSError) as error:
         click.echo(f"{show_path(path)}: not taken in: {error}")
         return 1
-    new = taken.new
-    counted = ((new.cells, "cell"), (new.verdicts, "judged cell"), (new.baselines, "baseline"))
+    counted = ((taken.new.cells, "cell"), (taken.new.verdicts, "judged cell"), (taken.new.baselines, "baseline"))
     found = ", ".join(count(number, noun) for number, noun in counted if number)
     click.echo(f"{show_path(path)}: {found or 'nothing new'} taken into {store.address}; file removed")
     if rejected := taken.describe_rejected(show_path):
@@ -103,21 +101,21 @@ def _take_in(store: Store, path: Path, *, meant: bool) -> int:
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be dropped.")
 @store_option
-def prune(before: float, dry_run: bool, store_url: str | None) -> int:
-    """Drop old raw samples and give their room back to the disk.
+def prune(before: float, dry_run: bool, store_url: str) -> int:
+    """Drop old raw samples and free their space on the disk.
 
-    Aggregates, verdicts and baselines stay, and so do the samples of baselines in force. What is judged and charted
-    comes from the aggregates; the distribution of a dropped measurement's samples is gone for good.
+    Aggregates, verdicts and baselines stay, and so do the samples of baselines in force. Verdicts and charts need the
+    aggregates only; the distribution of a dropped measurement's samples is lost.
     """
-    with open_store(find_project(Path.cwd()), store_url) as store:
+    with Store.open(store_url, create=False) as store:
         pruned = store.prune(before, dry=dry_run)
     old = f"{count(pruned.samples, 'sample')} of {count(pruned.measurements, 'measurement')}"
     since = f"{moment(before)} UTC"
     if dry_run:
         click.echo(f"{store.address}: {size(pruned.bytes_before)}; would drop {old} before {since}")
-    else:
-        click.echo(f"{store.address}: dropped {old} before {since}")
-        smaller = pruned.bytes_after < pruned.bytes_before
-        now = f"{size(pruned.bytes_after)} now" if smaller else "its room is used again by what comes"
-        click.echo(f"{size(pruned.bytes_before)} before, {now}")
+        return 0
+    click.echo(f"{store.address}: dropped {old} before {since}")
+    smaller = pruned.bytes_after < pruned.bytes_before
+    now = f"{size(pruned.bytes_after)} now" if smaller else "its free space is used again"
+    click.echo(f"{size(pruned.bytes_before)} before, {now}")
     return 0

@@ -114,14 +114,14 @@ def test_a_plugin_that_clashes(project: Path, tmp_path: Path, monkeypatch: pytes
     result = run()
     assert result.return_value == 0
     assert lines_of(result, "pytest-randomly") == [
-        "warn: shuffles cells, which swaps models to and fro; -p no:randomly with --boobench"
+        "warn: shuffles cells, which swaps models back and forth; -p no:randomly with --boobench"
     ]
 
 
 def test_a_busy_machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (7.25, 1.0, 1.0))
     assert lines_of(run(), "machine") == [
-        "warn: 2 cores, load 7.25; a busy client blurs time stamps; measure when it is calm"
+        "warn: 2 cores, load 7.25; a busy client makes time stamps inexact; measure when it is idle"
     ]
 
 
@@ -133,25 +133,25 @@ def test_a_system_without_load(project: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has kernel stamps")
 def test_the_kernels_clock(project: Path) -> None:
     (clock,) = lines_of(run(), "clock")
-    assert clock.startswith("ok: the kernel stamps what arrives; Python had it ")
+    assert clock.startswith("ok: the kernel takes the time stamps; Python read the answer ")
 
 
 def test_a_clock_that_is_pythons(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_boobench.wire.connection.ask_for_kernel_stamps", lambda sock: False)
     assert lines_of(run(), "clock") == [
-        "warn: arrivals are stamped by Python, late when this machine is busy; "
-        "Linux has kernel stamps; elsewhere keep concurrency low and the client idle"
+        "warn: Python takes the time stamps, late when this machine is busy; "
+        "on Linux the kernel takes them; elsewhere keep concurrency low and the client idle"
     ]
 
 
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (True, "ok: the thread that reads answers goes before other programs: a busy machine hardly keeps it waiting"),
+        (True, "ok: the thread that reads answers has priority: it hardly waits on a busy machine"),
         (
             False,
-            "ok: the thread that reads answers waits its turn: on a busy machine it reads late, and cells say so; "
-            "Linux lets it go first with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit",
+            "ok: the thread that reads answers has no priority: it reads late on a busy machine, and cells say so; "
+            "Linux gives it priority with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_no_loopback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run()
     assert result.return_value == 1
     assert lines_of(result, "clock") == [
-        "fail: no request to ourselves over 127.0.0.1 comes through: [Errno 13] Permission denied; "
+        "fail: a request to this process over 127.0.0.1 failed: [Errno 13] Permission denied; "
         "let this user open sockets"
     ]
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.cli import boobench, main
-from pytest_boobench.cli.export_rows import NUMBER_COLUMNS, SAMPLE_COLUMNS
+from pytest_boobench.cli.export_command import NUMBER_COLUMNS, SAMPLE_COLUMNS
 from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, RunFacts, Verdict
@@ -102,7 +102,7 @@ def test_samples(store: Store) -> None:
 
 
 def test_samples_of_many_measurements(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_boobench.cli.export_rows._SAMPLES_AT_ONCE", 2)
+    monkeypatch.setattr("pytest_boobench.cli.export_command._SAMPLES_AT_ONCE", 2)
     for day in range(5):
         add_session(store, f"day {day}", (ONE, 50.0), day=day, blocks=1)
     rows = read_jsonl("--samples")

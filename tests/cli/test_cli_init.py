@@ -15,9 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench, init_texts, main
-from pytest_boobench.cli import init_probe as llama_cpp
-from pytest_boobench.cli.init_discovery import Chosen, Discovery
-from pytest_boobench.cli.init_probe import Speed
+from pytest_boobench.cli.init_discovery import Chosen, Discovery, find_options
 from pytest_boobench.cli.init_texts import choose_sizes
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.embedded import EmbeddedServer
@@ -303,9 +301,9 @@ def test_names_of_hosts(url: str, name: str) -> None:
 MODEL = Chosen(name="qwen", kind="chat", told=False, ready=True, facts=ModelFacts(name="qwen"))
 
 
-def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any = "chat", **facts: Any) -> Chosen:
-    found = Speed(prompt_tok_s=speed[0], decode_tok_s=speed[1]) if speed else None
-    return replace(MODEL, kind=kind, speed=found, facts=ModelFacts(name="qwen", **facts))
+def make_model(speed: tuple[float | None, float | None] = (None, None), kind: Any = "chat", **facts: Any) -> Chosen:
+    prompt, decode = speed
+    return replace(MODEL, kind=kind, prompt_tok_s=prompt, decode_tok_s=decode, facts=ModelFacts(name="qwen", **facts))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +324,6 @@ def make_model(speed: tuple[float | None, float | None] | None = None, kind: Any
         (replace(make_model(), ready=False), (512,), 128, (1, 4)),
         (make_model((3_000.0, 40.0), n_ctx=8192), (512, 2048), 32, (1, 4)),
         (make_model((20_000.0, 900.0), n_ctx=32_768), (2048, 8192), 256, (1, 4)),
-        (make_model((None, None)), (512, 2048), 128, (1, 4)),
         (make_model((100.0, 3.0)), (32, 128), 32, (1, 4)),
         (make_model(kind="embedding"), (128, 512), None, (1, 4)),
         (make_model((8_000.0, None), kind="embedding"), (512,), None, (1, 4)),
@@ -439,7 +436,7 @@ def test_a_routers_model_that_is_not_loaded(
 
 @pytest.mark.parametrize("listed", [None, [], "x", {"data": 7}, {"data": [{"id": "one", "status": []}]}])
 def test_a_routers_list_of_any_shape(listed: object) -> None:
-    assert llama_cpp.find_options(listed, "one") == []
+    assert find_options(listed, "one") == []
 
 
 def test_a_llama_server_elsewhere_that_does_not_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:

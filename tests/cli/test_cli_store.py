@@ -147,7 +147,7 @@ def test_pruning_says_what_it_did(store: Store) -> None:
     done = run("prune", "--keep-raw", day)
     first, second = done.output.splitlines()
     assert first == f"{store.address}: dropped 20 samples of 1 measurement before {day} 00:00 UTC"
-    assert re.fullmatch(r"\d+ kB before, (\d+ kB now|its room is used again by what comes)", second)
+    assert re.fullmatch(r"\d+ kB before, (\d+ kB now|its free space is used again)", second)
     assert len(store.measurements(Selection())) == 3
     again = run("prune", "--keep-raw", day)
     assert "dropped 0 samples of 0 measurements" in again.output
