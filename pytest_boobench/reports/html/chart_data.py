@@ -13,7 +13,7 @@ from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
 from pytest_boobench.reports.sentences import list_versions, sentence
-from pytest_boobench.reports.session import ALL_LANES, find_value
+from pytest_boobench.reports.session import find_value
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
 from pytest_boobench.units import count, number, percent, quantity
@@ -158,7 +158,6 @@ def compare_samples(course: Series, samples: Mapping[int, Sequence[Sample]]) -> 
             if key in measurement.aggregates
         }
         for key in course.charted
-        if key != ALL_LANES
     }
     return {key: found for key, found in sides.items() if found}
 
