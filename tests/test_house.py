@@ -5,15 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 
-import pytest
-
 from tests.conftest import CHECKOUT
 
 PACKAGE = CHECKOUT / "pytest_boobench"
 MODULES = [path.relative_to(CHECKOUT) for path in sorted(PACKAGE.rglob("*.py"))]
 MOST_MODULES = 150
-
-pytestmark = pytest.mark.xfail(strict=False, reason="the renames of issue 12 are not in yet")
 
 
 def find_twice(named: Iterable[tuple[str, object]]) -> Mapping[str, list[str]]:
