@@ -15,7 +15,7 @@ from pytest_boobench.facts import Canary, ModelFacts, Traffic
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import Measurement, Outcome, RunFacts, Verdict
 from pytest_boobench.reports import html
-from pytest_boobench.reports.html import chart_points
+from pytest_boobench.reports.html import chart_data
 from pytest_boobench.suite.cell import Cell
 from tests.making import make_cell, make_sample
 
@@ -272,6 +272,6 @@ def render_large(runs: int = 50) -> str:
             replace(one, id=first.id + number, run=make_run(cell, number), **its)
             for number, one in enumerate(courses[place % len(courses)])
         ]
-    find_once = cache(chart_points.find_changes)  # the courses are ten, however many cells have them
-    with patch.object(chart_points, "find_changes", lambda values: find_once(tuple(values))):
+    find_once = cache(chart_data.find_changes)  # the courses are ten, however many cells have them
+    with patch.object(chart_data, "find_changes", lambda values: find_once(tuple(values))):
         return html.render(gather(measured, samples=40), MADE_AT)

@@ -854,7 +854,7 @@ def test_baselines_outlive_their_samples_and_hold_their_run(store: Store, path: 
 
 def test_model_facts_of_a_newer_version_are_read(store: Store, path: Path) -> None:
     save(store, store.start_run(run_facts()), cell())
-    save(store, store.start_run(run_facts("b")), cell("k2", model=None, server=None))
+    save(store, store.start_run(run_facts("b")), cell("k2", model=None, server=None, engine_build=None))
     change(path, """UPDATE bench_cells SET model_facts = '{"name": "x", "rope": 1}' WHERE cell_key = 'k'""")
     found = store.baselines("main")
     assert found["k"].runs[0].model == ModelFacts(name="x")
