@@ -47,8 +47,8 @@ class Environment:
 
 def read_environment(rootdir: Path, env: Mapping[str, str] = os.environ) -> Environment:
     """The session's environment; what cannot be found out stays blank."""
-    commit = _git(rootdir, "rev-parse", "HEAD")
-    changes = _git(rootdir, "status", "--porcelain", "--untracked-files=no") if commit else None
+    commit = ask_git(rootdir, "rev-parse", "HEAD")
+    changes = ask_git(rootdir, "status", "--porcelain", "--untracked-files=no") if commit else None
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user in a container, no variable either
@@ -73,16 +73,16 @@ def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
     return next(named, None) or platform.processor() or platform.machine() or None
 
 
-def _git(folder: Path, *words: str) -> str | None:
+def ask_git(folder: Path, *words: str) -> str | None:
     """A git command's output, None where git or a repository is missing."""
     try:
-        done = subprocess.run(  # noqa: S603  # fixed words, no shell
+        done = subprocess.run(  # noqa: S603  # a list, no shell
             ["git", "-C", str(folder), *words],  # noqa: S607  # git from the PATH is meant
             capture_output=True,
             text=True,
             timeout=10,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a word with a NUL
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -74,7 +74,7 @@ def list_facts(kind: type) -> Mapping[str, Fact]:
     return {fact.name: fact for fact in sorted(found, key=lambda fact: fact.since)}
 
 
-def take(names: Iterator[str] | Sequence[str] | Mapping[str, Any], source: object) -> dict[str, Any]:
+def take(names: Iterable[str], source: object) -> dict[str, Any]:
     """The attributes of these names."""
     return {name: getattr(source, name) for name in names}
 

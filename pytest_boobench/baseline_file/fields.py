@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -62,8 +61,8 @@ def moment() -> Expected:
 
 _FINITE = core_schema.float_schema(strict=True, allow_inf_nan=False)
 _NUMBER = expect("a number", _FINITE)
-_SUMMARY = Keyed({field.name: whole(1) if field.name == "n" else _NUMBER for field in fields(Aggregate)})
-_NEEDED = frozenset(field.name for field in fields(Aggregate)) - {"stdev"}
+_SUMMARY = Keyed({name: whole(1) if name == "n" else _NUMBER for name in list_facts(Aggregate)})
+_NEEDED = frozenset(list_facts(Aggregate)) - {"stdev"}
 
 
 def _read_summary(given: Any, problems: Problems) -> Aggregate | None:
@@ -96,17 +95,16 @@ _LIST_OR_SUMMARY = Expected(
     lambda: {"anyOf": [{"type": "array", "items": {"type": ["number", "null"]}}, _write_summary_schema()]},
 )
 _SUMMARY_ONLY = parsed("a summary of its numbers", _read_summary, _write_summary_schema)
-LISTED = METRICS.keys() & {fact.name for fact in fields(Sample)}
+LISTED = METRICS.keys() & list_facts(Sample).keys()
 """Metrics that are a number of each request; the others follow from what is not in the file."""
 _METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for key in METRICS})
 
 # --- the file
 
-_TEXTS = ("name", "path", "quantisation")
-_MODEL = Keyed({fact.name: text() if fact.name in _TEXTS else whole(0) for fact in fields(ModelFacts)})
-_CANARY = Keyed({fact.name: number(0) for fact in fields(Canary)})
+_MODEL = Keyed({name: text() if fact.type is str else whole(0) for name, fact in list_facts(ModelFacts).items()})
+_CANARY = Keyed({name: number(0) for name in list_facts(Canary)})
 _PARTS: Mapping[type, ValueType] = {ModelFacts: _MODEL, Canary: _CANARY}
-RATES = tuple(fact.name for fact in fields(Canary) if fact.default is MISSING)
+RATES = tuple(name for name, fact in list_facts(Canary).items() if fact.required)
 """What no canary lacks."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pytest_boobench.environment import ask_git
 from pytest_boobench.facts import Canary
 from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import Baseline, CellFacts, CellRecord, Measurement
@@ -111,14 +111,4 @@ def _find_kind(store: Store, text: str, folder: Path) -> tuple[str, str]:
 
 def _resolve_commit(word: str, folder: Path) -> str:
     """The hash of the commit that git knows by this name; the word itself where it knows none."""
-    try:
-        done = subprocess.run(  # noqa: S603  # a list, no shell
-            ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return word
-    return done.stdout.strip() or word
+    return ask_git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}") or word
