@@ -171,10 +171,12 @@ class Metric:
     """The kinds of cell that have it."""
     gated: bool = False
     """Whether the gate judges it by default, with one lane."""
+    of_start: bool = False
+    """Whether it is a number of a server's start, a fact of the cell, and not one of each request."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
         """This metric's finite values in a sample: one or none, or one for each gap."""
-        found = getattr(sample, self.key)
+        found = None if self.of_start else getattr(sample, self.key)
         several = found if isinstance(found, tuple) else () if found is None else (found,)
         return tuple(float(value) for value in several if math.isfinite(value))
 
@@ -201,6 +203,12 @@ METRICS: Mapping[str, Metric] = {
         Metric("headers_ms", "headers", "ms", "lower", "request sent to end of the response's header", kinds=_ALL),
         Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
+        Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
+               kinds=_ALL, of_start=True),
+        Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
+               kinds=_ALL, of_start=True),
+        Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server that we started",
+               kinds=_ALL, of_start=True),
     )
 }
 # fmt: on

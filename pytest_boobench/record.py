@@ -25,6 +25,8 @@ from pytest_boobench.suite.cell import Cell
 
 JobType = Literal["bench", "eval"]
 RunStatus = Literal["running", "finished", "interrupted"]
+Pairing = Literal["requests", "starts"]
+"""Requests in turns to two hosts that both run, or whole blocks with both servers started anew for each."""
 Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]
 
 
@@ -55,6 +57,8 @@ class RunFacts:
     plugin_version: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the hook `pytest_boobench_run_metadata` says of it, plain JSON."""
+    imported_from: Annotated[str | None, Since("0003")] = None
+    """The tool whose results these are, as in ``llama-bench``; blank for what this package measured."""
 
     @property
     def client(self) -> ClientFacts:
@@ -76,6 +80,10 @@ class Circumstances:
     canary: Annotated[Canary | None, Doc("How fast this machine was.")] = None
     text_digest: Annotated[str | None, Doc("Fingerprint of what the model says.")] = None
     """Blank where the suite does not ask."""
+    command: Annotated[str | None, Doc("The command line that started the server."), Since("0003")] = None
+    """As a shell would write it, without its port and its secrets; blank where nobody tells."""
+    driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None
+    """Of this machine, where the server runs on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +102,22 @@ class CellFacts(Circumstances):
     total_tok_s: float | None = None
     """All lanes together, over the wall."""
     load_ms: float | None = None
-    """How long the host took to load the model before the cell; blank where it was loaded or the host cannot tell."""
+    """How long the host took to load the model before the cell, or to start where we start it; blank where it was
+    loaded or the host cannot tell."""
+    rss_peak_mb: Annotated[float | None, Since("0003")] = None
+    """Most resident memory of a server that we started, all its processes together, since its start; 10^6 bytes."""
+    vram_peak_mb: Annotated[float | None, Since("0003")] = None
+    """Most memory that it was seen to take on all GPUs together; 10^6 bytes."""
+    server_log: Annotated[str | None, Since("0003")] = None
+    """The file with the log of a server that we started."""
     traffic: Traffic | None = None
     """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
     extended: str = ""
     """Why more than the first block was measured, in words."""
     reference_host: str | None = None
     """The other host of a duet."""
+    pairing: Annotated[Pairing | None, Since("0003")] = None
+    """What the pairs of a duet are; blank for requests in turns."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
     """Metric -> why it is blank, for those that such a cell would usually have."""
     error: str | None = None
@@ -255,6 +272,10 @@ class Verdict:
     """The baseline's level, same unit."""
     change: float | None = None
     """now / baseline - 1; blank where that cannot be divided."""
+    change_low: Annotated[float | None, Since("0003")] = None
+    """Of a duet: the lower end of the interval that holds the true change with 95 % confidence."""
+    change_high: Annotated[float | None, Since("0003")] = None
+    """Its upper end."""
     allowed: float | None = None
     """The worsening that is allowed, a ratio."""
     baseline_name: str | None = None

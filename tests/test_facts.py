@@ -22,23 +22,23 @@ from tests.conftest import CHECKOUT
 
 AXIS = """\
     depth_tokens: Annotated[
-        int, whole(0), Axis("Tokens before the prompt.", sign="d", in_grid=True, absent=0), Since("0003")
+        int, whole(0), Axis("Tokens before the prompt.", sign="d", in_grid=True, absent=0), Since("0004")
     ] = 0
 """
-FACT = '    draft_ms: Annotated[float | None, Since("0003")] = None\n'
+FACT = '    draft_ms: Annotated[float | None, Since("0004")] = None\n'
 METRIC = '        Metric("draft_ms", "draft", "ms", "lower", "the server\'s own time for its drafts"),\n'
-CIRCUMSTANCE = '    driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None\n'
+CIRCUMSTANCE = '    firmware: Annotated[str | None, Doc("The firmware."), Since("0004")] = None\n'
 MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0003", "0002"
+revision, down_revision = "0004", "0003"
 
 
 def upgrade() -> None:
     with op.batch_alter_table("bench_cells") as cells:
         cells.add_column(sa.Column("depth_tokens", sa.BigInteger()))
-        cells.add_column(sa.Column("driver", sa.Text()))
+        cells.add_column(sa.Column("firmware", sa.Text()))
     with op.batch_alter_table("bench_samples") as samples:
         samples.add_column(sa.Column("draft_ms", sa.Double()))
 """
@@ -60,7 +60,7 @@ from tests.making import make_sample
 (cell,) = suite.load(pathlib.Path("deep.yaml"), display="deep.yaml", known_hosts=None).cells
 samples = (make_sample(draft_ms=4.5),)
 record = identify(
-    cell, "node", started_at=1e9, samples=samples, driver="595.10", aggregates=summarize(samples, cell.kind)
+    cell, "node", started_at=1e9, samples=samples, firmware="595.10", aggregates=summarize(samples, cell.kind)
 )
 run = RunFacts(uid="0" * 32, session="s", suite=cell.suite, host=cell.host, started_at=1e9)
 with Store.open("store.db") as store:
@@ -74,10 +74,10 @@ with Store.open("store.db") as store:
 pathlib.Path("baseline.yaml").write_text(baseline_file.render(file))
 again = baseline_file.read(pathlib.Path("baseline.yaml"), "baseline.yaml").runs[0].record
 print(json.dumps({
-    "store": [stored.identity["depth_tokens"], stored.cell_key == cell.key, stored.driver,
-              stored.aggregates["draft_ms"].median, baseline.runs[0].driver],
-    "file": [again.identity["depth_tokens"], again.driver, again.aggregates["draft_ms"].median],
-    "export": [rows[0]["depth_tokens"], rows[0]["driver"], NUMBER_COLUMNS[-1], rows[2]["draft_ms"],
+    "store": [stored.identity["depth_tokens"], stored.cell_key == cell.key, stored.firmware,
+              stored.aggregates["draft_ms"].median, baseline.runs[0].firmware],
+    "file": [again.identity["depth_tokens"], again.firmware, again.aggregates["draft_ms"].median],
+    "export": [rows[0]["depth_tokens"], rows[0]["firmware"], NUMBER_COLUMNS[-1], rows[2]["draft_ms"],
                [row["median"] for row in numbers if row["metric"] == "draft_ms"]],
 }))
 """
@@ -93,7 +93,7 @@ def test_a_fact_is_declared_once(tmp_path: Path) -> None:
     metrics = package / "metrics.py"
     head, mark, tail = metrics.read_text(encoding="utf-8").partition('        Metric("itl_ms"')
     metrics.write_text(head + METRIC + mark + tail, encoding="utf-8")
-    (package / "store" / "migrations" / "versions" / "0003_new.py").write_text(MIGRATION)
+    (package / "store" / "migrations" / "versions" / "0004_new.py").write_text(MIGRATION)
     shutil.copytree(CHECKOUT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__", "real*"))
     (tmp_path / "deep.yaml").write_text(
         "suite: deep\nhosts: [a]\nmodels: [m]\nkind: chat\n"

@@ -110,7 +110,7 @@ def _begin(connection: Connection) -> None:
 
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0002"
+NEWEST = "0003"
 """The revision of today's tables."""
 _SHOWN = 3
 """Tables of another program in a message."""

@@ -176,6 +176,13 @@ class Cell:
         ),
         Since("0002"),
     ] = "exact"
+    launch: Annotated[
+        Mapping[str, Any],
+        mapping("a mapping of placeholders to values"),
+        Axis("Values of the placeholders in the command that starts the host.", absent={}),
+        Since("0003"),
+    ] = field(default_factory=dict)
+    """Placeholder -> its value, for the command that starts the host."""
     plan: Plan
     id: str
     """The bracketed part of the node id, as in ``pp512-tg32-c4``."""

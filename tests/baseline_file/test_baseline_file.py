@@ -365,8 +365,8 @@ def test_the_schema_knows_every_field() -> None:
     measured = cell["properties"]["measured"]["items"]
     whole = yaml.safe_load(WHOLE)
     assert whole.keys() == schema["properties"].keys()
-    assert {*whole["cells"][0], "length"} == cell["properties"].keys()
-    assert {*whole["cells"][0]["measured"][0], "text_digest"} == measured["properties"].keys()
+    assert {*whole["cells"][0], "length", "launch"} == cell["properties"].keys()
+    assert {*whole["cells"][0]["measured"][0], "text_digest", "command", "driver"} == measured["properties"].keys()
     assert {"decode_tok_s", "itl_ms"} <= measured["properties"]["metrics"]["properties"].keys()
     assert measured["properties"]["metrics"]["properties"]["itl_ms"]["required"][:2] == ["max", "mean"]
     assert cell["properties"]["sampling"]["type"] == "object"
