@@ -15,9 +15,6 @@ from typing import Literal
 
 Told = Literal["good", "bad", "untold"]
 """As fast as the first one, slower, or not to tell: it does not build or start, or its interval holds the threshold."""
-WIDER = 1.5
-"""By this the 95 % interval is made wider before it tells. An end of it then is wrong once in 600 times, and the steps
-of a walk together less than once in 100 times, even where the truth lies at the threshold."""
 FINEST = 8
 """Intervals are measured until they are, to each side, this part of the loss: a quarter of the way from either level to
 the threshold."""
@@ -33,11 +30,9 @@ class Estimate:
 
     def tell(self, threshold: float) -> Told:
         """On which side of a threshold the truth lies."""
-        if self.gain + WIDER * (self.high - self.gain) < threshold:
+        if self.high < threshold:
             return "bad"
-        if self.gain - WIDER * (self.gain - self.low) > threshold:
-            return "good"
-        return "untold"
+        return "good" if self.low > threshold else "untold"
 
 
 @dataclass(frozen=True, slots=True)

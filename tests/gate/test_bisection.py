@@ -27,9 +27,9 @@ GOOD, BAD, BETWEEN = look(0.0), look(LOSS), look(LOSS / 2)
         (GOOD, "good"),
         (BAD, "bad"),
         (BETWEEN, "untold"),
-        (look(0.0, half=0.05), "good"),
-        (look(0.0, half=0.06), "untold"),  # its interval, half as wide again, holds the threshold
-        (look(LOSS, half=0.06), "untold"),
+        (look(0.0, half=0.08), "good"),
+        (look(0.0, half=0.09), "untold"),
+        (look(LOSS, half=0.09), "untold"),
         (look(0.5), "good"),
     ],
 )
