@@ -18,11 +18,14 @@ All but the duet works on aggregates: a verdict can be computed again from the s
 
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
+from pytest_boobench.gate.gains import FEWEST, LOOKS
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
 from pytest_boobench.gate.verdicts import find_cell_doubts, find_doubts, judge, judge_cell
 
 __all__ = [
+    "FEWEST",
+    "LOOKS",
     "MAX_DROP",
     "Rules",
     "find_cell_doubts",

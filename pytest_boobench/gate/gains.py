@@ -74,7 +74,8 @@ class Pairs:
 
 def chance_of(successes: int, of: int) -> float:
     """The chance of so many or more successes, each as likely as not: the sign test (Conover 1999, chapter 3.4)."""
-    return sum(math.comb(of, number) for number in range(successes, of + 1)) / 2**of
+    ways = sum(math.comb(of, number) for number in range(successes, of + 1))
+    return ways / (1 << of)
 
 
 @cache
@@ -83,7 +84,7 @@ def find_rank(number: int, chance: float) -> int:
     ``chance``; 0 where there is none."""
     ways = total = 1
     for successes in range(number):
-        if total / 2**number > chance:
+        if total / (1 << number) > chance:
             return successes
         ways = ways * (number - successes) // (successes + 1)
         total += ways
