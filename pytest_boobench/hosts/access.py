@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -108,6 +109,11 @@ class Grant:
     """Whether nobody checked that others do not use the host."""
     local: bool = False
     """Whether the host is this machine."""
+    fresh: Callable[[], Awaitable[Grant]] | None = None
+    """Starts its server anew: a grant of the same host and locks, or the same grant where its server has served nothing
+    yet. None where we do not start it."""
+    end: Callable[[], Awaitable[None]] | None = None
+    """Stops its server until it is asked for again. None where we do not start it."""
 
     def release(self) -> None:
         """Let the next session use the host."""
@@ -143,9 +149,37 @@ class Hosts:
             connection = await self._connect(host, self._locks[host.exclusive])
             await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
+            connection.served = connection.used
             await connection.begin_use()
             held = locks.pop_all()
-        return Grant(name, connection.server, purpose, held, connection.watch, takeover, host.local)
+        return self._make_grant(host, connection, purpose, held, takeover)
+
+    def _make_grant(self, host: Host, connection: OpenHost, purpose: str, held: ExitStack, takeover: bool) -> Grant:
+        ours = host.embedded is not None
+        return Grant(
+            host.name,
+            connection.server,
+            purpose,
+            held,
+            connection.watch,
+            takeover,
+            host.local,
+            fresh=partial(self._start_anew, host, purpose, held, takeover) if ours else None,
+            end=partial(self._end, host) if ours else None,
+        )
+
+    async def _start_anew(self, host: Host, purpose: str, held: ExitStack, takeover: bool) -> Grant:
+        known = self._connections.get(host.name)
+        if known is not None and known.served:
+            await self._end(host)
+        connection = await self._connect(host, self._locks[host.exclusive])
+        await connection.begin_use()
+        connection.served = True
+        return self._make_grant(host, connection, purpose, held, takeover)
+
+    async def _end(self, host: Host) -> None:
+        if (known := self._connections.pop(host.name, None)) is not None:
+            await known.close()
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
