@@ -1,4 +1,4 @@
-"""A server as a program, that is slower than another by a known part: ``python -m tests.braked_server --port N --brake 1.15``.
+"""A server as a program that is slower than another by a known part: ``python -m tests.braked_server --brake 1.15``.
 
 It keeps a pace by the clock and not by its processor, so that the truth is known on a busy machine too.
 """

@@ -25,7 +25,7 @@ from pytest_boobench.cli.project import find_project
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.plain import list_facts
 from pytest_boobench.reports.text import render_table
-from pytest_boobench.units import BLANK, change, count, number
+from pytest_boobench.units import change, count, number
 from pytest_boobench.units import percent as show_percent
 
 _POSITIVE = click.IntRange(min=1)
@@ -127,11 +127,12 @@ def describe(found: Ab) -> dict[str, Any]:
 def render(found: Ab) -> Iterator[str]:
     """The sides, a line for each metric, and how it was reached."""
     for role, name, build in zip(("old", "new"), (found.old, found.new), found.builds, strict=True):
-        yield "  ".join(filter(None, (role, name, build)))
+        shown = name if name.startswith(f"{role} ") else f"{role} {name}"
+        yield "  ".join(filter(None, (shown, build)))
     if not found.changes:
         return
-    head = ("", "old", "new", "", "change", "95 % interval", "verdict")
-    yield from render_table(head, [_make_row(each) for each in found.changes], left=(0, 3, 6))
+    head = ("", "old", "new", "", "change", "verdict")
+    yield from render_table(head, [_make_row(each) for each in found.changes], left=(0, 3, 4, 5))
     yield describe_way(found)
 
 
@@ -142,17 +143,9 @@ def _make_row(found: AbChange) -> tuple[str, ...]:
         number(found.old),
         number(found.new),
         metric.unit,
-        change(found.change),
-        show_interval(found.low, found.high),
+        change(found.change, found.low, found.high),
         _describe_verdict(found),
     )
-
-
-def show_interval(low: float | None, high: float | None) -> str:
-    """``−3.1 … −1.2 %``."""
-    if low is None or high is None:
-        return BLANK
-    return f"{change(low).removesuffix(' %')} … {change(high)}"
 
 
 def _describe_verdict(found: AbChange) -> str:

@@ -250,7 +250,9 @@ def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project:
     document = folder / "ab.json"
     if not document.is_file():
         return found if found.interrupted else replace(found, error=_find_last_words(said.getvalue()))
-    return read_result(json.loads(document.read_text(encoding="utf-8")), found)
+    found = read_result(json.loads(document.read_text(encoding="utf-8")), found)
+    silent = not (found.changes or found.error or found.interrupted)
+    return replace(found, error=_find_last_words(said.getvalue())) if silent else found
 
 
 @contextmanager
@@ -275,7 +277,7 @@ def read_result(document: Mapping[str, Any], found: Ab) -> Ab:
     found = replace(found, session=document["session"])
     if not document["cells"]:
         reasons = [each["reason"] for each in document["unmeasured"]]
-        return found if found.interrupted else replace(found, error="; ".join(reasons) or "no cell was measured")
+        return found if found.interrupted else replace(found, error="; ".join(reasons))
     (cell,) = document["cells"]
     return replace(
         found,

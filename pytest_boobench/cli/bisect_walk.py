@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pytest_boobench.cli.ab_command import describe_time, show_interval
+from pytest_boobench.cli.ab_command import describe_time
 from pytest_boobench.cli.ab_session import IMPOSSIBLE, INTERRUPTED, NOT_SLOWER, SLOWER, UNDECIDED, Ab
 from pytest_boobench.errors import explain_os_error
 from pytest_boobench.gate.bisection import FINEST, Estimate, Walk
@@ -203,11 +203,11 @@ class CandidateWalk:
         """A line for each candidate that was compared, and the answer."""
         walk, lost = self.see(), self.lost
         shown = lost or self.metric or "decode_tok_s"
-        head = ("candidate", f"{METRICS[shown].title} change", "95 % interval", "pairs", "time", "")
-        rows = [(self.candidates[0], BLANK, BLANK, BLANK, BLANK, "the first")]
+        head = ("candidate", f"{METRICS[shown].title} change", "pairs", "time", "")
+        rows = [(self.candidates[0], BLANK, BLANK, BLANK, "the first")]
         for place, look in sorted(self.state.looks.items()):
             rows.append((self.candidates[place], *_show_look(look, shown), _tell(walk, place, look, lost)))
-        yield from render_table(head, rows, left=(0, 5))
+        yield from render_table(head, rows, left=(0, 1, 4))
         yield from self._answer(walk, lost)
 
     def _answer(self, walk: Walk, lost: str | None) -> Iterator[str]:
@@ -228,12 +228,12 @@ class CandidateWalk:
             yield f"slow since one of: {between}; {self.candidates[found.good]} is good ({taken})"
 
 
-def _show_look(look: Look, metric: str) -> tuple[str, str, str, str]:
+def _show_look(look: Look, metric: str) -> tuple[str, str, str]:
     ends = look.gains.get(metric)
     changes = [math.expm1(gain if METRICS[metric].better == "higher" else -gain) for gain in ends or ()]
-    interval = show_interval(*sorted(changes[1:])) if changes else BLANK
     pairs = BLANK if look.pairs is None else str(look.pairs)
-    return change(changes[0]) if changes else BLANK, interval, pairs, describe_time(look.took_s)
+    shown = change(changes[0], *sorted(changes[1:])) if changes else BLANK
+    return shown, pairs, describe_time(look.took_s)
 
 
 def _tell(walk: Walk, place: int, look: Look, lost: str | None) -> str:

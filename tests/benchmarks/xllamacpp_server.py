@@ -19,10 +19,14 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=4096)
     asked = parser.parse_args()
 
-    import xllamacpp  # noqa: PLC0415  # after the arguments were read: it takes a second
+    import xllamacpp  # after the arguments were read: it takes a second
 
     params = xllamacpp.CommonParams()
-    params.hostname, params.port = "127.0.0.1", asked.port
+    params.port = asked.port
+    if hasattr(params, "hostname"):
+        params.hostname = "127.0.0.1"
+    else:
+        params.hostnames = ["127.0.0.1"]
     params.model.path = asked.model
     params.model_alias = {"model"} if isinstance(params.model_alias, set) else "model"
     params.n_parallel = 1
