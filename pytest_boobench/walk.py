@@ -16,7 +16,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.measure.block import Block, Measurer, add_block
 from pytest_boobench.measure.pairs import add_pairs
-from pytest_boobench.measure.sides import Duet, find_pairing
+from pytest_boobench.measure.sides import Duet, find_pairing, name_as_listed
 from pytest_boobench.measure.turns import add_turns
 from pytest_boobench.record import CellRecord, Pairing, identify
 from pytest_boobench.suite.cell import Cell
@@ -30,13 +30,15 @@ async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str)
     record = identify(
         cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
-    return await add_block(Block(cell, session, 1), grant, record)
+    return await add_block(Block(name_as_listed(cell, grant), session, 1), grant, record)
 
 
 async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
     """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names it."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
-    return await add_block(Block(cell, session, record.blocks + 1), grant, replace(record, extended=extended))
+    return await add_block(
+        Block(name_as_listed(cell, grant), session, record.blocks + 1), grant, replace(record, extended=extended)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
             record = replace(record, pairing=await find_pairing(duet))
         except HostError as trouble:
             return replace(record, error=str(trouble))
+    duet = duet.as_listed()
     looks = gate.LOOKS[:DUET_BLOCKS] if course.until is None else gate.LOOKS
     blocks = 0
     for look in looks:

@@ -14,6 +14,7 @@ from pytest_boobench.measure.block import (
     Found,
     find_seeds,
     hear_canary,
+    note_memory,
     own_traffic,
     read_answers,
     require_good,
@@ -39,6 +40,7 @@ async def add_pairs(duet: Duet, record: CellRecord, number: int) -> CellRecord:
         await take_pairs(duet, number, found)
     except HostError as trouble:
         found.note(error=str(trouble))
+    note_memory(duet.ours.grant, found)
     return found.condense(duet.ours.cell)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
+from pytest_boobench.environment import FOLDER
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.judging import Doubt, Judging
@@ -49,6 +50,8 @@ class Bench:
         self._resumed: Doubt | None = None
         """Why the item that runs now runs again."""
         self._at_work: Teller | None = None
+        self._wanted: tuple[str, Mapping[str, str]] | None = None
+        """What the cell at work wants of a host that we start; the hook for access carries the host's name only."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
 
@@ -62,13 +65,17 @@ class Bench:
             item.stash[_RECORD] = item.stash[_VERDICTS] = None
 
     @contextmanager
-    def access(self, item: pytest.Item, cell: Cell, host: str) -> Iterator[Grant]:
-        """A grant for one of the cell's hosts, from the first answer to the hook; a refusal fails the item's set-up."""
+    def access(self, item: pytest.Item, cell: Cell, host: str, model: str = "") -> Iterator[Grant]:
+        """A grant for one of the cell's hosts, from the first answer to the hook; a refusal fails the item's set-up.
+
+        ``model`` is the one that is measured there, by default the cell's.
+        """
         __tracebackhide__ = True
         started_at = time.time()
         grant: Grant | None = None
         refusal = ""
         self._at_work = self._teller(item, cell)
+        self._wanted = (model or cell.model, cell.launch)
         self._at_work.tell("waiting")
         try:
             hook = self._config.hook
@@ -90,7 +97,7 @@ class Bench:
     @pytest.hookimpl(trylast=True)
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
         """Grant the host, once no other session on this machine uses it."""
-        from pytest_boobench.hosts.access import Hosts, Manners
+        from pytest_boobench.hosts.access import Hosts, Manners, Wanted
         from pytest_boobench.servers.clients import Patience
 
         if self._hosts is None:
@@ -101,9 +108,11 @@ class Bench:
                 Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover),
                 self._make_server,
                 asked.duet,
+                asked.duet_together,
                 patience=Patience(load_s=asked.load_timeout_s, refused_s=asked.wait_s, tell=self._tell_waiting),
+                logs=self._config.rootpath / FOLDER / "logs" / self._place.run_uid,
             )
-        return self._run(self._hosts.grant(host, purpose))
+        return self._run(self._hosts.grant(host, purpose, Wanted(*self._wanted) if self._wanted else None))
 
     def _tell_waiting(self, waiting: Waiting) -> None:
         if self._at_work is not None:
@@ -140,8 +149,9 @@ class Bench:
         asked = self._settings
         name, model = cast("str", asked.duet), asked.duet_model or cell.model
         other = replace(cell, host=name, model=model)
-        if not self._inventory.is_same(cell.host, name):
-            with self.access(item, cell, name) as reference:
+        same, started = self._inventory.is_same(cell.host, name), self._inventory.get(name).start is not None
+        if not same or (started and model != cell.model):
+            with self.access(item, cell, name, model) as reference:
                 yield DuetSide(reference, other, reference=True)
         elif model != cell.model:
             yield DuetSide(grant, other, reference=True)
@@ -172,7 +182,11 @@ class Bench:
     def _find_pairing(self, duet: Duet) -> Pairing:
         """What the pairs are on two hosts: starts where we start both and they may not run at once."""
         asked, names = self._settings, [side.cell.host for side in duet.sides]
-        if asked.duet_together or not all(side.grant.fresh for side in duet.sides):
+        if duet.shared or not all(side.grant.fresh for side in duet.sides):
+            return "requests"
+        if names[0] == names[1]:  # one command for two models: only one of them can run
+            return "starts"
+        if asked.duet_together:
             return "requests"
         embedded = any(self._inventory.get(name).embedded for name in names)
         return asked.duet_pairs or ("requests" if embedded else "starts")
