@@ -31,10 +31,13 @@ from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Outcome, Pairing
 from pytest_boobench.servers.clients import Patience
 from pytest_boobench.servers.control import show_names
-from pytest_boobench.untrusted import clean_lines
+from pytest_boobench.suite.names import list_short_names
+from pytest_boobench.untrusted import clean, clean_lines
 
 NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 SUITE = "ab"
+_MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
+_NAMELESS = "model"
 _KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout")
 """Of the project's configuration, what holds for a comparison too."""
 _NOT_FOR_US = (
@@ -153,29 +156,45 @@ def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
 
 
 def find_models(hosts_file: Path, old: AbSide, new: AbSide, asked: AbSettings) -> AbSettings:
-    """The settings with a model for each side; HostError where a side is out of reach, BoobenchError for no choice."""
+    """The settings with a model for each side; HostError where a side is out of reach, BoobenchError for no choice.
+
+    A server that is started here may call its only model as it likes.
+    """
     if asked.model is not None:
-        return asked if asked.old_model is not None else replace(asked, old_model=asked.model)
-    listed = asyncio.run(_ask_models(hosts_file, (old.name, new.name), Patience(load_s=asked.load_timeout_s)))
-    for name in (old.name, new.name):
-        if len(listed[name]) != 1:
-            raise BoobenchError(f"{name}: which model? say --model; it lists {_show(listed[name])}")
-    return replace(asked, model=listed[new.name][0], old_model=asked.old_model or listed[old.name][0])
+        return asked
+    running = [side for side in (old, new) if "start" not in side.row]
+    listed = asyncio.run(_ask_models(hosts_file, running, Patience(load_s=asked.load_timeout_s)))
+    for name, models in listed.items():
+        if len(models) != 1:
+            raise BoobenchError(f"{name}: which model? say --model; it lists {_show(models)}")
+    ours, theirs = (listed[side.name][0] if side.name in listed else find_model_name(side) for side in (old, new)[::-1])
+    ours = ours or theirs or _NAMELESS
+    return replace(asked, model=ours, old_model=asked.old_model or (theirs if old.name in listed else None))
+
+
+def find_model_name(side: AbSide) -> str | None:
+    """What to call the model of a server that is started: as the hosts file does, else as its file is called."""
+    files = side.row.get("files") or {}
+    if files:
+        return next(iter(files)) if len(files) == 1 else None
+    words = side.words
+    named = (words[place + 1] for place, word in enumerate(words[:-1]) if word in _MODEL_FLAGS)
+    return next((next(list_short_names(clean(name))) for name in named), None)
 
 
 def _show(names: Sequence[str]) -> str:
     return show_names(tuple(names)) if names else "none"
 
 
-async def _ask_models(hosts_file: Path, names: Sequence[str], patience: Patience) -> dict[str, tuple[str, ...]]:
-    """Side -> its models; one server at a time."""
+async def _ask_models(hosts_file: Path, sides: Sequence[AbSide], patience: Patience) -> dict[str, tuple[str, ...]]:
+    """Name of a side -> its models; one server at a time."""
     listed = {}
-    for name in dict.fromkeys(names):
+    for side in sides:
         inventory = load(hosts_file, env=os.environ)
         async with Hosts(inventory, uuid.uuid4().hex, Manners(takeover=True), patience=patience) as hosts:
-            grant = await hosts.grant(name, "bench")
+            grant = await hosts.grant(side.name, "bench")
             try:
-                listed[name] = tuple(await grant.server.models())
+                listed[side.name] = tuple(await grant.server.models())
             finally:
                 grant.release()
     return listed

@@ -73,15 +73,13 @@ class Sides:
         text = typed if isinstance(typed, str) else shlex.join(typed)
         if not any(PORT in word for word in words):
             raise click.UsageError(f"{where}: a command line needs {PORT}, where the server's port goes; got {text!r}")
-        folders = (self._folder,) if folder is None else (folder, self._folder)
-        program, *rest = words
-        found = find_program(program, folders)
-        if found is None:
+        folders = (self._folder if folder is None else folder, self._folder)
+        if find_program(words[0], folders) is None:
             raise click.UsageError(
-                f"{where}: no program {program!r}; expected a file that can be run, or one on the PATH"
+                f"{where}: no program {words[0]!r}; expected a file that can be run, or one on the PATH"
             )
-        placed = tuple(_place(word, folders) for word in rest)
-        return AbSide("command", text, (found, *placed), {"start": {"command": [found, *placed]}})
+        placed = [_write_for_file(_place(word, folders)) for word in words]
+        return AbSide("command", text, tuple(words), {"start": {"command": placed, "folder": str(folders[0])}})
 
     def _read_row(self, name: str) -> Mapping[str, Any]:
         """What the hosts file says of a host, its files as from anywhere."""
@@ -102,17 +100,23 @@ def read_words(text: str, where: str) -> list[str]:
 
 def find_program(program: str, folders: Sequence[Path]) -> str | None:
     """The program's path, or its name where it is on the PATH; None where it cannot be run."""
-    if "/" not in program and os.sep not in program:
+    if os.sep not in program:
         return program if shutil.which(program) else None
     paths = (folder / program for folder in folders)
     return next((str(path) for path in paths if path.is_file() and os.access(path, os.X_OK)), None)
 
 
 def _place(word: str, folders: Sequence[Path]) -> str:
-    """The path of a file or folder that a word names by a relative path; other words as they are."""
+    """A relative path that leads somewhere from another folder than the first, as that one's; else as it is."""
     if not word or word.startswith("-") or Path(word).is_absolute() or "\0" in word:
         return word
-    return next((str(folder / word) for folder in folders if (folder / word).exists()), word)
+    found = next((folder for folder in folders if (folder / word).exists()), folders[0])
+    return word if found == folders[0] else str(found / word)
+
+
+def _write_for_file(word: str) -> str:
+    """A word as the hosts file wants it: there names in single braces are placeholders, and only the port is one."""
+    return re.sub(r"\{(\w+)\}", lambda found: found[0] if found[0] == PORT else f"{{{found[0]}}}", word)
 
 
 def name_sides(old: AbSide, new: AbSide, roles: tuple[str, str] = ("old", "new")) -> tuple[AbSide, AbSide]:

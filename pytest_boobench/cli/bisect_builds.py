@@ -14,9 +14,8 @@ from pathlib import Path
 import click
 
 from pytest_boobench.cli.ab_sides import find_program, read_words
-from pytest_boobench.environment import ask_git
+from pytest_boobench.environment import FOLDER, ask_git, make_folder
 from pytest_boobench.errors import BoobenchError, explain_os_error
-from pytest_boobench.store.engine import FOLDER, make_folder
 from pytest_boobench.untrusted import clean
 
 _COMPLETE = "boobench-complete"
@@ -33,11 +32,9 @@ def provide_folder(root: Path) -> Path:
     """The folder of what bisects keep; made where it is missing. A usage error where it cannot be."""
     folder = root / FOLDER
     try:
-        make_folder(folder)
-        (folder / "bisect").mkdir(exist_ok=True)
+        return make_folder(folder / "bisect")
     except OSError as error:
         raise click.UsageError(f"{folder}: {explain_os_error(error)}; expected a folder to write to") from error
-    return folder / "bisect"
 
 
 def read_builds(typed: Sequence[str]) -> list[list[str]]:
