@@ -256,8 +256,9 @@ class _ProgressLine:
 def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
     suite = folder / f"{SUITE}.boobench.yaml"
     write_suite_file(suite, new, asked)
-    kept = (f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str))
-    (folder / "pytest.ini").write_text("\n".join(("[pytest]", "boobench_step_summary = false", *kept)) + "\n")
+    kept = [f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str)]
+    ini = ["[pytest]", "boobench_step_summary = false", "boobench_duet_same = true", *kept, ""]
+    (folder / "pytest.ini").write_text("\n".join(ini), encoding="utf-8")
     arguments = list(list_arguments(folder, suite, old, asked, project))
     shows = sys.__stderr__ is not None and sys.__stderr__.isatty()
     said = io.StringIO()
