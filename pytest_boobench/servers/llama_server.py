@@ -13,6 +13,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
@@ -52,7 +53,10 @@ class LlamaServer(OpenAIServer):
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one slot."""
+        """``/v1/models`` for the file, ``/props`` for path, slots, speculation and the context of one slot.
+
+        It tells nothing of its other flags: types of the KV cache, flash attention, batches, layers on the GPU.
+        """
         props = await self._props()
         listed = await super().model_facts(model)
         settings = to_object(props.get("default_generation_settings"))
@@ -62,6 +66,7 @@ class LlamaServer(OpenAIServer):
             quantisation=listed.quantisation or to_text(props.get("model_ftype")),
             n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
             slots=to_natural(props.get("total_slots")),
+            speculative=to_text(to_object(settings.get("params")).get("speculative.types")),
         )
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -128,6 +133,11 @@ class LlamaRouter(LlamaServer):
         if _status(await self._entry(model)).get("value") != "loaded":
             return await OpenAIServer.model_facts(self, model)
         return await self._server_of(model).model_facts(model)
+
+    async def command(self, model: str) -> str | None:
+        """The words with which the router started the model's server."""
+        words = _status(await self._entry(model)).get("args")
+        return write_command([word for word in words if isinstance(word, str)]) if isinstance(words, list) else None
 
     async def load(self, model: str) -> float | None:
         """By ``/models/load``, or by a first request to a sleeping model; its status is asked every 100 ms."""
