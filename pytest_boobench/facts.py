@@ -38,7 +38,7 @@ class ModelFacts:
     kv_type: str | None = None
     """Type of the KV cache's numbers, as in ``fp8``; blank for llama.cpp, where only the command line tells."""
     speculative: str | None = None
-    """How the server drafts tokens, as llama.cpp names it; ``none`` where it does not."""
+    """Whether the server speculates: ``on`` or ``off``."""
     gpu_percent: int | None = None
     """How much of the loaded model lies in the GPU's memory, as far as the server splits it."""
 

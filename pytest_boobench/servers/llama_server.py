@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_text
+from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_objects, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Marks the place of the user's text in the chat template."""
@@ -53,9 +54,9 @@ class LlamaServer(OpenAIServer):
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models`` for the file, ``/props`` for path, slots, speculation and the context of one slot.
+        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one slot, ``/slots`` for the rest.
 
-        It tells nothing of its other flags: types of the KV cache, flash attention, batches, layers on the GPU.
+        No page tells the types of the KV cache, flash attention, batches or layers on the GPU.
         """
         props = await self._props()
         listed = await super().model_facts(model)
@@ -66,8 +67,16 @@ class LlamaServer(OpenAIServer):
             quantisation=listed.quantisation or to_text(props.get("model_ftype")),
             n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
             slots=to_natural(props.get("total_slots")),
-            speculative=to_text(to_object(settings.get("params")).get("speculative.types")),
+            speculative=await self._find_speculation(),
         )
+
+    async def _find_speculation(self) -> str | None:
+        """By the first slot, where slots are shown: ``/props`` says ``none`` whatever it does."""
+        with contextlib.suppress(HostError):
+            slots = to_objects(await self._ask(Question("GET", "/slots")))
+            told = slots[0].get("speculative") if slots else None
+            return ("on" if told else "off") if isinstance(told, bool) else None
+        return None
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""

@@ -82,7 +82,7 @@ class LlamaSwap(LlamaServer):
         return {entry["model"]: entry for entry in to_objects(running) if isinstance(entry.get("model"), str)}
 
     async def command(self, model: str) -> str | None:
-        """The ``cmd`` of the model's configuration, while its server runs; versions before v170 do not tell."""
+        """The ``cmd`` of the model's configuration, while its server runs; old versions do not tell."""
         entry = (await self._find_running()).get(await self._resolve(model) or "", {})
         said = entry.get("cmd")
         return write_command(said, find_port(entry.get("proxy"))) if isinstance(said, str) else None

@@ -89,9 +89,9 @@ def build(name: str) -> ServerFacts:
             "model file /b.gguf, was /a.gguf",
         ),
         (
-            {"model": make_model(kv_type="fp8", speculative="draft", gpu_percent=80)},
-            {**SAME_BUILD, "model": make_model(kv_type="auto", speculative="none", gpu_percent=100)},
-            "KV type fp8, was auto; speculative decoding draft, was none; percent on the GPU 80, was 100",
+            {"model": make_model(kv_type="fp8", speculative="on", gpu_percent=80)},
+            {**SAME_BUILD, "model": make_model(kv_type="auto", speculative="off", gpu_percent=100)},
+            "KV type fp8, was auto; speculative decoding on, was off; percent on the GPU 80, was 100",
         ),
         (
             {"client": ClientFacts(machine="b", workers=2)},
