@@ -48,7 +48,7 @@ def group_changes(compared: Iterable[tuple[CellRecord, Baseline]]) -> tuple[Chan
 
 
 def _describe(host: str, model: str, cells: list[tuple[CellRecord, Baseline]]) -> ChangedGroup:
-    found = [gate.list_changes(record, baseline.runs) for record, baseline in cells]
+    found = [gate.list_differences(record, baseline.runs) for record, baseline in cells]
     counts = Counter((each.what, each.was, each.now) for changes in found for each in changes)
     same = {gate.describe_sameness(record, baseline.runs) for record, baseline in cells}
     return ChangedGroup(

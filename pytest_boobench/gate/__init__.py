@@ -16,7 +16,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 All but the duet works on aggregates: a verdict can be computed again from the store when the samples are gone.
 """
 
-from pytest_boobench.gate.circumstances import Change, describe_sameness, list_changes
+from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, judge_duet
 from pytest_boobench.gate.power import provable_drop, remedy
@@ -25,7 +25,6 @@ from pytest_boobench.gate.verdicts import find_cell_doubts, find_doubts, judge, 
 
 __all__ = [
     "MAX_DROP",
-    "Change",
     "Rules",
     "describe_sameness",
     "find_cell_doubts",
@@ -37,7 +36,7 @@ __all__ = [
     "judge_duet",
     "level",
     "limits",
-    "list_changes",
+    "list_differences",
     "measure_spread",
     "provable_drop",
     "remedy",

@@ -82,7 +82,7 @@ _KNOWN: Mapping[str, Sequence[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Difference:
     """One circumstance that is known of now and of then, and differs; a flag may be missing on one side."""
 
     what: str
@@ -94,29 +94,29 @@ class Change:
     """Whether it is one of several flags, which share a clause."""
 
 
-def list_changes(record: CellRecord, runs: Sequence[BaselineRun]) -> list[Change]:
+def list_differences(record: CellRecord, runs: Sequence[BaselineRun]) -> list[Difference]:
     """What changed since the newest run that knows it. What one side does not know has not changed."""
     pairs = {what: _find_pair(record, runs, fact) for what, fact in _FACTS.items()}
     differ = {what: pair for what, pair in pairs.items() if pair is not None and pair[0] != pair[1]}
     if not record.canaries:  # the host is another machine
         differ.pop("processor", None)
-    found: list[Change] = []
+    found: list[Difference] = []
     for what, (was, now) in differ.items():
         if what == "flags":
             told = MODEL_FLAGS if "model file" in differ else frozenset()
             found += [_name_flag(one) for one in compare_commands(was, now) if one.name not in told]
         elif what == "answer":
             words = "the model says something else to the same prompt"
-            found.append(Change(what, "as it was", "another text to the same prompt", words))
+            found.append(Difference(what, "as it was", "another text to the same prompt", words))
         else:
-            found.append(Change(what, str(was), str(now), f"{what} {now}, was {was}"))
+            found.append(Difference(what, str(was), str(now), f"{what} {now}, was {was}"))
     return found
 
 
-def _name_flag(change: FlagChange) -> Change:
+def _name_flag(change: FlagChange) -> Difference:
     if change.name == PROGRAM:
-        return Change(PROGRAM, change.was, change.now, str(change))
-    return Change(f"flag {change.name}", change.was, change.now, str(change), is_flag=True)
+        return Difference(PROGRAM, change.was, change.now, str(change))
+    return Difference(f"flag {change.name}", change.was, change.now, str(change), is_flag=True)
 
 
 def _find_pair(record: CellRecord, runs: Sequence[BaselineRun], fact: str) -> tuple[Any, Any] | None:
@@ -133,7 +133,7 @@ def _read(source: object, fact: str) -> Any:
     return source
 
 
-def describe_changes(changes: Sequence[Change], *, comparable: bool = True) -> list[str]:
+def describe_differences(changes: Sequence[Difference], *, comparable: bool = True) -> list[str]:
     """A clause for each, and one for all flags together; where nothing can be compared, without what forbids it."""
     left = [change for change in changes if comparable or change.what not in _OBSTACLES]
     flags = f"flags: {', '.join(change.words for change in left if change.is_flag)}"

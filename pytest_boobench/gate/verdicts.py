@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pytest_boobench.gate.circumstances import (
-    Change,
+    Difference,
     SlowMachine,
-    describe_changes,
+    describe_differences,
     describe_sameness,
     find_slow_machine,
     keep_comparable,
-    list_changes,
+    list_differences,
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
 from pytest_boobench.gate.duet import judge_duet
@@ -109,7 +109,7 @@ class _Case:
     obstacle: tuple[Outcome, str] | None = None
     """The outcome of all metrics and its reason, where none is compared."""
     slow_machine: SlowMachine | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Difference, ...] = ()
 
 
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
@@ -125,7 +125,7 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         baseline=kept,
         obstacle=("not comparable", reason) if reason else None,
         slow_machine=find_slow_machine(record, kept.runs),
-        changes=tuple(list_changes(record, kept.runs)),
+        changes=tuple(list_differences(record, kept.runs)),
     )
 
 
@@ -152,7 +152,7 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         allowed=allowed,
         baseline_name=baseline.name if baseline is not None else None,
         reason=reason,
-        note="; ".join(describe_changes(case.changes, comparable=False)) if outcome == "not comparable" else "",
+        note="; ".join(describe_differences(case.changes, comparable=False)) if outcome == "not comparable" else "",
     )
 
 
@@ -173,7 +173,7 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         outcome = "inconclusive"
     elif found.slower:
         outcome = "regression"
-    notes = describe_changes(case.changes)
+    notes = describe_differences(case.changes)
     if outcome == "regression" and not notes and case.baseline is not None:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
