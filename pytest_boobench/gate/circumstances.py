@@ -12,13 +12,15 @@ from typing import Any
 from pytest_boobench.facts import DECISIVE, Canary
 from pytest_boobench.gate.flags import MODEL_FLAGS, PROGRAM, FlagChange, compare_commands
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord
-from pytest_boobench.units import percent
+from pytest_boobench.units import count, percent
 
 CANARY = 0.95
 """A slower server is explained by a machine whose canary runs at less than this share of the baseline's speed."""
 EXPLAINED = 7.0
 """Greatest loss that a slow canary explains, in multiples of its own loss, as logarithms: unchanged servers have lost
 6.6 times what the canary did."""
+SHOWN_FLAGS = 8
+"""Flags that a line names; the rest are counted."""
 BUSIER = 0.10
 """Any loss is explained by other programs that take this much more of the machine's processors."""
 
@@ -136,7 +138,9 @@ def _read(source: object, fact: str) -> Any:
 def describe_differences(changes: Sequence[Difference], *, comparable: bool = True) -> list[str]:
     """A clause for each, and one for all flags together; where nothing can be compared, without what forbids it."""
     left = [change for change in changes if comparable or change.what not in _OBSTACLES]
-    flags = f"flags: {', '.join(change.words for change in left if change.is_flag)}"
+    named = [change.words for change in left if change.is_flag]
+    more = [f"and {count(len(named) - SHOWN_FLAGS, 'more flag')}"] if len(named) > SHOWN_FLAGS else []
+    flags = f"flags: {', '.join([*named[:SHOWN_FLAGS], *more])}"
     return list(dict.fromkeys(flags if change.is_flag else change.words for change in left))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ MASK = "***"
 PORT = "{port}"
 LONGEST_COMMAND = 4000
 """Characters of a command line that are kept."""
-_LONGEST_READ = 16_000
+_LONGEST_READ = 8_000
 _NAMES = (
     "key|keys|apikey|apikeys|token|secret|secrets|password|passwd|passphrase|pwd|pass|credential|credentials|auth|"
     "authorization|hft"
@@ -24,16 +25,20 @@ _NO_SECRET = re.compile(r".*[-_.](?:file|path|dir)", re.IGNORECASE)
 _SURE = frozenset({"--api-key", "--hf-token", "-hft"})
 """Flags whose value is the next word, whatever it looks like."""
 _FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
-_NAMED = re.compile(r"(?P<name>--?[A-Za-z][\w.-]*|[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
-_NAME_INSIDE = re.compile(r"(?<![\w-])(?:(?P<flag>--?[A-Za-z][\w.-]*)(?:=|\s+)|(?P<variable>[A-Za-z_]\w*)=)")
+_NAMED = re.compile(r"(?P<name>--?[A-Za-z][\w.-]*|[A-Za-z_][\w.]*)=(?P<value>.*)", re.DOTALL)
+_TYPED = re.compile(r"(?:bool|int|float|str):")
+"""How values of llama.cpp's --override-kv begin."""
+_NAME_INSIDE = re.compile(r"(?<![\w-])(?:(?P<flag>--?[A-Za-z][\w.-]{0,99})(?:=|\s+)|(?P<variable>[A-Za-z_]\w*)=)")
 _VALUE_INSIDE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s'\"]+")
 _INSIDE = (
-    (re.compile(r"(?<=://)(?:[^\s/?#'\"]*|[^\s/?#@:'\"]*:[^\s'\"]*)@"), f"{MASK}@"),
+    (re.compile(r"(?<=://)(?:[^\s/?#'\"]{0,999}|[^\s/?#@:'\"]{0,999}:[^\s'\"]{0,999})@"), f"{MASK}@"),
     (re.compile(rf"([?&][\w.-]*(?:{_NAMES}|sig|signature)=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(r"\b((?:authorization|cookie)\s*:\s*)[^'\"]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"\b(bearer|basic)\s+[^\s'\"]+", re.IGNORECASE), rf"\1 {MASK}"),
     (
         re.compile(
-            rf"(\b(?:[\w.-]*[-_.])?(?:{_NAMES})\b['\"]?\s*:\s*['\"]?)(?!/|(?:bearer|basic)\s)[^\s'\",}}]+", re.I
+            rf"(\b(?:[\w.-]{{0,99}}[-_.])?(?:{_NAMES})\b['\"]?\s*:\s*['\"]?)(?!/)[^\s'\",}}]+",
+            re.IGNORECASE,
         ),
         rf"\1{MASK}",
     ),
@@ -53,7 +58,7 @@ def write_command(command: str | Sequence[str], port: int | None = None) -> str 
     ``command`` is its text or its words. What looks like a secret is ``***``; the server's port, as its flag or
     ``port`` tells it, is ``{port}``.
     """
-    words = _split(command) if isinstance(command, str) else command
+    words = _split(command) if isinstance(command, str) else _take_first(command)
     masked = _mask_ports(_mask_secrets(words), port)
     written = " ".join(_quote(clean(word)) for word in masked)
     return (written if len(written) <= LONGEST_COMMAND else f"{written[: LONGEST_COMMAND - 1]}…") or None
@@ -80,6 +85,12 @@ def _split(text: str) -> list[str]:
     return [word[1:-1] if word[:1] in "'\"" and word[:1] == word[-1:] else word for word in words] if windows else words
 
 
+def _take_first(words: Sequence[str]) -> Sequence[str]:
+    """As many words as are read."""
+    lengths = itertools.accumulate(len(word) + 1 for word in words)
+    return words[: sum(length <= _LONGEST_READ for length in lengths)]
+
+
 def _mask_secrets(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     flag = ""
@@ -96,8 +107,10 @@ def _mask_secrets(words: Sequence[str]) -> list[str]:
 
 def _mask_word(word: str) -> str:
     named = _NAMED.fullmatch(word)
-    if named is not None and named["value"] and _is_secret(named["name"]):
-        return f"{named['name']}={MASK}"
+    inner = _NAMED.fullmatch(named["value"]) if named is not None else None  # as in --env=HF_TOKEN=…
+    for each in filter(None, (named, inner)):
+        if each["value"] and _is_secret(each["name"]) and not _TYPED.match(each["value"]):
+            return f"{word[: len(word) - len(each['value'])]}{MASK}"
     if any(char.isspace() for char in word):  # a command within the command, as after sh -c
         word = _mask_inside(word)
     for pattern, mask in _INSIDE:

@@ -137,6 +137,12 @@ def test_what_else_changed_is_said_where_nothing_can_be_compared() -> None:
     )
 
 
+def test_a_line_names_eight_flags() -> None:
+    record = measure(30.0, command=f"s {' '.join(f'--f{number} 2' for number in range(10))}")
+    note = note_of(record, **SAME_BUILD, command="s")
+    assert note == f"flags: {', '.join(f'--f{number} 2 added' for number in range(8))}, and 2 more flags"
+
+
 def test_another_processor_is_said_once() -> None:
     canary = Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
     record = measure(30.0, canaries=(canary,), client=ClientFacts(cpu="fast"))

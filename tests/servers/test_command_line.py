@@ -42,6 +42,8 @@ from pytest_boobench.untrusted import learn_secret
         ("KEY=abc TOKEN_OF_HF=abc s", "KEY=*** TOKEN_OF_HF=*** s"),
         ("docker run -e OPENAI_API_KEY=abc -e HF_TOKEN i", "docker run -e OPENAI_API_KEY=*** -e HF_TOKEN i"),
         ("AWS_SECRET_ACCESS_KEY=a/b+c= AWS_ACCESS_KEY_ID=d s", "AWS_SECRET_ACCESS_KEY=*** AWS_ACCESS_KEY_ID=*** s"),
+        ("docker run --env=HF_TOKEN=abc -eHF_TOKEN=abc i", "docker run --env=HF_TOKEN=*** -eHF_TOKEN=*** i"),
+        ("s --set auth.token=abc", "s --set auth.token=***"),
         ("env KEY_FILE=/k s", "env KEY_FILE=/k s"),
         # within a word
         ("s --proxy http://me:pa55@host:80/x", "s --proxy http://***@host:80/x"),
@@ -49,7 +51,10 @@ from pytest_boobench.untrusted import learn_secret
         ("s --store postgresql://u:a/b#c@db/x", "s --store postgresql://***@db/x"),
         ("s -m http://h/a.gguf?token=abc&x=1", "s -m 'http://h/a.gguf?token=***&x=1'"),
         ("s -m http://h/a.gguf?X-Signature=abc", "s -m 'http://h/a.gguf?X-Signature=***'"),
-        ("s -H 'Authorization: Bearer abc.def'", "s -H 'Authorization: Bearer ***'"),
+        ("s -H 'Authorization: Bearer abc.def'", "s -H 'Authorization: ***'"),
+        ("s -H 'authorization: Token abc'", "s -H 'authorization: ***'"),
+        ("s -H 'Cookie: a=b; c=d'", "s -H 'Cookie: ***'"),
+        ("s --header=Bearer\\ abc", "s '--header=Bearer ***'"),
         ("s -H 'X-Api-Key: abc'", "s -H 'X-Api-Key: ***'"),
         ("""s --extra '{"api_key": "abc", "n": 1}'""", """s --extra '{"api_key": "***", "n": 1}'"""),
         ("bash -c 'exec s --api-key def --port 3'", "bash -c 'exec s --api-key *** --port {port}'"),
@@ -87,6 +92,15 @@ def test_words_stay_words() -> None:
 def test_a_key_of_ours_is_hidden_wherever_it_stands() -> None:
     learn_secret("swordfish-1")
     assert write_command("s --name swordfish-1") == "s --name [secret]"
+
+
+@pytest.mark.parametrize("part", ["a-", "://", ".-a", "a.", "-a=", "key:", "?a", "' ", "--port "])
+@pytest.mark.parametrize("head", ["", "a b "])
+def test_a_word_of_a_server_that_means_harm_is_read_all_the_same(head: str, part: str) -> None:
+    """It would take minutes if each part were followed to the end."""
+    written = write_command([head + part * (7_900 // len(part)), "--api-key", "abc", "x" * 9_000, "y"])
+    assert written is not None
+    assert written.endswith(" --api-key ***")
 
 
 def test_a_long_command_is_cut() -> None:
