@@ -146,7 +146,8 @@ class LlamaRouter(LlamaServer):
     async def command(self, model: str) -> str | None:
         """The words with which the router started the model's server."""
         words = _status(await self._entry(model)).get("args")
-        return write_command([word for word in words if isinstance(word, str)]) if isinstance(words, list) else None
+        told = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+        return write_command(told) or self.started_with
 
     async def load(self, model: str) -> float | None:
         """By ``/models/load``, or by a first request to a sleeping model; its status is asked every 100 ms."""
