@@ -230,6 +230,11 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         per_lane = 1
 
 
+def name_as_listed(cell: Cell, grant: Grant) -> Cell:
+    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
+    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)
+
+
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
     found = Found(record)
