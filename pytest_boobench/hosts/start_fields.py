@@ -64,7 +64,7 @@ _COMMAND_JSON = {"anyOf": [_LIST_JSON, {"type": "object", "additionalProperties"
 class StartFields(FileModel):
     """How a host is started, as the hosts file writes it."""
 
-    command: Annotated[Any, parsed(_WORDS, _take_command, _COMMAND_JSON)]
+    command: Annotated[dict[str, Any], parsed(_WORDS, _take_command, _COMMAND_JSON)]
     """The program and its arguments, with placeholders; or several such by name, so that the build is an axis."""
     env: Annotated[
         dict[str, str],
@@ -130,7 +130,8 @@ class Start:
         used = self.uses(build)
         if missing := sorted(used - values.keys() - {PORT}):
             raise HostError(f"{self.place}: the command has no value for {{{missing[0]}}}; write it under launch")
-        kept = {name: value for name, value in values.items() if name in used or name == BUILD}
+        told = used | {BUILD} | ({MODEL} if MODEL_FILE in used else set())
+        kept = {name: value for name, value in values.items() if name in told}
         return Combination(self, build, kept)
 
 

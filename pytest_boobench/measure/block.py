@@ -21,6 +21,7 @@ from pytest_boobench.aggregate import (
     total_tok_s,
 )
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.environment import read_driver
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
@@ -267,13 +268,15 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     load_ms = await server.load(cell.model)
     if block.number > 1:
         return
-    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
-    if (started := grant.started) is not None:
-        found.note(
-            load_ms=started.start_ms if load_ms is None else load_ms,
-            command=started.command,
-            server_log=str(started.log),
-        )
+    started = grant.started
+    found.note(
+        load_ms=started.start_ms if load_ms is None and started is not None else load_ms,
+        server=await server.facts(),
+        model=await server.model_facts(cell.model),
+        command=await server.command(cell.model),
+        driver=read_driver() if grant.local else None,
+        server_log=str(started.log) if started is not None else None,
+    )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 
