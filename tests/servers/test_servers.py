@@ -302,6 +302,15 @@ def test_a_router_tells_how_it_started_a_models_server() -> None:
         assert ask(server.url, lambda router: router.command("other"), "llama-router") is None
 
 
+def test_whoever_started_a_server_knows_its_command(llama: EmbeddedServer) -> None:
+    async def command(server: OpenAIServer) -> tuple[str | None, str | None]:
+        before = await server.command("tiny-chat")
+        server.started_with = "llama-server -m q.gguf"
+        return before, await server.command("tiny-chat")
+
+    assert ask(llama.url, command) == (None, "llama-server -m q.gguf")
+
+
 def test_what_is_no_ollama() -> None:
     with openai_server() as server, pytest.raises(HostError) as caught:
         ask(server.url, Ollama.models, "ollama")
