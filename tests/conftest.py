@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis.strategies  # noqa: F401
 import pytest
 import yaml
 
-import tests.imported  # noqa: F401
 from pytest_boobench import aggregate, untrusted
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import access
@@ -22,29 +19,12 @@ from pytest_boobench.measure import block
 from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
 from tests.forking import ForkedWorker, run_pytest
+from tests.imported import KNOWN
 
 CHECKOUT = Path(__file__).parent.parent
 os.environ.pop("COLUMNS", None)  # readline sets it in xdist's workers; sessions inside of tests would wrap their lines
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
-
-
-if find_spec("sniffio") is None:  # httpcore asks for it at each request, and Python searches its whole path each time
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
-
-
-class _KnownDistribution:
-    """An installed distribution whose entry points are read once: pytest reads those of all for each ``-p``."""
-
-    def __init__(self, found: metadata.Distribution) -> None:
-        self._found = found
-        self.entry_points = found.entry_points
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._found, name)
-
-
-_KNOWN = [_KnownDistribution(found) for found in metadata.distributions()]
 
 
 def name_plugins(*names: str) -> str:
@@ -77,7 +57,7 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which forgets the outer options first
         monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
-        monkeypatch.setattr(metadata, "distributions", lambda **_: iter(_KNOWN))
+        monkeypatch.setattr(metadata, "distributions", lambda **_: iter(KNOWN))
 
 
 @pytest.fixture(autouse=True)
