@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FOLDER = ".boobench"
+"""What a project keeps: its store, and the logs of servers that we started."""
 _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "GITHUB_ACTIONS": (
         "github",
@@ -73,6 +77,34 @@ def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
     return next(named, None) or platform.processor() or platform.machine() or None
 
 
+_NVIDIA = Path("/proc/driver/nvidia/version")
+_MODULES = Path("/sys/module")
+_IN_KERNEL = ("amdgpu", "xe", "i915", "nouveau")
+"""Drivers of GPUs that are modules of Linux; those that came from elsewhere have a version of their own."""
+
+
+@functools.cache
+def read_driver(nvidia: Path = _NVIDIA, modules: Path = _MODULES, kernel: str = platform.release()) -> str | None:
+    """This machine's graphics drivers by Linux, as in ``nvidia 570.86.15``, read once; None where there are none."""
+    found = []
+    version = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", _read_line(nvidia))
+    if version is not None:
+        found.append(f"nvidia {version[1]}")
+    for name in _IN_KERNEL:
+        if (modules / name).is_dir():
+            found.append(f"{name} {_read_line(modules / name / 'version').strip() or f'of Linux {kernel}'}")
+    return ", ".join(found) or None
+
+
+def _read_line(path: Path) -> str:
+    """The first line, with its end; empty where there is no such file."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(1000)
+    except OSError:
+        return ""
+
+
 def ask_git(folder: Path, *words: str) -> str | None:
     """A git command's output, None where git or a repository is missing."""
     try:
@@ -86,3 +118,24 @@ def ask_git(folder: Path, *words: str) -> str | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a word with a NUL
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made where it is missing; the project's own one is for its owner only, and git ignores it."""
+    own = next((one for one in (folder, *folder.parents) if one.name == FOLDER), None)
+    if own is not None:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
+        make_file(own / ".gitignore", b"*\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def make_file(path: Path, content: bytes = b"") -> None:
+    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)

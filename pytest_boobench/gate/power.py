@@ -100,7 +100,7 @@ def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str
     if comparison.gain >= -comparison.noise:
         noise = percent(to_change(-comparison.noise, comparison.metric))
         return f"{finding}, within the noise of {noise}; {_MORE_SESSIONS if comparison.was.assumed else _CALMER}"
-    if blocks < 2:
+    if blocks < 2 and not comparison.metric.of_start:
         return f"{finding} in one block: a second one would decide"
     return ""
 
@@ -118,7 +118,7 @@ def _find_disagreement(comparison: Comparison) -> str:
 
 
 def _find_poor_samples(comparison: Comparison) -> str:
-    if comparison.requests < FEWEST_REQUESTS:
+    if comparison.requests < FEWEST_REQUESTS and not comparison.metric.of_start:
         return f"{count(comparison.requests, 'sample')} are too few to judge; more samples or more blocks"
     if comparison.clean:
         return ""

@@ -10,7 +10,9 @@ from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
+    Aggregate,
     add_totals,
+    condense,
     describe_failures,
     find_blanks,
     find_trend,
@@ -19,12 +21,13 @@ from pytest_boobench.aggregate import (
     total_tok_s,
 )
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.environment import read_driver
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
-from pytest_boobench.metrics import FailureKind, Phase, Sample
+from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
@@ -42,15 +45,16 @@ _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cache
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
 
-async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
+async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key: str = "") -> list[Call]:
     """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
 
-    ``seed`` is a text that differs from all other series' of requests.
+    ``seed`` is a text that differs from all other series' of requests; ``warm_key`` is the key of the cell whose warm
+    prompt is sent, by default its own.
     """
     if not count:
         return []
     cold = cell.cache == "cold"
-    nonces = [make_nonce(seed, number) if cold else make_nonce(cell.key, 0) for number in range(count)]
+    nonces = [make_nonce(seed, number) if cold else make_nonce(warm_key or cell.key, 0) for number in range(count)]
     prompts = await server.make_prompts(cell, nonces)
     return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
 
@@ -159,11 +163,17 @@ class Block:
     cell: Cell
     session: Measurer
     number: int
+    requests_of: str = ""
+    """Key of the cell whose requests are sent, as both sides of a duet get the same; blank: its own."""
 
     def series(self, name: str) -> str:
         """A text that makes the requests of a series different from all others."""
         block = "" if self.number == 1 else f"{self.number}/"
-        return f"{self.session.run_uid}/{self.cell.key}/{block}{name}"
+        return f"{self.session.run_uid}/{self.requests_of or self.cell.key}/{block}{name}"
+
+    async def make_calls(self, server: Server, name: str, count: int) -> list[Call]:
+        """``count`` requests of the series of that name."""
+        return await make_calls(server, self.cell, self.series(name), count, self.requests_of)
 
 
 @dataclass(slots=True)
@@ -186,7 +196,15 @@ class Found:
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
         blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
+        found |= summarize_start(record)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
+
+
+def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
+    """Metric key -> Aggregate, for the metrics of the server's start that are known: of one number each."""
+    values = {key: getattr(record, key) for key, metric in METRICS.items() if metric.of_start}
+    found = {key: condense([value]) for key, value in values.items() if value is not None}
+    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
@@ -197,7 +215,7 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
-        calls = await make_calls(server, cell, block.series(f"warmup{len(rounds) or ''}"), per_lane * lanes)
+        calls = await block.make_calls(server, f"warmup{len(rounds) or ''}", per_lane * lanes)
         seeds |= find_seeds(calls)
         warmed = await run_calls(server, cell, calls, "warmup", block.session.observe)
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
@@ -213,6 +231,11 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         per_lane = 1
 
 
+def name_as_listed(cell: Cell, grant: Grant) -> Cell:
+    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
+    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)
+
+
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
     found = Found(record)
@@ -222,7 +245,18 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
         await take_block(block, grant, found)
     except HostError as trouble:
         found.note(error=str(trouble))
+    note_memory(grant, found)
     return found.condense(block.cell)
+
+
+def note_memory(grant: Grant, found: Found) -> None:
+    """Record the memory of a server that we started, the most of all blocks."""
+    if grant.started is None:
+        return
+    rss_mb, vram_mb = grant.started.measure_memory()
+    for name, size_mb in (("rss_peak_mb", rss_mb), ("vram_peak_mb", vram_mb)):
+        if size_mb is not None:
+            found.note(**{name: max(size_mb, getattr(found.record, name) or 0.0)})
 
 
 async def prepare(block: Block, grant: Grant, found: Found) -> None:
@@ -234,7 +268,15 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     load_ms = await server.load(cell.model)
     if block.number > 1:
         return
-    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
+    started = grant.started
+    found.note(
+        load_ms=started.start_ms if load_ms is None and started is not None else load_ms,
+        server=await server.facts(),
+        model=await server.model_facts(cell.model),
+        command=await server.command(cell.model),
+        driver=read_driver() if grant.local else None,
+        server_log=str(started.log) if started is not None else None,
+    )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 
@@ -256,7 +298,7 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     seeds = await warm_up(block, server, found)
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
-        calls = await make_calls(server, cell, block.series(str(attempt)), cell.plan.samples)
+        calls = await block.make_calls(server, str(attempt), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
         taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)

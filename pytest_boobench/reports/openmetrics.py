@@ -22,6 +22,13 @@ Point = tuple[Mapping[str, str], float]
 """Labels and value."""
 
 
+_CHANGES = (
+    ("change_", "change", "median / level of the baseline - 1"),
+    ("change_low_", "change_low", "lower end of the 95 % interval of the change, in a duet"),
+    ("change_high_", "change_high", "upper end of the 95 % interval of the change, in a duet"),
+)
+
+
 def render(rows: Sequence[FinishedCell]) -> str:
     """The file's text, one gauge for each metric, of clean cells only: GitLab would show the numbers of a disturbed one
     as a change."""
@@ -41,13 +48,15 @@ def _render_gauges(rows: Sequence[FinishedCell]) -> Iterator[str]:
         "tokens of all lanes / time from first request sent to last answer ended",
         [(labels, value) for labels, value in totals if value is not None],
     )
-    changes = [
-        ({**_labels(row), "metric": verdict.metric}, verdict.change)
-        for row in rows
-        for verdict in row.verdicts
-        if verdict.change is not None
-    ]
-    yield from _render_gauge("change_", "ratio", "median / level of the baseline - 1", changes)
+    for name, fact, meaning in _CHANGES:
+        changes = [
+            ({**_labels(row), "metric": verdict.metric}, value)
+            for row in rows
+            for verdict in row.verdicts
+            if (value := getattr(verdict, fact)) is not None
+        ]
+        if changes or fact == "change":
+            yield from _render_gauge(name, "ratio", meaning, changes)
     failed = [(_labels(row), len(row.record.failed)) for row in rows]
     yield from _render_gauge("failed_", "requests", "measured requests that failed", failed)
 
