@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pytest_boobench import gate
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.access import Grant
-from pytest_boobench.measure.block import Block, Measurer, add_block
+from pytest_boobench.measure.block import Block, Measurer, add_block, name_as_listed
 from pytest_boobench.measure.pairs import add_pairs
-from pytest_boobench.measure.sides import Duet, find_pairing, name_as_listed
+from pytest_boobench.measure.sides import Duet, find_pairing
 from pytest_boobench.measure.turns import add_turns
 from pytest_boobench.record import CellRecord, Pairing, identify
 from pytest_boobench.suite.cell import Cell

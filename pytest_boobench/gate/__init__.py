@@ -7,6 +7,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``reference``      what a baseline says: its sessions, its level, the noise between sessions
 - ``comparison``     what is allowed; one metric now against the baseline: gains, limit, noise
 - ``circumstances``  what else is different: model, processor, engine build, the machine's own speed
+- ``flags``          the flags that differ in two command lines
 - ``power``          why a worse number is not believed, in words; what a baseline can prove
 - ``verdicts``       all of it together: `judge_cell`, `find_cell_doubts`
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
@@ -16,6 +17,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 All but the duet works on aggregates: a verdict can be computed again from the store when the samples are gone.
 """
 
+from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
@@ -28,6 +30,7 @@ __all__ = [
     "LOOKS",
     "MAX_DROP",
     "Rules",
+    "describe_sameness",
     "find_cell_doubts",
     "find_doubts",
     "find_duet_doubts",
@@ -38,6 +41,7 @@ __all__ = [
     "judge_duet",
     "level",
     "limits",
+    "list_differences",
     "measure_spread",
     "provable_drop",
     "remedy",

@@ -62,7 +62,7 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
     if pairs is None or obstacle:
         reason = obstacle or f"no pair of {record.pairing or 'requests'} gives this metric"
         return Verdict(metric=metric.key, outcome="inconclusive", allowed=allowed, baseline_name=name, reason=reason)
-    outcome, limit = _decide(pairs, metric, allowed), find_limit(metric, allowed)
+    outcome, limit = decide(pairs, metric, allowed), find_limit(metric, allowed)
     ends = sorted(to_change(end, metric) for end in pairs.interval or ())
     return Verdict(
         metric=metric.key,
@@ -84,7 +84,7 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
     )
 
 
-def _decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
+def decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
     """A regression is worse than allowed, and in more pairs than chance gives: with noise of any width that is alike in
     both halves."""
     decided = pairs.slower + pairs.faster  # equal pairs count for neither host

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pytest_boobench.gate.circumstances import SlowMachine, describe_changes, find_slow_machine, keep_comparable
+from pytest_boobench.gate.circumstances import (
+    Difference,
+    SlowMachine,
+    describe_differences,
+    describe_sameness,
+    find_slow_machine,
+    keep_comparable,
+    list_differences,
+)
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
@@ -101,7 +109,7 @@ class _Case:
     obstacle: tuple[Outcome, str] | None = None
     """The outcome of all metrics and its reason, where none is compared."""
     slow_machine: SlowMachine | None = None
-    changes: tuple[str, ...] = ()
+    changes: tuple[Difference, ...] = ()
 
 
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
@@ -117,7 +125,7 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         baseline=kept,
         obstacle=("not comparable", reason) if reason else None,
         slow_machine=find_slow_machine(record, kept.runs),
-        changes=tuple(describe_changes(record, kept.runs)),
+        changes=tuple(list_differences(record, kept.runs)),
     )
 
 
@@ -144,6 +152,7 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         allowed=allowed,
         baseline_name=baseline.name if baseline is not None else None,
         reason=reason,
+        note="; ".join(describe_differences(case.changes, comparable=False)) if outcome == "not comparable" else "",
     )
 
 
@@ -164,7 +173,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         outcome = "inconclusive"
     elif found.slower:
         outcome = "regression"
-    notes = list(case.changes)
+    notes = describe_differences(case.changes)
+    if outcome == "regression" and not notes and case.baseline is not None:
+        notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
     if was.assumed:

@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -23,8 +22,8 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import keeper
 from pytest_boobench.hosts.server_memory import find_gpu_mb, find_peak_mb
 from pytest_boobench.hosts.start_fields import Combination
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import hide_secrets
 
 LOOPBACK = "127.0.0.1"
 GRACE_S = 5.0
@@ -58,10 +57,10 @@ class StartedServer:
         return self._keeper.poll() is None
 
     @property
-    def command(self) -> str:
+    def command(self) -> str | None:
         """The command line as a shell would write it, without the port and secrets."""
         words, env = self.combination.fill("{port}")
-        return hide_secrets(shlex.join([*(f"{name}={value}" for name, value in env.items()), *words]))
+        return write_command([*(f"{name}={value}" for name, value in env.items()), *words])
 
     def processes(self) -> list[psutil.Process]:
         """Its processes that run now."""

@@ -137,6 +137,8 @@ async def open_started(
     except BaseException:
         process.stop()
         raise
+    if isinstance(server, OpenAIServer):
+        server.started_with = process.command
     return OpenHost(server, clients, choose(server, ""), started=process)
 
 

@@ -21,6 +21,7 @@ from pytest_boobench.aggregate import (
     total_tok_s,
 )
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.environment import read_driver
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
@@ -238,6 +239,11 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         per_lane = 1
 
 
+def name_as_listed(cell: Cell, grant: Grant) -> Cell:
+    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
+    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)
+
+
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
     found = Found(record)
@@ -270,13 +276,15 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     load_ms = await server.load(cell.model)
     if block.number > 1:
         return
-    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
-    if (started := grant.started) is not None:
-        found.note(
-            load_ms=started.start_ms if load_ms is None else load_ms,
-            command=started.command,
-            server_log=str(started.log),
-        )
+    started = grant.started
+    found.note(
+        load_ms=started.start_ms if load_ms is None and started is not None else load_ms,
+        server=await server.facts(),
+        model=await server.model_facts(cell.model),
+        command=await server.command(cell.model),
+        driver=read_driver() if grant.local else None,
+        server_log=str(started.log) if started is not None else None,
+    )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 

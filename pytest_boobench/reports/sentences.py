@@ -29,7 +29,7 @@ def sentence(verdict: Verdict) -> str:
         allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
         return f"{now}, {describe_distance(verdict.change)} {reference}{allowed}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
-    return f"{now}, {verdict.outcome}{reason}"
+    return f"{now}, {verdict.outcome}{reason}{note}"
 
 
 def _evidence(verdict: Verdict) -> str:

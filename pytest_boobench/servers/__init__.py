@@ -3,6 +3,7 @@
 - ``clients``        what every kind can be asked; a host's two HTTP clients, how long they wait, and a measured answer
 - ``control``        a control request, which waits for a host that is not ready
 - ``refusals``       explains why a control request got no useful answer
+- ``command_line``   the command line that started a server, without its port and its secrets
 - ``prompts``        deterministic text of exactly N tokens
 - ``answers``        a measured answer -> one Sample, by ``chunks``, ``claims`` and ``witness``
 - ``openai``         any OpenAI-compatible server, the common core

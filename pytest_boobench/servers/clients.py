@@ -217,6 +217,10 @@ class Server(Protocol):
 
     async def model_facts(self, model: str) -> ModelFacts: ...
 
+    async def command(self, model: str) -> str | None:
+        """The command line that started the model's server, as `write_command` writes it; None where nobody tells."""
+        ...
+
     async def ready_models(self) -> Sequence[str] | None:
         """The models that are loaded now; None where the server does not tell."""
         ...

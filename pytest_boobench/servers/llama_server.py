@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +14,12 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_text
+from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_objects, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Marks the place of the user's text in the chat template."""
@@ -52,7 +54,10 @@ class LlamaServer(OpenAIServer):
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one slot."""
+        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one slot, ``/slots`` for the rest.
+
+        No page tells the types of the KV cache, flash attention, batches or layers on the GPU.
+        """
         props = await self._props()
         listed = await super().model_facts(model)
         settings = to_object(props.get("default_generation_settings"))
@@ -62,7 +67,16 @@ class LlamaServer(OpenAIServer):
             quantisation=listed.quantisation or to_text(props.get("model_ftype")),
             n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
             slots=to_natural(props.get("total_slots")),
+            speculative=await self._find_speculation(),
         )
+
+    async def _find_speculation(self) -> str | None:
+        """By the first slot, where slots are shown: ``/props`` says ``none`` whatever it does."""
+        with contextlib.suppress(HostError):
+            slots = to_objects(await self._ask(Question("GET", "/slots")))
+            told = slots[0].get("speculative") if slots else None
+            return ("on" if told else "off") if isinstance(told, bool) else None
+        return None
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
@@ -128,6 +142,12 @@ class LlamaRouter(LlamaServer):
         if _status(await self._entry(model)).get("value") != "loaded":
             return await OpenAIServer.model_facts(self, model)
         return await self._server_of(model).model_facts(model)
+
+    async def command(self, model: str) -> str | None:
+        """The words with which the router started the model's server."""
+        words = _status(await self._entry(model)).get("args")
+        told = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+        return write_command(told) or self.started_with
 
     async def load(self, model: str) -> float | None:
         """By ``/models/load``, or by a first request to a sleeping model; its status is asked every 100 ms."""

@@ -18,6 +18,7 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Call, Clients, Prompt, ServerAnswer
+from pytest_boobench.servers.command_line import find_port, write_command
 from pytest_boobench.servers.control import Question, list_names
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.llama_swap_upstream import Door, Upstream
@@ -70,12 +71,21 @@ class LlamaSwap(LlamaServer):
 
     async def _find_states(self) -> Mapping[str, object]:
         """Model -> its state; stopped models are missing."""
+        return {model: entry.get("state") for model, entry in (await self._find_running()).items()}
+
+    async def _find_running(self) -> Mapping[str, Mapping[str, Any]]:
+        """Model -> what llama-swap tells of its server; stopped models are missing."""
         try:
             running = get_list(await self._ask_object(Question("GET", "/running")), "running")
         except Fault as fault:
             raise HostError(f"{self.name}: GET /running: {fault}") from fault
-        entries = to_objects(running)
-        return {entry["model"]: entry.get("state") for entry in entries if isinstance(entry.get("model"), str)}
+        return {entry["model"]: entry for entry in to_objects(running) if isinstance(entry.get("model"), str)}
+
+    async def command(self, model: str) -> str | None:
+        """The ``cmd`` of the model's configuration, while its server runs; old versions do not tell."""
+        entry = (await self._find_running()).get(await self._resolve(model) or "", {})
+        said = entry.get("cmd")
+        return write_command(said if isinstance(said, str) else "", find_port(entry.get("proxy"))) or self.started_with
 
     async def ready_models(self) -> Sequence[str] | None:
         """The models that are ready, each under all its names."""

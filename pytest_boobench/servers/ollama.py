@@ -50,7 +50,9 @@ class Ollama(OpenAIServer):
         return [entry["name"] for entry in await self._list("/api/ps")]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/api/show`` for the file, ``/api/tags`` for its size, ``/api/ps`` for the context it is loaded with."""
+        """``/api/show`` for the file, ``/api/tags`` for its size, ``/api/ps`` for context and split between GPU and CPU
+        as it is loaded."""
+        loaded = _find(await self._list("/api/ps"), model)
         shown = await self._show(model)
         info = to_object(shown.get("model_info"))
         family = to_text(info.get("general.architecture"))
@@ -59,9 +61,10 @@ class Ollama(OpenAIServer):
             n_params=to_natural(info.get("general.parameter_count")),
             size_bytes=to_natural(_find(await self._list("/api/tags"), model).get("size")),
             quantisation=to_text(to_object(shown.get("details")).get("quantization_level")),
-            n_ctx=to_natural(_find(await self._list("/api/ps"), model).get("context_length")),
+            n_ctx=to_natural(loaded.get("context_length")),
             n_ctx_train=to_natural(info.get(f"{family}.context_length")),
             n_embd=to_natural(info.get(f"{family}.embedding_length")),
+            gpu_percent=_find_gpu_percent(loaded),
         )
 
     async def embeds(self, model: str) -> bool | None:
@@ -163,3 +166,11 @@ class Ollama(OpenAIServer):
 
 def _find(entries: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:
     return next((entry for entry in entries if entry.get("name") == model), {})
+
+
+def _find_gpu_percent(loaded: Mapping[str, Any]) -> int | None:
+    """How much of a loaded model is on GPUs; None where it is not told, or no share of the whole."""
+    size, on_gpus = to_natural(loaded.get("size")), to_count(loaded.get("size_vram"))
+    if size is None or on_gpus is None or not 0 <= on_gpus <= size:
+        return None
+    return round(100 * on_gpus / size)

@@ -39,6 +39,8 @@ class OpenAIServer(ControlRequests):
         """Tokens of the chat template alone, by model and kind: they come from a cache that cannot be forbidden."""
         self.left_out = 0
         """Models of the last listing that `models` leaves out: their names hold control characters."""
+        self.started_with: str | None = None
+        """The command line, where we started the server: set by who did, as `write_command` writes it."""
 
     async def alive(self) -> bool:
         """Whether anything answers HTTP there."""
@@ -68,6 +70,10 @@ class OpenAIServer(ControlRequests):
             n_embd=to_natural(meta.get("n_embd")),
             n_vocab=to_natural(meta.get("n_vocab")),
         )
+
+    async def command(self, model: str) -> str | None:  # noqa: ARG002
+        """Only of a server that we started: such a server does not tell."""
+        return self.started_with
 
     async def ready_models(self) -> Sequence[str] | None:
         """Such a server does not tell."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import httpx
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
@@ -20,6 +23,7 @@ _VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", 
 _LM_STUDIO_SAMPLING = {
     "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed",
 }  # fmt: skip
+_KV_TYPE = re.compile(rb'^vllm:cache_config_info\{[^\n]*?\bcache_dtype="([^"\n]*)"', re.MULTILINE)
 
 
 class Vllm(OpenAIServer):
@@ -38,9 +42,19 @@ class Vllm(OpenAIServer):
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models``: where the weights came from, and the longest context."""
+        """``/v1/models``: where the weights came from, and the longest context; ``/metrics``: the KV cache's type."""
         entry = await self._entry(model)
-        return ModelFacts(name=model, path=to_text(entry.get("root")), n_ctx=to_natural(entry.get("max_model_len")))
+        return ModelFacts(
+            name=model,
+            path=to_text(entry.get("root")),
+            n_ctx=to_natural(entry.get("max_model_len")),
+            kv_type=await self._find_kv_type(),
+        )
+
+    async def _find_kv_type(self) -> str | None:
+        response = await self._request(Question("GET", "/metrics"))
+        told = _KV_TYPE.search(response.content) if response.status_code == httpx.codes.OK else None
+        return to_text(told[1].decode("utf-8", "replace")) if told is not None else None
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""

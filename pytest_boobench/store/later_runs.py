@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, and_, cast, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, func, or_, select
 
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.record import APART_S
@@ -29,7 +29,7 @@ def find_later(connection: Connection, newest: Sequence[Any]) -> dict[str, list[
     clean and passed.
 
     ``newest`` has each baseline's newest measurement: id, cell key and model facts. What came later is of the same
-    engine build, which both must know, and of no other model file.
+    engine build, which both must know, and of no other model file, command line or driver.
     """
     model_of = {row.cell_key: read_model(row.model_facts) for row in newest}
     taken: dict[str, list[Any]] = defaultdict(list)
@@ -63,12 +63,17 @@ def _select_candidates() -> Select[Any]:
             and_(
                 _after.c.cell_key == _before.c.cell_key,
                 _after.c.engine_build == _before.c.engine_build,
+                *(_is_no_other(_after.c[name], _before.c[name]) for name in ("command", "driver")),
                 _after.c.started_at >= func.coalesce(_find_oldest_looked_at(), _before.c.started_at),
             ),
         )
         .where(_after.c.started_at > _before.c.started_at, _after.c.spoiled.is_(None), *_passed())
         .order_by(_after.c.started_at.desc(), _after.c.id.desc())
     )
+
+
+def _is_no_other(now: ColumnElement[Any], was: ColumnElement[Any]) -> ColumnElement[bool]:
+    return or_(now.is_(None), was.is_(None), now == was)
 
 
 def _find_oldest_looked_at() -> Any:
