@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 SUITE = "ab"
 _MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
 _NAMELESS = "model"
+_OWN_FILE = re.compile(rf"\A\S*{re.escape(HOSTS_FILE)}:\d+: ")
+"""How messages begin that speak of the hosts file which was made here: nobody can look into it."""
 _KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout")
 """Of the project's configuration, what holds for a comparison too."""
 _NOT_FOR_US = (
@@ -134,7 +137,7 @@ class Ab:
     @property
     def old_failed(self) -> bool:
         """Whether the error is the old side's."""
-        return self.error.startswith(f"{self.old}:")
+        return self.error.startswith((f"{self.old}:", f"{self.old} did not start"))
 
 
 def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
@@ -145,14 +148,14 @@ def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
         folder = Path(name)
         hosts_file = folder / HOSTS_FILE
         try:
-            write_hosts_file(hosts_file, (old, new))
+            write_hosts_file(hosts_file, (old, new), asked.load_timeout_s)
             asked = find_models(hosts_file, old, new, asked)
             found = _measure(folder, old, new, asked, project)
         except BoobenchError as error:
             found = replace(found, error=str(error))
         except KeyboardInterrupt:
             found = replace(found, interrupted=True)
-    return replace(found, took_s=time.monotonic() - began)
+    return replace(found, took_s=time.monotonic() - began, error=_OWN_FILE.sub("", found.error))
 
 
 def find_models(hosts_file: Path, old: AbSide, new: AbSide, asked: AbSettings) -> AbSettings:
