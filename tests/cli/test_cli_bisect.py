@@ -214,7 +214,8 @@ def test_builds_that_are_none(typed: str, message: str) -> None:
     [
         (["--", "x", "{port}"], "expected one of --good REF, for git bisect run, and --candidates A,B,…"),
         (["--candidates", "a,b"], "expected the server's command line after --, with {port} where its port goes"),
-        (["--candidates", "a,b", "--", "x", "{candidate}"], "COMMAND: it needs {port} in one of its words; got 'x {candidate}'"),
+        (["--candidates", "a,b", "--", "x", "{candidate}"], "COMMAND: it needs {port} in one of its words; got "
+         "'x {candidate}'"),
         (["--candidates", "a,b", "--", "x", "{port}"], "COMMAND: it needs {candidate}, or {python} for requirements of "
          "pip, in one of its words; got 'x {port}'"),
         (["--candidates", "a,b", "--build", "make", "--", "x", "{port}"], "--build: it is for the checkout of --good"),
@@ -291,7 +292,7 @@ def test_a_server_that_does_not_start_is_passed_over(repository: Path) -> None:
 
 
 def test_a_good_side_that_does_not_start_stops_it(repository: Path) -> None:
-    result = run("--good", f"{sys.executable} -c 'import sys; sys.exit(9)' {{port}}", *SMALL, *COMMAND)
+    result = run("--good", f"{sys.executable} -c 'import sys; sys.exit(9)' {{port}}", *BUILD, *SMALL, *COMMAND)
     assert isinstance(result.exception, click.ClickException)
     assert result.exception.message.startswith("the good side cannot be measured: good ")
     assert "it ended with exit code 9 before it answered" in result.exception.message
