@@ -11,7 +11,11 @@ from pytest_boobench.metrics import METRICS, Metric
 from pytest_boobench.reports.session import FinishedCell, name_cell
 from pytest_boobench.reports.text import flatten
 
-_BASE_UNITS = {"ms": ("ms", "seconds", 1000.0), "tok/s": ("tok_s", "tokens_per_second", 1.0)}
+_BASE_UNITS = {
+    "ms": ("ms", "seconds", 1000.0),
+    "tok/s": ("tok_s", "tokens_per_second", 1.0),
+    "MB": ("mb", "bytes", 1e-6),
+}
 """Our unit -> its end in a metric's key, OpenMetrics' unit, ours in one of those."""
 
 Point = tuple[Mapping[str, str], float]
