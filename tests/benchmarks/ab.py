@@ -20,6 +20,7 @@ import json
 import math
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def print_aa(noises: Sequence[Noise], comparisons: int, chance: random.Random) -
             rows.append(
                 [
                     f"{'simulated' if simulated else 'recorded'}, pairs of {pairing}",
-                    "as today" if until is None else f"± {until:.1%}",
+                    "as usual" if until is None else f"± {until:.1%}",
                     str(comparisons),
                     f"{count.covered(0.0) / comparisons:.2%}",
                     share(count.winners(), comparisons),
@@ -294,7 +295,7 @@ def print_found(noises: Sequence[Noise], comparisons: int, chance: random.Random
         rows.append(
             [
                 f"−{drop:.0%}",
-                "as today" if until is None else f"± {until:.1%}",
+                "as usual" if until is None else f"± {until:.1%}",
                 f"{'quiet' if quiet else 'other'} numbers, pairs of {pairing}",
                 f"{slower / comparisons:.1%}",
                 f"{red / comparisons:.1%}",
@@ -357,6 +358,7 @@ def _run_real(pairing: Pairing) -> list[dict[str, Any]]:
 
 
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[re.sub(r"(\.\d*?)0*%", r"\1 %", text).replace(". %", " %") for text in row] for row in rows]
     print("\n".join(table(head, rows)), flush=True)
 
 
