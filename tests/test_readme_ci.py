@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from groovy_parser.parser import parse_groovy_content
 from lark.exceptions import UnexpectedInput
 
-from tests.conftest import PATIENT, BenchFolder
+from tests.conftest import PATIENT, PLUGINS, BenchFolder, name_plugins
 from tests.pages import list_blocks
 from tests.plugin.test_session import scale_baselines
 from tests.test_manual import DECLARED
@@ -146,7 +146,8 @@ class Runner:
 
     def run(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join((str(self.path), *sys.path))
-        environment = {**os.environ, "PYTEST_ADDOPTS": "-p patient", "PYTHONPATH": paths, **env}
+        addopts = f"{name_plugins(*PLUGINS)} -p patient"
+        environment = {**os.environ, "PYTEST_ADDOPTS": addopts, "PYTHONPATH": paths, **env}
         shell = ["/bin/sh", "-ec", command]
         return subprocess.run(
             shell, check=False, cwd=self.path, env=environment, capture_output=True, text=True, timeout=120

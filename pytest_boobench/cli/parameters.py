@@ -18,7 +18,6 @@ from pytest_boobench.cli.project import find_project
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.servers.clients import Patience, Waiting
-from pytest_boobench.store import Selection
 from pytest_boobench.units import parse_duration, parse_percent
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -157,6 +156,8 @@ def _select_by(*fields: str) -> Decorator:
     def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(verb)
         def with_selection(**typed: Any) -> Any:
+            from pytest_boobench.store import Selection  # noqa: PLC0415  # SQLAlchemy: not for verbs without a store
+
             chosen = {name: typed.pop(name) for name in fields}
             return verb(selection=Selection(**chosen), **typed)
 

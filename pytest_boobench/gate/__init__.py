@@ -10,7 +10,8 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``flags``          the flags that differ in two command lines
 - ``power``          why a worse number is not believed, in words; what a baseline can prove
 - ``verdicts``       all of it together: `judge_cell`, `find_cell_doubts`
-- ``duet``           the same for two live hosts in turns
+- ``gains``          the pairs of two live hosts, and the interval of the true gain
+- ``duet``           the same verdicts for two live hosts in turns
 - ``change_points``  where the history of a cell changed
 
 All but the duet works on aggregates: a verdict can be computed again from the store when the samples are gone.
@@ -18,12 +19,15 @@ All but the duet works on aggregates: a verdict can be computed again from the s
 
 from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
-from pytest_boobench.gate.duet import find_duet_doubts, judge_duet
+from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
+from pytest_boobench.gate.gains import FEWEST, LOOKS
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
 from pytest_boobench.gate.verdicts import find_cell_doubts, find_doubts, judge, judge_cell
 
 __all__ = [
+    "FEWEST",
+    "LOOKS",
     "MAX_DROP",
     "Rules",
     "describe_sameness",
@@ -31,6 +35,7 @@ __all__ = [
     "find_doubts",
     "find_duet_doubts",
     "group_sessions",
+    "is_wider",
     "judge",
     "judge_cell",
     "judge_duet",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -128,10 +128,26 @@ class Grant:
     """The server, where we started it by a command of the hosts file."""
     listed_as: str | None = None
     """How the server itself calls the model, where we started it for this model alone and it has another name."""
+    fresh: Callable[[], Awaitable[Grant]] | None = None
+    """Starts its server anew: a grant of the same host and locks, or the same grant where its server has served nothing
+    yet. None where we do not start it."""
+    end: Callable[[], Awaitable[None]] | None = None
+    """Stops its server until it is asked for again. None where we do not start it."""
 
     def release(self) -> None:
         """Let the next session use the host."""
         self.lock.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What stays the same where a host's server is started anew."""
+
+    purpose: str
+    locks: ExitStack
+    takeover: bool
+    combination: Combination | None
+    listed_as: str | None
 
 
 @dataclass(eq=False)
@@ -144,6 +160,8 @@ class Hosts:
     make: MakeServer = make_none
     reference: str | None = None
     """The host of a duet that is used beside each of the others."""
+    together: bool = False
+    """Whether it may run beside the other one where we start both."""
     patience: Patience = field(default_factory=Patience)
     logs: Path = Path(".boobench", "logs")
     """Folder for the logs of the servers that it starts; made with the first."""
@@ -178,20 +196,40 @@ class Hosts:
             connection = await self._connect(host, self._locks[host.exclusive], combination)
             await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
+            connection.served = connection.used
             await connection.begin_use()
             listed_as = await _find_listed_name(connection, wanted)
             held = locks.pop_all()
+        return self._make_grant(host, connection, _Terms(purpose, held, takeover, combination, listed_as))
+
+    def _make_grant(self, host: Host, connection: OpenHost, terms: _Terms) -> Grant:
         return Grant(
-            host=name,
+            host=host.name,
             server=connection.server,
-            purpose=purpose,
-            lock=held,
+            purpose=terms.purpose,
+            lock=terms.locks,
             watcher=connection.watch,
-            takeover=takeover,
+            takeover=terms.takeover,
             local=host.local,
             started=connection.started,
-            listed_as=listed_as,
+            listed_as=terms.listed_as,
+            fresh=partial(self._start_anew, host, terms) if host.ours else None,
+            end=partial(self._end, host, terms) if host.ours else None,
         )
+
+    async def _start_anew(self, host: Host, terms: _Terms) -> Grant:
+        known = self._connections.get(host.name)
+        if known is not None and known.served:
+            await self._end(host, terms)
+        connection = await self._connect(host, self._locks[host.exclusive], terms.combination)
+        await connection.begin_use()
+        connection.served = True
+        return self._make_grant(host, connection, terms)
+
+    async def _end(self, host: Host, terms: _Terms) -> None:
+        known = self._connections.get(host.name)
+        if known is not None and known.runs(terms.combination):
+            await self._connections.pop(host.name).close()
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
@@ -238,7 +276,8 @@ class Hosts:
     async def _start(self, host: Host, combination: Combination) -> OpenHost:
         """Start a host's server after ending any other that we started: both may not fit side by side."""
         for name in [name for name, other in self._connections.items() if other.started is not None]:
-            await self._connections.pop(name).close()
+            if not (self.together and self.reference in (name, host.name)):
+                await self._connections.pop(name).close()
         failed = (host.name, combination.key)
         if failed in self._not_started:
             raise HostError(self._not_started[failed])

@@ -190,6 +190,11 @@ class Inventory:
             raise HostError(f"no host {name!r} {where}; {suggest(name, self.hosts)}")
         return self.hosts[name]
 
+    def is_same(self, name: str, other: str) -> bool:
+        """Whether two names mean one server; HostError for an unknown one."""
+        host, second = self.get(name), self.get(other)
+        return host == second or (not host.ours and host.base_url == second.base_url)
+
 
 def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str]) -> Inventory:
     """Read a hosts file, or none; raises DocumentError with every problem of the file.

@@ -59,6 +59,8 @@ class OpenHost:
     restore: Restore | None = None
     used: bool = False
     """Whether a cell has used it."""
+    served: bool = False
+    """Whether its server has been measured since it started."""
 
     def watch(self, model: str) -> Watcher:
         """The host's watcher, for windows of ``model``. A host has only one, as it knows which requests were ours."""

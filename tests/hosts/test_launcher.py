@@ -89,7 +89,7 @@ def test_a_server_answers_until_it_is_stopped(log: Path) -> None:
 def test_the_command_is_told_without_its_port(log: Path) -> None:
     server = launch(combine("good", "{{port}} here"), log)
     server.stop()
-    assert server.command.endswith(f"{SCRIPT} good '{{port}}' '{{port}} here'")
+    assert server.command.endswith(f"{SCRIPT} good {{port}} '{{port}} here'")
 
 
 @pytest.mark.parametrize(
