@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FOLDER = ".boobench"
+"""What a project keeps: its store, and the logs of servers that we started."""
 _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "GITHUB_ACTIONS": (
         "github",
@@ -86,3 +88,24 @@ def ask_git(folder: Path, *words: str) -> str | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a word with a NUL
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made where it is missing; the project's own one is for its owner only, and git ignores it."""
+    own = next((one for one in (folder, *folder.parents) if one.name == FOLDER), None)
+    if own is not None:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
+        make_file(own / ".gitignore", b"*\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def make_file(path: Path, content: bytes = b"") -> None:
+    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)

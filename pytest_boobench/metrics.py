@@ -174,6 +174,8 @@ class Metric:
     """Whether the gate judges it by default, with one lane."""
     of_start: bool = False
     """Whether it is a number of a server's start, a fact of the cell, and not one of each request."""
+    assumed_noise: float | None = None
+    """Standard deviation of its logarithm between sessions while it is not measured; blank: the gate's default."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
         """This metric's finite values in a sample: one or none, or one for each gap."""
@@ -205,7 +207,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
-               kinds=_ALL, of_start=True),
+               kinds=_ALL, of_start=True, assumed_noise=0.1),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
                kinds=_ALL, of_start=True),
         Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server that we started",

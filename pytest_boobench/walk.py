@@ -26,13 +26,15 @@ async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str)
     record = identify(
         cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
-    return await add_block(Block(cell, session, 1), grant, record)
+    return await add_block(Block(_name_as_listed(cell, grant), session, 1), grant, record)
 
 
 async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
     """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names it."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
-    return await add_block(Block(cell, session, record.blocks + 1), grant, replace(record, extended=extended))
+    return await add_block(
+        Block(_name_as_listed(cell, grant), session, record.blocks + 1), grant, replace(record, extended=extended)
+    )
 
 
 async def run_duet(
@@ -57,3 +59,8 @@ async def run_duet(
         if record.error or record.spoiled or not gate.find_duet_doubts(record, allowed):
             break
     return record
+
+
+def _name_as_listed(cell: Cell, grant: Grant) -> Cell:
+    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
+    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)

@@ -18,11 +18,10 @@ import platformdirs
 
 from pytest_boobench import PACKAGE, find_version, wire
 from pytest_boobench.cli.project import Project, show_path
-from pytest_boobench.environment import read_ci
+from pytest_boobench.environment import FOLDER, read_ci
 from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.store import Store
-from pytest_boobench.store.engine import FOLDER
 from pytest_boobench.store.revisions import NEWEST
 from pytest_boobench.store.spool import find_waiting
 from pytest_boobench.units import count, number, quantity, size

@@ -10,9 +10,10 @@ import click
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import read_moment, store_option
 from pytest_boobench.cli.project import find_project, show_path
+from pytest_boobench.environment import FOLDER
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.store import Store
-from pytest_boobench.store.engine import FOLDER, describe, parse_url, upgrade_schema
+from pytest_boobench.store.engine import describe, parse_url, upgrade_schema
 from pytest_boobench.store.revisions import NEWEST
 from pytest_boobench.store.spool import find_stores, find_waiting, take_in
 from pytest_boobench.units import count, moment, size

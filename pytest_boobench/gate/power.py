@@ -101,7 +101,7 @@ def explain(comparison: Comparison, *, decided: bool, slow_machine: str, name: s
     if comparison.gain >= -comparison.noise:
         noise = percent(to_change(-comparison.noise, comparison.metric))
         return f"{finding}, within the noise of {noise}; {_MORE_SESSIONS if comparison.was.assumed else _CALMER}"
-    if not decided:
+    if not decided and not comparison.metric.of_start:
         return f"{finding} in one block: a second one would decide"
     return ""
 
@@ -119,7 +119,7 @@ def _find_disagreement(comparison: Comparison) -> str:
 
 
 def _find_poor_samples(comparison: Comparison) -> str:
-    if comparison.requests < FEWEST_REQUESTS:
+    if comparison.requests < FEWEST_REQUESTS and not comparison.metric.of_start:
         return f"{count(comparison.requests, 'sample')} are too few to judge; more samples or more blocks"
     if comparison.clean:
         return ""

@@ -91,7 +91,7 @@ def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Referenc
         requests_of_run=statistics.median_low(requests),
         sessions=len(sessions),
         known_sessions=len(known),
-        run_noise=_estimate_noise(known, spread),
+        run_noise=_estimate_noise(known, spread, metric.assumed_noise or ASSUMED_NOISE),
     )
 
 
@@ -158,13 +158,13 @@ def _find_levels(runs: Iterable[BaselineRun], metric: str) -> list[float]:
     return _condense(group_sessions(_keep_usable(runs, metric)), lambda run: run.aggregates[metric].median)
 
 
-def _estimate_noise(levels: Sequence[float], spread: float) -> float:
+def _estimate_noise(levels: Sequence[float], spread: float, assumed: float) -> float:
     """The noise of a cell with these levels: its own where it is clearly larger than its suite's, otherwise both
     together (the moderated variance of Smyth 2004), and no less than the suite's."""
     own, freedom, few = _deviation(levels), len(levels) - 1, len(levels) < ENOUGH_SESSIONS
     if not few and own**2 > NOISIER * spread**2:
         return max(own, LEAST_NOISE)
-    suite = max(spread, ASSUMED_NOISE) if few else spread
+    suite = max(spread, assumed) if few else spread
     # Drawn towards the suite's: else every eighth cell of five sessions would seem a third noisier than it is.
     together = (freedom * own**2 + SUITE_WEIGHT * suite**2) / (freedom + SUITE_WEIGHT)
     return max(suite, math.sqrt(together), LEAST_NOISE)

@@ -55,7 +55,7 @@ def find_doubts(
     doubts = [(found, _doubt(case, found)) for found in compared if isinstance(found, Comparison)]
     if any(found.slower and not doubt for found, doubt in doubts):
         return ()
-    return tuple(found.metric.key for found, doubt in doubts if doubt)
+    return tuple(found.metric.key for found, doubt in doubts if doubt and not found.metric.of_start)
 
 
 def judge_cell(

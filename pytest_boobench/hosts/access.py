@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -15,14 +18,18 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from pytest_boobench import PACKAGE
+from pytest_boobench.environment import make_folder
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts.inventory import Host, Inventory
-from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection
+from pytest_boobench.hosts.launcher import StartedServer
+from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
+from pytest_boobench.hosts.start_fields import Combination
 from pytest_boobench.hosts.watcher import Watcher
 from pytest_boobench.servers.clients import Patience, Server, Waiting
 from pytest_boobench.units import count
 
+_NOT_IN_A_FILE = re.compile(r"[^\w.-]+")
 _LOOK_EVERY_S = 0.25
 _LOCK_EVERY_S = 0.05
 _ALIVE_EVERY_S = 0.5
@@ -30,6 +37,15 @@ _ENDING_S = 2.0
 """How long a server may work on a request of ours that broke off, before the request counts as foreign."""
 _SHOWN = 3
 """Foreign requests that a refusal names; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a cell wants of a host that we start."""
+
+    model: str
+    launch: Mapping[str, str]
+
 
 Look = Callable[[], Awaitable[Sighting]]
 
@@ -108,6 +124,10 @@ class Grant:
     """Whether nobody checked that others do not use the host."""
     local: bool = False
     """Whether the host is this machine."""
+    started: StartedServer | None = None
+    """The server, where we started it by a command of the hosts file."""
+    listed_as: str | None = None
+    """How the server itself calls the model, where we started it for this model alone and it has another name."""
 
     def release(self) -> None:
         """Let the next session use the host."""
@@ -125,10 +145,20 @@ class Hosts:
     reference: str | None = None
     """The host of a duet that is used beside each of the others."""
     patience: Patience = field(default_factory=Patience)
+    logs: Path = Path(".boobench", "logs")
+    """Folder for the logs of the servers that it starts; made with the first."""
     _gone: set[str] = field(default_factory=set, init=False)
     """Hosts that did not answer in time: no second cell waits for them."""
     _connections: dict[str, OpenHost] = field(default_factory=dict, init=False)
     _locks: dict[str, FileLock] = field(default_factory=dict, init=False)
+    _not_started: dict[tuple[str, Hashable], str] = field(default_factory=dict, init=False)
+    """Host and combination -> why it did not start: no second cell waits for it."""
+    _starts: int = 0
+
+    @cached_property
+    def _start_lock(self) -> FileLock:
+        """Of all servers on this machine that a session started by a command."""
+        return FileLock(_find_folder() / "started.lock")
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,22 +166,39 @@ class Hosts:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def grant(self, name: str, purpose: str) -> Grant:
-        """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown."""
+    async def grant(self, name: str, purpose: str, wanted: Wanted | None = None) -> Grant:
+        """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown.
+
+        ``wanted`` is what a host that we start is started with.
+        """
         host = self.inventory.get(name)
+        combination = _combine(host, wanted)
+        await self._reserve_start(host)
         with await self._lock_machines(host) as locks:
-            connection = await self._connect(host, self._locks[host.exclusive])
+            connection = await self._connect(host, self._locks[host.exclusive], combination)
             await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
             await connection.begin_use()
+            listed_as = await _find_listed_name(connection, wanted)
             held = locks.pop_all()
-        return Grant(name, connection.server, purpose, held, connection.watch, takeover, host.local)
+        return Grant(
+            host=name,
+            server=connection.server,
+            purpose=purpose,
+            lock=held,
+            watcher=connection.watch,
+            takeover=takeover,
+            local=host.local,
+            started=connection.started,
+            listed_as=listed_as,
+        )
 
     async def close(self) -> None:
         """End what was started and close what was opened."""
         while self._connections:
             _, connection = self._connections.popitem()
             await connection.close()
+        self._start_lock.release()
 
     async def _lock_machines(self, host: Host) -> ExitStack:
         """One lock for each machine, so that the two hosts of a duet may be on one machine.
@@ -168,17 +215,43 @@ class Hosts:
                 locks.callback(self._locks[exclusive].release)
             return locks.pop_all()
 
-    async def _connect(self, host: Host, lock: FileLock) -> OpenHost:
+    async def _reserve_start(self, host: Host) -> None:
+        """Wait until no other session on this machine runs a server that it started; before the machine's own lock,
+        which others hold for a cell only."""
+        if host.start is not None:
+            await _acquire(self._start_lock)
+
+    async def _connect(self, host: Host, lock: FileLock, combination: Combination | None) -> OpenHost:
         known = self._connections.get(host.name)
-        if known is not None and known.usable():
+        if known is not None and known.usable() and known.runs(combination):
             return known
         if known is not None:
             await self._connections.pop(host.name).close()
+        if combination is not None:
+            return await self._start(host, combination)
         patience = replace(self.patience, refused_s=0.0) if host.name in self._gone else self.patience
         self._gone.add(host.name)
         self._connections[host.name] = await open_connection(host, self.run_uid, lock, self.make, patience)
         self._gone.discard(host.name)
         return self._connections[host.name]
+
+    async def _start(self, host: Host, combination: Combination) -> OpenHost:
+        """Start a host's server after ending any other that we started: both may not fit side by side."""
+        for name in [name for name, other in self._connections.items() if other.started is not None]:
+            await self._connections.pop(name).close()
+        failed = (host.name, combination.key)
+        if failed in self._not_started:
+            raise HostError(self._not_started[failed])
+        self._starts += 1
+        log = make_folder(self.logs) / f"{_NOT_IN_A_FILE.sub('_', host.name)}-{os.getpid()}-{self._starts}.log"
+        try:
+            opened = await open_started(host, combination, log, self.run_uid, self.make, self.patience)
+        except HostError as error:
+            first = str(error).partition("\n")[0]
+            self._not_started[failed] = f"{first.rstrip(':')}; not tried again"
+            raise
+        self._connections[host.name] = opened
+        return opened
 
     async def _require_alive(self, name: str, connection: OpenHost) -> None:
         """Wait for an answer as long as the patience allows; HostError where none comes."""
@@ -195,7 +268,7 @@ class Hosts:
 
     async def _require_quiet(self, host: Host, connection: OpenHost) -> bool:
         """Whether the host was taken over; HostError where others use it. A host that is ours alone is not asked."""
-        if host.embedded is not None or host.shared is False:
+        if host.ours or host.shared is False:
             return False
         first = not connection.used
         if first:
@@ -209,6 +282,23 @@ class Hosts:
             grace_s=0.0 if first else _ENDING_S,
         )
         return self.manners.takeover
+
+
+def _combine(host: Host, wanted: Wanted | None) -> Combination | None:
+    """What a host that we start is started with; None for all others."""
+    if host.start is None:
+        return None
+    if wanted is None:
+        raise HostError(f"{host.name}: it is started for a cell; grant it with the cell's model and launch")
+    return host.start.combine(wanted.model, wanted.launch)
+
+
+async def _find_listed_name(connection: OpenHost, wanted: Wanted | None) -> str | None:
+    """The only model that a server lists which we started for one model; None where it lists that very name."""
+    if connection.started is None or wanted is None:
+        return None
+    listed = await connection.server.models()
+    return listed[0] if len(listed) == 1 and listed[0] != wanted.model else None
 
 
 async def _acquire(lock: FileLock) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, whole, write_json_schema
+from pydantic import Field
+
+from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, text, whole, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.errors import HostError
@@ -25,7 +27,9 @@ from pytest_boobench.hosts.addresses import (
     variable,
 )
 from pytest_boobench.hosts.embedded import EmbeddedSettings, find_problems
-from pytest_boobench.suite.names import node_name
+from pytest_boobench.hosts.start_fields import Start, StartFields, check_start
+from pytest_boobench.suite.launching import StartNeeds
+from pytest_boobench.suite.names import model_name, node_name
 
 EMBEDDED = "embedded"
 """The host that always exists, and the kind of server that it is."""
@@ -56,6 +60,12 @@ class HostFields(FileModel):
     """Afterwards load the model again that was ready before."""
     verify: Annotated[bool | str, ca_file()] = True
     """Check the TLS certificate: true, false, or a file of CAs."""
+    start: StartFields | None = None
+    """How the plugin starts it, for the cells that use it."""
+    files: Annotated[dict[str, str], Named(model_name(), text(), "a mapping of models to their files")] = Field(
+        default_factory=dict
+    )
+    """Model -> its file, for {model_file} in the command."""
     layers: Annotated[int, whole(1)] = _DEFAULTS.layers
     """Embedded: layers of the model."""
     width: Annotated[int, whole(1)] = _DEFAULTS.width
@@ -94,10 +104,17 @@ class Host:
     """Whether the models that were ready before the session are loaded again after it."""
     verify: bool | Path = True
     """Whether to check TLS certificates, or the file of the CAs to check them with."""
+    start: Start | None = None
+    """How we start it; blank where others do, and for the embedded ones."""
     embedded: EmbeddedSettings | None = None
     """How heavy the server is that we start ourselves; blank for all others."""
     key_variable: str | None = None
     _key: Secret | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether we start its server, on this machine."""
+        return self.embedded is not None or self.start is not None
 
     @property
     def exclusive(self) -> str:
@@ -105,7 +122,7 @@ class Host:
         address without the port. Loopback and what we start ourselves are this machine."""
         if self.machine is not None:
             return f"machine {self.machine}"
-        if self.embedded is not None or is_own(address := find_address(self.base_url)):
+        if self.ours or is_own(address := find_address(self.base_url)):
             return THIS_MACHINE
         return address
 
@@ -121,7 +138,7 @@ class Host:
         """
         if self.machine is not None:
             return self.exclusive
-        if self.embedded is not None:
+        if self.ours:
             return None
         address = find_address(self.base_url)
         return f"{THIS_MACHINE} on {machine}" if address == LOOPBACK else address
@@ -129,7 +146,7 @@ class Host:
     @property
     def local(self) -> bool:
         """Whether its server runs on this machine: one that we start, or one behind a loopback address."""
-        return self.embedded is not None or is_loopback(self.base_url)
+        return self.ours or is_loopback(self.base_url)
 
     def require_key(self) -> str | None:
         """The API key, None where the host needs none; HostError where the environment does not have it."""
@@ -161,6 +178,11 @@ class Inventory:
         """The hosts' names, in the file's order."""
         return tuple(self.hosts)
 
+    @property
+    def starts(self) -> Mapping[str, StartNeeds]:
+        """What those that the file lets us start want of a suite's ``launch``."""
+        return {name: host.start.needs for name, host in self.hosts.items() if host.start is not None}
+
     def get(self, name: str) -> Host:
         """The host of that name; HostError with the nearest name where there is none."""
         if name not in self.hosts:
@@ -183,7 +205,7 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
     for name, row in written.hosts.items():
         _check(name, row, problems)
     problems.raise_any()
-    hosts = {name: _make_host(name, row, path.parent, env) for name, row in written.hosts.items()}
+    hosts = {name: _make_host(name, row, path, display or path.name, env) for name, row in written.hosts.items()}
     return Inventory(MappingProxyType(built_in | hosts), display or path.name)
 
 
@@ -193,6 +215,13 @@ def _is_embedded(name: str, row: HostFields) -> bool:
 
 def _check(name: str, row: HostFields, problems: Problems) -> None:
     """Note what does not go with the kind of server."""
+    if row.start is not None:
+        _check_started(name, row, row.start, problems)
+        return
+    if row.files:
+        problems.add(
+            row.node.child("files"), "only a host that the plugin starts has files; add a start, or leave it out"
+        )
     if not _is_embedded(name, row):
         if row.node.child("url").missing:
             problems.add(row.node.child("url"), f"is missing; expected {base_url().words}")
@@ -205,15 +234,24 @@ def _check(name: str, row: HostFields, problems: Problems) -> None:
         problems.add(row.node.child("server"), f"the host {name!r} is the built-in one; give this one another name")
     for key in (key for key in _NOT_FOR_EMBEDDED if key in row.model_fields_set):
         problems.add(row.node.child(key), "the embedded server is started by us, on this machine; leave it out")
-    for key, text in find_problems(_settings_in(row)).items():
-        problems.add(row.node.child(key), text)
+    for key, problem in find_problems(_settings_in(row)).items():
+        problems.add(row.node.child(key), problem)
+
+
+def _check_started(name: str, row: HostFields, start: StartFields, problems: Problems) -> None:
+    """Note what does not go with a start."""
+    if _is_embedded(name, row):
+        problems.add(row.node.child("start"), "the embedded server is started by us as it is; leave it out")
+    for key in (key for key in ("url", "proxy", "verify", *_SETTINGS) if key in row.model_fields_set):
+        problems.add(row.node.child(key), "the plugin starts this host and knows its address; leave it out")
+    check_start(start, row.files, problems)
 
 
 def _settings_in(row: HostFields) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _SETTINGS}
 
 
-def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str]) -> Host:
+def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mapping[str, str]) -> Host:
     if _is_embedded(name, row):
         settings = EmbeddedSettings(**_settings_in(row))
         return Host(name=name, server=EMBEDDED, shared=row.shared, machine=row.machine, embedded=settings)
@@ -221,13 +259,27 @@ def _make_host(name: str, row: HostFields, folder: Path, env: Mapping[str, str])
         name=name,
         server=row.server,
         base_url=row.url or "",
+        start=_make_start(row, path, display),
         proxy=row.proxy,
         shared=row.shared,
         machine=row.machine,
         restore=row.restore,
-        verify=folder / row.verify if isinstance(row.verify, str) else row.verify,
+        verify=path.parent / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,
         _key=find_key(row.api_key, env),
+    )
+
+
+def _make_start(row: HostFields, path: Path, display: str) -> Start | None:
+    if row.start is None:
+        return None
+    return Start(
+        commands=row.start.read_commands(Problems(display)),
+        env=row.start.env,
+        ready_s=row.start.ready_s,
+        folder=path.resolve().parent,
+        files=row.files,
+        place=f"{display}:{row.start.node.child('command').line}",
     )
 
 

@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx
 from filelock import FileLock
@@ -17,14 +18,17 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import embedded
 from pytest_boobench.hosts.addresses import DEFAULT_PORTS
 from pytest_boobench.hosts.inventory import Host
+from pytest_boobench.hosts.launcher import StartedServer, launch
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
 from pytest_boobench.hosts.restore import Restore
+from pytest_boobench.hosts.start_fields import Combination
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
 from pytest_boobench.hosts.watcher import RUN_HEADER, Watcher
-from pytest_boobench.servers.clients import Clients, Patience, Server, open_clients, tell_nobody
+from pytest_boobench.servers.clients import Clients, Patience, Server, Waiting, open_clients, tell_nobody
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.llama_swap import LlamaSwap
+from pytest_boobench.servers.openai import OpenAIServer
 
 WATCHERS: Mapping[str, Callable[[Clients, str], Watcher]] = {
     "embedded": SlotsWatcher,
@@ -50,6 +54,8 @@ class OpenHost:
     clients: Clients
     watcher: Watcher
     process: embedded.EmbeddedServer | None = None
+    started: StartedServer | None = None
+    """The server that a command of the hosts file started."""
     restore: Restore | None = None
     used: bool = False
     """Whether a cell has used it."""
@@ -61,7 +67,12 @@ class OpenHost:
 
     def usable(self) -> bool:
         """False where we started the server and it has ended."""
-        return self.process is None or self.process.alive()
+        own = self.process or self.started
+        return own is None or own.alive()
+
+    def runs(self, combination: Combination | None) -> bool:
+        """Whether this is the server that we would start with these values."""
+        return combination is None or (self.started is not None and self.started.combination.key == combination.key)
 
     async def begin_use(self) -> None:
         """Prepare for a cell: before the first one, note what to restore."""
@@ -77,8 +88,9 @@ class OpenHost:
             with contextlib.suppress(HostError):  # a dead host has nothing to restore
                 await self.restore.leave()
         await self.clients.close()
-        if self.process is not None:
-            self.process.stop()
+        for own in (self.process, self.started):
+            if own is not None:
+                own.stop()
 
 
 MakeServer = Callable[[Host, Clients], Server | None]
@@ -103,7 +115,41 @@ async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeSe
             process.stop()
         raise
     restore = Restore(server, lock) if isinstance(server, LlamaSwap) and host.restore else None
-    return OpenHost(server, clients, choose(server, ""), process, restore)
+    return OpenHost(server, clients, choose(server, ""), process=process, restore=restore)
+
+
+async def open_started(
+    host: Host, combination: Combination, log: Path, run_uid: str, make: MakeServer, patience: Patience
+) -> OpenHost:
+    """Start a host's server by its command. HostError where it does not start, or answers as another kind."""
+    process = await launch(
+        host.name, combination, log, lambda waited_s: patience.tell(Waiting(host.name, "loading", waited_s))
+    )
+    try:
+        clients = open_host(host, process.url, run_uid, patience)
+        try:
+            server = make(host, clients) or await _connect_kind(host, process.url, clients, combination)
+        except BaseException:
+            await clients.close()
+            raise
+    except BaseException:
+        process.stop()
+        raise
+    return OpenHost(server, clients, choose(server, ""), started=process)
+
+
+async def _connect_kind(host: Host, url: str, clients: Clients, combination: Combination) -> Server:
+    """The server of the kind that the file says; HostError where it shows that it is another."""
+    server = await connect(host.name, url, clients, None)
+    same = {server.kind, host.server} <= {"llama-server", "llama-router"}
+    if host.server in (None, server.kind) or same:
+        return server
+    if OpenAIServer.kind in (server.kind, host.server):  # which shows nothing, or suits every kind
+        return await connect(host.name, url, clients, host.server)
+    raise HostError(
+        f"{combination.start.place}: {host.name} answers as {server.kind}, expected {host.server}; "
+        "mend server or the command"
+    )
 
 
 async def require_direct(host: Host) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
+    Aggregate,
     add_totals,
+    condense,
     describe_failures,
     find_blanks,
     find_trend,
@@ -24,7 +26,7 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
-from pytest_boobench.metrics import FailureKind, Phase, Sample
+from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
@@ -186,7 +188,15 @@ class Found:
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
         blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
+        found |= summarize_start(record)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
+
+
+def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
+    """Metric key -> Aggregate, for the metrics of the server's start that are known: of one number each."""
+    values = {key: getattr(record, key) for key, metric in METRICS.items() if metric.of_start}
+    found = {key: condense([value]) for key, value in values.items() if value is not None}
+    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
@@ -222,7 +232,18 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
         await take_block(block, grant, found)
     except HostError as trouble:
         found.note(error=str(trouble))
+    note_memory(grant, found)
     return found.condense(block.cell)
+
+
+def note_memory(grant: Grant, found: Found) -> None:
+    """Record the memory of a server that we started, the most of all blocks."""
+    if grant.started is None:
+        return
+    rss_mb, vram_mb = grant.started.measure_memory()
+    for name, size_mb in (("rss_peak_mb", rss_mb), ("vram_peak_mb", vram_mb)):
+        if size_mb is not None:
+            found.note(**{name: max(size_mb, getattr(found.record, name) or 0.0)})
 
 
 async def prepare(block: Block, grant: Grant, found: Found) -> None:
@@ -235,6 +256,12 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     if block.number > 1:
         return
     found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
+    if (started := grant.started) is not None:
+        found.note(
+            load_ms=started.start_ms if load_ms is None else load_ms,
+            command=started.command,
+            server_log=str(started.log),
+        )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,12 @@ class Setting:
 
     sign: str
     """As a cell's id shows it before the value."""
-    value: Any
+    value: str | float
+
+    @property
+    def text(self) -> str:
+        """The value as JSON writes it, without quotes."""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +201,7 @@ def _identify(cell: ToolCell, naming: Naming, findings: Findings) -> Mapping[str
         "request": {},
         "cache": cell.cache,
         "length": length,
-        "launch": {name: setting.value for name, setting in cell.settings.items()},
+        "launch": {name: setting.text for name, setting in cell.settings.items()},
         **lengths,
     }
     return make_identity({axis.name: values[axis.name] for axis in AXES})
@@ -208,7 +214,7 @@ def _label(cell: ToolCell, identity: Mapping[str, Any]) -> str:
         f"tg{identity['output_tokens']}" if cell.generates else "",
         f"c{identity['concurrency']}",
         *(
-            f"{one.sign}{_UNFIT.sub('_', str(one.value)).replace('::', ':')[:_LONGEST]}"
+            f"{one.sign}{_UNFIT.sub('_', one.text).replace('::', ':')[:_LONGEST]}"
             for one in cell.settings.values()
         ),
     ]

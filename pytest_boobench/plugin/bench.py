@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
+from pytest_boobench.environment import FOLDER
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.judging import Doubt, Judging
@@ -48,6 +49,8 @@ class Bench:
         self._resumed: Doubt | None = None
         """Why the item that runs now runs again."""
         self._at_work: Teller | None = None
+        self._wanted: tuple[str, Mapping[str, str]] | None = None
+        """What the cell at work wants of a host that we start; the hook for access carries the host's name only."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
 
@@ -68,6 +71,7 @@ class Bench:
         grant: Grant | None = None
         refusal = ""
         self._at_work = self._teller(item, cell)
+        self._wanted = (cell.model, cell.launch)
         self._at_work.tell("waiting")
         try:
             hook = self._config.hook
@@ -89,7 +93,7 @@ class Bench:
     @pytest.hookimpl(trylast=True)
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
         """Grant the host, once no other session on this machine uses it."""
-        from pytest_boobench.hosts.access import Hosts, Manners
+        from pytest_boobench.hosts.access import Hosts, Manners, Wanted
         from pytest_boobench.servers.clients import Patience
 
         if self._hosts is None:
@@ -101,8 +105,9 @@ class Bench:
                 self._make_server,
                 asked.duet,
                 patience=Patience(load_s=asked.load_timeout_s, refused_s=asked.wait_s, tell=self._tell_waiting),
+                logs=self._config.rootpath / FOLDER / "logs" / self._place.run_uid,
             )
-        return self._run(self._hosts.grant(host, purpose))
+        return self._run(self._hosts.grant(host, purpose, Wanted(*self._wanted) if self._wanted else None))
 
     def _tell_waiting(self, waiting: Waiting) -> None:
         if self._at_work is not None:
@@ -120,7 +125,7 @@ class Bench:
         duet = self._settings.duet
         if duet is not None:
             host, other = self._inventory.get(cell.host), self._inventory.get(duet)
-            if host == other or (host.embedded is None and host.base_url == other.base_url):
+            if host == other or (not host.ours and host.base_url == other.base_url):
                 pytest.skip(f"{cell.host} is the reference of this duet, it cannot be compared with itself")
         with nullcontext() if duet is None else self.access(item, cell, duet) as reference:
             self._teller(item, cell).tell("loading")

@@ -59,6 +59,7 @@ class Collection:
             display=display,
             known_hosts=self._inventory.names,
             hosts_file=self._inventory.display,
+            starts=self._inventory.starts,
             max_cells=self._settings.max_cells,
         )
         self._names.claim(loaded, display)
@@ -79,15 +80,15 @@ class Collection:
         if dropped:
             config.hook.pytest_deselected(items=[item for item in items if item in dropped])
             items[:] = [item for item in items if item not in dropped]
-        put_in_order(items, {})
+        put_in_order(items, {}, self._inventory)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Put models first that are loaded already; only now it is known which cells will run."""
         if session.config.option.collectonly:
             return
         cells = (cell for item in session.items if (cell := cell_of(item)) is not None)
-        if hosts := find_choices(map(locate, cells)):
-            put_in_order(session.items, self._ready(hosts))
+        if hosts := find_choices(locate(cell, self._inventory) for cell in cells):
+            put_in_order(session.items, self._ready(hosts), self._inventory)
 
 
 class SuiteFile(pytest.Module):
@@ -104,11 +105,11 @@ class SuiteFile(pytest.Module):
         return super().collect()
 
 
-def put_in_order(items: list[pytest.Item], loaded: Loaded) -> None:
+def put_in_order(items: list[pytest.Item], loaded: Loaded, inventory: Inventory) -> None:
     """Cells change places among themselves, over all files; other items keep theirs."""
     found = [(slot, item, cell) for slot, item in enumerate(items) if (cell := cell_of(item)) is not None]
     slots = [slot for slot, _, _ in found]
-    for slot, index in zip(slots, order([locate(cell) for _, _, cell in found], loaded), strict=True):
+    for slot, index in zip(slots, order([locate(cell, inventory) for _, _, cell in found], loaded), strict=True):
         items[slot] = found[index][1]
 
 

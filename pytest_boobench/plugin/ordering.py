@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -40,11 +40,15 @@ class CellPlace:
     model: str
     """By any of its names."""
     embeds: bool
+    start: Hashable = None
+    """Where we start the host by a command: what it is started with, as far as is known; blank for all others."""
 
 
-def locate(cell: Cell) -> CellPlace:
+def locate(cell: Cell, inventory: Inventory) -> CellPlace:
     """The place of a cell."""
-    return CellPlace(cell.host, cell.model, cell.kind == "embedding")
+    host = inventory.hosts.get(cell.host)
+    start = (cell.model, *sorted(cell.launch.items())) if host is not None and host.start is not None else None
+    return CellPlace(cell.host, cell.model, cell.kind == "embedding", start)
 
 
 def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
@@ -63,12 +67,16 @@ def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
 
 def order(places: Sequence[CellPlace], loaded: Loaded) -> list[int]:
     """The order to run in, as indices: hosts as they first occur; on a host embeddings, then models that are
-    ``loaded``, then the others as they first occur; cells of a model as given."""
+    ``loaded``, then the others as they first occur; cells of a model as given. A host that we start runs all cells of
+    one start before the next."""
     hosts = _ranks(place.host for place in places)
+    starts = _ranks((place.host, place.start) for place in places)
     models = _ranks((place.host, place.model) for place in places)
 
     def rank(index: int) -> tuple[int, bool, bool, int]:
         place = places[index]
+        if place.start is not None:
+            return hosts[place.host], False, False, starts[place.host, place.start]
         ready = loaded.get(place.host, ())
         cold = not any(place.model == name or place.model in list_short_names(name) for name in ready)
         return hosts[place.host], not place.embeds, cold, models[place.host, place.model]
@@ -78,7 +86,7 @@ def order(places: Sequence[CellPlace], loaded: Loaded) -> list[int]:
 
 def find_choices(places: Iterable[CellPlace]) -> set[str]:
     """The hosts whose order depends on what they have loaded: those of which more than one model is used."""
-    models = Counter(host for host, _ in {(place.host, place.model) for place in places})
+    models = Counter(host for host, _ in {(place.host, place.model) for place in places if place.start is None})
     return {host for host, count in models.items() if count > 1}
 
 
@@ -88,7 +96,7 @@ def _ranks(keys: Iterable[Hashable]) -> dict[Hashable, int]:
 
 def ask_hosts(inventory: Inventory, names: Collection[str]) -> Loaded:
     """Ask hosts what they have loaded, all at the same time; that makes none of them load a model."""
-    hosts = [host for name in names if (host := inventory.hosts[name]).embedded is None]
+    hosts = [host for name in names if not (host := inventory.hosts[name]).ours]
 
     async def ask_all() -> list[Sequence[str] | None]:
         return await asyncio.gather(*map(_ask, hosts))
@@ -125,12 +133,14 @@ def plan(
     machine_of: Callable[[str], str | None],
     patterns: Sequence[str],
     begin: Callable[[Collection[CellPlace]], Loaded],
+    is_started: Callable[[str], bool] = lambda _: False,
 ) -> list[Batch]:
     """The batches, in the order to begin them: machines with the most cells first, then the items of others.
 
     ``machine_of`` names what no two cells of a host may use at once, None for an unknown host. Other items are grouped
     as xdist's mode ``dist`` does. ``begin`` is called once, with the places of all cells if there are any, and says
-    what their hosts have loaded.
+    what their hosts have loaded. Cells of a host that ``is_started`` by us stay in the workers' order: a node id does
+    not tell what its host is started with.
     """
     machines: dict[str, list[int]] = defaultdict(list)
     others: dict[str, list[int]] = defaultdict(list)
@@ -138,7 +148,7 @@ def plan(
     for index, node_id in enumerate(node_ids):
         place = read_node_id(node_id, patterns)
         if place is not None and (machine := machine_of(place.host)) is not None:
-            places[index] = place
+            places[index] = replace(place, start="as collected") if is_started(place.host) else place
             machines[machine].append(index)
         else:
             others[_scope(node_id, index, dist)].append(index)
@@ -186,7 +196,7 @@ def _find_hosts(config: pytest.Config, arg: str, patterns: Sequence[str], invent
     wanted = rest.partition("::")[0]
     for path in _find_suites(config.invocation_params.dir / name, patterns, config.getini("norecursedirs")):
         try:
-            found = suite.load(path, display=path.name, known_hosts=inventory.names)
+            found = suite.load(path, display=path.name, known_hosts=inventory.names, starts=inventory.starts)
         except BoobenchError:
             continue
         yield from (host for host in found.hosts if wanted in ("", host))

@@ -47,8 +47,8 @@ class SessionSpool:
 
     def keep(self, entry: SpooledCell, error: StoreError) -> None:
         """Append what the store did not take, in the first folder that can be written to."""
+        from pytest_boobench.environment import FOLDER, make_folder
         from pytest_boobench.store import spool
-        from pytest_boobench.store.engine import FOLDER, make_folder
 
         self.trouble = str(error)
         for folder in (self._rootdir / FOLDER, Path(tempfile.gettempdir())):
@@ -93,8 +93,8 @@ class SessionSpool:
 
 def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
     """Take in what earlier sessions of this project kept for this very store; yields a message for each file."""
+    from pytest_boobench.environment import FOLDER
     from pytest_boobench.store import spool
-    from pytest_boobench.store.engine import FOLDER
 
     for path in spool.find_waiting(rootdir / FOLDER):
         try:

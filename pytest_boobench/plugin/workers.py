@@ -160,7 +160,14 @@ class Workers:
         self._scheduler = HostScheduler(
             config,
             workers=self._recorder.workers,
-            plan=partial(plan, dist=dist, machine_of=self._machine_of, patterns=patterns, begin=self._begin),
+            plan=partial(
+                plan,
+                dist=dist,
+                machine_of=self._machine_of,
+                patterns=patterns,
+                begin=self._begin,
+                is_started=lambda host: self._inventory.get(host).start is not None,
+            ),
             repeats=lambda node_id: read_node_id(node_id, patterns) is not None,
             replaces_crashed=lambda: limit is None or self._crashes <= limit,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from pytest_boobench.environment import FOLDER, make_file, make_folder
 from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error
 from pytest_boobench.store.database_errors import ELSEWHERE, NO_SQLITE, explained, sqlite_error_name
 from pytest_boobench.store.revisions import (
@@ -24,7 +24,6 @@ from pytest_boobench.store.revisions import (
 from pytest_boobench.store.tables import prepare_for_postgresql
 from pytest_boobench.untrusted import learn_url
 
-FOLDER = ".boobench"
 BUSY_TIMEOUT_S = 30.0
 _SQLITE = b"SQLite format 3\0"
 """What its files begin with."""
@@ -124,7 +123,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
     try:
         if create:
             make_folder(path.parent)
-            _make_file(path)
+            make_file(path)
         elif not path.exists():
             raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
         _require_sqlite(path)
@@ -141,26 +140,6 @@ def _require_sqlite(path: Path) -> None:
         begin = file.read(len(_SQLITE))
     if begin and begin != _SQLITE:
         raise StoreError(f"{path}: {NO_SQLITE}")
-
-
-def make_folder(folder: Path) -> None:
-    """A folder for a store; the project's own one is for its owner only, and git ignores it."""
-    if folder.name != FOLDER:
-        folder.mkdir(parents=True, exist_ok=True)
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _make_file(folder / ".gitignore", b"*\n")
-
-
-def _make_file(path: Path, content: bytes = b"") -> None:
-    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
 
 
 def _make_engine(url: URL) -> Engine:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.metrics import METRICS, metrics_of
-from pytest_boobench.suite.spec import MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.launching import StartNeeds, check_launch
+from pytest_boobench.suite.spec import AXES_OF_CELLS, MarkedPlan, OverrideFields, SuiteFields
 
 _SHOWN_VALUES = 8
 
@@ -19,11 +20,15 @@ def check(
     *,
     known_hosts: Collection[str] | None,
     hosts_file: str | None,
+    starts: Mapping[str, StartNeeds],
     max_cells: int,
 ) -> None:
     """Note all that is wrong across fields; ``known_hosts`` None leaves the hosts unchecked."""
     if known_hosts is not None:
         _check_hosts(written, known_hosts, hosts_file, problems)
+        needs = {host: starts.get(host) for host in written.hosts if host in known_hosts}
+        check_launch(written.launch, written.node.child("launch"), written.node.child("models"), needs, problems)
+    _check_names_of_axes(written, problems)
     _check_kind(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
@@ -56,6 +61,15 @@ def _check_hosts(
             problems.add(node, f"no host {node.describe()} {where}; {suggest(node.text, known_hosts)}")
 
 
+def _check_names_of_axes(written: SuiteFields, problems: Problems) -> None:
+    """Note values of launch that have the name of another axis: an override could not tell them apart."""
+    for name in written.launch:
+        if name in AXES_OF_CELLS:
+            problems.add(
+                written.node.child("launch").child(name), "is the name of another axis; rename the placeholder"
+            )
+
+
 def _check_kind(written: SuiteFields, problems: Problems) -> None:
     """Note what the suite's kind of request does not have, or lacks."""
     grid = written.node.child("grid")
@@ -84,7 +98,10 @@ def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) ->
 def _check_overrides(written: SuiteFields, problems: Problems) -> None:
     """Note overrides that no cell can meet, or that change nothing."""
     axes: dict[str, tuple[Any, ...]] = {"host": written.hosts, "model": written.models}
-    axes |= {name: value if isinstance(value, tuple) else (value,) for name, value in written.sampling.items()}
+    axes |= {
+        name: value if isinstance(value, tuple) else (value,)
+        for name, value in {**written.sampling, **written.launch}.items()
+    }
     axes |= written.list_axes()
     for override in written.overrides:
         _check_where(override, written, axes, problems)
@@ -97,13 +114,14 @@ def _check_where(
 ) -> None:
     where = override.node.child("where")
     for name, wanted in override.where.items():
-        if any(problems.has(written.node.child(part).child(name)) for part in ("grid", "sampling")):
+        if any(problems.has(written.node.child(part).child(name)) for part in ("grid", "sampling", "launch")):
             continue  # what its values should be, nobody knows
         if name not in axes:
             problems.add(where.child(name), f"the suite does not set {name}; {suggest(name, axes)}")
             continue
         for node in where.child(name).listed:
-            if node.value in wanted and node.value not in axes[name]:
+            value = node.text if name in written.launch else node.value
+            if value in wanted and value not in axes[name]:
                 values = [str(value) for value in axes[name][:_SHOWN_VALUES]]
                 more = ", …" if len(axes[name]) > _SHOWN_VALUES else ""
                 problems.add(node, f"picks no cell; the cells have {', '.join(values)}{more}")

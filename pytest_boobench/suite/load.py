@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pytest_boobench import MAX_CELLS
@@ -17,11 +18,13 @@ from pytest_boobench.metrics import Kind
 from pytest_boobench.plain import take
 from pytest_boobench.suite.cell import Cell, Mark, Plan, Suite
 from pytest_boobench.suite.checks import check
+from pytest_boobench.suite.launching import StartNeeds, show_values
 from pytest_boobench.suite.spec import GRID, SINGLE, MarkedPlan, OverrideFields, SuiteFields
 from pytest_boobench.suite.thresholds import default_thresholds
 
 _SIGNS = {one.name: one.axis.sign for one in GRID}
 """Axis of the grid -> how an id shows it; sampling fields stand there by their names."""
+_NO_STARTS: Mapping[str, StartNeeds] = MappingProxyType({})
 _ABSENT = {one.name: one.axis.absent for one in GRID}
 
 
@@ -31,16 +34,17 @@ def load(
     display: str,
     known_hosts: Collection[str] | None,
     hosts_file: str | None = None,
+    starts: Mapping[str, StartNeeds] = _NO_STARTS,
     max_cells: int = MAX_CELLS,
 ) -> Suite:
     """Read a suite file; raises DocumentError with every problem of the file.
 
     ``display`` is how messages call the file. ``known_hosts`` None leaves the hosts unchecked; ``hosts_file`` is how
-    messages call the file that names them.
+    messages call the file that names them, and ``starts`` what those that we start want of ``launch``.
     """
     problems = Problems(display)
     written = read_as(SuiteFields, read(path, problems), problems)
-    check(written, problems, known_hosts=known_hosts, hosts_file=hosts_file, max_cells=max_cells)
+    check(written, problems, known_hosts=known_hosts, hosts_file=hosts_file, starts=starts, max_cells=max_cells)
     problems.raise_any()
     return Suite(
         name=written.suite,
@@ -79,13 +83,14 @@ def _make_cells(written: SuiteFields) -> Iterator[Cell]:
     single = take([one.name for one in SINGLE], written)
     for host in written.hosts:
         for model, line in zip(written.models, lines, strict=True):
-            for id_, at, sampling in combinations:
-                plan, marks = treatments.choose({**at, **sampling, "host": host, "model": model})
+            for id_, at, sampling, launch in combinations:
+                plan, marks = treatments.choose({**at, **sampling, **launch, "host": host, "model": model})
                 yield Cell(
                     suite=written.suite,
                     host=host,
                     model=model,
                     sampling=sampling,
+                    launch=launch,
                     request=written.request,
                     plan=plan,
                     id=id_,
@@ -96,17 +101,40 @@ def _make_cells(written: SuiteFields) -> Iterator[Cell]:
                 )
 
 
-def _combine(written: SuiteFields) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """All combinations as id, the grid's values, sampling; the last axis fastest. Equal sampling is one mapping."""
+class _Combination(NamedTuple):
+    """One combination of a suite's axes."""
+
+    id: str
+    at: Mapping[str, Any]
+    """The grid's values."""
+    sampling: Mapping[str, Any]
+    launch: Mapping[str, str]
+
+
+def _combine(written: SuiteFields) -> Iterator[_Combination]:
+    """All combinations: those of ``launch`` outermost, so that a host is started once for each; then the grid's and
+    sampling's, the last axis fastest. Equal sampling is one mapping."""
     axes = written.list_axes()
+    inner = {name: values for name, values in axes.items() if name not in written.launch}
     shared: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for shown, launch in _combine_launch(written):
+        for values in itertools.product(*inner.values()):
+            at = dict(zip(inner, values, strict=True))
+            chosen = tuple(at.get(name, value) for name, value in written.sampling.items())
+            sampling = shared.setdefault(chosen, dict(zip(written.sampling, chosen, strict=True)))
+            told = (name for name in at if name not in _ABSENT or at[name] != _ABSENT[name])
+            id_ = "-".join([*(f"{_SIGNS.get(name, name)}{at[name]}" for name in told), *shown])
+            yield _Combination(id_, {name: value for name, value in at.items() if name in _SIGNS}, sampling, launch)
+
+
+def _combine_launch(written: SuiteFields) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
+    """Each combination of ``launch``, with how the ids show it; only axes are shown."""
+    single = {name: value for name, value in written.launch.items() if isinstance(value, str)}
+    axes = {name: value for name, value in written.launch.items() if isinstance(value, tuple)}
+    shown = {name: show_values(values) for name, values in axes.items()}
     for values in itertools.product(*axes.values()):
         at = dict(zip(axes, values, strict=True))
-        chosen = tuple(at.get(name, value) for name, value in written.sampling.items())
-        sampling = shared.setdefault(chosen, dict(zip(written.sampling, chosen, strict=True)))
-        shown = (name for name in at if name not in _ABSENT or at[name] != _ABSENT[name])
-        id_ = "-".join(f"{_SIGNS.get(name, name)}{at[name]}" for name in shown)
-        yield id_, {name: value for name, value in at.items() if name in _SIGNS}, sampling
+        yield [f"{name}{shown[name][value]}" for name, value in at.items()], {**single, **at}
 
 
 class _Treatment(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, create_model
@@ -28,6 +29,7 @@ from pytest_boobench.documents.validation import (
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.metrics import Kind, Length
 from pytest_boobench.suite.cell import AXES, Mark, NamedAxis, Plan
+from pytest_boobench.suite.launching import launch_values
 from pytest_boobench.suite.names import model_name, node_name
 
 SAMPLING: Mapping[str, Expected] = {
@@ -185,14 +187,35 @@ else:
     GridFields = make_grid(GRID)
 
 _SAMPLING = Keyed({name: OneOrMore(value, keep_single=True) for name, value in SAMPLING.items()})
-_WHERE = Keyed(
-    {
-        "host": OneOrMore(text()),
-        "model": OneOrMore(text()),
-        **{name: OneOrMore(value) for name, value in ((one.name, one.value) for one in GRID)},
-        **{name: OneOrMore(value) for name, value in SAMPLING.items()},
+AXES_OF_CELLS = {
+    "host": OneOrMore(text()),
+    "model": OneOrMore(text()),
+    **{one.name: OneOrMore(one.value) for one in GRID},
+    **{name: OneOrMore(value) for name, value in SAMPLING.items()},
+}
+"""Names by which an override picks cells, beside those of ``launch``."""
+_KNOWN_WHERE = Keyed(AXES_OF_CELLS)
+
+
+def _read_where(given: Any, problems: Problems) -> dict[str, tuple[Any, ...]]:
+    """Axis -> its values; any other name may be one of ``launch``, whose values are texts as they are written."""
+    if not isinstance(given, Located):
+        raise ValueError
+    children = {name: given.node.child(name) for name in given}
+    known = replace(given.node, value={name: child for name, child in children.items() if name in AXES_OF_CELLS})
+    others = {name: child for name, child in children.items() if name not in AXES_OF_CELLS}
+    texts = {name: tuple(item.text for item in child.listed) for name, child in others.items()}
+    return {**(read_value(_KNOWN_WHERE, known, problems) or {}), **texts}
+
+
+def _write_where_schema() -> dict[str, Any]:
+    return {
+        **write_value_schema(_KNOWN_WHERE),
+        "additionalProperties": write_value_schema(launch_values())["additionalProperties"],
     }
-)
+
+
+_WHERE = parsed("a mapping of axes to values", _read_where, _write_where_schema)
 
 
 class MarkedPlan(Plan):
@@ -261,20 +284,23 @@ class SuiteFields(SingleFields):
     """Sent as written; a list makes an axis."""
     request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
     """Further fields of the request's body, sent as written."""
+    launch: Annotated[dict[str, str | tuple[str, ...]], launch_values()] = Field(default_factory=dict)
+    """Values for the placeholders in the hosts' start commands; a list makes an axis."""
     usefixtures: Annotated[tuple[str, ...], OneOrMore(text())] = ()
     """pytest fixtures that every cell uses."""
     overrides: Annotated[tuple[OverrideFields, ...], OneOrMore(OverrideFields)] = ()
     """What is different for some cells, in order."""
 
     def list_axes(self) -> dict[str, tuple[Any, ...]]:
-        """Axis -> its values: the grid's, the outermost first, then the sampling fields that are lists, as the file
+        """Axis -> its values: the grid's, the outermost first, then the lists of sampling and of launch, as the file
         orders them."""
         grid = {one.name: getattr(self.grid, one.name, ()) for one in GRID}
         if self.kind == "embedding":
             del grid["output_tokens"]
         late = {one.name for one in GRID if grid.get(one.name) == (one.axis.absent,)}
         kept = {name: values for name, values in grid.items() if name not in late}
-        return kept | {name: value for name, value in self.sampling.items() if isinstance(value, tuple)}
+        lists = {**self.sampling, **self.launch}.items()
+        return kept | {name: value for name, value in lists if isinstance(value, tuple)}
 
 
 def schema() -> dict[str, Any]:

@@ -40,7 +40,7 @@ grid:
 
 NO_EMBED = (
     "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
-    "e2e_ms, connect_ms, headers_ms, lanes_tok_s"
+    "e2e_ms, connect_ms, headers_ms, lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb"
 )
 EMBEDDING = """\
 suite: e
@@ -378,7 +378,7 @@ BAD_FIELDS = [
         "marks: [{xdist_group: {name: a}}]",
         "8: marks[0]: not a mark for a suite: the cells of a server run in one worker as it is",
     ),
-    ("overrides: [{samples: 3}]", "8: overrides[0].where: is missing; expected a mapping"),
+    ("overrides: [{samples: 3}]", "8: overrides[0].where: is missing; expected a mapping of axes to values"),
     ("overrides: [3]", "8: overrides[0]: expected a mapping with where, got 3"),
     (
         "overrides: [{where: {concurrency: 4}}]",
@@ -401,7 +401,7 @@ BAD_FIELDS = [
     ),
     (
         "overrides: [{where: {modle: a}, samples: 3}]",
-        "8: overrides[0].where.modle: unknown key; did you mean 'model'?",
+        "8: overrides[0].where.modle: the suite does not set modle; did you mean 'model'?",
     ),
     (
         "overrides: [{where: {concurrency: 4}, samples: 3, max_failed: 3}]",
@@ -507,7 +507,7 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
                 "8: grid.output_tokens: an embedding generates no tokens; leave it out",
                 "9: sampling: an embedding samples no tokens; leave it out",
                 "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms, "
-                "lanes_tok_s",
+                "lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb",
             ],
         ),
         (
@@ -735,7 +735,7 @@ class TestSchema:
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
-            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length"),
+            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
