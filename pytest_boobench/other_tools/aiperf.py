@@ -74,16 +74,17 @@ def _make_cell(summary: Fields, requests: list[ToolRequest | None]) -> ToolCell:
     config, good = summary.child("input_config"), [request for request in requests if request is not None]
     phase, prompts = _find_phase(config), _find_prompts(config)
     lanes = phase.count("concurrency") or count_lanes(request for request in good if request.phase == "measure") or 1
-    samples = make_samples(_move_to_begin(good), lanes)
     kind = _find_kind(config)
+    samples = make_samples(_move_to_begin(good), lanes, kind)
     throughput = summary.child("output_token_throughput" if kind != "embedding" else "total_token_throughput")
     rate = phase.number("rate") or phase.number("request_rate")
     return ToolCell(
         place="",
         model=_find_model(config) or "",
         kind=kind,
-        prompt_tokens=prompts["isl"] or _read_average(summary, "input_sequence_length", good),
-        output_tokens=prompts["osl"] or _read_average(summary, "output_sequence_length", good),
+        prompt_tokens=prompts["isl"],
+        output_tokens=prompts["osl"],
+        means=_read_means(summary),
         generates=kind != "embedding",
         concurrency=lanes,
         length=None if samples else _find_length(summary, prompts["osl"]),
@@ -179,11 +180,11 @@ def _read_summary(metric: Fields, units: Mapping[str, float]) -> Aggregate | Non
         metric.findings.remark(f"{metric.where} stands without {', '.join(missing)}: a comparison needs them all")
         return None
     count = metric.count("count")
-    values = {name: metric.number(name, above=-1e-9) for name in ("avg", *_PERCENTILES)}
+    values = {name: metric.number(name, least=0.0) for name in ("avg", *_PERCENTILES)}
     if factor is None or not count or any(value is None for value in values.values()):
         return None
     known = {name: value * factor for name, value in values.items() if value is not None}
-    deviation = metric.number("std", above=-1e-9)
+    deviation = metric.number("std", least=0.0)
     return Aggregate(
         n=count,
         mean=known.pop("avg"),
@@ -194,12 +195,10 @@ def _read_summary(metric: Fields, units: Mapping[str, float]) -> Aggregate | Non
     )
 
 
-def _read_average(summary: Fields, name: str, requests: list[ToolRequest]) -> int | None:
-    """Of a summary alone; requests say it themselves."""
-    if requests or summary.source.get(name) is None:
-        return None
-    average = summary.child(name).number("avg")
-    return max(1, round(average)) if average else None
+def _read_means(summary: Fields) -> dict[str, int]:
+    names = {"prompt_tokens": "input_sequence_length", "output_tokens": "output_sequence_length"}
+    means = {axis: summary.child(name).number("avg") for axis, name in names.items() if name in summary.source}
+    return {axis: max(1, round(mean)) for axis, mean in means.items() if mean}
 
 
 def _find_length(summary: Fields, asked: int | None) -> Length:

@@ -19,6 +19,12 @@ from pytest_boobench.untrusted import (
 )
 
 T = TypeVar("T")
+MOST = 1e15
+"""No number of a result is larger: nanoseconds of eleven days."""
+_SMALLEST = 1e-9
+"""What is smaller counts as zero."""
+LATEST_S = 4_102_444_800.0
+"""The year 2100, seconds since 1970 UTC."""
 _SHOWN = 20
 """Messages of one kind: a file with a wrong unit has one for each of its numbers."""
 
@@ -34,9 +40,10 @@ class Findings:
     remarks: list[str] = field(default_factory=list)
     """What this kind of file does not give."""
 
-    def leave_out(self, text: str, line: int | None = None) -> None:
-        """Note something that is not imported since it is missing or impossible."""
-        self.left_out.append(f"{self.file}:{line}: {text}" if line is not None else f"{self.file}: {text}")
+    def leave_out(self, text: str, origin: str = "") -> None:
+        """Note something that is not imported since it is missing or impossible; ``origin`` is file and line, where
+        it is not just the file."""
+        self.left_out.append(f"{origin or self.file}: {text}")
 
     def remark(self, text: str) -> None:
         """Note, once, what is not in such a file."""
@@ -62,12 +69,21 @@ class Fields:
     where: str
     """Its place in the file, as in ``benchmarks[0].ttfr``; blank for the file itself or a whole line."""
     findings: Findings
-    line: int | None = None
-    """Where a file of lines has it."""
+    origin: str = ""
+    """File and line, as in ``runs.jsonl:3``; blank for the file alone."""
 
-    def number(self, key: str, *, above: float | None = 0.0) -> float | None:
-        """A finite number, by default above 0."""
-        return self._read(get_number, key, above=above)
+    def number(self, key: str, *, least: float | None = None) -> float | None:
+        """A number above 0, or from ``least`` on, of a size that can be."""
+        found = self._read(get_number, key)
+        return None if found is None else self._check(found, self.place(key), least)
+
+    def moment(self, key: str) -> float | None:
+        """Seconds since 1970 UTC."""
+        found = self.number(key)
+        if found is None or found < LATEST_S:
+            return found
+        self.leave_out(f"{key} is {show(found)}, expected seconds since 1970")
+        return None
 
     def count(self, key: str) -> int | None:
         """A whole number from 0."""
@@ -81,12 +97,12 @@ class Fields:
     def child(self, key: str) -> Fields:
         """The object under a key."""
         found = self._read(get_object, key) or {}
-        return Fields(found, self.place(key), self.findings, self.line)
+        return Fields(found, self.place(key), self.findings, self.origin)
 
     def children(self, key: str) -> list[Fields]:
         """The objects in a list."""
         items = self._read(get_list, key) or ()
-        return list_objects(items, self.place(key), self.findings, self.line)
+        return list_objects(items, self.place(key), self.findings, self.origin)
 
     def numbers(self, key: str, *, least: float | None = None) -> list[float | None]:
         """The numbers in a list, above 0, or from ``least`` on; None in the place of each other item."""
@@ -114,31 +130,35 @@ class Fields:
 
     def leave_out(self, text: str) -> None:
         """Note what is wrong with something here; ``text`` begins with the field."""
-        self.findings.leave_out(self.place(text) if not text.startswith("[") else f"{self.where}{text}", self.line)
+        self.findings.leave_out(self.place(text), self.origin)
 
     def _read(self, get: Callable[..., T], key: str, **how: Any) -> T | None:
         try:
             return get(self.source, key, self.where, **how)
         except Fault as fault:
-            self.findings.leave_out(str(fault), self.line)
+            self.findings.leave_out(str(fault), self.origin)
             return None
 
     def _number_of(self, item: object, place: str, least: float | None) -> float | None:
         found = to_number(item)
-        if found is not None and (found > 0 if least is None else found >= least):
+        return self._check(item if found is None else found, place, least)
+
+    def _check(self, found: object, place: str, least: float | None) -> float | None:
+        if isinstance(found, float) and (_SMALLEST if least is None else least) <= found <= MOST:
             return found
         wanted = "a number above 0" if least is None else f"a number from {least:g}"
-        self.findings.leave_out(f"{place} is {show(item)}, expected {wanted}", self.line)
+        below = f" to {MOST:g}" if isinstance(found, float) and found > MOST else ""
+        self.findings.leave_out(f"{place} is {show(found)}, expected {wanted}{below}", self.origin)
         return None
 
 
-def list_objects(items: Any, where: str, findings: Findings, line: int | None = None) -> list[Fields]:
+def list_objects(items: Any, where: str, findings: Findings, origin: str = "") -> list[Fields]:
     """The objects in a list; other items are said."""
     found = []
     for at, item in enumerate(items):
         place = f"{where}[{at}]"
         if isinstance(item, Mapping):
-            found.append(Fields(item, place, findings, line))
+            found.append(Fields(item, place, findings, origin))
         else:
-            findings.leave_out(f"{place} is {show(item)}, expected an object", line)
+            findings.leave_out(f"{place} is {show(item)}, expected an object", origin)
     return found

@@ -49,7 +49,7 @@ def _read_benchmark(benchmark: Fields, spec: Fields) -> ToolCell | None:
     strategy = benchmark.child("config" if "config" in benchmark.source else "args").child("strategy")
     requests, complete = _read_requests(benchmark)
     lanes = strategy.count("streams") or strategy.count("max_concurrency") or 1
-    samples = make_samples(requests, lanes)
+    samples = make_samples(requests, lanes, _find_kind(spec))
     aggregates = {} if complete else _read_summaries(benchmark.child("metrics"))
     if not samples and not aggregates:
         benchmark.leave_out("requests and metrics hold nothing, expected requests, or metrics with their percentiles")
@@ -61,12 +61,13 @@ def _read_benchmark(benchmark: Fields, spec: Fields) -> ToolCell | None:
         place=benchmark.where,
         model=_find_model(benchmark, spec),
         kind=_find_kind(spec),
-        prompt_tokens=prompt or _read_average(benchmark, "prompt_token_count", samples),
-        output_tokens=output or _read_average(benchmark, "output_token_count", samples),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        means=_read_means(benchmark),
         concurrency=lanes,
         length=None if samples else "natural",
         settings=_name_strategy(strategy, rate),
-        started_at=benchmark.number("start_time"),
+        started_at=benchmark.moment("start_time"),
         samples=samples,
         aggregates=aggregates,
         total_tok_s=total.number("mean"),
@@ -105,12 +106,12 @@ def _move(request: ToolRequest, first: float) -> ToolRequest:
 
 def _read_request(entry: Fields, flaw: str | None) -> ToolRequest | None:
     info = to_object(entry.source.get("info"))
-    at = entry.number("request_start_time") or entry.number("start_time")
+    at = entry.moment("request_start_time") or entry.moment("start_time")
     if at is None:
         entry.leave_out("request_start_time is missing, expected seconds since 1970")
         return None
     latency_s, output = entry.number("request_latency"), entry.count("output_tokens")
-    gap_ms = entry.number("inter_token_latency_ms", above=-1e-9)
+    gap_ms = entry.number("inter_token_latency_ms", least=0.0)
     error = to_text(info.get("error")) or to_text(entry.source.get("error")) or flaw
     return ToolRequest(
         started_at=at,
@@ -146,19 +147,18 @@ def _read_summary(summary: Fields, factor: float) -> Aggregate | None:
     if missing := [name for name, value in values.items() if value is None]:
         summary.findings.remark(f"{summary.where} stands without {', '.join(missing)}: a comparison needs them all")
         return None
-    deviation = summary.number("std_dev", above=-1e-9)
+    deviation = summary.number("std_dev", least=0.0)
     known = {name: value * factor for name, value in values.items() if value is not None}
     # its deviation has n in the denominator
     spread = deviation * factor * math.sqrt(count / (count - 1)) if deviation is not None and count > 1 else None
     return Aggregate(n=count, stdev=spread, **known)
 
 
-def _read_average(benchmark: Fields, name: str, samples: object) -> int | None:
-    """Of a summary alone; requests say it themselves."""
-    if samples:
-        return None
-    average = benchmark.child("metrics").child(name).child("successful").number("mean")
-    return max(1, round(average)) if average else None
+def _read_means(benchmark: Fields) -> dict[str, int]:
+    metrics = benchmark.child("metrics")
+    names = {"prompt_tokens": "prompt_token_count", "output_tokens": "output_token_count"}
+    means = {axis: metrics.child(name).child("successful").number("mean", least=0.0) for axis, name in names.items()}
+    return {axis: max(1, round(mean)) for axis, mean in means.items() if mean and mean > 0}
 
 
 def _find_asked(spec: Fields) -> tuple[int | None, int | None]:

@@ -34,7 +34,7 @@ def read(file: ResultFile, findings: Findings) -> ToolResults:
     model = report.text("model") or "model"
     cached = report.source.get("prefix_caching_enabled") is True
     started_at = _read_time(report)
-    latency_ms = report.number("latency_ms", above=None)
+    latency_ms = report.number("latency_ms", least=0.0)
     if latency_ms:
         findings.remark(f"took {latency_ms:.3g} ms of latency off each prompt's time: its prefill is without them")
     cells = [_read_cell(run, model, started_at, cached=cached) for run in report.children("benchmarks")]

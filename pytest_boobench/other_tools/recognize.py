@@ -49,7 +49,7 @@ def read(file: ResultFile, findings: Findings, tool: str) -> ToolResults:
     """What a file of this tool says; DocumentError, with all that was found wrong, where that is nothing."""
     for each in filter(None, (file, file.companion)):
         for line, text in each.broken:
-            findings.leave_out(text, line)
+            findings.leave_out(text, f"{each.display}:{line}")
     results = TOOLS[tool].read(file, findings)
     if not results.cells:
         raise_empty(file.display, findings)

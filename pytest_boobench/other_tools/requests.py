@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_boobench.metrics import Phase, Sample
+from pytest_boobench.aggregate import add_totals
+from pytest_boobench.metrics import Kind, Phase, Sample
+
+_MOST_COMPARED = 2000
+"""Requests of which each is compared with each other, for the tokens of all together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ class ToolRequest:
     """What went wrong, in the tool's words; blank for a good request."""
 
 
-def make_samples(requests: Iterable[ToolRequest], concurrency: int) -> tuple[Sample, ...]:
+def make_samples(requests: Iterable[ToolRequest], concurrency: int, kind: Kind) -> tuple[Sample, ...]:
     """The samples, in the order of their starts, each phase numbered for itself.
 
     Lanes follow from when requests ran, and in turn where the file does not say that.
@@ -42,25 +47,27 @@ def make_samples(requests: Iterable[ToolRequest], concurrency: int) -> tuple[Sam
     timed = any(request.offset_ms for request in ordered)
     lanes = _assign_lanes(ordered) if timed else [place % concurrency for place in range(len(ordered))]
     numbers = {phase: itertools.count() for phase in ("warmup", "measure")}
-    return tuple(
+    samples = [
         _make_sample(request, lane=lane, index=next(numbers[request.phase]))
         for request, lane in zip(ordered, lanes, strict=True)
-    )
+    ]
+    counted = [sample for sample in samples if sample.phase == "measure"]
+    if timed and concurrency > 1 and len(counted) <= _MOST_COMPARED:
+        warm = samples[: len(samples) - len(counted)]
+        return (*warm, *add_totals(counted, kind))
+    return tuple(samples)
 
 
 def _assign_lanes(ordered: Sequence[ToolRequest]) -> list[int]:
     """The lane of each request: the lowest one that is free at its start."""
-    free_ms: list[float] = []
+    busy: list[tuple[float, int]] = []
+    free: list[int] = []
     lanes = []
     for request in ordered:
-        begin, length = request.offset_ms, request.e2e_ms
-        if length is None:
-            lanes.append(0)
-            continue
-        lane = next((at for at, until in enumerate(free_ms) if until <= begin), len(free_ms))
-        if lane == len(free_ms):
-            free_ms.append(0.0)
-        free_ms[lane] = begin + length
+        while busy and busy[0][0] <= request.offset_ms:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        lane = heapq.heappop(free) if free else len(busy)
+        heapq.heappush(busy, (request.offset_ms + (request.e2e_ms or 0.0), lane))
         lanes.append(lane)
     return lanes
 

@@ -40,10 +40,10 @@ class ResultFile:
     def objects(self, findings: Findings) -> list[Fields]:
         """The objects at the top: of the lines, of a list, or the only one."""
         if self.lines:
-            return [Fields(value, "", findings, line) for line, value in self.lines]
+            return [Fields(value, "", findings, f"{self.display}:{line}") for line, value in self.lines]
         if isinstance(self.value, Mapping):
-            return [Fields(self.value, "", findings)]
-        return list_objects(self.value, "", findings) if isinstance(self.value, list) else []
+            return [Fields(self.value, "", findings, self.display)]
+        return list_objects(self.value, "", findings, self.display) if isinstance(self.value, list) else []
 
     def first(self) -> Mapping[str, Any]:
         """The first object at the top; empty where there is none."""

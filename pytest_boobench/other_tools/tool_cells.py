@@ -56,6 +56,8 @@ class ToolCell:
     """As asked for; blank where the file does not say."""
     output_tokens: int | None
     """The same; blank too where nothing is generated."""
+    means: Mapping[str, int] = field(default_factory=dict)
+    """``prompt_tokens``, ``output_tokens`` -> the mean over the requests, where only that is known."""
     generates: bool = True
     """Whether tokens are generated."""
     asked_prompt: bool = True
@@ -170,24 +172,13 @@ def _name_models(cells: Sequence[ToolCell], naming: Naming, findings: Findings) 
 def _identify(cell: ToolCell, naming: Naming, findings: Findings) -> Mapping[str, Any] | None:
     """The values of all axes; None, which is said, where a length is not known at all."""
     good = [sample for sample in cell.samples if sample.phase == "measure" and sample.ok]
-    asked = {"prompt_tokens": (naming.prompt_tokens or cell.prompt_tokens, True)}
-    asked["output_tokens"] = (naming.output_tokens or cell.output_tokens, cell.generates)
-    lengths: dict[str, int | None] = {}
-    for axis, (told, needed) in asked.items():
-        counts = [count for sample in good if (count := getattr(sample, axis))]
-        if not needed:
-            lengths[axis] = None
-        elif told or counts:
-            lengths[axis] = told or median_low(counts)
-            if not told and len(set(counts)) > 1:
-                option = f"--{axis.replace('_', '-')}"
-                findings.remark(
-                    f"{cell.place or 'the file'} does not say which {axis} were asked for, and they differ: "
-                    f"{lengths[axis]}, their median, names the cell; {option} says it"
-                )
-        else:
-            option = f"--{axis.replace('_', '-')}"
-            findings.leave_out(f"{cell.place or 'the file'} has no {axis}, expected them; {option} says them")
+    lengths = {
+        "prompt_tokens": cell.prompt_tokens or naming.prompt_tokens,
+        "output_tokens": (cell.output_tokens or naming.output_tokens) if cell.generates else None,
+    }
+    for axis in ("prompt_tokens", "output_tokens") if cell.generates else ("prompt_tokens",):
+        lengths[axis] = lengths[axis] or _find_length(cell, axis, good, findings)
+        if lengths[axis] is None:
             return None
     counted = {sample.output_tokens for sample in good}
     length = cell.length or ("exact" if counted == {lengths["output_tokens"]} or not cell.generates else "natural")
@@ -207,16 +198,28 @@ def _identify(cell: ToolCell, naming: Naming, findings: Findings) -> Mapping[str
     return make_identity({axis.name: values[axis.name] for axis in AXES})
 
 
+def _find_length(cell: ToolCell, axis: str, good: Sequence[Sample], findings: Findings) -> int | None:
+    """What stands for a number of tokens that nobody says was asked for; None, which is said, where nothing can."""
+    place, option = cell.place or "the file", f"--{axis.replace('_', '-')}"
+    counts = [count for sample in good if (count := getattr(sample, axis))]
+    if not counts and axis not in cell.means:
+        findings.leave_out(f"{place} has no {axis}, expected them; {option} says them")
+        return None
+    found, word = (median_low(counts), "median") if counts else (cell.means[axis], "mean")
+    if not counts or len(set(counts)) > 1:
+        findings.remark(
+            f"{place} does not say which {axis} were asked for: {found}, the {word}, names the cell; {option} says it"
+        )
+    return found
+
+
 def _label(cell: ToolCell, identity: Mapping[str, Any]) -> str:
     """As in ``pp512-tg128-c1-ngl0``."""
     parts = [
         f"pp{identity['prompt_tokens']}" if cell.asked_prompt else "",
         f"tg{identity['output_tokens']}" if cell.generates else "",
         f"c{identity['concurrency']}",
-        *(
-            f"{one.sign}{_UNFIT.sub('_', one.text).replace('::', ':')[:_LONGEST]}"
-            for one in cell.settings.values()
-        ),
+        *(f"{one.sign}{_UNFIT.sub('_', one.text).replace('::', ':')[:_LONGEST]}" for one in cell.settings.values()),
     ]
     return "-".join(filter(None, parts))
 

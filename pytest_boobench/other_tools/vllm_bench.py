@@ -25,6 +25,8 @@ _STATISTICS = {"min": "p0", "max": "p100"}
 """A statistic that it gives under another name."""
 _ALL = "--metric-percentiles 0,10,25,50,75,90,95,99,100"
 _FACTS = ("backend", "label", "tokenizer_id", "burstiness", "request_throughput", "total_token_throughput")
+_LONGEST_MS = 1e12
+"""No run takes thirty years."""
 _KINDS: tuple[tuple[str, Kind], ...] = (("embedding", "embedding"), ("pooling", "embedding"), ("chat", "chat"))
 
 
@@ -49,7 +51,7 @@ def _read_run(run: Fields) -> ToolCell | None:
     kind: Kind = next((kind for word, kind in _KINDS if word in backend), "completion")
     began_at = _read_time(run)
     lanes = run.count("max_concurrency") or run.count("num_prompts") or 1
-    samples = make_samples(_read_requests(run, began_at or 0.0), lanes)
+    samples = make_samples(_read_requests(run, began_at or 0.0), lanes, kind)
     aggregates = _read_summaries(run, given=summarize(samples, kind))
     completed = run.count("completed")
     total = run.number("total_token_throughput" if kind == "embedding" else "output_throughput")
@@ -57,29 +59,26 @@ def _read_run(run: Fields) -> ToolCell | None:
         run.leave_out("completed is 0 or missing, expected the number of good requests")
         return None
     means = {
-        axis: _divide(run.count(f"total_{side}_tokens"), completed)
+        axis: max(1, round(tokens / completed))
         for axis, side in (("prompt_tokens", "input"), ("output_tokens", "output"))
+        if (tokens := run.count(f"total_{side}_tokens"))
     }
-    lists = {sample.prompt_tokens for sample in samples} - {None}
     return ToolCell(
         place=run.where,
         model=run.text("model_id") or "model",
         kind=kind,
-        prompt_tokens=None if lists else means["prompt_tokens"],
-        output_tokens=None if lists else means["output_tokens"],
+        prompt_tokens=None,
+        output_tokens=None,
+        means=means,
         generates=kind != "embedding",
         concurrency=lanes,
-        length=None if lists else "natural",
+        length=None if any(sample.output_tokens for sample in samples) else "natural",
         settings=_read_settings(run),
         started_at=began_at,
         samples=samples,
         aggregates=aggregates,
         total_tok_s=total,
     )
-
-
-def _divide(total: int | None, count: int) -> int | None:
-    return max(1, round(total / count)) if total else None
 
 
 def _read_settings(run: Fields) -> Mapping[str, Setting]:
@@ -126,7 +125,7 @@ def _read_request(found: Mapping[str, Any], first: float, at: float) -> ToolRequ
         decode_ms: float | None = sum(gaps)
     else:
         decode_ms = None
-    offset_ms = ((found.get("start") or first) - first) * 1000
+    offset_ms = min(((found.get("start") or first) - first) * 1000, _LONGEST_MS)
     return ToolRequest(
         started_at=at + offset_ms / 1000,
         offset_ms=offset_ms,
@@ -164,7 +163,7 @@ def _read_summary(run: Fields, name: str) -> Aggregate | None:
     }
     if not keys.keys() - {"stdev"} <= {fact for fact, key in keys.items() if key in run.source}:
         return None
-    values = {fact: run.number(key, above=None) for fact, key in keys.items()}
+    values = {fact: run.number(key, least=0.0) for fact, key in keys.items()}
     count = run.count("completed")
     if not count or any(value is None for fact, value in values.items() if fact != "stdev"):
         return None
