@@ -62,9 +62,7 @@ class _Wishes:
         ("boobench import --dry-run benchmarks.json", "what would come in, and what would not"),
     )
 )
-@click.argument(
-    "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--format", "tool", type=click.Choice(tuple(TOOLS)), metavar="TOOL",
     help=f"Whose files these are: {', '.join(TOOLS)} (default: as their content says).",

@@ -27,8 +27,7 @@ _SUMMED = {
     "inter_chunk_latency": "itl_ms",
     "request_latency": "e2e_ms",
 }
-"""Its metric -> ours. Gaps between chunks are those between tokens where each chunk has one."""
-_STATISTICS = {"n": "count", "mean": "avg", "median": "p50", "stdev": "std"}
+"""Its metric -> ours."""
 _PERCENTILES = ("min", "max", "p10", "p25", "p50", "p75", "p90", "p95", "p99")
 _TO_MS = {"ms": 1.0, "s": 1000.0, "sec": 1000.0, "us": 0.001, "ns": 1e-6}
 _LATEST_NS = 4_102_444_800_000_000_000
@@ -168,10 +167,20 @@ def _read_summaries(summary: Fields) -> dict[str, Aggregate]:
         if summary.source.get(name) is None:
             continue
         metric = summary.child(name)
+        if key == "itl_ms" and not _has_token_a_chunk(summary, metric):
+            summary.findings.remark(f"{name} is left out: its chunks have several tokens, or their number is not known")
+            continue
         aggregate = _read_summary(metric, _TO_MS if key.endswith("_ms") else _UNITS)
         if aggregate is not None:
             found[key] = aggregate
     return found
+
+
+def _has_token_a_chunk(summary: Fields, gaps: Fields) -> bool:
+    """Whether there are as many gaps as tokens but the first of each answer."""
+    lengths = to_object(summary.source.get("output_sequence_length"))
+    tokens, answers = to_number(lengths.get("sum")), to_number(lengths.get("count"))
+    return tokens is not None and answers is not None and tokens - answers == to_number(gaps.source.get("count"))
 
 
 def _read_summary(metric: Fields, units: Mapping[str, float]) -> Aggregate | None:

@@ -43,19 +43,23 @@ def make_samples(requests: Iterable[ToolRequest], concurrency: int, kind: Kind) 
 
     Lanes follow from when requests ran, and in turn where the file does not say that.
     """
-    ordered = sorted(requests, key=lambda request: (request.phase == "measure", request.started_at, request.offset_ms))
-    timed = any(request.offset_ms for request in ordered)
-    lanes = _assign_lanes(ordered) if timed else [place % concurrency for place in range(len(ordered))]
-    numbers = {phase: itertools.count() for phase in ("warmup", "measure")}
-    samples = [
-        _make_sample(request, lane=lane, index=next(numbers[request.phase]))
-        for request, lane in zip(ordered, lanes, strict=True)
-    ]
-    counted = [sample for sample in samples if sample.phase == "measure"]
+    everything = list(requests)
+    timed = any(request.offset_ms for request in everything)
+    warm = _make_phase(everything, "warmup", concurrency, timed=timed)
+    counted = _make_phase(everything, "measure", concurrency, timed=timed)
     if timed and concurrency > 1 and len(counted) <= _MOST_COMPARED:
-        warm = samples[: len(samples) - len(counted)]
-        return (*warm, *add_totals(counted, kind))
-    return tuple(samples)
+        counted = add_totals(counted, kind)
+    return (*warm, *counted)
+
+
+def _make_phase(requests: Iterable[ToolRequest], phase: Phase, concurrency: int, *, timed: bool) -> list[Sample]:
+    ours = (request for request in requests if request.phase == phase)
+    ordered = sorted(ours, key=lambda request: request.offset_ms)
+    lanes = _assign_lanes(ordered) if timed else [place % concurrency for place in range(len(ordered))]
+    return [
+        _make_sample(request, lane=lane, index=index)
+        for index, (request, lane) in enumerate(zip(ordered, lanes, strict=True))
+    ]
 
 
 def _assign_lanes(ordered: Sequence[ToolRequest]) -> list[int]:
