@@ -88,6 +88,8 @@ read_moment = _read_with(_parse_moment)
 """A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
 read_percent = _read_with(functools.partial(parse_percent, bare=True))
 """``10%`` or ``10`` as the ratio 0.1."""
+read_duration = _read_with(parse_duration)
+"""``90``, ``90s`` or ``1.5m`` as seconds."""
 
 
 def _grant_patience(text: str) -> Patience:
