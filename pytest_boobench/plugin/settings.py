@@ -52,6 +52,8 @@ class Settings:
     """How narrow the intervals of a duet are to be, plus and minus, as a ratio; None: until the verdict is clear."""
     duet_together: bool
     """Whether two servers that we start may run at once."""
+    duet_same: bool
+    """Whether a server may be compared with itself."""
     duet_pairs: Pairing | None
     """What the pairs of a duet are where we start both servers; None: starts, but requests with an embedded one."""
     max_time_s: float | None
@@ -89,6 +91,7 @@ def resolve(config: pytest.Config) -> Settings:
         duet_model=duet_model,
         duet_until=_duet_until(config),
         duet_together=config.getoption("boobench_duet_together"),
+        duet_same=config.getini("boobench_duet_same"),
         duet_pairs=_duet_pairs(config),
         max_time_s=_read(_find(config, "max_time"), parse_duration, None),
         block_gap_s=_read(_find_ini(config, "block_gap"), parse_duration, 60.0),
