@@ -24,9 +24,11 @@ P_BELIEVED = 0.001
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
     """One verdict for each metric in ``allowed``: the record's host against the one of the ``reference`` samples.
 
-    The interval of the change is there for every verdict that has a change, once there are pairs enough for it.
+    The interval of the change is there for every verdict that has a change, once there are pairs enough for it. Numbers
+    of a start are not judged: no pair has them.
     """
-    return tuple(_judge(record, METRICS[key], limit) for key, limit in allowed.items())
+    judged = ((METRICS[key], limit) for key, limit in allowed.items())
+    return tuple(_judge(record, metric, limit) for metric, limit in judged if not metric.of_start)
 
 
 def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[str, ...]:
