@@ -91,10 +91,10 @@ def _with_more_samples(was: Reference, factor: int) -> Reference:
     )
 
 
-def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str) -> str:
+def explain(comparison: Comparison, *, decided: bool, slow_machine: str, name: str) -> str:
     """Explain why a metric whose median or fastest tenth is worse than allowed is no regression; empty if it is one.
 
-    ``slow_machine`` is the canary's explanation, or empty.
+    ``decided``: there is a second block, or there can be none. ``slow_machine`` is the canary's explanation, or empty.
     """
     finding = f"{describe_distance(comparison.change)} baseline {name}"
     if doubt := _find_disagreement(comparison) or slow_machine or _find_poor_samples(comparison):
@@ -102,7 +102,7 @@ def explain(comparison: Comparison, *, blocks: int, slow_machine: str, name: str
     if comparison.gain >= -comparison.noise:
         noise = percent(to_change(-comparison.noise, comparison.metric))
         return f"{finding}, within the noise of {noise}; {_MORE_SESSIONS if comparison.was.assumed else _CALMER}"
-    if blocks < 2 and not comparison.metric.of_start:
+    if not decided and not comparison.metric.of_start:
         return f"{finding} in one block: a second one would decide"
     return ""
 

@@ -162,7 +162,8 @@ def _doubt(case: _Case, comparison: Comparison) -> str:
         return ""
     slow, name = case.slow_machine, case.baseline.name if case.baseline is not None else ""
     excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
-    return explain(comparison, blocks=case.record.blocks, slow_machine=excuse, name=name)
+    blocks = case.record.blocks
+    return explain(comparison, decided=blocks > 1 or case.record.closed, slow_machine=excuse, name=name)
 
 
 def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
@@ -178,6 +179,8 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
+    if outcome == "regression" and record.closed and record.blocks < 2:
+        notes.append("imported: no second block could confirm it")
     if was.assumed:
         notes.append(f"noise assumed: {was.known_sessions} of {ENOUGH_SESSIONS} sessions")
     return Verdict(

@@ -284,7 +284,7 @@ def _make_start(row: HostFields, path: Path, display: str) -> Start | None:
         commands=row.start.read_commands(Problems(display)),
         env=row.start.env,
         ready_s=row.start.ready_s,
-        folder=path.resolve().parent,
+        folder=path.resolve().parent / (row.start.folder or ""),
         files=row.files,
         place=f"{display}:{row.start.node.child('command').line}",
     )
