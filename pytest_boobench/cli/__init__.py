@@ -22,7 +22,7 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
 VERBS = tuple(
-    "init check schema hosts doctor ab bisect history compare power baseline report export store manual".split()
+    "init check schema hosts doctor ab bisect history compare power baseline report export import store manual".split()
 )
 _ELSEWHERE = {"schema": ("check_command", "schema_command"), "report": ("history_command", "report_command")}
 """Verb -> its module and name there, where that is not ``VERB_command.command``."""

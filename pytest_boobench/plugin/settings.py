@@ -189,8 +189,12 @@ def _duet(config: pytest.Config) -> tuple[str | None, str | None]:
     """The other side's host and model; a model's name may hold ``/`` and ``:``."""
     text: str | None = config.getoption("boobench_duet")
     if text is None:
+        for name in ("until", "together"):
+            if config.getoption(f"boobench_duet_{name}"):
+                option = f"--boobench-duet-{name}"
+                raise pytest.UsageError(f"{option}: there is no duet; name its other side with --boobench-duet HOST")
         return None, None
-    host, colons, model = text.partition("::")
+    host, colons, model = text.partition("::")  # no host's name has colons
     if not host or (colons and not model):
         raise pytest.UsageError(f"--boobench-duet: expected HOST or HOST::MODEL, got {text!r}")
     return host, model or None

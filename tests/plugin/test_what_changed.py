@@ -56,12 +56,14 @@ def test_flags_and_driver_behind_llama_swap(
         swap.commands["tiny-chat"] = write_command(llama, "-ctk q8_0 -b 64")
         driver["driver"] = "nvidia 560.35.03"
         result = bench.run("--boobench-json", "found.json")
+        by_file = bench.run("-v", "--boobench-baseline-file", "b.yaml")
     result.assert_outcomes(failed=1)
     changed = "flags: -ctk q8_0, was f16, -b 64 added, --mlock removed; driver nvidia 560.35.03, was nvidia 550.54.14"
     result.stdout.fnmatch_lines([f"*decode * below baseline main *; {changed}*"])
     (cell,) = json.loads((bench.path / "found.json").read_text())["cells"]
     assert changed in cell["verdicts"][0]["note"]
     assert cell["command"].endswith("-ctk q8_0 -b 64")
+    by_file.stdout.fnmatch_lines([f"*; {changed}*"])
 
     capsys.readouterr()
     assert main(["compare", "main"]) == 0
