@@ -67,6 +67,8 @@ class AbSettings:
     """Half the width of the interval to measure for, a ratio."""
     max_time_s: float = 600.0
     max_drop: float = 0.1
+    metric: str | None = None
+    """The only one to judge and to measure for; None: those that the gate judges by default."""
     together: bool = False
     """Whether both servers may run at the same time."""
     store_url: str
@@ -217,8 +219,16 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
         },
         "sampling": {"temperature": 0.0, "seed": 42},
         "samples": asked.samples,
+        **({} if asked.metric is None else {"gate": {asked.metric: _allow(asked.metric, asked.max_drop)}}),
     }
     path.write_text(yaml.safe_dump(suite, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _allow(metric: str, drop: float) -> dict[str, str]:
+    """What a suite says to allow a drop; a time may rise by as much as the drop of a rate makes it rise."""
+    if METRICS[metric].better == "higher":
+        return {"max_drop": f"{drop:.4%}"}
+    return {"max_rise": f"{drop / (1 - drop):.4%}"}
 
 
 def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, project: Project) -> Iterator[str]:
@@ -239,7 +249,9 @@ def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, pr
         yield f"--boobench-duet-until={asked.until:.4%}"
     if asked.together:
         yield "--boobench-duet-together"
-    yield from (f"--boobench-max-drop={asked.max_drop:.4%}", f"--boobench-json={folder / 'ab.json'}")
+    if asked.metric is None:
+        yield f"--boobench-max-drop={asked.max_drop:.4%}"
+    yield f"--boobench-json={folder / 'ab.json'}"
     if asked.load_timeout_s:
         yield f"--boobench-load-timeout={asked.load_timeout_s:g}s"
     if asked.report:

@@ -19,7 +19,7 @@ from pytest_boobench.cli import boobench, main
 from pytest_boobench.cli.ab_session import Ab, AbChange
 from pytest_boobench.cli.bisect_builds import BuildError, build, provide_folder, read_builds
 from pytest_boobench.cli.bisect_candidates import read_candidates
-from pytest_boobench.cli.bisect_walk import CandidateWalk, WalkState
+from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState
 from tests.conftest import CHECKOUT
 
 NAMES = [f"b{number}" for number in range(16)]
@@ -63,10 +63,10 @@ class Script:
     def __init__(self, slow: int, special: Mapping[int, Ab] | None = None) -> None:
         self.slow = slow
         self.special = special or {}
-        self.asked: list[tuple[int, float | None, float | None]] = []
+        self.asked: list[tuple[int, StepTarget | None]] = []
 
-    def __call__(self, place: int, allowed: float | None, until: float | None) -> Ab:
-        self.asked.append((place, allowed, until))
+    def __call__(self, place: int, target: StepTarget | None) -> Ab:
+        self.asked.append((place, target))
         return self.special.get(place) or see(-0.15 if place >= self.slow else 0.0)
 
 
@@ -91,10 +91,12 @@ def test_steps_are_decided_by_half_of_the_loss(tmp_path: Path) -> None:
     script = Script(5)
     make_walk(tmp_path, script).go_on()
     first, *steps = script.asked
-    assert first == (15, None, None)
-    for _, allowed, until in steps:
-        assert allowed == pytest.approx(1 - math.sqrt(0.85))
-        assert until == pytest.approx(1 - 0.85 ** (1 / 8))
+    assert first == (15, None)
+    for _, target in steps:
+        assert target is not None
+        assert target.metric == "decode_tok_s"
+        assert target.drop == pytest.approx(1 - math.sqrt(0.85))
+        assert target.until == pytest.approx(1 - 0.85 ** (1 / 8))
 
 
 def test_what_does_not_start_is_passed_over(tmp_path: Path) -> None:
@@ -143,11 +145,11 @@ def test_an_interrupted_walk_goes_on_where_it_was(tmp_path: Path) -> None:
     walk = make_walk(tmp_path, stopped)
     walk.go_on()
     assert walk.exit_code == 130
-    assert [place for place, _, _ in stopped.asked] == [15, 7, 3]
+    assert [place for place, _ in stopped.asked] == [15, 7, 3]
     again = Script(6)
     walk = make_walk(tmp_path, again)
     walk.go_on()
-    assert [place for place, _, _ in again.asked] == [3, 5, 6]
+    assert [place for place, _ in again.asked] == [3, 5, 6]
     assert (walk.exit_code, walk.describe()["first_bad"]) == (1, "b6")
     walk.state.forget()
     assert make_walk(tmp_path, again).state.looks == {}
