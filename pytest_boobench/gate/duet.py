@@ -24,7 +24,7 @@ P_BELIEVED = 0.001
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
     """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
-    Every verdict with a change also has the interval of the change, if there are enough pairs. Numbers of a start are not
+    Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start are not
     judged: no pair has them.
     """
     judged = ((METRICS[key], limit) for key, limit in allowed.items())
