@@ -15,6 +15,7 @@ The rooms of the house, in the order the data walks. Every import looks back alo
 - ``aggregate``   samples -> Aggregates
 - ``record``      the finished facts of one cell, as they travel and are stored
 - ``baseline_file``   a baseline as text, for git
+- ``other_tools``   result files of other tools, as if they had been measured here
 - ``store``       the database
 - ``measure``     a block of a cell: requests, warm-up, samples, pairs of a duet
 - ``gate``        now against the baseline -> Verdicts; where the history of a cell changed

@@ -30,6 +30,7 @@ FailureKind = Literal[
     "prompt-length",  # the server counted another number of prompt tokens than the cell asks for
     "output-length",  # another number of tokens came than was asked for
     "cached",  # a prompt token was reused although the cell says cache: cold
+    "reported",  # another tool, whose results were imported, says that the request failed
 ]
 
 

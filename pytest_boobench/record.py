@@ -160,6 +160,11 @@ class CellRecord(CellFacts):
     """The server of a duet's other host."""
     worker: str = "main"
 
+    @property
+    def closed(self) -> bool:
+        """Whether no further block can be measured: these are another tool's results."""
+        return False
+
     def __post_init__(self) -> None:
         """The circumstances that the server, the samples and the canaries tell."""
         clocks = (sample.clock for sample in self.samples if sample.clock)

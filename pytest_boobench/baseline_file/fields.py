@@ -127,6 +127,8 @@ class RunFields(FileModel):
     """Whether it had changes."""
     plugin_version: Annotated[str | None, text()] = None
     """The pytest-boobench that measured."""
+    imported_from: Annotated[str | None, text()] = None
+    """The tool whose results these are, where boobench import took them in."""
 
 
 def _value_of(fact: Fact) -> ValueType:

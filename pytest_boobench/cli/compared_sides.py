@@ -28,6 +28,11 @@ class PastRecord(CellRecord):
     contradiction = property(attrgetter("measurement.contradiction"))
 
     @property
+    def closed(self) -> bool:
+        """Whether it was imported."""
+        return self.measurement.run.imported_from is not None
+
+    @property
     def still_warming(self) -> str | None:
         """What spoiled the samples, unless others did: the store keeps one text for both."""
         return None if self.measurement.spoiled == self.disturbed else self.measurement.spoiled

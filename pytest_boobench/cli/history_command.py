@@ -64,7 +64,7 @@ class CellHistory:
 
 def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHistory:
     """The history of one cell's measurements, oldest first; of its first gated metric where none is named."""
-    key = metric or next(one.key for one in metrics_of(measurements[0].identity["kind"]) if one.gated)
+    key = metric or _choose_metric(measurements)
     points: list[Median] = []
     before: float | None = None
     for measurement in measurements:
@@ -75,6 +75,14 @@ def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHisto
         before = before if median is None else median
     changes = find_changes([point.median for point in points])
     return CellHistory(metric=METRICS[key], points=tuple(points), changes=changes)
+
+
+def _choose_metric(measurements: Sequence[Measurement]) -> str:
+    """The first gated metric that one of them has, or else the first one of all; else the first gated metric."""
+    metrics = metrics_of(measurements[0].identity["kind"])
+    gated = [one.key for one in metrics if one.gated]
+    wanted = (*gated, *(one.key for one in metrics))
+    return next((key for key in wanted if any(key in one.aggregates for one in measurements)), gated[0])
 
 
 def render_measurements(history: CellHistory) -> Iterator[str]:
@@ -149,7 +157,13 @@ def to_plain(history: CellHistory) -> dict[str, Any]:
 def _describe_point(point: Median, mark: str) -> tuple[str, ...]:
     measurement = point.measurement
     baselines = ", ".join(measurement.baselines)
-    remarks = (mark, baselines and f"baseline {baselines}", measurement.error or measurement.spoiled or "")
+    imported = measurement.run.imported_from
+    remarks = (
+        mark,
+        baselines and f"baseline {baselines}",
+        f"imported from {imported}" if imported else "",
+        measurement.error or measurement.spoiled or "",
+    )
     return (
         moment(measurement.started_at),
         measurement.run.session[:8],

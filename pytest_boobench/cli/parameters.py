@@ -15,6 +15,7 @@ import click
 
 from pytest_boobench import BASELINE, HOSTS_FILE, gate
 from pytest_boobench.cli.project import find_project
+from pytest_boobench.metrics import gated_metrics
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.servers.clients import Patience, Waiting
@@ -45,9 +46,19 @@ def name_cell(measurement: Measurement) -> str:
 
 def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[str, float]:
     """Metric -> allowed worsening, a ratio: ``max_drop``, or what was allowed at the measuring, or the default."""
-    judged = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
+    judged: dict[str, float | None] = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
+    if not judged and measurement.run.imported_from is not None:
+        judged = dict.fromkeys(_list_imported(measurement))
     lanes = measurement.identity["concurrency"]
     return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)
+
+
+def _list_imported(measurement: Measurement) -> list[str]:
+    """What is judged of another tool's results: the usual metrics where the tool gives them, or else the first time."""
+    identity, given = measurement.identity, measurement.aggregates
+    usual = gated_metrics(identity["kind"], identity["concurrency"], identity.get("length", "exact"))
+    times = [key for key in ("ttft_ms", "e2e_ms") if key in given]
+    return [key for key in usual if key in given] or times[:1]
 
 
 def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -77,6 +88,8 @@ read_moment = _read_with(_parse_moment)
 """A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
 read_percent = _read_with(functools.partial(parse_percent, bare=True))
 """``10%`` or ``10`` as the ratio 0.1."""
+read_duration = _read_with(parse_duration)
+"""``90``, ``90s`` or ``1.5m`` as seconds."""
 
 
 def _grant_patience(text: str) -> Patience:

@@ -18,19 +18,21 @@ from pytest_boobench.record import CellRecord, Outcome, Verdict
 from pytest_boobench.units import count
 
 P_BELIEVED = 0.001
-"""Greatest chance of so many slower pairs on equal hosts."""
+"""Greatest chance of this many slower pairs on equal hosts."""
 
 
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
-    """One verdict for each metric in ``allowed``: the record's host against the one of the ``reference`` samples.
+    """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
-    The interval of the change is there for every verdict that has a change, once there are pairs enough for it.
+    Every verdict with a change also has the interval of the change, if there are enough pairs. Numbers of a start are not
+    judged: no pair has them.
     """
-    return tuple(_judge(record, METRICS[key], limit) for key, limit in allowed.items())
+    judged = ((METRICS[key], limit) for key, limit in allowed.items())
+    return tuple(_judge(record, metric, limit) for metric, limit in judged if not metric.of_start)
 
 
 def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[str, ...]:
-    """The metrics for which more pairs could change the verdict, or prove a pass."""
+    """Return the metrics for which more pairs could change the verdict, or prove a pass."""
     if record.spoiled:
         return ()
     return tuple(
@@ -44,14 +46,14 @@ def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[
 def is_wider(record: CellRecord, allowed: Mapping[str, float], until: float) -> bool:
     """Whether the interval of any metric in ``allowed`` is still wider than the change plus and minus ``until``.
 
-    Metrics that no pair gives, or that cannot be judged, are left out: more pairs would not help.
+    Ignores metrics without pairs and those that cannot be judged: more pairs would not help.
     """
     judged = [verdict for verdict in judge_duet(record, allowed) if verdict.change is not None]
     return any(find_half_width(verdict) > until for verdict in judged)
 
 
 def find_half_width(verdict: Verdict) -> float:
-    """Of the interval of the change, as a ratio; infinite where there is none."""
+    """Half the width of the interval of the change, as a ratio; infinite if there is none."""
     low, high = verdict.change_low, verdict.change_high
     return (high - low) / 2 if low is not None and high is not None else math.inf
 
@@ -85,8 +87,10 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
 
 
 def decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
-    """A regression is worse than allowed, and in more pairs than chance gives: with noise of any width that is alike in
-    both halves."""
+    """Decide by the pairs. A regression is worse than allowed, and in more pairs than chance gives.
+
+    This holds for noise of any width, if both halves of a pair have the same noise.
+    """
     decided = pairs.slower + pairs.faster  # equal pairs count for neither host
     enough = len(pairs.gains) >= pairs.fewest
     if pairs.gain < find_limit(metric, allowed) - ROUNDING:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pytest_boobench.documents.validation import FileModel, Located, duration, parsed
+from pytest_boobench.documents.validation import FileModel, Located, duration, parsed, text
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.suite.launching import BUILD, StartNeeds
@@ -71,6 +71,8 @@ class StartFields(FileModel):
         parsed("a mapping of variables to texts", _take_env, {"type": "object", "additionalProperties": _WORD_JSON}),
     ] = Field(default_factory=dict)
     """Environment variables beside those of pytest."""
+    folder: Annotated[str | None, text()] = None
+    """Where it is started, and relative paths are seen from; blank: the folder of the hosts file."""
     ready_s: Annotated[float, duration(), Field(validation_alias="ready")] = READY_S
     """How long it may take until the server answers."""
 
@@ -91,7 +93,7 @@ class StartFields(FileModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """How a host is started. Relative paths are seen from ``folder``, that of the hosts file."""
+    """How a host is started. Relative paths are seen from ``folder``."""
 
     commands: Mapping[str, tuple[str, ...]]
     """Build -> the program and its arguments; only one called ``ONLY`` where the builds have no names."""

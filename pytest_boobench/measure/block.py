@@ -45,6 +45,14 @@ _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cache
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
 
+class EndedEarly(Exception):  # noqa: N818  # no error: the user wants no more
+    """Ctrl-C during a duet, which comes to a verdict with what it has."""
+
+    def __init__(self, record: CellRecord) -> None:
+        super().__init__("interrupted")
+        self.record = record
+
+
 async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key: str = "") -> list[Call]:
     """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
 

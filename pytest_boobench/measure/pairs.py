@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ from pytest_boobench.facts import Traffic
 from pytest_boobench.hosts.watcher import OwnMarks, Watcher
 from pytest_boobench.measure.block import (
     ATTEMPTS,
+    EndedEarly,
     Found,
     find_seeds,
     hear_canary,
@@ -40,6 +42,8 @@ async def add_pairs(duet: Duet, record: CellRecord, number: int) -> CellRecord:
         await take_pairs(duet, number, found)
     except HostError as trouble:
         found.note(error=str(trouble))
+    except asyncio.CancelledError:
+        raise EndedEarly(found.condense(duet.ours.cell)) from None
     note_memory(duet.ours.grant, found)
     return found.condense(duet.ours.cell)
 

@@ -5,6 +5,7 @@ The order is B A A B, B the other side: its server was started last, and has ser
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from pytest_boobench.aggregate import find_trend_of_pairs
@@ -14,6 +15,7 @@ from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.measure.block import (
     ATTEMPTS,
+    EndedEarly,
     Found,
     find_seeds,
     hear_canary,
@@ -43,6 +45,8 @@ async def add_turns(duet: Duet, record: CellRecord, pairs: range, goes_on: Calla
                 break
     except HostError as trouble:
         found.note(error=str(trouble))
+    except asyncio.CancelledError:
+        raise EndedEarly(found.condense(duet.ours.cell)) from None
     return found.condense(duet.ours.cell)
 
 

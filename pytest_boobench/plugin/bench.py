@@ -153,7 +153,7 @@ class Bench:
         if not same or (started and model != cell.model):
             with self.access(item, cell, name, model) as reference:
                 yield DuetSide(reference, other, reference=True)
-        elif model != cell.model:
+        elif model != cell.model or asked.duet_same:
             yield DuetSide(grant, other, reference=True)
         else:
             shown = f"{cell.host}::{model}" if asked.duet_model else cell.host
@@ -162,7 +162,7 @@ class Bench:
     def _measure_block(self, item: pytest.Item, cell: Cell, grant: Grant, other: DuetSide | None) -> CellRecord:
         """Measure the cell's first block, or one more where the ones before left doubt; pairs in a duet."""
         from pytest_boobench import walk
-        from pytest_boobench.measure.block import Measurer
+        from pytest_boobench.measure.block import EndedEarly, Measurer
         from pytest_boobench.measure.sides import Duet, DuetSide
 
         place = self._place
@@ -176,7 +176,11 @@ class Bench:
                 DuetSide(grant, cell, reference=False), other, session, names_model=asked.duet_model is not None
             )
             course = walk.Course(pairing=self._find_pairing(duet), until=asked.duet_until, end_s=self.judging.end_s)
-            return self._run(walk.run_duet(duet, node_id=item.nodeid, rules=asked.rules, course=course))
+            try:
+                return self._run(walk.run_duet(duet, node_id=item.nodeid, rules=asked.rules, course=course))
+            except EndedEarly as early:
+                item.session.shouldstop = "interrupted"
+                return early.record
         return self._run(walk.run_cell(cell, grant, session, node_id=item.nodeid))
 
     def _find_pairing(self, duet: Duet) -> Pairing:

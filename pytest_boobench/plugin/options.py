@@ -104,6 +104,7 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("boobench_max_time", "stop measuring undecided cells again this long after the start")
     parser.addini("boobench_block_gap", "shortest time between two blocks of an undecided cell (default: 60s)")
     parser.addini("boobench_duet_until", "add pairs to a duet until each gated change is known to plus and minus this")
+    parser.addini("boobench_duet_same", "compare a server with itself too", type="bool", default=False)
     parser.addini(
         "boobench_duet_pairs",
         "what pairs of a duet are where we start both servers: starts, requests, or auto (default): starts, but "

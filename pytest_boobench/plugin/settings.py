@@ -52,6 +52,8 @@ class Settings:
     """How narrow the intervals of a duet are to be, plus and minus, as a ratio; None: until the verdict is clear."""
     duet_together: bool
     """Whether two servers that we start may run at once."""
+    duet_same: bool
+    """Whether a server may be compared with itself."""
     duet_pairs: Pairing | None
     """What the pairs of a duet are where we start both servers; None: starts, but requests with an embedded one."""
     max_time_s: float | None
@@ -89,6 +91,7 @@ def resolve(config: pytest.Config) -> Settings:
         duet_model=duet_model,
         duet_until=_duet_until(config),
         duet_together=config.getoption("boobench_duet_together"),
+        duet_same=config.getini("boobench_duet_same"),
         duet_pairs=_duet_pairs(config),
         max_time_s=_read(_find(config, "max_time"), parse_duration, None),
         block_gap_s=_read(_find_ini(config, "block_gap"), parse_duration, 60.0),
@@ -186,8 +189,12 @@ def _duet(config: pytest.Config) -> tuple[str | None, str | None]:
     """The other side's host and model; a model's name may hold ``/`` and ``:``."""
     text: str | None = config.getoption("boobench_duet")
     if text is None:
+        for name in ("until", "together"):
+            if config.getoption(f"boobench_duet_{name}"):
+                option = f"--boobench-duet-{name}"
+                raise pytest.UsageError(f"{option}: there is no duet; name its other side with --boobench-duet HOST")
         return None, None
-    host, colons, model = text.partition("::")
+    host, colons, model = text.partition("::")  # no host's name has colons
     if not host or (colons and not model):
         raise pytest.UsageError(f"--boobench-duet: expected HOST or HOST::MODEL, got {text!r}")
     return host, model or None

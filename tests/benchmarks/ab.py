@@ -7,6 +7,7 @@ embedded server on the machine that made them) and of the simulated hosts of ``g
 - ``aa``         unchanged servers: coverage and false winners, in duets of today and in ones that go on until narrow
 - ``narrow``     how many pairs a quiet host needs
 - ``found``      how often a true loss is found, and after how many pairs
+- ``real``       sessions of the real embedded server against itself beside two CPU hogs; an hour
 
 A recorded pair of requests is two neighbours of a block, whichever came first; a pair of starts is two neighbouring
 rounds, each on a server of its own. Whole blocks are drawn, so that what neighbours share stays in them. Seeded.
@@ -17,13 +18,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 from pytest_boobench import gate
 from pytest_boobench.gate import duet
@@ -35,12 +43,22 @@ from tests.benchmarks.gate_power.duets import TWIN
 from tests.benchmarks.gate_power.hosts import HOSTS, Host, draw_outlier
 from tests.benchmarks.gate_power.replay import FOLDER, count_lanes, list_names
 from tests.benchmarks.gate_power.tables import share, table
+from tests.benchmarks.stage import hogs
 
 DECODE = METRICS["decode_tok_s"]
 ALLOWED = gate.MAX_DROP
 TUNED = ("calm-1", "hogs-1")
 """Constants were chosen with these in view, and the second is short; figures are from the others."""
 _SIMULATED = "simulated: "
+_HOGS = int(os.environ.get("AB_HOGS", "2"))
+"""Fewer where the machine is busy anyway."""
+_SUITE = """\
+suite: ab
+hosts: [new]
+models: [tiny-chat]
+grid: {prompt_tokens: 64, output_tokens: 32}
+samples: 6
+"""
 Draw = Callable[[random.Random], list[float]]
 """Gains of some neighbouring pairs of equal servers, in their order."""
 
@@ -236,7 +254,7 @@ def print_aa(noises: Sequence[Noise], comparisons: int, chance: random.Random) -
             rows.append(
                 [
                     f"{'simulated' if simulated else 'recorded'}, pairs of {pairing}",
-                    "as today" if until is None else f"± {until:.1%}",
+                    "as usual" if until is None else f"± {until:.1%}",
                     str(comparisons),
                     f"{count.covered(0.0) / comparisons:.2%}",
                     share(count.winners(), comparisons),
@@ -277,7 +295,7 @@ def print_found(noises: Sequence[Noise], comparisons: int, chance: random.Random
         rows.append(
             [
                 f"−{drop:.0%}",
-                "as today" if until is None else f"± {until:.1%}",
+                "as usual" if until is None else f"± {until:.1%}",
                 f"{'quiet' if quiet else 'other'} numbers, pairs of {pairing}",
                 f"{slower / comparisons:.1%}",
                 f"{red / comparisons:.1%}",
@@ -288,7 +306,59 @@ def print_found(noises: Sequence[Noise], comparisons: int, chance: random.Random
     _print(["true change", "until", "noise", "interval below 0", "red", "coverage", "pairs, median"], rows)
 
 
+def print_real(_: Sequence[Noise], sessions: int, __: random.Random) -> None:
+    """Whole sessions of the embedded server against itself, beside two processes that burn the cores."""
+    rows = []
+    for pairing in FEWEST:
+        cells = [cell for _ in range(sessions) for cell in _run_real(pairing)]
+        verdicts = [verdict for cell in cells for verdict in cell["verdicts"]]
+        known = [(one["change_low"], one["change_high"]) for one in verdicts if one["change_low"] is not None]
+        rows.append(
+            [
+                f"pairs of {pairing}",
+                str(sessions),
+                str(sum(cell["standing"] == "regression" for cell in cells)),
+                str(sum(cell["standing"] == "improvement" for cell in cells)),
+                str(sum(cell["standing"] == "inconclusive" for cell in cells)),
+                f"{sum(holds(ends, 0.0) for ends in known)} of {len(known)}",
+            ]
+        )
+    _print(["one binary against itself", "sessions", "red", "improved", "undecided", "intervals with 0"], rows)
+
+
+def _run_real(pairing: Pairing) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="boobench-ab-") as name, hogs(_HOGS):
+        folder = Path(name)
+        hosts = {host: {"server": "embedded"} for host in ("new", "old")}
+        (folder / "boobench.hosts.yaml").write_text(json.dumps({"hosts": hosts}))
+        (folder / "ab.boobench.yaml").write_text(_SUITE)
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--boobench",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--boobench-duet",
+            "old",
+        ]
+        subprocess.run(
+            [*command, "--boobench-json", "ab.json"],
+            cwd=folder,
+            env={**os.environ, "BOOBENCH_DUET_PAIRS": pairing},
+            capture_output=True,
+            check=False,
+        )
+        cells: list[dict[str, Any]] = json.loads((folder / "ab.json").read_text())["cells"]
+        for cell in cells:
+            print("  ", pairing, cell["standing"], *(verdict["sentence"] for verdict in cell["verdicts"]), flush=True)
+        return cells
+
+
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[re.sub(r"(\.\d*?)0*%", r"\1 %", text).replace(". %", " %") for text in row] for row in rows]
     print("\n".join(table(head, rows)), flush=True)
 
 
@@ -297,20 +367,23 @@ PARTS: Mapping[str, Callable[[Sequence[Noise], int, random.Random], None]] = {
     "aa": print_aa,
     "narrow": print_narrow,
     "found": print_found,
+    "real": print_real,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """All parts, or those that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all where none is named")
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all but real where none is named")
     parser.add_argument("--comparisons", type=int, default=1000, help="of each kind")
+    parser.add_argument("--sessions", type=int, default=20, help="real ones of each kind of pair")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
     print(f"`python -m tests.benchmarks.ab`, {time.strftime('%d %B %Y')}, seed {asked.seed}\n")
     noises = [*list_recorded(), *list_simulated()]
-    for name in asked.parts or PARTS:
-        PARTS[name](noises, asked.comparisons, random.Random(f"{asked.seed} {name}"))
+    for name in asked.parts or [part for part in PARTS if part != "real"]:
+        many = asked.sessions if name == "real" else asked.comparisons
+        PARTS[name](noises, many, random.Random(f"{asked.seed} {name}"))
 
 
 if __name__ == "__main__":

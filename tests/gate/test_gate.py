@@ -76,6 +76,26 @@ QUIET = sessions_of(100.0, 100.0, 100.0)
 
 
 @pytest.mark.parametrize(
+    ("metric", "sessions", "now", "outcome"),
+    [
+        ("load_ms", 1, 1400.0, "pass"),
+        ("load_ms", 1, 1550.0, "inconclusive"),
+        ("load_ms", 1, 1700.0, "regression"),
+        ("load_ms", 3, 1550.0, "regression"),
+        ("load_ms", 3, 500.0, "improvement"),
+        ("rss_peak_mb", 1, 1600.0, "regression"),
+    ],
+)
+def test_a_number_of_the_start_is_judged_alone(metric: str, sessions: int, now: float, outcome: str) -> None:
+    """There is one for each start: no second block is asked for, and what a load time varies by is assumed at first."""
+    runs = [run_of([1000.0], number * HOUR_S, metric=metric) for number in range(sessions)]
+    baseline = Baseline(name="main", cell_key=make_cell().key, suite="smoke", runs=tuple(runs))
+    record = record_of([now], metric=metric, blocks=1)
+    assert judge_one(record, baseline, 0.5).outcome == outcome
+    assert not doubts(record, baseline, 0.5)
+
+
+@pytest.mark.parametrize(
     ("metric", "now", "allowed", "outcome"),
     [
         ("decode_tok_s", 100.0, 0.1, "pass"),
@@ -842,6 +862,8 @@ def test_a_pair_of_starts_is_two_turns_with_their_medians() -> None:
     assert (verdict.outcome, verdict.samples, verdict.change) == ("regression", 10, pytest.approx(-0.2))
     assert verdict.note == "10 of 10 pairs of starts slower"
     assert verdict.change_low == verdict.change_high == pytest.approx(-0.2)
+    verdicts = gate.judge_duet(turns_of([0.8] * 10), {"load_ms": 0.1, "decode_tok_s": 0.1})
+    assert [verdict.metric for verdict in verdicts] == ["decode_tok_s"], "no pair has a number of the start"
     few = judge_duet(turns_of([0.8] * 9))
     assert few.reason == "20 % below duet with rack-2, but 9 pairs of starts are too few to judge: 10 at least"
 

