@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,6 +75,34 @@ def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, None) or platform.processor() or platform.machine() or None
+
+
+_NVIDIA = Path("/proc/driver/nvidia/version")
+_MODULES = Path("/sys/module")
+_IN_KERNEL = ("amdgpu", "xe", "i915", "nouveau")
+"""Drivers of GPUs that are modules of Linux; those that came from elsewhere have a version of their own."""
+
+
+@functools.cache
+def read_driver(nvidia: Path = _NVIDIA, modules: Path = _MODULES, kernel: str = platform.release()) -> str | None:
+    """This machine's graphics drivers by Linux, as in ``nvidia 570.86.15``, read once; None where there are none."""
+    found = []
+    version = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", _read_line(nvidia))
+    if version is not None:
+        found.append(f"nvidia {version[1]}")
+    for name in _IN_KERNEL:
+        if (modules / name).is_dir():
+            found.append(f"{name} {_read_line(modules / name / 'version').strip() or f'of Linux {kernel}'}")
+    return ", ".join(found) or None
+
+
+def _read_line(path: Path) -> str:
+    """The first line, with its end; empty where there is no such file."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(1000)
+    except OSError:
+        return ""
 
 
 def ask_git(folder: Path, *words: str) -> str | None:

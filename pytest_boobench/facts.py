@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_boobench.units import count
 
-_DECISIVE = (
+DECISIVE = (
     ("n_params", "parameters"),
     ("size_bytes", "file size"),
     ("quantisation", "quantisation"),
@@ -35,10 +35,16 @@ class ModelFacts:
     n_vocab: int | None = None
     slots: int | None = None
     """Requests that the server processes at once for this model."""
+    kv_type: str | None = None
+    """Type of the KV cache's numbers, as in ``fp8``; blank for llama.cpp, where only the command line tells."""
+    speculative: str | None = None
+    """Whether the server speculates: ``on`` or ``off``."""
+    gpu_percent: int | None = None
+    """How much of the loaded model lies in the GPU's memory, as far as the server splits it."""
 
     def differences(self, other: ModelFacts) -> tuple[str, ...]:
         """The decisive facts that differ, as ``quantisation Q4_0, was Q8_0``; a blank equals everything."""
-        both = [(title, getattr(self, key), getattr(other, key)) for key, title in _DECISIVE]
+        both = [(title, getattr(self, key), getattr(other, key)) for key, title in DECISIVE]
         return tuple(f"{title} {now}, was {was}" for title, now, was in both if None not in (now, was) and now != was)
 
 

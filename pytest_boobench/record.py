@@ -261,8 +261,8 @@ class Baseline:
     suite: str
     runs: tuple[BaselineRun, ...]
     later: tuple[BaselineRun, ...] = ()
-    """Clean runs of the same engine build that came after and passed: they teach how much runs differ, not the
-    level."""
+    """Clean runs of the same engine build and flags that came after and passed: they teach how much runs differ, not
+    the level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

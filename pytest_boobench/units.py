@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 BLANK = "–"
 """The text for a missing number."""
 
+_NARROW = 0.01
+"""An interval that is no wider is shown with two digits."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*\Z")
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
@@ -39,11 +41,22 @@ def percent(ratio: float | None) -> str:
     return f"{text.removesuffix('.0')} %"
 
 
-def change(ratio: float | None) -> str:
-    """A ratio of change with its sign: -0.173 -> ``−17.3 %``."""
+def change(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A ratio of change with its sign: -0.173 -> ``−17.3 %``; with its interval ``−17.3 % [−18.1, −16.6]``.
+
+    Two digits where the interval is narrower than plus and minus half a per cent.
+    """
     if ratio is None or not math.isfinite(ratio):
         return BLANK
-    return f"{'−' if ratio < 0 else '+'}{abs(ratio) * 100:.1f} %"
+    if low is None or high is None:
+        return f"{_signed(ratio, 1)} %"
+    digits = 1 if high - low >= _NARROW else 2
+    return f"{_signed(ratio, digits)} % [{_signed(low, digits)}, {_signed(high, digits)}]"
+
+
+def _signed(ratio: float, digits: int) -> str:
+    """In per cent, without the sign for it."""
+    return f"{'−' if ratio < 0 else '+'}{abs(ratio) * 100:.{digits}f}"
 
 
 def count(number: int, noun: str) -> str:

@@ -1,24 +1,28 @@
 """One cell through all rooms. Read this first.
 
 cell + grant -> look at the host -> warm up -> take a block of samples -> condense -> CellRecord
-cell + two grants -> pairs of samples, one host against the other -> CellRecord
+cell + two sides -> pairs of samples or of turns, one side against the other -> CellRecord
 CellRecord + baseline -> Verdicts, or doubt and then another block: `gate.judge_cell`, `gate.find_cell_doubts`
 """
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pytest_boobench import gate
+from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.access import Grant
-from pytest_boobench.measure.block import Block, Measurer, add_block
+from pytest_boobench.measure.block import Block, Measurer, add_block, name_as_listed
 from pytest_boobench.measure.pairs import add_pairs
-from pytest_boobench.record import CellRecord, identify
+from pytest_boobench.measure.sides import Duet, find_pairing
+from pytest_boobench.measure.turns import add_turns
+from pytest_boobench.record import CellRecord, Pairing, identify
 from pytest_boobench.suite.cell import Cell
 
 DUET_BLOCKS = 2
-"""The most blocks of pairs."""
+"""The most blocks of pairs where no width is asked for."""
 
 
 async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str) -> CellRecord:
@@ -26,41 +30,81 @@ async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str)
     record = identify(
         cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
-    return await add_block(Block(_name_as_listed(cell, grant), session, 1), grant, record)
+    return await add_block(Block(name_as_listed(cell, grant), session, 1), grant, record)
 
 
 async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
     """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names it."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
     return await add_block(
-        Block(_name_as_listed(cell, grant), session, record.blocks + 1), grant, replace(record, extended=extended)
+        Block(name_as_listed(cell, grant), session, record.blocks + 1), grant, replace(record, extended=extended)
     )
 
 
-async def run_duet(
-    cell: Cell, grant: Grant, reference: Grant, session: Measurer, *, node_id: str, rules: gate.Rules
-) -> CellRecord:
-    """Measure a cell on two hosts in turns, A B B A, until the pairs leave no doubt or there are two blocks of them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How long a duet goes on, and what its pairs are."""
 
-    The second block follows at once: what changes from minute to minute is in both halves of a pair.
+    pairing: Pairing = "requests"
+    until: float | None = None
+    """The width of each gated metric's interval, plus and minus, as a ratio; None: until the verdict is clear."""
+    end_s: float = math.inf
+    """Monotonic clock after which nothing is added to the first block of a duet that has a width to reach."""
+
+
+_USUAL = Course()
+
+
+async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Course = _USUAL) -> CellRecord:
+    """Measure a cell on both sides in turns, A B B A, until the pairs leave no doubt or there are two blocks of them;
+    with a width, until the intervals are that narrow.
+
+    The next block follows at once: what changes from minute to minute is in both halves of a pair.
     """
+    cell, reference = duet.ours.cell, duet.other
     allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     record = identify(
         cell,
         node_id,
         started_at=time.time(),
-        takeover=grant.takeover or reference.takeover,
-        client=session.client,
-        worker=session.worker,
-        reference_host=reference.host,
+        takeover=any(side.grant.takeover for side in duet.sides),
+        client=duet.session.client,
+        worker=duet.session.worker,
+        reference_host=f"{reference.cell.host}{f'::{reference.cell.model}' if duet.names_model else ''}",
+        pairing=course.pairing,
     )
-    for number in range(1, DUET_BLOCKS + 1):
-        record = await add_pairs(Block(cell, session, number), grant, reference, record)
-        if record.error or record.spoiled or not gate.find_duet_doubts(record, allowed):
+    if duet.shared:
+        try:
+            record = replace(record, pairing=await find_pairing(duet))
+        except HostError as trouble:
+            return replace(record, error=str(trouble))
+    duet = duet.as_listed()
+    looks = gate.LOOKS[:DUET_BLOCKS] if course.until is None else gate.LOOKS
+    blocks = 0
+    for look in looks:
+        while blocks < look:
+            if blocks and course.until is not None and time.monotonic() >= course.end_s:
+                return record
+            record = await _add_block_of_pairs(duet, record, blocks, course)
+            blocks += 1
+            if record.error or record.spoiled:
+                return record
+        if course.until is None:
+            enough = not gate.find_duet_doubts(record, allowed)
+        else:
+            enough = not gate.is_wider(record, allowed, course.until)
+        if enough:
             break
     return record
 
 
-def _name_as_listed(cell: Cell, grant: Grant) -> Cell:
-    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
-    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)
+async def _add_block_of_pairs(duet: Duet, record: CellRecord, blocks: int, course: Course) -> CellRecord:
+    """The record with one more block of pairs than ``blocks``."""
+    if record.pairing != "starts":
+        return await add_pairs(duet, record, blocks + 1)
+    pairs, first = gate.FEWEST["starts"], blocks * gate.FEWEST["starts"] + 1
+
+    def goes_on() -> bool:
+        return blocks == 0 or course.until is None or time.monotonic() < course.end_s
+
+    return await add_turns(duet, record, range(first, first + pairs), goes_on)

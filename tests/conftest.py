@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import pkgutil
-import re
-import sys
 from collections.abc import Iterator, Mapping
-from importlib import import_module
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 
-import anyio._backends._asyncio  # noqa: F401
-import httpcore  # noqa: F401
 import hypothesis.strategies  # noqa: F401
 import pytest
 import yaml
 
-import pytest_boobench
 from pytest_boobench import aggregate, untrusted
 from pytest_boobench.facts import Canary
 from pytest_boobench.hosts import access
@@ -25,20 +18,13 @@ from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, sta
 from pytest_boobench.measure import block
 from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
+from tests.forking import ForkedWorker, run_pytest
+from tests.imported import KNOWN
 
 CHECKOUT = Path(__file__).parent.parent
 os.environ.pop("COLUMNS", None)  # readline sets it in xdist's workers; sessions inside of tests would wrap their lines
 LIGHT = EmbeddedSettings(layers=1, width=256, feed_forward=256, slots=4)
 """Fast enough that a cell takes milliseconds; where speed itself is tested, heavier ones are used."""
-
-
-if find_spec("sniffio") is None:  # httpcore asks for it at each request, and Python searches its whole path each time
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
-# In-process pytester forgets the modules that were first imported inside of it: the next session pays for them again,
-# and the classes of two copies are not each other's.
-for module in pkgutil.walk_packages(pytest_boobench.__path__, "pytest_boobench."):
-    if not re.search(r"\.(__main__|serve|migrations)\b", module.name):
-        import_module(module.name)
 
 
 def name_plugins(*names: str) -> str:
@@ -71,6 +57,7 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which forgets the outer options first
         monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
+        monkeypatch.setattr(metadata, "distributions", lambda **_: iter(KNOWN))
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +116,17 @@ class BenchFolder:
         return self.run("-p", "tests.patient", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """The same in a process of its own, as everything about process ends and imports needs it."""
+        """The same in a process of its own, as everything about process ends and other plugins needs it."""
+        return run_pytest([*self.prepare_apart(), *args], self.path, self.environ)
+
+    def run_fresh(self, *args: str) -> pytest.RunResult:
+        """The same in a Python that has imported nothing yet: a second of processor."""
         return self.pytester.runpytest_subprocess(*self.prepare_apart(), *args)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Of a process apart: this folder is on its import path."""
+        return {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.path), os.environ.get("PYTHONPATH", "")])}
 
     def prepare_apart(self) -> list[str]:
         """The arguments that every session apart has; this folder must be on its import path."""
@@ -147,6 +143,7 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     monkeypatch.setattr(witness, "APART_MS", 60.0)
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
     monkeypatch.setattr(access, "_find_folder", lambda: pytester.path)
+    monkeypatch.setattr("execnet.gateway_io.Popen2IOMaster", ForkedWorker)
     return BenchFolder(pytester, llama.url)
 
 

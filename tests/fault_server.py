@@ -340,13 +340,15 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 class FaultServer:
-    """The server, up between enter and exit on a free port of 127.0.0.1; ``tls`` is a server's context."""
+    """The server, up between enter and exit on 127.0.0.1, by default on a free port; ``tls`` is a server's context."""
 
-    def __init__(self, scenarios: Mapping[str, Scenario] | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, scenarios: Mapping[str, Scenario] | None = None, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.seen: list[Seen] = []
         """Every request so far."""
         self.open_connections = 0
-        self.port = 0
+        self.port = port
         self._scenarios = {**SCENARIOS, **(scenarios or {})}
         self._tls = tls
         self._up = threading.Event()
@@ -371,7 +373,7 @@ class FaultServer:
     async def _serve(self) -> None:
         self._loop, self._down = asyncio.get_running_loop(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self._tls, backlog=1024)
+        server = await asyncio.start_server(self._begin, "127.0.0.1", self.port, ssl=self._tls, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         self._up.set()
         await self._down.wait()

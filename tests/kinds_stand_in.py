@@ -95,7 +95,8 @@ class Ollama(StandIn):
         await peer.send(text)
 
     async def _list_loaded(self, peer: Peer, fields: dict[str, Any]) -> None:
-        await peer.answer("200 OK", {"models": [{"name": name, "context_length": 4096} for name in self.loaded]})
+        entry = {"context_length": 4096, "size": 5_000, "size_vram": 4_000}
+        await peer.answer("200 OK", {"models": [{"name": name, **entry} for name in self.loaded]})
 
     async def _show(self, peer: Peer, fields: dict[str, Any]) -> None:
         info = {
@@ -289,7 +290,8 @@ class Router(StandIn):
         for name, state in self.states.items():
             meta = {"meta": {"n_params": 8_000_000, "size": 4_000}} if state == "loaded" else {}
             failed = {"failed": True, "exit_code": 1} if state == "failed" else {}
-            status = {"value": "unloaded" if state == "failed" else state, **failed}
+            args = {"args": ["/bin/llama-server", "--port", "6070", "-m", f"{name}.gguf"]} if state == "loaded" else {}
+            status = {"value": "unloaded" if state == "failed" else state, **args, **failed}
             entries.append({"id": name, "aliases": [f"{name}-alias"], "status": status, **meta})
         await peer.answer("200 OK", {"data": entries})
         for name, state in self.states.items():

@@ -64,6 +64,8 @@ class LlamaSwapStandIn:
         self.key, self.says_loading, self.broken, self.log_lag_s = key, says_loading, broken, log_lag_s
         self.peers, self.aliases = dict(peers or {}), dict(aliases or {})
         self._ahead = timedelta(seconds=ahead_s)
+        self.commands: dict[str, str] = {}
+        """Model -> the ``cmd`` of its configuration; its port is that of its real server."""
         self.loads: list[str] = []
         self.unloads: list[str] = []
         self.refused = 0
@@ -193,7 +195,11 @@ class LlamaSwapStandIn:
         pages: Mapping[str, Callable[[], Any]] = {
             "/v1/models": self._list_models,
             "/running": lambda: {
-                "running": [{"model": m, "state": s, "cmd": "x"} for m, s in self.states.items() if s != "stopped"]
+                "running": [
+                    {"model": m, "state": s, "cmd": self.commands.get(m, "x"), "proxy": self.upstreams[m]}
+                    for m, s in self.states.items()
+                    if s != "stopped"
+                ]
             },
             "/api/version": lambda: {"version": str(self.version), "commit": "0bdb3720", "build_date": "2026-08-22"},
             "/api/metrics/activity": lambda: self._page_rows(query),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pytest_boobench.metrics import METRICS, FailureKind
 from pytest_boobench.plugin import hookspecs, options
 from pytest_boobench.record import Outcome
 from pytest_boobench.store import tables
+from pytest_boobench.suite.launching import StartNeeds
 from tests.conftest import CHECKOUT
 from tests.pages import MANUAL, PATHS, TEXTS, Block, list_blocks, name_block, read_page
 
@@ -44,11 +45,22 @@ def test_yaml_blocks(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
     path.write_text(block.text, encoding="utf-8")
     if top == "suite":
-        assert suite.load(path, display=block.page, known_hosts=("embedded", "rack-1")).cells
+        starts = read_starts(block.page, tmp_path)
+        assert suite.load(path, display=block.page, known_hosts=("embedded", "rack-1"), starts=starts).cells
     elif top == "hosts":
         assert "rack-1" in inventory.load(path, display=block.page, env={}).names
     else:
         assert top in {"name", "bench"}, "a block that nobody checks"  # test_readme_ci.py has these
+
+
+def read_starts(page: str, folder: Path) -> Mapping[str, StartNeeds]:
+    """What the first hosts of a page want of its suites."""
+    texts = (block.text for block in list_blocks("yaml") if block.page == page and block.text.startswith("hosts:"))
+    if (text := next(texts, None)) is None:
+        return {}
+    path = folder / "hosts.yaml"
+    path.write_text(text, encoding="utf-8")
+    return inventory.load(path, display=page, env={}).starts
 
 
 @pytest.mark.parametrize("block", list_blocks("python"), ids=name_block)

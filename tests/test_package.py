@@ -50,7 +50,7 @@ def test_a_plugin_of_the_machine_has_no_part_in_a_session_inside_a_test(
     (installed / "entry_points.txt").write_text("[pytest11]\nunknown = unknown\n")
     bench.pytester.syspathinsert()
     bench.write_suite()
-    assert bench.run("--collect-only").ret == 0
+    assert bench.run_fresh("--collect-only").ret == 0
     monkeypatch.delenv("PYTEST_ADDOPTS")
     result = bench.pytester.runpytest_subprocess("--collect-only")
     assert result.ret != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -14,14 +15,15 @@ import check_jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from groovy_parser.parser import parse_groovy_content
+from groovy_parser import parser as groovy
 from lark.exceptions import UnexpectedInput
 
-from tests.conftest import PATIENT, BenchFolder
+from tests.conftest import PATIENT, PLUGINS, BenchFolder, name_plugins
 from tests.pages import list_blocks
 from tests.plugin.test_session import scale_baselines
 from tests.test_manual import DECLARED
 
+groovy.create_groovy_parser = functools.cache(groovy.create_groovy_parser)  # half a second of processor each time
 PAGE = "pytest_boobench/manual/ci.md"
 
 
@@ -84,14 +86,14 @@ def test_a_spoilt_recipe_is_not(schema: str, right: str, wrong: str, tmp_path: P
 
 
 def test_the_jenkinsfile_is_groovy() -> None:
-    parse_groovy_content(JENKINS)
+    groovy.parse_groovy_content(JENKINS)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("'bench')", "'bench)"), (": true", " true,")])
 def test_a_spoilt_jenkinsfile_is_not(right: str, wrong: str) -> None:
     assert right in JENKINS
     with pytest.raises(UnexpectedInput):
-        parse_groovy_content(JENKINS.replace(right, wrong, 1))
+        groovy.parse_groovy_content(JENKINS.replace(right, wrong, 1))
 
 
 def test_the_jenkinsfile_has_the_sections_of_a_declarative_pipeline() -> None:
@@ -146,7 +148,8 @@ class Runner:
 
     def run(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join((str(self.path), *sys.path))
-        environment = {**os.environ, "PYTEST_ADDOPTS": "-p patient", "PYTHONPATH": paths, **env}
+        addopts = f"{name_plugins(*PLUGINS)} -p patient"
+        environment = {**os.environ, "PYTEST_ADDOPTS": addopts, "PYTHONPATH": paths, **env}
         shell = ["/bin/sh", "-ec", command]
         return subprocess.run(
             shell, check=False, cwd=self.path, env=environment, capture_output=True, text=True, timeout=120

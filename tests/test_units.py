@@ -47,6 +47,19 @@ def test_ratios(ratio: float | None, percent: str, change: str) -> None:
     assert units.change(ratio) == change
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-0.04, -0.022, "−3.1 % [−4.0, −2.2]"),
+        (-0.0352, -0.0265, "−3.10 % [−3.52, −2.65]"),
+        (-0.04, 0.01, "−3.1 % [−4.0, +1.0]"),
+        (None, -0.022, "−3.1 %"),
+    ],
+)
+def test_a_change_with_its_interval(low: float | None, high: float | None, text: str) -> None:
+    assert units.change(-0.031, low, high) == text
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("250ms", 0.25), (" 2 h ", 7200)])
 def test_parse_duration(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == seconds

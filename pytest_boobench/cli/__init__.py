@@ -21,7 +21,9 @@ import click
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
-VERBS = tuple("init check schema hosts doctor history compare power baseline report export import store manual".split())
+VERBS = tuple(
+    "init check schema hosts doctor ab bisect history compare power baseline report export import store manual".split()
+)
 _ELSEWHERE = {"schema": ("check_command", "schema_command"), "report": ("history_command", "report_command")}
 """Verb -> its module and name there, where that is not ``VERB_command.command``."""
 WRONG_USE, OUR_BUG, INTERRUPTED, UNREAD = 2, 3, 130, 141
@@ -115,7 +117,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    options: dict[str, bool] = {}
+    options: dict[str, Any] = {}
     try:
         code = boobench.main(args=args, prog_name="boobench", standalone_mode=False, obj=options)
         sys.stdout.flush()
@@ -123,17 +125,17 @@ def _run(args: Sequence[str] | None) -> int:
         return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        return WRONG_USE
+        return int(options.get("trouble", WRONG_USE))
     except BoobenchError as error:
         click.echo(str(error), err=True)
-        return WRONG_USE
+        return int(options.get("trouble", WRONG_USE))
     except (BrokenPipeError, _Unread):
         # Python flushes once more when it ends, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except Exception as error:  # noqa: BLE001  # any other exception is our bug
         _report_bug(error, debug=options.get("debug", False))
-        return OUR_BUG
+        return int(options.get("trouble", OUR_BUG))
     return code if isinstance(code, int) else 0
 
 

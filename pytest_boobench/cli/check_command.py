@@ -100,10 +100,11 @@ def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> 
         yield FileReport(error.problems[0].file, problems=error.problems)
     names = suite.SuiteNames()
     known_hosts, display = (inventory.names, inventory.display) if inventory else (None, None)
+    starts = inventory.starts if inventory else {}
     for file in files:
         shown = show_path(file)
         try:
-            loaded = suite.load(file, display=shown, known_hosts=known_hosts, hosts_file=display)
+            loaded = suite.load(file, display=shown, known_hosts=known_hosts, hosts_file=display, starts=starts)
             names.claim(loaded, shown)
             yield FileReport(shown, loaded)
         except DocumentError as error:

@@ -13,11 +13,12 @@ import click
 
 from pytest_boobench import gate
 from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.compared_changes import ChangedGroup, group_changes, render_group
 from pytest_boobench.cli.compared_sides import NEWEST, Side, find_side, recall
 from pytest_boobench.cli.parameters import echo, find_allowed, json_option, name_cell, read_percent, store_option
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Baseline, Measurement, Outcome, Verdict, make_baseline_run
+from pytest_boobench.record import Baseline, CellRecord, Measurement, Outcome, Verdict, make_baseline_run
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.store import Store
@@ -60,6 +61,8 @@ class ComparedCells:
     only_second: tuple[Measurement, ...]
     failed: tuple[Measurement, ...]
     """Cells of the second side that could not be measured, or not to their end."""
+    groups: tuple[ChangedGroup, ...]
+    """What else changed, by host and model."""
 
 
 def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy) -> ComparedCells:
@@ -74,12 +77,15 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
     spread = gate.measure_spread(baseline for baseline in baselines.values() if baseline)
     pairs: list[Pair] = []
     failed: list[Measurement] = []
+    circumstances: list[tuple[CellRecord, Baseline]] = []
     for key in after.keys() & before.keys():
         now, baseline = after[key][-1], baselines[key]
         if now.error is not None:
             failed.append(now)
             continue
         record = recall(now, canaries=(now.canary,) if now.canary and not across else ())
+        if baseline is not None:
+            circumstances.append((record, baseline))
         allowed = find_allowed(now, max_drop)
         for verdict in gate.judge(record, baseline, allowed, gate.Rules(policy=policy), spread.get(now.run.suite, {})):
             was = gate.level(verdict.metric, baseline) if baseline else None
@@ -89,6 +95,7 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
         only_first=tuple(some[-1] for key, some in before.items() if key not in after),
         only_second=tuple(some[-1] for key, some in after.items() if key not in before),
         failed=tuple(sorted(failed, key=lambda measurement: measurement.node_id)),
+        groups=group_changes(circumstances),
     )
 
 
@@ -130,6 +137,8 @@ def render_text(first: Side, second: Side, found: ComparedCells, *, explain: boo
     if explain:
         yield from (f"{pair.cell}: {sentence(pair.verdict)}" for pair in found.pairs)
         yield ""
+    for group in found.groups:
+        yield from render_group(group)
     yield from (f"not measured: {name_cell(one)}: {one.error}" for one in found.failed)
     yield from (f"only in A: {name_cell(one)}" for one in found.only_first)
     yield from (f"only in B: {name_cell(one)}" for one in found.only_second)
@@ -178,6 +187,7 @@ def to_plain(first: Side, second: Side, found: ComparedCells) -> dict[str, Any]:
             }
             for pair in found.pairs
         ],
+        "changes": [asdict(group) for group in found.groups],
         "not_measured": [{"cell": name_cell(one), "error": one.error} for one in found.failed],
         "only_in_a": [name_cell(one) for one in found.only_first],
         "only_in_b": [name_cell(one) for one in found.only_second],

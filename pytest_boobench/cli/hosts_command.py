@@ -21,6 +21,7 @@ from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts import embedded
 from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
 from pytest_boobench.hosts.open_host import choose, open_host, require_direct
+from pytest_boobench.hosts.start_fields import Start
 from pytest_boobench.servers.clients import NONE, Capabilities, Clients, Patience, Server
 from pytest_boobench.servers.connect import KINDS, connect
 from pytest_boobench.servers.llama_server import LlamaRouter, LlamaServer
@@ -68,6 +69,8 @@ async def look_at_traffic(server: Server, model: str) -> Sighting:
 async def _ask_host(host: Host, patience: Patience) -> HostReport:
     if host.embedded is not None:
         return _describe_embedded(host)
+    if host.start is not None:
+        return _describe_started(host, host.start)
     about = HostReport(name=host.name, url=host.base_url, kind=host.server)
     try:
         clients = open_host(host, host.base_url, patience=patience)
@@ -135,6 +138,18 @@ def _describe_embedded(host: Host) -> HostReport:
         version=f"xllamacpp {version('xllamacpp')}",
         models=tuple((model, "on demand") for model in embedded.MODELS),
         capabilities=_list_capabilities(KINDS[EMBEDDED].can),
+        use="quiet",
+    )
+
+
+def _describe_started(host: Host, start: Start) -> HostReport:
+    """The report of a host that we start by a command, without starting it: that takes a cell's values."""
+    return HostReport(
+        name=host.name,
+        reachable=True,
+        kind=host.server,
+        models=tuple((model, "started with its cells") for model in start.files),
+        capabilities=_list_capabilities(KINDS[host.server].can) if host.server else (),
         use="quiet",
     )
 

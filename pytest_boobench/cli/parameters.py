@@ -19,7 +19,6 @@ from pytest_boobench.metrics import gated_metrics
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.servers.clients import Patience, Waiting
-from pytest_boobench.store import Selection
 from pytest_boobench.units import parse_duration, parse_percent
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -89,6 +88,8 @@ read_moment = _read_with(_parse_moment)
 """A day, a time or an age as seconds since 1970 UTC. A time without a time zone is UTC."""
 read_percent = _read_with(functools.partial(parse_percent, bare=True))
 """``10%`` or ``10`` as the ratio 0.1."""
+read_duration = _read_with(parse_duration)
+"""``90``, ``90s`` or ``1.5m`` as seconds."""
 
 
 def _grant_patience(text: str) -> Patience:
@@ -168,6 +169,8 @@ def _select_by(*fields: str) -> Decorator:
     def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(verb)
         def with_selection(**typed: Any) -> Any:
+            from pytest_boobench.store import Selection  # noqa: PLC0415  # SQLAlchemy: not for verbs without a store
+
             chosen = {name: typed.pop(name) for name in fields}
             return verb(selection=Selection(**chosen), **typed)
 

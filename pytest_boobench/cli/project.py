@@ -15,7 +15,6 @@ import click
 
 from pytest_boobench import BASELINE, HOSTS_FILE, SUITE_FILES
 from pytest_boobench.hosts import inventory
-from pytest_boobench.store import default_url
 
 _INI_FILES = {"pytest.ini": "pytest", ".pytest.ini": "pytest", "tox.ini": "pytest", "setup.cfg": "tool:pytest"}
 
@@ -53,6 +52,8 @@ class Project:
     @property
     def store_url(self) -> str:
         """The store that the configuration names, a file relative to the root; else the default one."""
+        from pytest_boobench.store import default_url  # noqa: PLC0415  # SQLAlchemy: for verbs that open a store
+
         named = str(self.ini.get("boobench_store") or "")
         if not named:
             return default_url(self.root)

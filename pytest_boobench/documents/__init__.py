@@ -1,5 +1,5 @@
-"""Room 0: a YAML file -> checked values, with every problem of the file at once and on its line.
+"""Room 0: a YAML file -> validated values. Reports all problems of a file at once, each with its line.
 
-In the order a file walks: ``yaml_source`` reads the bytes and refuses what is no YAML for us, ``yaml_tree`` makes Nodes
-of it, which know their lines and paths, and ``validation`` reads them into pydantic models and gives the JSON Schema.
+In order: ``yaml_source`` reads the bytes and rejects files that are not valid YAML here. ``yaml_tree`` makes Nodes,
+which know their lines and paths. ``validation`` parses Nodes into pydantic models and writes the JSON Schema.
 """

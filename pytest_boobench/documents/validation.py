@@ -1,8 +1,7 @@
 """Room 0: a tree of Nodes -> a pydantic model, and pydantic's errors -> problems with the file's lines and paths.
 
-A FileModel reads a mapping of a file. It notes what is wrong and goes on with what is right, so that one reading tells
-all problems of a file, and checks across fields still run. Values that Python code gives to a model are taken as they
-are: only files are checked.
+A FileModel parses one mapping of a file. It notes each wrong value and continues with the rest: one reading finds all
+problems of a file, and checks across fields still run. Values that Python code passes to a model are not validated.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from pytest_boobench.units import parse_duration, parse_percent
 
 
 class Located(dict[str, Any]):
-    """A mapping's values for pydantic, with the Node that they come from."""
+    """A mapping's values for pydantic, with their Node."""
 
     def __init__(self, node: Node, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -49,14 +48,14 @@ class Located(dict[str, Any]):
 
 
 class _Place(NamedTuple):
-    """What a FileModel gives to its own fields: a value and the Node that it comes from."""
+    """What a FileModel passes to its fields: a value and its Node."""
 
     node: Node
     value: Any
 
 
 def locate(node: Node) -> Any:
-    """A Node's value as pydantic takes it: mappings keep their Nodes."""
+    """Return a Node's value for pydantic; mappings keep their Nodes."""
     if isinstance(node.value, tuple):
         return [locate(item) for item in node.value]
     if isinstance(node.value, dict):
@@ -68,7 +67,7 @@ def locate(node: Node) -> Any:
 
 
 def unexpected(words: str, *, text: bool = False) -> PydanticCustomError:
-    """The error "expected these words, got what stands there". ``text`` suggests quotes for a number or a boolean."""
+    """Return the error "expected ``words``, got …". ``text`` suggests quotes for a number or a boolean."""
     return PydanticCustomError("unexpected", "expected {words}", {"words": words, "text": text})
 
 
@@ -77,8 +76,10 @@ def _said(text: str) -> PydanticCustomError:
 
 
 def note(error: ValidationError, node: Node, problems: Problems, words: str) -> None:
-    """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` leads to; ``words`` say what is right
-    where the value as a whole is of the wrong kind."""
+    """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` names.
+
+    ``words`` describe a right value, for when the whole value has the wrong type.
+    """
     for one in error.errors(include_url=False):
         place = node.find(one["loc"])
         problems.add(place, _explain(one.get("ctx", {}), place, words))
@@ -100,23 +101,23 @@ def _explain(told: Mapping[str, Any], node: Node, words: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What one place of a file may hold: in words, as pydantic's core schema, and as JSON Schema where that differs."""
+    """What one place of a file may hold: in words, as pydantic's core schema, and as JSON Schema if that differs."""
 
     words: str
     schema: CoreSchema
     json: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As pydantic asks for it; the annotated type is not asked, so ``int | None`` takes no null from a file."""
+        """Called by pydantic. Ignores the annotated type, so that a file cannot give null for ``int | None``."""
         return self.schema
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """As pydantic asks for it."""
+        """Called by pydantic."""
         return handler(schema) if self.json is None else dict(self.json() if callable(self.json) else self.json)
 
 
 def expect(words: str, schema: CoreSchema, *, text: bool = False, json: Mapping[str, Any] | None = None) -> Expected:
-    """A type of pydantic's own, whose errors all say "expected these words"."""
+    """Return a type of pydantic's own. Each of its errors says "expected ``words``"."""
     error = unexpected(words, text=text)
     wrapped = core_schema.custom_error_schema(
         schema,
@@ -130,7 +131,7 @@ def expect(words: str, schema: CoreSchema, *, text: bool = False, json: Mapping[
 def parsed(
     words: str, parse: Callable[[Any, Problems], Any], json: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 ) -> Expected:
-    """A type that a function reads. It raises ValueError, with words of its own where "expected, got" would not do."""
+    """Return a type that ``parse`` reads. It raises ValueError, with a text if "expected, got" does not fit."""
 
     def read(given: Any, info: ValidationInfo[Any]) -> Any:
         try:
@@ -142,18 +143,18 @@ def parsed(
 
 
 def checked(inner: Expected, check: Callable[[Any], Any], json: Mapping[str, Any] | None = None) -> Expected:
-    """Another type, whose values a function changes or refuses as in `parsed`."""
+    """Return ``inner`` with a function that then changes or refuses its values, as in `parsed`."""
     then = parsed(inner.words, lambda given, _: check(given), {})
     return Expected(inner.words, core_schema.chain_schema([inner.schema, then.schema]), json or inner.json)
 
 
 def whole(least: int, most: int | None = None) -> Expected:
-    """A whole number between two bounds, both allowed."""
+    """A whole number between two inclusive bounds."""
     return expect(f"a whole number {_span(least, most)}", core_schema.int_schema(strict=True, ge=least, le=most))
 
 
 def number(least: int | None = None, most: int | None = None) -> Expected:
-    """A finite number between two bounds, both allowed; it keeps the type it was written in."""
+    """A finite number between two inclusive bounds; it stays int or float, as written."""
     real = core_schema.float_schema(strict=True, ge=least, le=most, allow_inf_nan=False)
     either = core_schema.union_schema([core_schema.int_schema(strict=True, ge=least, le=most), real])
     bounds = {"minimum": least, "maximum": most}
@@ -171,12 +172,12 @@ def text(words: str = "text") -> Expected:
 
 
 def choice(*options: str) -> Expected:
-    """One of a few words."""
+    """One of these words."""
     return expect(f"{', '.join(options[:-1])} or {options[-1]}", core_schema.literal_schema(list(options)))
 
 
 def flag_or_text(words: str, *, quoted: bool = True) -> Expected:
-    """True, false, or any text that is not empty; ``quoted`` suggests quotes for a number."""
+    """True, false, or any text that is not empty. ``quoted`` suggests quotes for a number."""
     either = core_schema.union_schema([core_schema.bool_schema(strict=True), text().schema])
     return expect(words, either, text=quoted, json={"type": ["boolean", "string"]})
 
@@ -187,7 +188,7 @@ def flag() -> Expected:
 
 
 def percentage(below: float = math.inf) -> Expected:
-    """``10%`` or the number 10 -> the ratio 0.1. A number between 0 and 1 is refused: it may be meant either way."""
+    """``10%`` or the number 10 -> the ratio 0.1. Refuses a number between 0 and 1, because it is ambiguous."""
 
     def parse(given: Any, _: Problems) -> float:
         if isinstance(given, str):
@@ -208,7 +209,7 @@ def percentage(below: float = math.inf) -> Expected:
 
 
 def duration() -> Expected:
-    """``30s``, ``5m``, ``250ms`` or a number of seconds -> seconds, more than none."""
+    """``30s``, ``5m``, ``250ms`` or a number of seconds -> seconds, more than 0."""
 
     def parse(given: Any, _: Problems) -> float:
         seconds = parse_duration(given) if isinstance(given, str) else _plain_number(given)
@@ -224,7 +225,7 @@ def duration() -> Expected:
 def mapping(
     words: str, check: Callable[[Node, Problems], object] | None = None, json: Mapping[str, Any] | None = None
 ) -> Expected:
-    """A mapping with any keys, as plain data; ``check`` may note what is wrong inside."""
+    """A mapping with any keys, as plain data. ``check`` may note problems inside."""
 
     def parse(given: Any, problems: Problems) -> Any:
         if not isinstance(given, Located):
@@ -244,15 +245,15 @@ def _plain_number(given: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class OneOrMore:
-    """A list without repetitions, at least one item long, or its only item without the list; read as a tuple."""
+    """A list with at least one item and no duplicates, or a single item without the list; parsed as a tuple."""
 
     item: ValueType
     keep_single: bool = False
-    """Whether an only item without the list stays what it is: then a list makes an axis."""
+    """Keep a single item without the list as it is: only a list makes an axis."""
 
     @property
     def words(self) -> str:
-        """What is right here."""
+        """What the file may hold, in words."""
         return f"{_words(self.item)}, or a list of such"
 
     def _read(self, given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -276,29 +277,29 @@ class OneOrMore:
         return tuple(items)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As pydantic asks for it."""
+        """Called by pydantic."""
         items = core_schema.list_schema(handler.generate_schema(_hint(self.item)))
         return core_schema.no_info_wrap_validator_function(self._read, items)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """As pydantic asks for it: either form."""
+        """Called by pydantic: both forms are allowed."""
         item = handler(schema)["items"]
         return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "uniqueItems": True}]}
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A list of any length, possibly with the same item twice; read as a tuple."""
+    """A list of any length, duplicates allowed; parsed as a tuple."""
 
     item: ValueType
 
     @property
     def words(self) -> str:
-        """What is right here."""
+        """What the file may hold, in words."""
         return f"a list, each of it {_words(self.item)}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As pydantic asks for it."""
+        """Called by pydantic."""
         items = core_schema.list_schema(handler.generate_schema(_hint(self.item)))
         return core_schema.no_info_after_validator_function(tuple, items)
 
@@ -312,17 +313,17 @@ class Named:
     words: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As pydantic asks for it."""
+        """Called by pydantic."""
         item = handler.generate_schema(_hint(self.item))
         return core_schema.dict_schema(self.name.schema, item)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """As pydantic asks for it; it cannot say all that a name may not be."""
+        """Called by pydantic. JSON Schema cannot express all rules for names."""
         return {"type": "object", "additionalProperties": handler(schema)["additionalProperties"]}
 
 
 class Keyed:
-    """A mapping with known keys, none of which is needed; read as a dict in the file's order."""
+    """A mapping with known keys, all optional; parsed as a dict in the file's order."""
 
     def __init__(self, values: Mapping[str, ValueType], words: str = "a mapping") -> None:
         self.words = words
@@ -336,7 +337,7 @@ class Keyed:
         return {key: value for key in given if (value := getattr(made, key, None)) is not None}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As pydantic asks for it."""
+        """Called by pydantic."""
         return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self._model))
 
 
@@ -357,33 +358,33 @@ def _words(value: ValueType) -> str:
 
 
 class FileModel(BaseModel):
-    """A mapping of a file, with known keys; a key is called by its field's ``validation_alias`` where it has one."""
+    """A mapping of a file with known keys. A field's key is its ``validation_alias``, or else its name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
     _node: Node | None = PrivateAttr(None)
 
     @property
     def node(self) -> Node:
-        """Where it was read; a blank where Python code made it."""
+        """Where it was read; an empty Node if Python code made it."""
         return self._node or Node(None, 1, "", missing=True)
 
     @classmethod
     @cache
     def keys(cls) -> dict[str, FieldInfo]:
-        """Key -> field, in their order."""
+        """Return key -> field, in the order of the fields."""
         return {str(field.validation_alias or name): field for name, field in cls.model_fields.items()}
 
     @classmethod
     def describe_keys(cls) -> str:
-        """What a message expects in the place of a whole mapping."""
+        """Return what a message expects in place of the whole mapping."""
         keys = cls.keys()
         return f"a mapping with {', '.join([key for key in keys if keys[key].is_required()] or keys)}"
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """As pydantic asks for it: a field's docstring is its description.
+        """Called by pydantic: a field's docstring is its description.
 
-        pydantic's ``use_attribute_docstrings`` reads the sources whenever a model is imported: dear, and seldom asked.
+        Not pydantic's ``use_attribute_docstrings``: it reads the sources at every import, which is slow.
         """
         told = handler(schema)
         docs = {name: doc for model in reversed(cls.__mro__) for name, doc in _read_docstrings(model).items()}
@@ -412,7 +413,7 @@ class FileModel(BaseModel):
     @field_validator("*", mode="wrap")
     @classmethod
     def _read_field(cls, given: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo[Any]) -> Any:
-        """The value, or what is right of it, or the field's default: all the same after noting what is wrong."""
+        """Return the value, its valid part, or the default. Notes what is wrong."""
         if not isinstance(given, _Place):
             return given
         node, value = given
@@ -432,7 +433,7 @@ class FileModel(BaseModel):
 
 
 def _read_docstrings(model: type) -> dict[str, str]:
-    """Field -> the text below it in the source of a model; nothing for a model that has no source."""
+    """Field -> its docstring in the model's source; empty if there is no source."""
     if not issubclass(model, FileModel) or model.__module__ == __name__:
         return {}
     try:
@@ -453,7 +454,7 @@ ValueType = Expected | OneOrMore | Each | Named | Keyed | type[FileModel]
 
 
 def read_as(model: type[Model], root: Node, problems: Problems) -> Model:
-    """A whole file as this model; what is wrong is noted, and has the fields' defaults or empty values."""
+    """Parse a whole file as this model. Notes what is wrong; such fields get their defaults or empty values."""
     try:
         return model.model_validate(locate(root), context=problems)
     except ValidationError as error:
@@ -462,11 +463,11 @@ def read_as(model: type[Model], root: Node, problems: Problems) -> Model:
 
 
 _ADAPTERS: dict[int, tuple[ValueType, TypeAdapter[Any]]] = {}
-"""By the ids of types, which are kept with them: a file may have thousands of values of one type."""
+"""By the id of a type, kept with the type: a file may have thousands of values of one type."""
 
 
 def read_value(expected: ValueType, node: Node, problems: Problems) -> Any:
-    """A single value, or None after noting what is wrong with it."""
+    """Parse a single value; return None after noting what is wrong with it."""
     if id(expected) not in _ADAPTERS:
         _ADAPTERS[id(expected)] = expected, TypeAdapter(_hint(expected))
     _, adapter = _ADAPTERS[id(expected)]
@@ -484,7 +485,7 @@ def _describe_field(field: FieldInfo) -> str:
 
 
 def _drop(value: Any, steps: Collection[int | str]) -> None:
-    """Take what is wrong out of a list or a mapping, so that the rest can be read."""
+    """Remove the wrong items of a list or a mapping, so that the rest can be parsed."""
     if isinstance(value, dict):
         for step in steps:
             value.pop(step, None)
@@ -493,7 +494,7 @@ def _drop(value: Any, steps: Collection[int | str]) -> None:
 
 
 def _blank(field: FieldInfo) -> Any:
-    """What stands for a value that is missing or wrong, so that later checks can go on."""
+    """A stand-in for a missing or wrong value, so that later checks can run."""
     if not field.is_required():
         return field.get_default(call_default_factory=True)
     kind: Any = get_origin(field.annotation) or field.annotation
@@ -512,7 +513,7 @@ def _empty(model: type[Model]) -> Model:
 
 
 class _Writer(GenerateJsonSchema):
-    """pydantic's, without titles that repeat the keys and defaults that say nothing."""
+    """pydantic's generator, without titles that repeat the keys and without empty defaults."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  (pydantic's)
         return False
@@ -527,12 +528,12 @@ class _Writer(GenerateJsonSchema):
 
 
 def write_value_schema(value: ValueType) -> dict[str, Any]:
-    """JSON Schema of a single value."""
+    """Return the JSON Schema of a single value."""
     return _join_parts(TypeAdapter(_hint(value)).json_schema(schema_generator=_Writer))
 
 
 def write_json_schema(model: type[FileModel], title: str) -> dict[str, Any]:
-    """JSON Schema, draft 2020-12, of a file, in one piece without references."""
+    """Return the JSON Schema (draft 2020-12) of a file, in one piece without references."""
     told = _join_parts(model.model_json_schema(schema_generator=_Writer))
     return {"$schema": _Writer.schema_dialect, "title": title, **told}
 

@@ -1,4 +1,4 @@
-"""Room 0: the bytes of a file -> one tree of Nodes, or why the file is no YAML for us."""
+"""Room 0: the bytes of a file -> one tree of Nodes, or the reason why the file cannot be read."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one file may hold."""
+    """The most that one file may hold."""
 
     max_bytes: int = MAX_BYTES
     max_values: int = MAX_VALUES
 
 
 _NOT_YAML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What YAML's character set leaves out."""
+"""Characters outside YAML's character set."""
 
 
 def read(path: Path, problems: Problems, limits: Limits = Limits()) -> Node:
-    """The one document of a YAML file; problems with single values are noted, and their values are blank.
+    """Parse a YAML file with one document. Notes problems with single values, which become None.
 
-    Raises DocumentError where the file as a whole cannot be read.
+    Raises DocumentError if the file as a whole cannot be read.
     """
     text = _decode(_read_bytes(path, problems, limits.max_bytes), problems)
     try:
@@ -77,7 +77,7 @@ def _decode(content: bytes, problems: Problems) -> str:
 
 
 def _survey(text: str, problems: Problems) -> None:
-    """Walk the file's events, which needs no stack, before anything that calls itself for each level."""
+    """Check the file's events first, which needs no stack, before any recursive function."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=CoreLoader):
         line = _line_at(event.start_mark)
@@ -99,12 +99,12 @@ def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> NoRe
     start = lines[line - 1] if line <= len(lines) else ""
     if "\t" in start[: len(start) - len(start.lstrip())]:
         problems.stop(line, "a tab stands where YAML wants spaces; indent with spaces")
-    if "nesting depth" in (error.problem or ""):  # libyaml stops by itself, sooner or later than we do
+    if "nesting depth" in (error.problem or ""):  # libyaml has its own limit, sometimes below ours
         problems.stop(line, TOO_DEEP)
     said = ", ".join(part for part in (error.context, error.problem) if part)
     problems.stop(line, f"not YAML: {said}")
 
 
 def _line_at(mark: Any) -> int:
-    """PyYAML's mark as a line from 1; it leaves some marks blank."""
+    """Return the line of PyYAML's mark, from 1; some of its marks are missing."""
     return int(mark.line) + 1 if mark else 1

@@ -2,7 +2,7 @@
 
 Scalars follow the core schema of YAML 1.2. PyYAML follows YAML 1.1, where ``no`` is false, ``12:30`` is 750, ``017`` is
 15 and ``1e3`` is text. Model names and numbers should mean what they look like: here only true and false are booleans,
-and nothing becomes a date. Aliases and merge keys are followed, and all that grows without end is stopped.
+and nothing becomes a date. Aliases and merge keys are resolved, within limits on depth and number of values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError:  # pragma: no cover  (a PyYAML built without libyaml)
 
 Scalar = str | int | float | bool | None
 _SHOWN = 40
-"""How many characters of a wrong text a message repeats."""
+"""How many characters of a wrong text a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,29 @@ class Node:
 
     value: Scalar | tuple[Node, ...] | Mapping[str, Node]
     line: int
-    """Where its key stands, or a list's item itself; from 1."""
+    """The line of its key, or of a list's item; from 1."""
     path: str
     """As in ``grid.concurrency[1]``; empty for the file itself."""
     text: str = ""
     """A scalar as it was written, without quotes."""
     missing: bool = False
-    """Whether this only stands for a key that is not there."""
+    """Whether this is a placeholder for a missing key."""
 
     @property
     def listed(self) -> tuple[Node, ...]:
-        """The items of a list; any other value as the only item."""
+        """The items of a list; for any other value, that value as the only item."""
         return self.value if isinstance(self.value, tuple) else (self,)
 
     def child(self, key: str) -> Node:
-        """The value under a key; where the key is missing, a blank on this node's line to hang a problem on."""
+        """Return the value under a key; for a missing key a placeholder on this node's line, for messages."""
         found = self.value.get(key) if isinstance(self.value, Mapping) else None
         return found or Node(None, self.line, join_path(self.path, key), missing=True)
 
     def find(self, steps: Iterable[int | str]) -> Node:
-        """The value at the end of these keys and indexes, as pydantic's ``loc`` gives them.
+        """Return the value at these keys and indexes, which are pydantic's ``loc``.
 
-        ``[key]`` finds the key before it as a value. An index finds the value itself where that is no list: a file may
-        leave out the list around its only item.
+        ``[key]`` means the preceding key itself. An index into a value that is no list finds that value: a file may
+        omit the list around a single item.
         """
         found, name = self, ""
         for step in steps:
@@ -68,7 +68,7 @@ class Node:
         return found
 
     def to_plain(self) -> Any:
-        """The value as dicts, lists and scalars."""
+        """Return the value as dicts, lists and scalars."""
         if isinstance(self.value, tuple):
             return [item.to_plain() for item in self.value]
         if isinstance(self.value, Mapping):
@@ -76,7 +76,7 @@ class Node:
         return self.value
 
     def describe(self) -> str:
-        """What a message says it got instead."""
+        """Describe the value, for "got …" in a message."""
         if self.value is None:
             return "nothing"
         if isinstance(self.value, tuple):
@@ -88,29 +88,29 @@ class Node:
 
 
 def join_path(path: str, key: str) -> str:
-    """The path of a key inside the mapping at ``path``, on one line whatever the key."""
+    """Return the path of a key in the mapping at ``path``; always one line."""
     shown = key if key and key.isprintable() else repr(key)
     return f"{path}.{shown}" if path else shown
 
 
 class Problems:
-    """The problems of one file, one for each field: what else is wrong with a field mostly follows from the first."""
+    """The problems of one file, at most one per field: further ones mostly follow from the first."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._by_field: dict[str, Problem] = {}
 
     def add(self, node: Node, text: str) -> None:
-        """Note what is wrong with a value and what would be right."""
+        """Note what is wrong with a value, and what would be right."""
         self._by_field.setdefault(node.path, Problem(self._file, node.line, node.path, text))
 
     def has(self, node: Node) -> bool:
-        """Whether something is wrong with this value or inside it."""
+        """Whether this value or something inside it has a problem."""
         inside = (f"{node.path}.", f"{node.path}[")
         return any(path == node.path or path.startswith(inside) for path in self._by_field)
 
     def raise_any(self) -> None:
-        """Raise DocumentError with all that was noted; do nothing where nothing was."""
+        """Raise DocumentError with all noted problems; do nothing if there are none."""
         if self._by_field:
             raise DocumentError(tuple(self._by_field.values()))
 
@@ -120,7 +120,7 @@ class Problems:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The nearest of the known words, or all of them where none is near."""
+    """Suggest the most similar known word, or all of them if none is similar."""
     choices = list(known)
     near = difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(choices)}"
@@ -145,7 +145,7 @@ MERGE_TAG = f"{_PREFIX}merge"
 
 
 class CoreLoader(SafeLoader):
-    """PyYAML's parser with the scalars of the core schema; it is used for parsing only and constructs nothing."""
+    """PyYAML's parser with the scalars of the core schema. It only parses and never constructs objects."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  (a registry of PyYAML's that add_implicit_resolver fills)
 
@@ -155,17 +155,17 @@ for _name, _pattern, _first in _CORE:
 
 
 def looks_like_number(text: str) -> bool:
-    """Whether the text would be a number if it stood there without quotes."""
+    """Whether the text, without quotes, would be a number."""
     return any(_PATTERNS[name].match(text) for name in ("int", "float"))
 
 
 def short_tag(tag: str) -> str:
-    """A tag as people write it: ``!!python/name``, ``!mine``."""
+    """Return a tag as people write it: ``!!python/name``, ``!mine``."""
     return f"!!{tag.removeprefix(_PREFIX)}" if tag.startswith(_PREFIX) else tag
 
 
 def read_scalar(node: yaml.ScalarNode) -> Scalar:
-    """The scalar's value; raises ValueError with what is wrong where its tag or its digits cannot be used."""
+    """Return the scalar's value. Raises ValueError, with the reason, for a tag or digits that cannot be used."""
     name = node.tag.removeprefix(_PREFIX)
     if name in ("str", "merge"):
         return str(node.value)
@@ -196,21 +196,21 @@ def _read_number(text: str, *, whole: bool) -> int | float:
 
 MAX_DEPTH = 64
 TOO_DEEP = f"lists and mappings more than {MAX_DEPTH} deep"
-"""Lists and mappings inside each other."""
+"""Nesting of lists and mappings."""
 MAX_VALUES = 100_000
-"""Values in one file once its aliases are followed."""
+"""Values in one file after its aliases are resolved."""
 
 _COLLECTION_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _Pair = tuple[yaml.ScalarNode, yaml.Node]
 
 
 def line_of(raw: yaml.Node) -> int:
-    """Where PyYAML saw a node, counted from 1."""
+    """Return PyYAML's line of a node, from 1."""
     return int(raw.start_mark.line) + 1
 
 
 class Tree:
-    """Grows the Nodes of one file; what is wrong on the way goes to its problems."""
+    """Builds the Nodes of one file, and adds what is wrong to its problems."""
 
     def __init__(self, problems: Problems, max_values: int = MAX_VALUES) -> None:
         self._problems = problems
@@ -218,7 +218,7 @@ class Tree:
         self._values = 0
 
     def grow(self, raw: yaml.Node, path: str, line: int, depth: int = 0) -> Node:
-        """A Node for a value that is known as ``path`` and stands on ``line``."""
+        """Build the Node of the value at ``path`` on ``line``."""
         self._count(line, depth)
         if isinstance(raw, yaml.ScalarNode):
             return self._grow_scalar(raw, path, line)
@@ -257,7 +257,7 @@ class Tree:
                 yield key, value
 
     def _merged_pairs(self, raw: yaml.MappingNode, path: str, depth: int) -> Iterator[_Pair]:
-        """What the mapping's merge keys bring in, the strongest first."""
+        """The pairs from the mapping's merge keys, those with the highest precedence first."""
         for key, value in raw.value:
             if key.tag != MERGE_TAG:
                 continue

@@ -1,38 +1,47 @@
-"""Room 6: now against the baseline -> Verdicts. Arithmetic only: no I/O, no clock, no randomness.
+"""Room 6: a measurement against the baseline -> Verdicts. Arithmetic only: no I/O, no clock, no randomness.
 
-A cell fails when the median of a gated metric is worse than the baseline's by more than is allowed, 10 % by default.
-A gate with false alarms is switched off, so the fastest tenth must be worse too, and by more than the noise; where an
+A cell fails when the median of a gated metric is worse than the baseline's by more than is allowed (default: 10 %).
+Users switch off a gate with false alarms. So the fastest tenth must be worse too, and by more than the noise. If an
 unchanged server could have given the same numbers, the verdict is inconclusive.
 
-- ``reference``      what a baseline says: its sessions, its level, the noise between sessions
-- ``comparison``     what is allowed; one metric now against the baseline: gains, limit, noise
+- ``reference``      the baseline's sessions, its level, the noise between sessions
+- ``comparison``     the allowed change, and one metric against the baseline: gains, limit, noise
 - ``circumstances``  what else is different: model, processor, engine build, the machine's own speed
-- ``power``          why a worse number is not believed, in words; what a baseline can prove
-- ``verdicts``       all of it together: `judge_cell`, `find_cell_doubts`
-- ``duet``           the same for two live hosts in turns
+- ``flags``          the flags that differ in two command lines
+- ``power``          explains why a worse number is no regression; what a baseline can prove
+- ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
+- ``gains``          the pairs of two live hosts, and the interval of the true gain
+- ``duet``           the same verdicts for two live hosts in turns
 - ``change_points``  where the history of a cell changed
 
-All but the duet works on aggregates: a verdict can be computed again from the store when the samples are gone.
+All except the duet work on aggregates: a verdict can be recomputed from the store after the samples are pruned.
 """
 
+from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
-from pytest_boobench.gate.duet import find_duet_doubts, judge_duet
+from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
+from pytest_boobench.gate.gains import FEWEST, LOOKS
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
 from pytest_boobench.gate.verdicts import find_cell_doubts, find_doubts, judge, judge_cell
 
 __all__ = [
+    "FEWEST",
+    "LOOKS",
     "MAX_DROP",
     "Rules",
+    "describe_sameness",
     "find_cell_doubts",
     "find_doubts",
     "find_duet_doubts",
     "group_sessions",
+    "is_wider",
     "judge",
     "judge_cell",
     "judge_duet",
     "level",
     "limits",
+    "list_differences",
     "measure_spread",
     "provable_drop",
     "remedy",

@@ -1,11 +1,11 @@
 """Room 6: where the history of a cell's medians changed, at once or gradually. Reported, never gating.
 
-The history is cut into level and sloping pieces so that the sum of squared residuals of the logarithms plus a price per
-piece is least (optimal partitioning, Jackson et al. 2005; price per piece, Yao 1988; its size by simulation). Sloping
-pieces find the slow slide that no comparison with the run before shows. Outliers are pulled in first (Hampel 1974), and
-the price is in units of the history's own noise.
+The history is cut into level and sloping pieces. The cut minimizes the sum of squared residuals of the logarithms
+plus a price per piece (optimal partitioning, Jackson et al. 2005; price per piece, Yao 1988; its size by simulation).
+Sloping pieces find a slow slide, which no comparison with the previous run shows. Outliers are first moved towards
+their neighbours (Hampel 1974), and the price is in units of the history's own noise.
 
-No library fits: ruptures has no levels and slopes side by side, apache-otava brings clients of BigQuery and Slack.
+No library fits: ruptures cannot mix levels and slopes, apache-otava brings clients of BigQuery and Slack.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 WORTH = 0.03
-"""Smaller changes are not reported, whatever statistics say of them."""
+"""Smaller changes are not reported, even if they are significant."""
 NEWEST = 400
-"""Only so many of the newest points are used: the work grows with their square."""
+"""How many of the newest points are used: the work grows with their square."""
 _FEWEST = 3
 """Fewest points of a piece."""
 _KINDS = ((False, _FEWEST, 16.0), (True, 6, 26.0))
-"""(whether it slopes, fewest points, price in squared noise) of the kinds of pieces. A sloping piece has one more free
-number, and two of them fit a step too easily."""
+"""Kinds of pieces: (whether it slopes, fewest points, price in squared noise). A sloping piece has one more free
+parameter, and two of them fit a step too easily."""
 _NOISE_FLOOR = 0.01
 """Least noise between runs of an unchanged host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a history: a step where ``last`` is ``index``, else a slide from ``index`` to ``last``."""
+    """One change of a history: a step if ``last`` is ``index``, else a slide from ``index`` to ``last``."""
 
     index: int
-    """Of a step, the first value after it; of a slide, its first value."""
+    """For a step, the first value after it; for a slide, its first value."""
     last: int
     before: float
-    """The level before it, in the values' unit; of a slide, its fitted beginning."""
+    """The level before it, in the values' unit; for a slide, its fitted start."""
     after: float
-    """The level after it; of a slide, its fitted end."""
+    """The level after it; for a slide, its fitted end."""
 
     @property
     def ratio(self) -> float:
@@ -53,10 +53,10 @@ class Change:
 
 
 def find_changes(values: Sequence[float | None], worth: float = WORTH) -> tuple[Change, ...]:
-    """The changes of at least ``worth`` (a ratio) in a history, oldest first; the same values give the same changes.
+    """Return the changes of at least ``worth`` (a ratio) in a history, oldest first. Deterministic.
 
-    ``values`` are one cell's medians of one metric, oldest first. None and values that are not finite and above zero
-    are skipped; indexes still count them.
+    ``values`` are one cell's medians of one metric, oldest first. Skips None and values that are not finite and above
+    zero; indexes still count them.
     """
     known = [(place, value) for place, value in enumerate(values) if value and math.isfinite(value) and value > 0]
     places = [place for place, _ in known[-NEWEST:]]
@@ -70,7 +70,7 @@ def find_changes(values: Sequence[float | None], worth: float = WORTH) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A piece of the history, its points ``begin`` to ``end - 1``, and the fitted logarithms of these two."""
+    """A piece of the history: its points ``begin`` to ``end - 1``, and the fitted logarithms of these two."""
 
     begin: int
     end: int
@@ -90,7 +90,7 @@ def _measure_noise(logs: Sequence[float]) -> float:
 
 
 def _pull_in(logs: Sequence[float], noise: float) -> list[float]:
-    """The values, kept within three times the noise of the median of their five neighbours."""
+    """Limit each value to three times the noise from the median of its five neighbours."""
     near = [statistics.median(logs[max(0, at - 2) : at + 3]) for at in range(len(logs))]
     return [min(max(value, middle - 3 * noise), middle + 3 * noise) for value, middle in zip(logs, near, strict=True)]
 
@@ -100,7 +100,7 @@ class _Fits:
 
     def __init__(self, logs: Sequence[float]) -> None:
         self.size = len(logs)
-        # Differences from the middle: sums of the squares of large numbers would lose digits.
+        # differences from the middle: sums of squares of large numbers would lose digits
         self._middle = statistics.fmean(logs)
         shifted = [value - self._middle for value in logs]
         self._y = [0.0, *accumulate(shifted)]
@@ -127,7 +127,7 @@ class _Fits:
 
 
 def _cut(fits: _Fits, noise: float) -> list[_Piece]:
-    """The cheapest pieces of the whole history, in order."""
+    """Return the cheapest pieces of the whole history, in order."""
     kinds = [(sloping, least, price * noise**2) for sloping, least, price in _KINDS]
     cost = [0.0] + [math.inf] * fits.size
     newest = [(0, False)] * (fits.size + 1)
@@ -148,13 +148,13 @@ def _cut(fits: _Fits, noise: float) -> list[_Piece]:
 
 
 def _name_changes(pieces: Sequence[_Piece], places: Sequence[int], worth: float, noise: float) -> Iterator[Change]:
-    """Steps between pieces and slides along them, where they are large enough.
+    """Yield steps between pieces and slides along them that are large enough.
 
     A step counts from the level that was reported last, so that small ones add up.
     """
     level = pieces[0].first
     for number, piece in enumerate(pieces):
-        # The ends of a fitted line are no better known than to three times the noise.
+        # The ends of a fitted line are known only to within three times the noise.
         fitted = any(near.first != near.final for near in pieces[max(0, number - 1) : number + 1])
         if abs(piece.first - level) >= (max(worth, 3 * noise) if fitted else worth):
             yield Change(places[piece.begin], places[piece.begin], math.exp(level), math.exp(piece.first))

@@ -1,4 +1,4 @@
-"""Room 6: how much a metric may worsen, and one metric now against the baseline."""
+"""Room 6: how much a metric may worsen, and one metric against the baseline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.units import percent
 
 MAX_DROP = 0.10
-"""Allowed worsening where neither suite nor session sets one."""
+"""Allowed worsening if neither suite nor session sets one."""
 IMPROVEMENT = 0.05
 """A smaller gain is not reported as an improvement."""
 Z_BELIEVED = 3.29
@@ -25,40 +25,40 @@ SCATTER = math.log(1.15)
 CLEAR = 0.5
 """Wider scatter is accepted up to this share of the change: the two sets of samples then hardly overlap."""
 SCATTER_RATIO = 1.25
-"""Where the noise between sessions is measured, samples may scatter by this much more than the baseline's."""
+"""If the noise between sessions is measured, samples may scatter by this factor more than the baseline's."""
 UNSTEADY = 0.4
 """Least assumed noise between sessions, as a share of the samples' scatter."""
 FEWEST_REQUESTS = 4
 """Fewer have no meaningful quartiles."""
 ROUNDING = 1e-9
-"""90/100 must not fail for its last binary digit."""
+"""90/100 must not fail because of its last binary digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The session's rules of judging. ``max_drop`` overrides the suites; the suites override the others."""
+    """The session's rules for verdicts. ``max_drop`` overrides the suites; the suites override the others."""
 
     max_drop: float | None = None
     """Allowed worsening of every gated metric, whatever the suites say."""
     default_max_drop: float = MAX_DROP
-    """Allowed worsening where a suite sets none."""
+    """Allowed worsening if a suite sets none."""
     disturbed: Disturbed = "inconclusive"
-    """What becomes of a cell that others disturbed: with ``judge`` it is judged all the same."""
+    """What to do with a cell that foreign requests disturbed: ``judge`` judges it anyway."""
     policy: Policy = "default"
-    """With ``literal`` the median alone decides where there is doubt. With ``strict`` the item fails where a verdict is
-    inconclusive; the verdicts are those of the default."""
+    """``literal``: in doubt, the median alone decides. ``strict``: the item fails if a verdict is inconclusive; the
+    verdicts are those of the default."""
 
 
 def limits(
     kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1, length: Length = "exact"
 ) -> dict[str, float]:
-    """Metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
+    """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
     A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
-        rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # which is no limit, so that times are not judged
+        rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # no limit, so that times are not judged
         keys = gated_metrics(kind, lanes, length)
         found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
@@ -69,8 +69,8 @@ def limits(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One metric against the baseline. Gains are logarithms of ratios to the baseline, above zero where now is better;
-    limit, noise and deviation are logarithms too."""
+    """One metric against the baseline. All values are logarithms. Gains are of ratios to the baseline, above zero if
+    the measurement is better."""
 
     metric: Metric
     now: Aggregate
@@ -104,13 +104,16 @@ class Comparison:
 
     @property
     def most_scatter(self) -> float:
-        """How far the samples may scatter: over 15 % only where the change is clear, or where the baseline's samples
-        scatter as much and still had a steady median, as with several lanes."""
+        """How far the samples may scatter.
+
+        Over 15 % only if the change is clear, or if the baseline's samples scatter as much and still had a steady
+        median, as with several lanes.
+        """
         return max(SCATTER, CLEAR * abs(self.gain), 0.0 if self.was.assumed else SCATTER_RATIO * self.was.scatter)
 
     @property
     def clean(self) -> bool:
-        """Whether the samples scatter little enough; where the noise is assumed, the baseline's too."""
+        """Whether the samples scatter little enough; if the noise is assumed, also the baseline's."""
         widest = max(scatter(self.now), self.was.scatter) if self.was.assumed else scatter(self.now)
         return widest < self.most_scatter
 
@@ -122,7 +125,7 @@ class Comparison:
 
     @property
     def proven(self) -> bool:
-        """Whether a worsening by the allowed amount can be ruled out: never where the noise is assumed."""
+        """Whether a worsening by the allowed amount can be ruled out; never with assumed noise."""
         return not self.was.assumed and self.clean and self.gain - Z_PROVEN * self.deviation > self.limit
 
     @property
@@ -132,13 +135,16 @@ class Comparison:
 
     @property
     def fast_change(self) -> float:
-        """The same of the fastest tenth."""
+        """The same for the fastest tenth."""
         return to_change(self.fast_gain, self.metric)
 
 
 def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
-    """A metric that has a usable median now, against a baseline's. The fastest tenth gains as much as the median where
-    the baseline has no usable one, and infinitely where it takes no time now."""
+    """Compare a metric that has a usable median now with a baseline's.
+
+    The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
+    time now.
+    """
     now = aggregates[metric.key]
     gain = fast_gain = find_gain(metric, now.median, was.level)
     if was.fast is not None:
@@ -159,20 +165,20 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
 
 
 def find_gain(metric: Metric, now: float, was: float) -> float:
-    """Logarithm of the ratio, above zero where now is better."""
+    """Return the logarithm of the ratio, above zero if ``now`` is better."""
     ratio = math.log(now / was)
     return ratio if metric.better == "higher" else -ratio
 
 
 def find_limit(metric: Metric, allowed: float) -> float:
-    """The smallest gain that is allowed: ln 0.9 for a drop of 10 %, -ln 1.1 for a rise of 10 %."""
+    """Return the smallest gain that is allowed: ln 0.9 for a drop of 10 %, -ln 1.1 for a rise of 10 %."""
     if metric.better == "lower":
         return -math.log1p(allowed)
     return math.log1p(-allowed) if allowed < 1 else -math.inf
 
 
 def least_improvement(metric: Metric) -> float:
-    """The gain that an improvement must exceed."""
+    """Return the gain that an improvement must exceed."""
     return (math.log1p(IMPROVEMENT) if metric.better == "higher" else -math.log1p(-IMPROVEMENT)) + ROUNDING
 
 
@@ -184,9 +190,9 @@ def find_run_noise(was: Reference, scatter_now: float) -> float:
 def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> float:
     """Standard deviation of the logarithm of now / level on an unchanged host.
 
-    The noise between sessions counts for now and for the level, a median over the sessions. A measured noise contains
-    that of the samples, which is added for now all the same: a cell is judged after each of up to four blocks, and each
-    time is another chance to be wrong.
+    The noise between sessions counts twice: for now and for the level, a median over the sessions. Measured noise
+    already contains the samples' noise; we add that again for now, because a cell is judged after each of up to four
+    blocks, and each time is another chance to be wrong.
     """
     between = find_run_noise(was, scatter_now) ** 2 * (1 + median_variance(was.sessions))
     within = median_error(scatter_now, requests) ** 2

@@ -1,4 +1,4 @@
-"""Room 6: what a baseline can prove, what would let it prove more, and why a worse number is not believed."""
+"""Room 6: what a baseline can prove, how to prove more, and why a worse number is not believed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _MORE_SESSIONS = "more sessions with --boobench-save-baseline=add, or --boobench
 
 
 def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> float | None:
-    """The smallest worsening, a ratio, that this baseline can prove with samples like its own; never below ``allowed``.
+    """Return the smallest worsening, a ratio, that this baseline can prove with samples like its own.
 
-    `judge` finds a true worsening of this size every other time. Infinite where the samples' scatter is; None where no
-    run gives the metric.
+    Never below ``allowed``. `judge` finds a true worsening of this size every other time. Infinite if the samples'
+    scatter is; None if no run has the metric.
     """
     was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
     if was is None:
@@ -45,7 +45,7 @@ def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mappi
 
 
 def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> str:
-    """What would let the baseline prove the allowed worsening, in one line; empty where it can, or has no number."""
+    """Say in one line how the baseline could prove the allowed worsening; empty if it can, or has no number."""
     was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
     if was is None:
         return ""
@@ -57,7 +57,7 @@ def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str,
 
 
 def _advise(was: Reference, limit: float) -> str:
-    """More sessions, or else more samples; where neither is enough, what to do about the larger noise of the two."""
+    """Advise more sessions, or else more samples; if neither is enough, how to lower the larger of the two noises."""
     for more in range(max(1, ENOUGH_SESSIONS - was.known_sessions), MOST_SESSIONS - was.sessions + 1):
         longer = replace(was, sessions=was.sessions + more, known_sessions=was.known_sessions + more)
         if _noise(longer) <= limit:
@@ -75,7 +75,7 @@ def _is_too_scattered(was: Reference) -> bool:
 
 
 def _noise(was: Reference) -> float:
-    """How much worse a server may seem whose samples scatter as the baseline's do, as a logarithm."""
+    """How much worse a server may seem if its samples scatter as the baseline's do, as a logarithm."""
     return Z_BELIEVED * estimate_deviation(was, was.scatter, was.requests_of_run)
 
 
@@ -92,9 +92,10 @@ def _with_more_samples(was: Reference, factor: int) -> Reference:
 
 
 def explain(comparison: Comparison, *, decided: bool, slow_machine: str, name: str) -> str:
-    """Why a metric whose median or fastest tenth is worse than allowed is no regression; empty where it is one.
-    ``decided`` says that there is a second block, or can be none; ``slow_machine`` is what the canary explains it by,
-    or empty."""
+    """Explain why a metric whose median or fastest tenth is worse than allowed is no regression; empty if it is one.
+
+    ``decided``: there is a second block, or there can be none. ``slow_machine`` is the canary's explanation, or empty.
+    """
     finding = f"{describe_distance(comparison.change)} baseline {name}"
     if doubt := _find_disagreement(comparison) or slow_machine or _find_poor_samples(comparison):
         return f"{finding}, but {doubt}"

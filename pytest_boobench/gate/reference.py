@@ -15,22 +15,22 @@ from pytest_boobench.record import APART_S, Baseline, BaselineRun
 Session = tuple[BaselineRun, ...]
 
 ENOUGH_SESSIONS = 3
-"""From so many on, the noise between sessions is measured; below, it is assumed."""
+"""With this many sessions, the noise between sessions is measured; with fewer, it is assumed."""
 ASSUMED_NOISE = 0.02
 """Standard deviation between the sessions of a typical host."""
 LEAST_NOISE = 0.01
-"""A smaller noise comes from luck with few sessions."""
+"""A smaller noise is luck with few sessions."""
 SUITE_WEIGHT = 4
-"""The noise of the suite counts as much as this many sessions of the cell."""
+"""The suite's noise counts as much as this many sessions of the cell."""
 NOISIER = 3.0
-"""A cell with more than so many times the variance of its suite is judged by its own noise alone: of cells with five
+"""A cell with more than this many times its suite's variance is judged by its own noise alone: of cells with five
 sessions, one in fifty exceeds this by luck."""
 
 
 def group_sessions(runs: Iterable[BaselineRun]) -> list[Session]:
-    """The runs of one cell by session, oldest first.
+    """Group the runs of one cell by session, oldest first.
 
-    Sessions less than half an hour apart, from the end of one to the begin of the next, count as one.
+    Sessions less than half an hour apart, from the end of one to the start of the next, count as one.
     """
     by_session: dict[str, list[BaselineRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.measured_at):
@@ -48,12 +48,12 @@ def group_sessions(runs: Iterable[BaselineRun]) -> list[Session]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """One metric of a baseline. Level and fast side in the metric's unit; noise and scatter of logarithms."""
+    """One metric of a baseline. Level and fast side are in the metric's unit; noise and scatter are of logarithms."""
 
     level: float
     """Median over the sessions of the runs' medians."""
     fast: float | None
-    """The same of the edge of the fastest tenth; None where no ratio to it can be taken."""
+    """The same for the edge of the fastest tenth; None if it cannot be divided by."""
     scatter: float
     """Interquartile range of a run's samples, median over the runs."""
     requests: int
@@ -62,7 +62,7 @@ class Reference:
     """Median over the runs."""
     sessions: int
     known_sessions: int
-    """Including the later sessions, from which only the noise is measured."""
+    """Includes the later sessions, from which only the noise is measured."""
     run_noise: float
     """Standard deviation of an unchanged host's medians between sessions, measured or assumed."""
 
@@ -73,8 +73,10 @@ class Reference:
 
 
 def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Reference | None:
-    """What a baseline says of a metric; None where no run has a usable number. ``spread`` is the suite's noise between
-    sessions: that of one cell with few sessions is often small by luck."""
+    """Return what a baseline says about a metric; None if no run has a usable number.
+
+    ``spread`` is the suite's noise between sessions: that of one cell with few sessions is often small by luck.
+    """
     key = metric.key
     saved = _keep_usable(baseline.runs, key)
     if not saved:
@@ -96,15 +98,15 @@ def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Referenc
 
 
 def level(metric: str, baseline: Baseline) -> float | None:
-    """The median over the baseline's sessions of the runs' medians; None where no run has a usable number."""
+    """Return the median over the baseline's sessions of the runs' medians; None if no run has a usable number."""
     found = _find_levels(baseline.runs, metric)
     return statistics.median(found) if found else None
 
 
 def measure_spread(baselines: Iterable[Baseline]) -> dict[str, dict[str, float]]:
-    """Suite -> metric -> noise between sessions, the median over the suite's cells with three sessions or more.
+    """Return suite -> metric -> noise between sessions: the median over its cells with three sessions or more.
 
-    The few sessions of one cell say little. The median, so that some unsteady cells do not count for the steady ones.
+    The few sessions of one cell say little. The median keeps some unsteady cells from counting for the steady ones.
     """
     variances: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for baseline in baselines:
@@ -123,24 +125,24 @@ def measure_spread(baselines: Iterable[Baseline]) -> dict[str, dict[str, float]]
 
 
 def usable(value: float) -> bool:
-    """Whether a number is finite and far enough above zero (ms, tok/s) to be divided by."""
+    """Whether a number is finite and far enough above zero (ms, tok/s) to divide by."""
     return math.isfinite(value) and value > 1e-9
 
 
 def fast_side(metric: Metric, aggregate: Aggregate) -> float:
-    """Where the fastest tenth begins. Interference only slows, so this side is the steadier one."""
+    """Return where the fastest tenth begins. Disturbance can only slow, so this side is the steadier one."""
     return aggregate.p90 if metric.better == "higher" else aggregate.p10
 
 
 def scatter(aggregate: Aggregate) -> float:
-    """Interquartile range of the logarithms; infinite where a quartile has no logarithm."""
+    """Return the interquartile range of the logarithms; infinite if a quartile has no logarithm."""
     if not usable(aggregate.p25) or not usable(aggregate.p75):
         return math.inf
     return math.log(aggregate.p75 / aggregate.p25)
 
 
 def count_requests(aggregates: Mapping[str, Aggregate], metric: str) -> int:
-    """How many independent requests a metric's values come from: the many gaps of one request count once."""
+    """Count the independent requests behind a metric's values: the many gaps of one request count once."""
     values, whole = aggregates[metric].n, aggregates.get("e2e_ms")
     return min(values, whole.n) if whole is not None else values
 
@@ -159,13 +161,15 @@ def _find_levels(runs: Iterable[BaselineRun], metric: str) -> list[float]:
 
 
 def _estimate_noise(levels: Sequence[float], spread: float, assumed: float) -> float:
-    """The noise of a cell with these levels: its own where it is clearly larger than its suite's, otherwise both
-    together (the moderated variance of Smyth 2004), and no less than the suite's."""
+    """The noise of a cell with these levels: its own if that is clearly larger than its suite's.
+
+    Otherwise both together (the moderated variance of Smyth 2004), and at least the suite's.
+    """
     own, freedom, few = _deviation(levels), len(levels) - 1, len(levels) < ENOUGH_SESSIONS
     if not few and own**2 > NOISIER * spread**2:
         return max(own, LEAST_NOISE)
     suite = max(spread, assumed) if few else spread
-    # Drawn towards the suite's: else every eighth cell of five sessions would seem a third noisier than it is.
+    # pulled towards the suite's: else every eighth cell of five sessions would seem a third noisier than it is
     together = (freedom * own**2 + SUITE_WEIGHT * suite**2) / (freedom + SUITE_WEIGHT)
     return max(suite, math.sqrt(together), LEAST_NOISE)
 

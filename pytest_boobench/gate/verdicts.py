@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pytest_boobench.gate.circumstances import SlowMachine, describe_changes, find_slow_machine, keep_comparable
+from pytest_boobench.gate.circumstances import (
+    Difference,
+    SlowMachine,
+    describe_differences,
+    describe_sameness,
+    find_slow_machine,
+    keep_comparable,
+    list_differences,
+)
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
@@ -30,7 +38,7 @@ def judge(
     rules: Rules = _DEFAULTS,
     spread: Mapping[str, float] = _NO_SPREAD,
 ) -> tuple[Verdict, ...]:
-    """One verdict for each metric in ``allowed``, in its order, by the samples there are.
+    """Return one verdict for each metric in ``allowed``, in its order, from the samples so far.
 
     ``spread`` is metric -> noise between sessions of the record's suite, from `measure_spread`.
     """
@@ -46,9 +54,9 @@ def find_doubts(
     rules: Rules = _DEFAULTS,
     spread: Mapping[str, float] = _NO_SPREAD,
 ) -> tuple[str, ...]:
-    """The metrics for which another block could change the cell's outcome; parameters as in `judge`.
+    """Return the metrics for which another block could change the cell's outcome; parameters as in `judge`.
 
-    Empty where one is a regression: the cell fails, whatever the others are.
+    Empty if one is a regression: the cell fails anyway.
     """
     case = _open(record, baseline, rules)
     compared = [_compare(case, key, limit, spread.get(key, 0.0)) for key, limit in allowed.items()]
@@ -61,7 +69,7 @@ def find_doubts(
 def judge_cell(
     cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
-    """The record's verdicts by the cell's own gate, and by the session's rules where the suite says nothing."""
+    """Return the record's verdicts by the cell's own gate, and by the session's rules for the rest."""
     allowed = _find_limits(cell, record, baseline, rules)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
@@ -71,7 +79,7 @@ def judge_cell(
 def find_cell_doubts(
     cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """The metrics whose verdict another block could change; empty where the cell has all its blocks."""
+    """Return the metrics whose verdict another block could change; empty if the cell has all its blocks."""
     if record.reference_host is not None or record.blocks >= cell.plan.blocks:
         return ()
     return find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), _merge(rules, cell), spread)
@@ -83,7 +91,7 @@ def _merge(rules: Rules, cell: Cell) -> Rules:
 
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
-    """The limits of what is judged, without metrics that the suite does not name and that neither side gives."""
+    """The limits of what is judged, without metrics that neither the suite names nor a side gives."""
     allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & allowed.keys():
@@ -99,9 +107,9 @@ class _Case:
     baseline: Baseline | None
     policy: Policy
     obstacle: tuple[Outcome, str] | None = None
-    """The outcome of all metrics and its reason, where none is compared."""
+    """The outcome of all metrics and its reason, if none can be compared."""
     slow_machine: SlowMachine | None = None
-    changes: tuple[str, ...] = ()
+    changes: tuple[Difference, ...] = ()
 
 
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
@@ -117,12 +125,12 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         baseline=kept,
         obstacle=("not comparable", reason) if reason else None,
         slow_machine=find_slow_machine(record, kept.runs),
-        changes=tuple(describe_changes(record, kept.runs)),
+        changes=tuple(list_differences(record, kept.runs)),
     )
 
 
 def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison | Verdict:
-    """The metric against the baseline, or its verdict where there is nothing to compare."""
+    """Compare the metric with the baseline, or return its verdict if there is nothing to compare."""
     now, baseline = case.record.aggregates.get(key), case.baseline
     outcome: Outcome = "inconclusive"
     if now is None:
@@ -144,11 +152,12 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         allowed=allowed,
         baseline_name=baseline.name if baseline is not None else None,
         reason=reason,
+        note="; ".join(describe_differences(case.changes, comparable=False)) if outcome == "not comparable" else "",
     )
 
 
 def _doubt(case: _Case, comparison: Comparison) -> str:
-    """Why a metric is neither within its limit nor a regression; empty where it is one of them."""
+    """Why a metric is neither within its limit nor a regression; empty if it is one of them."""
     if not comparison.slower and (case.policy == "literal" or not comparison.fast_slower):
         return ""
     slow, name = case.slow_machine, case.baseline.name if case.baseline is not None else ""
@@ -165,7 +174,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         outcome = "inconclusive"
     elif found.slower:
         outcome = "regression"
-    notes = list(case.changes)
+    notes = describe_differences(case.changes)
+    if outcome == "regression" and not notes and case.baseline is not None:
+        notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
     if outcome == "regression" and record.closed and record.blocks < 2:

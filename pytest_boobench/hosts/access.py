@@ -1,4 +1,4 @@
-"""Room 2: leave to use a host. A machine never serves two of our cells at once, whatever process they come from."""
+"""Room 2: permission to use a host. A machine never serves two of our cells at once, from whatever process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -34,14 +34,14 @@ _LOOK_EVERY_S = 0.25
 _LOCK_EVERY_S = 0.05
 _ALIVE_EVERY_S = 0.5
 _ENDING_S = 2.0
-"""How long a server may work on a request of ours that broke off, before the request counts as foreign."""
+"""How long a server may work on a cancelled request of ours before the request counts as foreign."""
 _SHOWN = 3
-"""Foreign requests that a refusal names; the rest are counted."""
+"""How many foreign requests a refusal names; it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a cell wants of a host that we start."""
+    """What a cell needs from a host that we start."""
 
     model: str
     launch: Mapping[str, str]
@@ -52,10 +52,10 @@ Look = Callable[[], Awaitable[Sighting]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """How to behave on a host that others may use."""
+    """Rules for hosts that others may use."""
 
     quiet_s: float = 2.0
-    """How long no foreign request may run, or come and go, before the first cell."""
+    """How long the host must have no foreign request before the first cell."""
     wait_s: float = 0.0
     """How long to wait for that before refusing."""
     takeover: bool = False
@@ -63,9 +63,9 @@ class Manners:
 
 
 async def require_quiet(host: str, look: Look, manners: Manners, *, quiet_s: float, grace_s: float = 0.0) -> Sighting:
-    """Return once the host was quiet for ``quiet_s``; otherwise HostError: who uses it, and what the user can do.
+    """Return once the host was quiet for ``quiet_s``, else raise HostError: who uses it, and what the user can do.
 
-    It never refuses before ``grace_s`` is over. With takeover it looks once and accepts what it sees.
+    Never raises before ``grace_s`` is over. With takeover, looks once and accepts what it sees.
     """
     sighting = await look()
     if manners.takeover:
@@ -111,7 +111,7 @@ def _name(requests: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to use a host; `release` gives it back and may be called more than once."""
+    """Permission to use a host. `release` gives it back and is idempotent."""
 
     host: str
     server: Server
@@ -121,32 +121,50 @@ class Grant:
     watcher: Callable[[str], Watcher]
     """Model -> the watcher for foreign requests while that model is measured."""
     takeover: bool = False
-    """Whether nobody checked that others do not use the host."""
+    """True if nobody checked whether others use the host."""
     local: bool = False
     """Whether the host is this machine."""
     started: StartedServer | None = None
-    """The server, where we started it by a command of the hosts file."""
+    """The server, if we started it by a command of the hosts file."""
     listed_as: str | None = None
-    """How the server itself calls the model, where we started it for this model alone and it has another name."""
+    """The server's own name of the model, if it differs and we started the server for this model alone."""
+    fresh: Callable[[], Awaitable[Grant]] | None = None
+    """Restarts its server. Returns a grant of the same host and locks; the same grant if its server has served nothing
+    yet. None if we do not start the server."""
+    end: Callable[[], Awaitable[None]] | None = None
+    """Stops its server until it is needed again. None if we do not start the server."""
 
     def release(self) -> None:
         """Let the next session use the host."""
         self.lock.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What stays the same when a host's server is restarted."""
+
+    purpose: str
+    locks: ExitStack
+    takeover: bool
+    combination: Combination | None
+    listed_as: str | None
+
+
 @dataclass(eq=False)
 class Hosts:
-    """The hosts of one measuring process. It connects at first use, starts embedded hosts, and ends what it started."""
+    """The hosts of one measuring process. Connects at first use, starts embedded hosts, and stops what it started."""
 
     inventory: Inventory
     run_uid: str
     manners: Manners = field(default_factory=Manners)
     make: MakeServer = make_none
     reference: str | None = None
-    """The host of a duet that is used beside each of the others."""
+    """The reference host of a duet, used beside each of the others."""
+    together: bool = False
+    """Whether both servers may run at once if we start both."""
     patience: Patience = field(default_factory=Patience)
     logs: Path = Path(".boobench", "logs")
-    """Folder for the logs of the servers that it starts; made with the first."""
+    """Folder for the logs of the servers that it starts; created with the first log."""
     _gone: set[str] = field(default_factory=set, init=False)
     """Hosts that did not answer in time: no second cell waits for them."""
     _connections: dict[str, OpenHost] = field(default_factory=dict, init=False)
@@ -157,7 +175,7 @@ class Hosts:
 
     @cached_property
     def _start_lock(self) -> FileLock:
-        """Of all servers on this machine that a session started by a command."""
+        """The lock for all servers on this machine that a session starts by a command."""
         return FileLock(_find_folder() / "started.lock")
 
     async def __aenter__(self) -> Self:
@@ -167,9 +185,9 @@ class Hosts:
         await self.close()
 
     async def grant(self, name: str, purpose: str, wanted: Wanted | None = None) -> Grant:
-        """Wait until no other process of ours uses the machine, then connect. HostError where it is dead or unknown.
+        """Wait until no other process of ours uses the machine, then connect.
 
-        ``wanted`` is what a host that we start is started with.
+        ``wanted`` is what to start a host with, if we start it. Raises HostError for a dead or unknown host.
         """
         host = self.inventory.get(name)
         combination = _combine(host, wanted)
@@ -178,32 +196,52 @@ class Hosts:
             connection = await self._connect(host, self._locks[host.exclusive], combination)
             await self._require_alive(name, connection)
             takeover = await self._require_quiet(host, connection)
+            connection.served = connection.used
             await connection.begin_use()
             listed_as = await _find_listed_name(connection, wanted)
             held = locks.pop_all()
+        return self._make_grant(host, connection, _Terms(purpose, held, takeover, combination, listed_as))
+
+    def _make_grant(self, host: Host, connection: OpenHost, terms: _Terms) -> Grant:
         return Grant(
-            host=name,
+            host=host.name,
             server=connection.server,
-            purpose=purpose,
-            lock=held,
+            purpose=terms.purpose,
+            lock=terms.locks,
             watcher=connection.watch,
-            takeover=takeover,
+            takeover=terms.takeover,
             local=host.local,
             started=connection.started,
-            listed_as=listed_as,
+            listed_as=terms.listed_as,
+            fresh=partial(self._start_anew, host, terms) if host.ours else None,
+            end=partial(self._end, host, terms) if host.ours else None,
         )
 
+    async def _start_anew(self, host: Host, terms: _Terms) -> Grant:
+        known = self._connections.get(host.name)
+        if known is not None and known.served:
+            await self._end(host, terms)
+        connection = await self._connect(host, self._locks[host.exclusive], terms.combination)
+        await connection.begin_use()
+        connection.served = True
+        return self._make_grant(host, connection, terms)
+
+    async def _end(self, host: Host, terms: _Terms) -> None:
+        known = self._connections.get(host.name)
+        if known is not None and known.runs(terms.combination):
+            await self._connections.pop(host.name).close()
+
     async def close(self) -> None:
-        """End what was started and close what was opened."""
+        """Stop what was started and close what was opened."""
         while self._connections:
             _, connection = self._connections.popitem()
             await connection.close()
         self._start_lock.release()
 
     async def _lock_machines(self, host: Host) -> ExitStack:
-        """One lock for each machine, so that the two hosts of a duet may be on one machine.
+        """Take one lock per machine; the two hosts of a duet may be on one machine.
 
-        Both are locked with either, always in the same order: otherwise two duets with crossed hosts could deadlock.
+        Locks both hosts of a duet, always in the same order: otherwise duets with swapped hosts could deadlock.
         """
         pair = (host, host if self.reference is None else self.inventory.get(self.reference))
         wanted = {one.exclusive: one for one in pair}
@@ -216,8 +254,10 @@ class Hosts:
             return locks.pop_all()
 
     async def _reserve_start(self, host: Host) -> None:
-        """Wait until no other session on this machine runs a server that it started; before the machine's own lock,
-        which others hold for a cell only."""
+        """Wait until no other session on this machine runs a server that it started.
+
+        Call it before locking the machine itself: others hold that lock only for a cell.
+        """
         if host.start is not None:
             await _acquire(self._start_lock)
 
@@ -236,9 +276,10 @@ class Hosts:
         return self._connections[host.name]
 
     async def _start(self, host: Host, combination: Combination) -> OpenHost:
-        """Start a host's server after ending any other that we started: both may not fit side by side."""
+        """Start a host's server. First stop any other that we started: both may not fit into memory."""
         for name in [name for name, other in self._connections.items() if other.started is not None]:
-            await self._connections.pop(name).close()
+            if not (self.together and self.reference in (name, host.name)):
+                await self._connections.pop(name).close()
         failed = (host.name, combination.key)
         if failed in self._not_started:
             raise HostError(self._not_started[failed])
@@ -254,7 +295,7 @@ class Hosts:
         return opened
 
     async def _require_alive(self, name: str, connection: OpenHost) -> None:
-        """Wait for an answer as long as the patience allows; HostError where none comes."""
+        """Wait for an answer, up to the timeout; raise HostError if none comes."""
         patience = connection.clients.patience
         began = time.monotonic()
         while not await connection.server.alive():
@@ -267,7 +308,7 @@ class Hosts:
         self._gone.discard(name)
 
     async def _require_quiet(self, host: Host, connection: OpenHost) -> bool:
-        """Whether the host was taken over; HostError where others use it. A host that is ours alone is not asked."""
+        """Return whether the host was taken over. Raises HostError if others use it. Does not ask a host of our own."""
         if host.ours or host.shared is False:
             return False
         first = not connection.used
@@ -285,7 +326,7 @@ class Hosts:
 
 
 def _combine(host: Host, wanted: Wanted | None) -> Combination | None:
-    """What a host that we start is started with; None for all others."""
+    """What to start a host with; None for a host that we do not start."""
     if host.start is None:
         return None
     if wanted is None:
@@ -294,7 +335,7 @@ def _combine(host: Host, wanted: Wanted | None) -> Combination | None:
 
 
 async def _find_listed_name(connection: OpenHost, wanted: Wanted | None) -> str | None:
-    """The only model that a server lists which we started for one model; None where it lists that very name."""
+    """The server's name of the model, if we started it for that model alone and it lists another name; else None."""
     if connection.started is None or wanted is None:
         return None
     listed = await connection.server.models()
@@ -302,7 +343,7 @@ async def _find_listed_name(connection: OpenHost, wanted: Wanted | None) -> str 
 
 
 async def _acquire(lock: FileLock) -> None:
-    """Wait without blocking the loop; the kernel frees the lock when its holder dies."""
+    """Wait without blocking the event loop. The kernel releases the lock when its holder dies."""
     while True:
         with suppress(Timeout):
             lock.acquire(timeout=0)
@@ -311,7 +352,7 @@ async def _acquire(lock: FileLock) -> None:
 
 
 def _find_folder() -> Path:
-    """The folder of the machine's locks; made where it is missing."""
+    """Return the folder of the machine's locks; create it if it is missing."""
     folder = platformdirs.user_cache_path(PACKAGE) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""Room 2: the URLs of hosts in one form, the machines that they name, and keys that are never shown."""
+"""Room 2: normalized URLs of hosts, the machines that they name, and keys that are never shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Secret:
-    """A text that only `reveal` shows; messages, logs and reports that repeat it are censored."""
+    """A text that only `reveal` shows. Messages, logs and reports replace it."""
 
     __slots__ = ("_text",)
 
@@ -32,16 +32,16 @@ class Secret:
         return "Secret(…)"
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the text itself."""
         return self._text
 
     def fits_header(self) -> bool:
-        """Whether it is allowed in a request's header; the errors of libraries print one that is not."""
+        """Whether it is valid in a request header; libraries print invalid ones in their errors."""
         return self._text.isascii() and self._text.isprintable()
 
 
 def variable() -> Expected:
-    """``${NAME}`` -> NAME. Anything else may be a key: the message does not repeat it."""
+    """``${NAME}`` -> NAME. Anything else may be a key, so the message does not repeat it."""
 
     def parse(given: Any, _: Problems) -> str:
         match = _VARIABLE.fullmatch(given) if isinstance(given, str) else None
@@ -55,7 +55,7 @@ def variable() -> Expected:
 
 
 def find_key(name: str | None, env: Mapping[str, str]) -> Secret | None:
-    """The key in an environment variable, without blanks around it; None where there is none."""
+    """Return the key in an environment variable, stripped; None if there is none."""
     key = env.get(name, "").strip() if name else ""
     return Secret(key) if key else None
 
@@ -70,7 +70,7 @@ def is_loopback(url: str) -> bool:
 
 
 def merge_loopback(url: str) -> str:
-    """The URL with one name for this machine's loopback, so that equal servers have equal URLs."""
+    """Return the URL with one name for loopback, so that equal servers have equal URLs."""
     if not is_loopback(url):
         return url
     parts = urlsplit(url)
@@ -78,8 +78,10 @@ def merge_loopback(url: str) -> str:
 
 
 def find_address(url: str) -> str:
-    """The address of a URL's machine, whatever the port: LOOPBACK for each name of it, the lowest of several, the name
-    itself where it cannot be resolved."""
+    """Return the address of a URL's machine, without the port: LOOPBACK for all its names, the lowest of several.
+
+    A name that cannot be resolved is returned itself.
+    """
     return _resolve(urlsplit(url).hostname or "")
 
 
@@ -104,7 +106,7 @@ def _resolve(name: str) -> str:
 
 @cache
 def is_own(address: str) -> bool:
-    """Whether an address is this machine's: it would be reached from itself. Sends nothing."""
+    """Whether an address is this machine's: the route to it starts at the address itself. Sends nothing."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -116,7 +118,7 @@ def is_own(address: str) -> bool:
 
 
 def base_url() -> Expected:
-    """A server's URL in one form: lower case, without a default port, without a slash or /v1 at its end."""
+    """A server's URL, normalized: lower case, no default port, no slash or /v1 at its end."""
 
     def check(url: str) -> str:
         _refuse_secrets(url)
@@ -138,7 +140,7 @@ def ca_file() -> Expected:
 
 
 def _refuse_secrets(url: str) -> None:
-    """ValueError for parts of a URL that may hold a secret; it does not repeat them."""
+    """Raise ValueError for parts of a URL that may hold a secret, without repeating them."""
     if "@" in url:
         learn_url(url)
         learn_secret(url.partition("://")[2].rpartition("@")[0])
@@ -150,7 +152,7 @@ def _refuse_secrets(url: str) -> None:
 
 
 def _normalise(url: str) -> str | None:
-    """None where it is not the URL of a server."""
+    """Return None if it is not the URL of a server."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -1,8 +1,8 @@
 """Room 2: the canary: how fast this machine is right now, for hosts that run on it.
 
-An unchanged server on this machine may decode slower an hour later, mostly because other guests use the same memory,
-which no guest can see. Copying into fresh memory shows that, hashing shows the clock of the processor. Both are too
-short for a busy system to delay them, so the load of the processors is measured too.
+An unchanged server on this machine may decode slower an hour later. Mostly, other guests use the same memory, which no
+guest can see. Copying into fresh memory shows that; hashing shows the processor's clock. Both are too short for a busy
+system to delay them, so the load of the processors is measured too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from pytest_boobench.facts import Canary
 
 _COPY_BYTES = 32 * 2**20
-"""More than a cache holds."""
+"""Larger than a cache."""
 _HASH_BYTES = 2**20
 _STAT = Path("/proc/stat")
 """Linux's counters of processor time, proc(5)."""
 
 
 def listen(*, takes_s: float = 0.25) -> Canary:
-    """Copy memory and hash for ``takes_s`` seconds each, in this thread; medians over the repetitions."""
+    """Copy memory and hash for ``takes_s`` seconds each, in this thread; return medians over the repetitions."""
     source = bytes(_COPY_BYTES)
     target = bytearray(_COPY_BYTES)
     block = source[:_HASH_BYTES]
@@ -41,18 +41,18 @@ def listen(*, takes_s: float = 0.25) -> Canary:
 
 @dataclass(frozen=True, slots=True)
 class _Processors:
-    """Counters of seconds, each with a start of its own."""
+    """Counters in seconds, each with a start of its own."""
 
     at: float
     busy: float
-    """Of all processors together, with the time that a hypervisor took."""
+    """Of all processors together, including time that a hypervisor took."""
     ours: float
     """Of this process."""
     count: int
 
 
 def _look_at_processors() -> _Processors | None:
-    """None where the system does not have these counters."""
+    """Return None if the system does not have these counters."""
     try:
         lines = [line.split() for line in _STAT.read_text().splitlines() if line.startswith("cpu")]
     except OSError:
@@ -63,7 +63,7 @@ def _look_at_processors() -> _Processors | None:
 
 
 def _find_busy_share(began: _Processors | None, ended: _Processors | None) -> float | None:
-    """Share of all processors that other processes took between two looks; the system counts in steps of 10 ms."""
+    """Share of all processors that other processes used between two readings; the system counts in steps of 10 ms."""
     if began is None or ended is None or ended.at <= began.at:
         return None
     others_s = (ended.busy - began.busy) - (ended.ours - began.ours)

@@ -1,4 +1,4 @@
-"""Room 2: the embedded host: a llama.cpp server in a process of its own, with a model that the package writes."""
+"""Room 2: the embedded host: a llama.cpp server in its own process, with a model that the package writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_boobench.hosts.embedded_model import CONTEXT_LIMIT_TOKENS, describe,
 MODELS = ("tiny-chat", "tiny-embed")
 """Names of the same model, for text and for embeddings."""
 FORMAT = 1
-"""Part of the file's name; raised whenever the same settings give a different file."""
+"""Part of the file's name. Increase it when the same settings give a different file."""
 _LOG_FILE = "llama.log"
 _LOG_TAIL_LINES = 12
 _POLL_S = 0.01
@@ -41,12 +41,12 @@ _LIMITS: Mapping[str, tuple[int, int, int]] = {  # least, most, step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
-    """The size of the embedded host: of its model, then of its server. ValueError for impossible values.
+    """The size of the embedded host: of its model, then of its server. Raises ValueError for impossible values.
 
     The defaults on one core of an EPYC guest: a file of 14 MB, ready in 0.2 s, 125 MB of memory, decode 310 tok/s and
-    prefill 2300 tok/s after 256 tokens, both within 1 % from request to request. A token takes 3 ms, of which HTTP and
-    sampling take 0.1. The layers are IQ3_S, 3.4 bits per weight: slow to unpack and small enough for a cache, so that
-    arithmetic sets the speed and not the memory, whose speed depends on the other guests of the machine.
+    prefill 2300 tok/s after 256 tokens, both within 1 % from request to request. A token takes 3 ms, 0.1 of them for
+    HTTP and sampling. The layers are IQ3_S (3.4 bits per weight): slow to unpack and small enough for a cache. So the
+    speed depends on arithmetic, and not on memory, which other guests of the machine slow down.
     """
 
     layers: int = 8
@@ -65,7 +65,7 @@ class EmbeddedSettings:
 
 
 def find_problems(values: Mapping[str, object]) -> dict[str, str]:
-    """Of the given fields of the settings: field -> what is wrong with its value and what would be right."""
+    """Return field -> what is wrong with its value and what would be right, for the given fields of the settings."""
     problems = {}
     for field, (least, most, step) in _LIMITS.items():
         value = values.get(field, least)
@@ -76,10 +76,10 @@ def find_problems(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path:
-    """The model's file for these settings, written at its first use. OSError where the cache cannot be written.
+    """Return the model's file for these settings; write it at first use. Raises OSError for a read-only cache.
 
-    ``cache`` is a folder, by default the user's for this package. Sessions may write at the same time: each writes a
-    file of its own and renames it when it is complete.
+    ``cache`` is a folder, by default the user's for this package. Safe if sessions write at the same time: each writes
+    its own file and renames it when it is complete.
     """
     folder = cache or user_cache_path("pytest-boobench")
     shape = settings.layers, settings.width, settings.feed_forward
@@ -110,7 +110,7 @@ class EmbeddedServer:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Kill the server, even during an answer; may be called more than once.
+        """Kill the server, even during an answer. Idempotent.
 
         llama.cpp's own shutdown can hang, and there is nothing to save.
         """
@@ -126,10 +126,10 @@ class EmbeddedServer:
 
 
 def start(settings: EmbeddedSettings, *, deadline_s: float = 30.0, cache: Path | None = None) -> EmbeddedServer:
-    """Start a server in a process of its own and wait until it is healthy.
+    """Start a server in its own process and wait until it is healthy.
 
-    It ends with this process, however that ends. ``cache`` is as in `provide_model`. MissingExtra without xllamacpp;
-    HostError, with the end of llama.cpp's log, where no server is ready in time.
+    It ends with this process, even if this process is killed. ``cache`` is as in `provide_model`. Raises MissingExtra
+    without xllamacpp; HostError, with the end of llama.cpp's log, if no server is ready in time.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise MissingExtra("the embedded host", "embedded")
@@ -151,7 +151,7 @@ def start(settings: EmbeddedSettings, *, deadline_s: float = 30.0, cache: Path |
 
 
 def is_healthy(url: str) -> bool:
-    """Whether a server answers at ``/health`` with 200; without httpx, so that no proxy is used."""
+    """Whether a server answers ``/health`` with 200. Without httpx, so that no proxy is used."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=1.0)
     try:
         connection.request("GET", "/health")

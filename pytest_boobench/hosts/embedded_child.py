@@ -1,9 +1,8 @@
 """Room 2, the child process: a llama.cpp server that ends with its parent. Run as a file, without the package.
 
-It needs only xllamacpp and the standard library, so that it starts fast whatever the parent's import path is. Its one
-argument is a JSON object: "folder" (shared with the parent, removed at the end), "model" (a GGUF file), "aliases" (the
-model's names) and the fields of EmbeddedSettings. Its standard input is a pipe that the parent holds open and never
-writes to.
+It needs only xllamacpp and the standard library, so that it starts fast with any import path. Its one argument is a
+JSON object: "folder" (shared with the parent, removed at the end), "model" (a GGUF file), "aliases" (the model's
+names) and the fields of EmbeddedSettings. Its standard input is a pipe: the parent holds it open and never writes.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ ADDRESS_FILE = "address"
 def main() -> NoReturn:
     """Serve until the parent has ended."""
     parent = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends its measuring first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent stops measuring first
     options = SimpleNamespace(**json.loads(sys.argv[1]))
     folder = Path(options.folder)
     threading.Thread(target=_leave_at_end_of_input, args=(folder,), daemon=True).start()
-    server = _serve(options)  # kept: its deletion can hang
+    server = _serve(options)  # kept in a variable: its deletion can hang
     draft = folder / f"{ADDRESS_FILE}.draft"
     draft.write_text(server.listening_address)
     draft.replace(folder / ADDRESS_FILE)
@@ -49,7 +48,7 @@ def _serve(options: SimpleNamespace) -> Any:
     params.n_threads_http = 2 * options.slots + 8  # so that /health and /slots answer while requests queue
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = options.threads
-        cpu.poll = 0  # spinning threads starve each other where cores are few
+        cpu.poll = 0  # spinning threads starve each other on few cores
     params.embedding = True
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cache_ram_mib = 0
@@ -61,7 +60,7 @@ def _serve(options: SimpleNamespace) -> Any:
     try:
         return xllamacpp.Server(params)
     except RuntimeError as error:
-        raise SystemExit(f"xllamacpp: {error}") from None  # llama.cpp's own lines, just above, have the reason
+        raise SystemExit(f"xllamacpp: {error}") from None  # llama.cpp's own lines, just above, give the reason
 
 
 def _leave_at_end_of_input(folder: Path) -> NoReturn:
@@ -70,7 +69,7 @@ def _leave_at_end_of_input(folder: Path) -> NoReturn:
 
 
 def _leave_when_orphaned(folder: Path, parent: int) -> NoReturn:
-    """For a killed parent whose end of the pipe is still open in a process forked from it."""
+    """End when the parent is gone, even if a process forked from it still holds its end of the pipe."""
     while os.getppid() == parent:
         time.sleep(1)
     _leave(folder)

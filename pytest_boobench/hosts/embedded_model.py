@@ -1,14 +1,14 @@
 """Room 2: the embedded model: its vocabulary, its weights, and the GGUF file that holds them.
 
-It has the shape and cost of a llama, but every token predicts one fixed next token. The embedding of a token is one of
-256 orthogonal rows of ±1 (Sylvester's Hadamard matrix), the matrices of the layers are zeros, and the output matrix
-holds, for each token, the rows of those that lead to it. So the layers cost as much as any of their size and change
-nothing, and the next token leads by 100 nats: temperature and rounding have no influence.
+It has the shape and cost of a llama model, but every token predicts one fixed next token. The embedding of a token is
+one of 256 orthogonal rows of ±1 (Sylvester's Hadamard matrix). The layer matrices are zeros. The output matrix holds,
+for each token, the rows of its predecessors. So the layers cost as much as any of their size but change nothing, and
+the next token leads by 100 nats: temperature and rounding have no influence.
 
 - ``a`` to ``z`` run in a circle, so do ``A`` to ``Z`` and ``0`` to ``9``; all else leads to ``a``, and nothing to a
-  blank, which llama.cpp trims where a chat answer begins
-- ``.`` ends the text, and leads to ``a`` where the end is forbidden (``ignore_eos``)
-- ``?`` leads to a thought, ``<think>``, A to Z, ``</think>``, and then to ``a``
+  blank, which llama.cpp trims at the start of a chat answer
+- ``.`` ends the text, or leads to ``a`` if the end is forbidden (``ignore_eos``)
+- ``?`` leads to a thought: ``<think>``, A to Z, ``</think>``, and then to ``a``
 - one printable ASCII character is one token, other text one token per byte of its UTF-8; the chat template adds nothing
 
 Layout of the file: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3, little endian.
@@ -33,7 +33,7 @@ Value = Scalar | Sequence[int] | Sequence[float] | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
-    """How ggml stores numbers: in blocks of some elements and bytes. ``code`` is ggml's own for the type."""
+    """How ggml stores numbers: blocks of so many elements and bytes. ``code`` is ggml's number of the type."""
 
     code: int
     block_elements: int
@@ -47,7 +47,7 @@ IQ3_S = ElementType(21, 256, 110)
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named array; ``shape`` begins with the fastest running dimension. Bytes after the end of ``data`` are zero."""
+    """A named array. ``shape`` begins with the fastest dimension. Bytes after the end of ``data`` are zero."""
 
     name: str
     element: ElementType
@@ -56,12 +56,12 @@ class Tensor:
 
 
 def pack_f32(values: Sequence[float]) -> bytes:
-    """Numbers as the bytes of an F32 tensor."""
+    """Return numbers as the bytes of an F32 tensor."""
     return struct.pack(f"<{len(values)}f", *values)
 
 
 def pack_f16(values: Sequence[float]) -> bytes:
-    """Numbers as the bytes of an F16 tensor, rounded to nearest; whole numbers to ±2048 stay exact."""
+    """Return numbers as the bytes of an F16 tensor, rounded to nearest; whole numbers to ±2048 stay exact."""
     return struct.pack(f"<{len(values)}e", *values)
 
 
@@ -102,13 +102,13 @@ def _pack(value: Value) -> bytes:
     if isinstance(value, Scalar):
         code, data = _pack_scalar(value)
         return struct.pack("<I", code) + data
-    # llama.cpp reads the whole numbers of arrays as signed, and single ones as unsigned.
+    # llama.cpp reads whole numbers in arrays as signed, and single ones as unsigned
     items = [(5, struct.pack("<i", item)) if isinstance(item, int) else _pack_scalar(item) for item in value]
     return struct.pack("<IIQ", 9, items[0][0], len(items)) + b"".join(data for _, data in items)
 
 
 def _pack_scalar(value: Scalar) -> tuple[int, bytes]:
-    """The format's code for the type of a value, and the value."""
+    """Return the type's code in the format, and the value's bytes."""
     if isinstance(value, bool):
         return 7, struct.pack("<?", value)
     if isinstance(value, int):
@@ -118,7 +118,7 @@ def _pack_scalar(value: Scalar) -> tuple[int, bytes]:
     return 8, _pack_text(value)
 
 
-# The vocabulary, in llama.cpp's "SPM" form. A token is its position.
+# The vocabulary, in llama.cpp's "SPM" form. A token's id is its position.
 
 _BEGIN, _END = 1, 2
 _FIRST_BYTE = 3
@@ -139,7 +139,7 @@ _TEMPLATE = (
     "{%- endfor -%}"
 )
 _THOUGHT = [_FIRST_BYTE + ord(letter) for letter in string.ascii_uppercase]
-"""The letters of a thought are byte tokens: they read like the letters of the circle, but no prompt contains them."""
+"""A thought's letters are byte tokens: they look like the letters of the circle, but no prompt contains them."""
 
 
 def _token(character: str) -> int:
@@ -147,7 +147,7 @@ def _token(character: str) -> int:
 
 
 def _successors() -> dict[int, int]:
-    """Token -> the token that it leads to."""
+    """Token -> the token that follows it."""
     following = dict.fromkeys(range(len(_VOCABULARY)), _token("a"))
     for circle in (string.ascii_lowercase, string.ascii_uppercase, string.digits):
         following.update(pairwise(_token(character) for character in circle + circle[0]))
@@ -161,7 +161,7 @@ _HEAD_WIDTH = 64
 
 
 def _codes() -> dict[int, int]:
-    """Token -> its row of the matrix. Only bytes that no thought contains share rows, those that are left."""
+    """Token -> its row of the matrix. Rows left over are shared by bytes that no thought contains."""
     own = [*range(_FIRST_BYTE), *_THOUGHT, *range(_FIRST_CHARACTER, len(_VOCABULARY))]
     codes = {token: code for code, token in enumerate(own)}
     for byte in range(256):
@@ -174,7 +174,7 @@ def _row(code: int) -> list[int]:
 
 
 def _output_rows(codes: Mapping[int, int]) -> list[list[int]]:
-    """Per token the sum of the rows that lead to it; after a full stop the end has twice the weight of ``a``."""
+    """Per token the sum of its predecessors' rows. After a full stop, the end has twice the weight of ``a``."""
     leads = {(codes[token], follower) for token, follower in _successors().items()}
     leads.add((codes[_token(".")], _token("a")))
     rows = [[0] * _CODES for _ in _VOCABULARY]
@@ -185,7 +185,7 @@ def _output_rows(codes: Mapping[int, int]) -> list[list[int]]:
 
 
 def lay_out_tensors(layers: int, width: int, feed_forward: int) -> list[Tensor]:
-    """All tensors of a model of this shape; width and feed_forward are multiples of 256.
+    """Return all tensors of a model of this shape; width and feed_forward are multiples of 256.
 
     A row is repeated over the width. The RMS norm of ±1 is ±1; the last norm scales a full match to 100 nats.
     """
@@ -217,7 +217,7 @@ def _matrix(name: str, width: int, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def describe(layers: int, width: int, feed_forward: int) -> dict[str, Value]:
-    """The metadata of a model of this shape, by llama.cpp's keys; one head keeps the context's memory small."""
+    """Return the metadata of a model of this shape, by llama.cpp's keys. One head keeps the context's memory small."""
     return {
         "general.architecture": "llama",
         "general.name": "tiny",

@@ -1,4 +1,4 @@
-"""Room 2: the hosts file: which servers there are. The only place that knows a URL or where a key comes from."""
+"""Room 2: the hosts file: which servers exist. The only place that knows a URL or where a key comes from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pytest_boobench.suite.launching import StartNeeds
 from pytest_boobench.suite.names import model_name, node_name
 
 EMBEDDED = "embedded"
-"""The host that always exists, and the kind of server that it is."""
+"""The name and the kind of server of the host that always exists."""
 THIS_MACHINE = "this machine"
 SERVERS = (EMBEDDED, "llama-server", "llama-swap", "openai", "vllm", "ollama", "lmstudio")
 
@@ -45,7 +45,7 @@ class HostFields(FileModel):
     """One host, as the file writes it."""
 
     server: Annotated[str | None, choice(*SERVERS)] = None
-    """Kind of server; found out when left out."""
+    """Kind of server; default: detect it."""
     url: Annotated[str | None, base_url()] = None
     """Where it listens, without /v1."""
     api_key: Annotated[str | None, variable()] = None
@@ -53,11 +53,11 @@ class HostFields(FileModel):
     proxy: Annotated[bool, flag()] = False
     """Use the proxies that the environment names."""
     shared: Annotated[bool | None, flag()] = None
-    """Whether others use the host too; blank: look."""
+    """Whether others use the host too; default: watch and see."""
     machine: Annotated[str | None, node_name()] = None
-    """Which machine it is; hosts of one are never measured at once. Blank: told by the address."""
+    """Which machine it is; hosts on one machine are never measured at once. Default: from the address."""
     restore: Annotated[bool, flag()] = True
-    """Afterwards load the model again that was ready before."""
+    """Afterwards, load the model again that was ready before."""
     verify: Annotated[bool | str, ca_file()] = True
     """Check the TLS certificate: true, false, or a file of CAs."""
     start: StartFields | None = None
@@ -93,21 +93,21 @@ class Host:
 
     name: str
     server: str | None = None
-    """One of SERVERS; blank where it is to be found out."""
+    """One of SERVERS; None: detect it."""
     base_url: str = ""
-    """Without a slash or /v1 at its end, host in lower case, default port left out. Empty for an embedded host."""
+    """No slash or /v1 at its end, host in lower case, no default port. Empty for an embedded host."""
     proxy: bool = False
     shared: bool | None = None
     machine: str | None = None
-    """The machine's name where the file says it; blank where the address tells."""
+    """The machine's name from the file; None: the address tells."""
     restore: bool = True
-    """Whether the models that were ready before the session are loaded again after it."""
+    """Whether to load the models again, after the session, that were ready before it."""
     verify: bool | Path = True
     """Whether to check TLS certificates, or the file of the CAs to check them with."""
     start: Start | None = None
-    """How we start it; blank where others do, and for the embedded ones."""
+    """How we start it; None if others start it, and for embedded hosts."""
     embedded: EmbeddedSettings | None = None
-    """How heavy the server is that we start ourselves; blank for all others."""
+    """The size of the embedded server; None for all other hosts."""
     key_variable: str | None = None
     _key: Secret | None = None
 
@@ -118,8 +118,10 @@ class Host:
 
     @property
     def exclusive(self) -> str:
-        """What one cell at a time may use and several hosts may share: the machine, by its name in the file or by the
-        address without the port. Loopback and what we start ourselves are this machine."""
+        """What only one cell at a time may use: the machine, by its name in the file or its address without the port.
+
+        Hosts may share it. Loopback and what we start ourselves are this machine.
+        """
         if self.machine is not None:
             return f"machine {self.machine}"
         if self.ours or is_own(address := find_address(self.base_url)):
@@ -128,13 +130,13 @@ class Host:
 
     @property
     def lock_name(self) -> str:
-        """The same as the name of a file: of the lock that all sessions on this machine take."""
+        """The same as a file name, for the lock that all sessions on this machine take."""
         return f"{hashlib.sha256(self.exclusive.encode()).hexdigest()[:32]}.lock"
 
     def exclusive_among_machines(self, machine: str | None) -> str | None:
-        """The same where several machines are meant, by the name of this one: loopback is another machine on each.
+        """The same among several machines; ``machine`` is the name of this one, because loopback is local to each.
 
-        None for what we start ourselves, which no other machine can reach, unless the file names the machine.
+        None for hosts that we start ourselves, which no other machine can reach, unless the file names the machine.
         """
         if self.machine is not None:
             return self.exclusive
@@ -145,11 +147,11 @@ class Host:
 
     @property
     def local(self) -> bool:
-        """Whether its server runs on this machine: one that we start, or one behind a loopback address."""
+        """Whether its server runs on this machine: we start it, or its address is loopback."""
         return self.ours or is_loopback(self.base_url)
 
     def require_key(self) -> str | None:
-        """The API key, None where the host needs none; HostError where the environment does not have it."""
+        """Return the API key, None if the host needs none. Raises HostError if the environment does not have it."""
         if self.key_variable is None:
             return None
         if self._key is None:
@@ -159,7 +161,7 @@ class Host:
         return self._key.reveal()
 
     def require_verify(self) -> bool | Path:
-        """What to check TLS certificates with; HostError where the file of the CAs is not there."""
+        """Return what to check TLS certificates with. Raises HostError if the file of the CAs is missing."""
         if isinstance(self.verify, Path) and not self.verify.is_file():
             raise HostError(f"{self.name}: verify: no file {self.verify}; expected CA certificates in PEM")
         return self.verify
@@ -171,7 +173,7 @@ class Inventory:
 
     hosts: Mapping[str, Host]
     display: str | None
-    """How messages call the file; None without one."""
+    """The file's name in messages; None without a file."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,22 +182,27 @@ class Inventory:
 
     @property
     def starts(self) -> Mapping[str, StartNeeds]:
-        """What those that the file lets us start want of a suite's ``launch``."""
+        """What the hosts with a start command need from a suite's ``launch``."""
         return {name: host.start.needs for name, host in self.hosts.items() if host.start is not None}
 
     def get(self, name: str) -> Host:
-        """The host of that name; HostError with the nearest name where there is none."""
+        """Return the host of that name. Raises HostError, with the most similar name, if there is none."""
         if name not in self.hosts:
             where = f"in {self.display}" if self.display else "without a hosts file"
             raise HostError(f"no host {name!r} {where}; {suggest(name, self.hosts)}")
         return self.hosts[name]
 
+    def is_same(self, name: str, other: str) -> bool:
+        """Whether two names mean one server. Raises HostError for an unknown name."""
+        host, second = self.get(name), self.get(other)
+        return host == second or (not host.ours and host.base_url == second.base_url)
+
 
 def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str]) -> Inventory:
-    """Read a hosts file, or none; raises DocumentError with every problem of the file.
+    """Load a hosts file, or none. Raises DocumentError with every problem of the file.
 
-    ``display`` is how messages call the file. Keys come from ``env``; one that is not there is no problem until its
-    host is used, so that a file can be shared by people with different keys.
+    ``display`` is the file's name in messages. Keys come from ``env``. A missing key is no problem until its host is
+    used, so that people with different keys can share a file.
     """
     built_in = {EMBEDDED: Host(name=EMBEDDED, server=EMBEDDED, embedded=_DEFAULTS)}
     if path is None:
@@ -214,7 +221,7 @@ def _is_embedded(name: str, row: HostFields) -> bool:
 
 
 def _check(name: str, row: HostFields, problems: Problems) -> None:
-    """Note what does not go with the kind of server."""
+    """Note fields that do not fit the kind of server."""
     if row.start is not None:
         _check_started(name, row, row.start, problems)
         return
@@ -239,7 +246,7 @@ def _check(name: str, row: HostFields, problems: Problems) -> None:
 
 
 def _check_started(name: str, row: HostFields, start: StartFields, problems: Problems) -> None:
-    """Note what does not go with a start."""
+    """Note fields that do not fit a host with a start command."""
     if _is_embedded(name, row):
         problems.add(row.node.child("start"), "the embedded server is started by us as it is; leave it out")
     for key in (key for key in ("url", "proxy", "verify", *_SETTINGS) if key in row.model_fields_set):
@@ -277,12 +284,12 @@ def _make_start(row: HostFields, path: Path, display: str) -> Start | None:
         commands=row.start.read_commands(Problems(display)),
         env=row.start.env,
         ready_s=row.start.ready_s,
-        folder=path.resolve().parent,
+        folder=path.resolve().parent / (row.start.folder or ""),
         files=row.files,
         place=f"{display}:{row.start.node.child('command').line}",
     )
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema, draft 2020-12, of a hosts file."""
+    """Return the JSON Schema (draft 2020-12) of a hosts file."""
     return write_json_schema(InventoryFields, "pytest-boobench hosts")

@@ -4,7 +4,9 @@ started. Run as a file, without the package and with the standard library only, 
 Its one argument is a JSON object: "command" (a list of texts), "log" (a file) and "grace_s". Its standard input is a
 pipe that we hold open and never write to. The server is ended at the end of that pipe, so when we close it or die in
 any way: first asked by SIGTERM, then, after the grace, killed. On Linux no descendant gets away, whatever its group.
-The exit code is the server's own; as a shell says it, 128 + the number of a signal, 127 where there is no such command.
+
+It writes to its standard output when it started the server, in ns of the monotonic clock. The exit code is the server's
+own; as a shell says it, 128 + the number of a signal, 127 where there is no such command.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ def main() -> NoReturn:
     prctl = _find_prctl()
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     log = Log(Path(options["log"]))
+    os.write(1, b"%d\n" % time.monotonic_ns())
     try:
         server = subprocess.Popen(  # noqa: S603
             options["command"],

@@ -6,13 +6,13 @@ import asyncio
 import http.client
 import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import keeper
 from pytest_boobench.hosts.server_memory import find_gpu_mb, find_peak_mb
 from pytest_boobench.hosts.start_fields import Combination
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import hide_secrets
 
 LOOPBACK = "127.0.0.1"
 GRACE_S = 5.0
@@ -57,14 +57,18 @@ class StartedServer:
         return self._keeper.poll() is None
 
     @property
-    def command(self) -> str:
+    def command(self) -> str | None:
         """The command line as a shell would write it, without the port and secrets."""
         words, env = self.combination.fill("{port}")
-        return hide_secrets(shlex.join([*(f"{name}={value}" for name, value in env.items()), *words]))
+        return write_command([*(f"{name}={value}" for name, value in env.items()), *words])
+
+    def processes(self) -> list[psutil.Process]:
+        """Its processes that run now."""
+        return list_processes(self._keeper.pid)
 
     def measure_memory(self) -> tuple[float | None, float | None]:
         """(rss_peak_mb, vram_peak_mb) since its start; blank where the system does not tell."""
-        processes = list_processes(self._keeper.pid)
+        processes = self.processes()
         gpu_mb = find_gpu_mb({process.pid for process in processes})
         if gpu_mb is not None:
             self._gpu_mb = max(gpu_mb, self._gpu_mb or 0.0)
@@ -77,8 +81,9 @@ class StartedServer:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Let a keeper end its server, and wait for both."""
-    if process.stdin is not None:
-        process.stdin.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
     try:
         process.wait(3 * GRACE_S)
     except subprocess.TimeoutExpired:  # the kernel then kills the server as well, where it is Linux
@@ -148,6 +153,7 @@ def _start(combination: Combination, port: int, log: Path) -> subprocess.Popen[b
     return subprocess.Popen(  # noqa: S603  # no shell; the words are the user's own
         [sys.executable, "-I", "-S", keeper.__file__, options],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         cwd=combination.start.folder,
         env={**os.environ, **env},
     )
@@ -166,7 +172,7 @@ async def _wait(
             message = _explain(name, combination, what, log)
             raise _PortTakenError(message) if _says_taken(log) else HostError(message)
         if _answers(port):
-            start_ms = (time.monotonic() - began) * 1000
+            start_ms = time.monotonic_ns() / 1e6 - _read_begin_ms(process)
             _require_own(name, combination, process, port, log)
             return start_ms
         if waited_s - told_s >= 1:
@@ -175,6 +181,12 @@ async def _wait(
         await asyncio.sleep(max(_POLL_S[0], min(_POLL_S[1], waited_s / 100)))
     what = f"it did not answer on its port {port} within {span(ready_s)}{_describe_ports(process)}"
     raise HostError(_explain(name, combination, what, log))
+
+
+def _read_begin_ms(process: subprocess.Popen[bytes]) -> float:
+    """When the keeper started the server, by the clock that all processes share."""
+    assert process.stdout is not None  # noqa: S101  # for mypy
+    return int(process.stdout.readline()) / 1e6
 
 
 def _answers(port: int) -> bool:
@@ -190,31 +202,34 @@ def _answers(port: int) -> bool:
 
 
 def _require_own(name: str, combination: Combination, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """HostError where the answer came from a program that listened there before: not from what we started."""
-    began = psutil.Process(process.pid).create_time()
-    own = {found.pid for found in list_processes(process.pid)}
+    """An error where the answer came from a program that listened there before: not from what we started.
+
+    Where nobody of ours listens there it may still be right: a container's service listens for its containers.
+    """
+    own = list_processes(process.pid)
+    if any(port in _list_ports(one) for one in own):
+        return
+    began, pids = psutil.Process(process.pid).create_time(), {one.pid for one in own}
     for other in psutil.process_iter():
-        try:
-            strange = other.pid not in own and other.create_time() < began
+        with suppress(psutil.Error):
+            strange = other.pid not in pids and other.create_time() < began
             if strange and port in _list_ports(other):
                 what = f"another program, {other.name()} (process {other.pid}), listens on its port {port}"
                 raise _PortTakenError(_explain(name, combination, what, log))
-        except psutil.Error:
-            continue
 
 
 def _list_ports(process: psutil.Process) -> set[int]:
-    return {found.laddr.port for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN}
+    """The TCP ports that a process listens on; none where it is gone or the system does not tell."""
+    try:
+        found = process.net_connections("tcp")
+    except psutil.Error:
+        return set()
+    return {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
 
 
 def _describe_ports(process: subprocess.Popen[bytes]) -> str:
     """The ports that it listens on instead, to go on a sentence; empty where there are none."""
-    found: set[int] = set()
-    for one in list_processes(process.pid):
-        try:
-            found |= _list_ports(one)
-        except psutil.Error:
-            continue
+    found: set[int] = set().union(*map(_list_ports, list_processes(process.pid)))
     return f"; it listens on {', '.join(map(str, sorted(found)))}" if found else ""
 
 

@@ -10,7 +10,7 @@ from pytest_boobench.facts import OwnTraffic, Traffic
 from pytest_boobench.hosts.llama_counters import NO_SEED, LlamaCounters, Slot, name_slots
 
 SHOWN = 5
-"""Foreign requests that a Traffic names; the rest are counted."""
+"""How many foreign requests a Traffic names; it counts the rest."""
 _ALIKE_BY_SEED = "the suite sets the seed, so foreign requests with the same seed are found only by their number"
 _ALIKE_WITHOUT_SEEDS = "these slots show no seeds, so foreign requests are found only by their number"
 _ALIKE = "embeddings carry no mark, so foreign ones are found only by their number"
@@ -29,8 +29,8 @@ class OwnRequests:
 
     @classmethod
     def by(cls, seeds: Iterable[int], known: Iterable[int] = ()) -> Self:
-        """From the seeds of a window's requests; ``known`` are the ``seeds`` of earlier windows."""
-        shown = frozenset(seed & NO_SEED for seed in seeds)  # 32 bits, no sign
+        """Make it from the seeds of a window's requests; ``known`` are the ``seeds`` of earlier windows."""
+        shown = frozenset(seed & NO_SEED for seed in seeds)  # 32 bits, unsigned
         shared = shown if len(shown) == 1 else frozenset[int]()
         return cls(seeds=shown - shared | frozenset(known), shared=shared, seedless=not shown)
 
@@ -48,9 +48,9 @@ class OwnRequests:
 class LlamaAccount:
     """Compares the counters at both ends of a window and the looks at the slots in between. Does no I/O.
 
-    A slot shows its last request until the next one begins, so even a request that lies between two looks is found,
-    unless its slot is used again before the next look: then only its tokens are. Where foreign requests look like ours,
-    those beyond our own number are foreign.
+    A slot shows its last request until the next one begins. So even a request between two looks is found, unless its
+    slot is used again before the next look: then only its tokens are found. If foreign requests look like ours, those
+    beyond our own number are foreign.
     """
 
     def __init__(self, opening: LlamaCounters, ours: OwnRequests, model: str) -> None:
@@ -61,14 +61,14 @@ class LlamaAccount:
         self._in_flight_at_start = _in_flight(opening, len(at_start))
         self._foreign = {(0, slot.task): slot for slot in at_start}
         self._alike: dict[tuple[int, int | None], Slot] = {}
-        """Requests that look like ours, with ours among them."""
+        """Requests that look like ours, including ours."""
         self._before = {(0, slot.task) for slot in opening.slots or ()}
         self._fresh = _all_fresh(opening.slots)
         self._restarts = 0
-        """How often all slots were fresh again, as they are after a restart."""
+        """How often all slots were fresh again, as after a restart."""
 
     def see(self, slots: Collection[Slot]) -> None:
-        """One look at the slots, between opening and closing."""
+        """Add one look at the slots, between opening and closing."""
         fresh = _all_fresh(slots)
         self._restarts += fresh and not self._fresh
         self._fresh = fresh
@@ -76,10 +76,10 @@ class LlamaAccount:
             self._add(slot)
 
     def close(self, closing: LlamaCounters, own: OwnTraffic) -> Traffic:
-        """The traffic that is not ours. Tokens are exact or blank."""
+        """Return the traffic that is not ours. Tokens are exact or None."""
         if closing.slots is not None:
             self.see(closing.slots)
-        if own.exact:  # all of ours are answered, so what is still at work only looks like ours
+        if own.exact:  # all of ours are answered, so a request still at work only looks like ours
             for key in ((self._restarts, slot.task) for slot in closing.working):
                 if key in self._alike:
                     self._foreign[key] = self._alike.pop(key)
@@ -118,7 +118,7 @@ class LlamaAccount:
             self._alike.setdefault(key, slot)
 
     def _count_requests(self, closing: LlamaCounters, own: OwnTraffic) -> int | None:
-        """How many were foreign; without slots, the most in flight at either end."""
+        """The number of foreign requests; without slots, the most in flight at either end."""
         at_end = _in_flight(closing, 0)
         if self._in_flight_at_start is None and at_end is None and not self._foreign:
             return None
@@ -127,12 +127,12 @@ class LlamaAccount:
 
 
 def _all_fresh(slots: Collection[Slot] | None) -> bool:
-    """Whether no slot has had a request since the server was started."""
+    """Whether no slot has had a request since the server started."""
     return bool(slots) and all(slot.fresh for slot in slots or ())
 
 
 def _in_flight(at: LlamaCounters, at_work: int) -> int | None:
-    """Foreign requests in flight; ``at_work`` of them are in slots, where the server shows slots."""
+    """Foreign requests in flight; ``at_work`` of them are in slots, if the server shows slots."""
     if at.slots is not None:
         return at_work + (at.counters.queued if at.counters else 0)
     return at.counters.processing + at.counters.queued if at.counters else None
@@ -147,7 +147,7 @@ def _has_restarted(opening: LlamaCounters, closing: LlamaCounters) -> bool:
 
 
 def _find_doubt(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic, restarts: int) -> str:
-    """Why the growth of the counters, less our tokens, is not the tokens of foreign requests; empty where it is."""
+    """Why the counters' growth minus our tokens is not the foreign tokens; empty if it is."""
     if restarts:
         return "the server restarted, so its count of tokens is lost"
     if not own.exact:
@@ -163,7 +163,7 @@ def _find_doubt(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic,
 
 
 def _subtract(opening: LlamaCounters, closing: LlamaCounters, own: OwnTraffic) -> tuple[int, int]:
-    """(prompt, generated) tokens of the server between opening and closing, less ours."""
+    """(prompt, generated) tokens of the server between opening and closing, minus ours."""
     was, now = opening.counters, closing.counters
     prompt_tokens = now.prompt_tokens - was.prompt_tokens if was and now else 0
     return prompt_tokens - own.prompt_tokens, closing.generated_tokens - opening.generated_tokens - own.output_tokens

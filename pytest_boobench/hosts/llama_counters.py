@@ -1,4 +1,4 @@
-"""Room 2: the slots and counters of one llama-server, read so that both are of one state."""
+"""Room 2: the slots and counters of one llama-server, read so that both show the same state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Slot:
     task: int | None = None
     """Its request, or its last one while it is idle; unique while the server runs."""
     fresh: bool = False
-    """Whether it has not had a request yet."""
+    """Whether it has had no request yet."""
     processing: bool = False
     seed: int | None = None
     decoded_tokens: int = 0
@@ -62,12 +62,12 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaCounters:
-    """Slots and counters of one state of the server; blank where it does not tell them; ``notes`` say why."""
+    """Slots and counters of one state of the server; None if it does not show them; ``notes`` say why."""
 
     slots: tuple[Slot, ...] | None = None
     counters: Counters | None = None
     settled: bool = True
-    """Whether both are of one state: not where requests came and went too fast, or one of ours did not end."""
+    """Whether both show one state. False if requests came and went too fast, or one of ours did not end."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -77,20 +77,20 @@ class LlamaCounters:
 
     @property
     def generated_tokens(self) -> int:
-        """All tokens generated until then, with those of unfinished requests."""
+        """All tokens generated so far, including those of unfinished requests."""
         counted = self.counters.predicted_tokens if self.counters else 0
         return counted + sum(slot.decoded_tokens for slot in self.working)
 
 
 class LlamaProcess:
-    """Asks one llama-server. Behind a router ``model`` names it; asking never loads the model."""
+    """Queries one llama-server. Behind a router, ``model`` selects it; a query never loads the model."""
 
     def __init__(self, control: httpx.AsyncClient, model: str | None = None) -> None:
         self._control = control
         self._params = {"model": model, "autoload": "false"} if model is not None else None
 
     async def ask_slots(self) -> tuple[Slot, ...]:
-        """Read ``/slots``, none while the model loads; CannotTell where it is off or nothing answers."""
+        """Read ``/slots``; empty while the model loads. Raises CannotTell if it is off or nothing answers."""
         response = await self._get("/slots")
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             return ()
@@ -100,7 +100,7 @@ class LlamaProcess:
             raise CannotTell(f"/slots: the answer {fault}") from fault
 
     async def ask_counters(self) -> Counters:
-        """Read ``/metrics``, which resets its gauges of rates; CannotTell where it is off or nothing answers."""
+        """Read ``/metrics``, which resets its gauges of rates. Raises CannotTell if it is off or nothing answers."""
         response = await self._get("/metrics")
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise CannotTell("/metrics: the model is being loaded")
@@ -112,8 +112,8 @@ class LlamaProcess:
         """Read the counters between two looks at the slots that show the same requests, none of them ours.
 
         Then no request ended between the looks, and no generated token is both in the counters and in a slot. Waits up
-        to ``patience_s`` for requests of ours that broke off, as the server only notices that later. A request with one
-        of ``shared_seeds``, which others may send too, counts as foreign after half of that time.
+        to ``patience_s`` for cancelled requests of ours, because the server notices that late. A request with one of
+        ``shared_seeds``, which others may send too, counts as foreign after half of that time.
         """
         began_s = time.monotonic()
         while True:
@@ -147,7 +147,7 @@ def explain_failure(error: httpx.TransportError) -> str:
 
 
 async def _attempt(asking: Awaitable[T]) -> tuple[T | None, str]:
-    """The answer, or why there is none."""
+    """Return the answer, or why there is none."""
     try:
         return await asking, ""
     except CannotTell as note:
@@ -159,15 +159,17 @@ def _list_work(slots: tuple[Slot, ...] | None) -> list[tuple[int | None, bool]] 
 
 
 def read_slots(body: Any) -> tuple[Slot, ...]:
-    """The answer of ``/slots``, of any build; Fault where it is not one."""
+    """Parse the answer of ``/slots`` of any build. Raises Fault for anything else."""
     if not isinstance(body, list) or not all(isinstance(entry, Mapping) for entry in body):
         raise Fault("is not a list of slots")
     return tuple(_read_slot(entry) for entry in body)
 
 
 def _read_slot(entry: Mapping[str, Any]) -> Slot:
-    """Builds before b4027 have ``state`` for ``is_processing``, some ``task_id`` for ``id_task``, and the entry
-    itself has the parameters."""
+    """Parse one slot. Builds before b4027 have ``state`` for ``is_processing``; some have ``task_id`` for ``id_task``.
+
+    Their entry itself has the parameters.
+    """
     params = entry.get("params")
     if not isinstance(params, Mapping):
         params = entry
@@ -197,7 +199,7 @@ def _is_at_work(entry: Mapping[str, Any]) -> bool:
 
 
 def read_counters(text: str, process: str | None) -> Counters:
-    """The answer of ``/metrics``; CannotTell where it has no token counters."""
+    """Parse the answer of ``/metrics``. Raises CannotTell if it has no token counters."""
     values = sum_metrics(text)
     try:
         return Counters(
@@ -212,5 +214,5 @@ def read_counters(text: str, process: str | None) -> Counters:
 
 
 def name_slots(slots: Iterable[Slot], model: str) -> tuple[ForeignRequest, ...]:
-    """The requests in slots."""
+    """Return the requests in slots."""
     return tuple(ForeignRequest(id=f"task {slot.task}", model=model, queued=False) for slot in slots)

@@ -1,7 +1,7 @@
 """Room 2: watching llama-server by its slots and counters; behind a router, those of each loaded model.
 
-A look at ``/slots`` delays a decode by about 0.2 ms (``python -m tests.benchmarks.watching``), as the server handles it
-between two decodes. ``/metrics`` is read only at the ends of a window, since reading it resets gauges.
+A look at ``/slots`` delays a decode by about 0.2 ms (``python -m tests.benchmarks.watching``), because the server
+handles it between two decodes. ``/metrics`` is read only at the ends of a window, since reading it resets gauges.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLIND = (
     "with --metrics"
 )
 LOOK_EVERY_S = 0.1
-"""Foreign requests that last longer are all found. The looks slow decode by 0.2 %."""
+"""All foreign requests that last longer are found. The looks slow decode by 0.2 %."""
 
 
 class Processes:
@@ -46,9 +46,9 @@ class Processes:
         self._router: bool | None = None
 
     async def find(self, model: str) -> Mapping[str, LlamaProcess]:
-        """Loaded model -> its process; the one that we measure is called ``model`` even where that is an alias.
+        """Return loaded model -> its process. The one that we measure is called ``model`` even if that is an alias.
 
-        CannotTell where the host does not answer.
+        Raises CannotTell if the host does not answer.
         """
         if not await self.behind_router():
             return {model: LlamaProcess(self._control)}
@@ -60,13 +60,13 @@ class Processes:
         }
 
     async def behind_router(self) -> bool:
-        """Whether the host is a router; CannotTell where it does not answer."""
+        """Whether the host is a router. Raises CannotTell if it does not answer."""
         if self._router is None:
             self._router = (await self._ask("/props")).get("role") == "router"
         return self._router
 
     async def asleep(self) -> bool:
-        """Whether the server has unloaded its model until the next request; never so for a router."""
+        """Whether the server has unloaded its model until the next request; never for a router."""
         return (await self._ask("/props")).get("is_sleeping") is True
 
     async def _ask(self, path: str) -> Mapping[str, Any]:
@@ -85,13 +85,13 @@ _UNLOADED = LlamaCounters(notes=("was unloaded, so its count of tokens is lost",
 
 @dataclass(slots=True)
 class Window:
-    """From `open` to `close`, with looks in between; no method raises for what the host does."""
+    """From `open` to `close`, with looks in between. Its methods never raise for what the host does."""
 
     _processes: Processes
     _ours: OwnRequests
     _model: str
     _patience_s: float
-    """How long each end of the window may wait for requests of ours that broke off."""
+    """How long each end of the window may wait for cancelled requests of ours."""
     _found: Mapping[str, LlamaProcess] = field(default_factory=dict)
     _accounts: dict[str, LlamaAccount] = field(default_factory=dict)
     _opening: LlamaCounters = field(default_factory=LlamaCounters)
@@ -111,7 +111,7 @@ class Window:
         self._opening = _NEW_PROCESS
 
     async def look(self) -> None:
-        """Look once at the slots of every process, new ones included."""
+        """Look once at the slots of every process, including new ones."""
         with suppress(CannotTell):
             found = await self._processes.find(self._model)
             if self._model in self._found and self._model not in found:
@@ -125,7 +125,7 @@ class Window:
                 self._accounts[name].see(await process.ask_slots())
 
     async def close(self, own: OwnTraffic) -> Traffic:
-        """Read the counters again; the traffic that is not ours."""
+        """Read the counters again; return the traffic that is not ours."""
         await self.look()
         traffics = []
         for name, account in self._accounts.items():
@@ -147,7 +147,7 @@ class Window:
 
 
 def add_up(traffics: Sequence[Traffic]) -> Traffic:
-    """The traffic of several processes in one window; a sum is blank where one of them is, or where there is none."""
+    """Sum the traffic of several processes in one window. A sum is None if one part is, or if there is none."""
 
     def total(field: str) -> int | None:
         values = [getattr(traffic, field) for traffic in traffics]
@@ -165,7 +165,7 @@ def add_up(traffics: Sequence[Traffic]) -> Traffic:
 
 
 class SlotsWatcher(Watcher):
-    """Recognises our requests by their seeds. Embeddings have none: only the tokens of foreign ones are known."""
+    """Recognizes our requests by their seeds. Embeddings have none: only the tokens of foreign ones are known."""
 
     def __init__(
         self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S, patience_s: float = 3.0
@@ -180,7 +180,7 @@ class SlotsWatcher(Watcher):
         self._ended = RecentlyEnded()
 
     async def look(self) -> Sighting:
-        """What is in flight now; does not load a model or wake one that sleeps."""
+        """Return what is in flight now; never loads a model or wakes one that sleeps."""
         try:
             if await self._processes.asleep():
                 return Sighting(known=True)
@@ -215,7 +215,7 @@ class SlotsWatcher(Watcher):
             await window.look()
 
     async def end(self, own: OwnTraffic) -> Traffic:
-        """Close the window. Tokens are exact or blank; requests too short for any look count as at least 1."""
+        """Close the window. Tokens are exact or None; requests too short for any look count as at least 1."""
         window = self._window
         await self.close()
         return await window.close(own) if window is not None else Traffic()

@@ -41,14 +41,14 @@ WATCHERS: Mapping[str, Callable[[Clients, str], Watcher]] = {
 
 
 def choose(server: Server, model: str) -> Watcher:
-    """The watcher of a host, at first for ``model``; it sends nothing yet."""
+    """Make the watcher of a host, at first for ``model``; it sends nothing yet."""
     watch = WATCHERS.get(server.kind)
     return watch(server.clients, model) if watch is not None else Watcher(model)
 
 
 @dataclass(slots=True)
 class OpenHost:
-    """Open until `close`."""
+    """A connected host, open until `close`."""
 
     server: Server
     clients: Clients
@@ -59,14 +59,16 @@ class OpenHost:
     restore: Restore | None = None
     used: bool = False
     """Whether a cell has used it."""
+    served: bool = False
+    """Whether its server has been measured since it started."""
 
     def watch(self, model: str) -> Watcher:
-        """The host's watcher, for windows of ``model``. A host has only one, as it knows which requests were ours."""
+        """Return the host's watcher, for windows of ``model``. A host has only one: it knows our own requests."""
         self.watcher.model = model
         return self.watcher
 
     def usable(self) -> bool:
-        """False where we started the server and it has ended."""
+        """False if we started the server and it has ended."""
         own = self.process or self.started
         return own is None or own.alive()
 
@@ -81,7 +83,7 @@ class OpenHost:
         self.used = True
 
     async def close(self) -> None:
-        """Leave the host as it was. Only a model that is restored is waited for."""
+        """Leave the host as it was. Waits only for a model that is restored."""
         self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0, tell=tell_nobody)
         await self.watcher.close()
         if self.restore is not None and self.used:
@@ -94,15 +96,15 @@ class OpenHost:
 
 
 MakeServer = Callable[[Host, Clients], Server | None]
-"""Makes the Server of a host whose kind is not built in; None for all others."""
+"""Makes the Server of a host whose kind is not built in; returns None for all others."""
 
 
 def make_none(host: Host, clients: Clients) -> None:
-    """Only built-in kinds."""
+    """Support only built-in kinds."""
 
 
 async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeServer, patience: Patience) -> OpenHost:
-    """Start the server where it is embedded, and find out what kind it is. HostError where nothing answers."""
+    """Start the server if it is embedded, and detect its kind. Raises HostError if nothing answers."""
     process = embedded.start(host.embedded) if host.embedded else None
     url = process.url if process is not None else host.base_url
     clients = open_host(host, url, run_uid, patience)
@@ -121,7 +123,7 @@ async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeSe
 async def open_started(
     host: Host, combination: Combination, log: Path, run_uid: str, make: MakeServer, patience: Patience
 ) -> OpenHost:
-    """Start a host's server by its command. HostError where it does not start, or answers as another kind."""
+    """Start a host's server by its command. Raises HostError if it does not start, or answers as another kind."""
     process = await launch(
         host.name, combination, log, lambda waited_s: patience.tell(Waiting(host.name, "loading", waited_s))
     )
@@ -135,16 +137,18 @@ async def open_started(
     except BaseException:
         process.stop()
         raise
+    if isinstance(server, OpenAIServer):
+        server.started_with = process.command
     return OpenHost(server, clients, choose(server, ""), started=process)
 
 
 async def _connect_kind(host: Host, url: str, clients: Clients, combination: Combination) -> Server:
-    """The server of the kind that the file says; HostError where it shows that it is another."""
+    """Connect as the kind in the file. Raises HostError if the server shows that it is another."""
     server = await connect(host.name, url, clients, None)
     same = {server.kind, host.server} <= {"llama-server", "llama-router"}
     if host.server in (None, server.kind) or same:
         return server
-    if OpenAIServer.kind in (server.kind, host.server):  # which shows nothing, or suits every kind
+    if OpenAIServer.kind in (server.kind, host.server):  # this kind shows nothing, or fits every server
         return await connect(host.name, url, clients, host.server)
     raise HostError(
         f"{combination.start.place}: {host.name} answers as {server.kind}, expected {host.server}; "
@@ -153,7 +157,7 @@ async def _connect_kind(host: Host, url: str, clients: Clients, combination: Com
 
 
 async def require_direct(host: Host) -> None:
-    """HostError where only a proxy reaches the host: measured requests use none, as it would add its own time."""
+    """Raise HostError if only a proxy reaches the host: measured requests use none, as it would add its own time."""
     if not host.proxy:
         return
     url = httpx.URL(host.base_url)
@@ -170,7 +174,7 @@ async def require_direct(host: Host) -> None:
 
 
 def open_host(host: Host, url: str, run_uid: str | None = None, patience: Patience | None = None) -> Clients:
-    """Clients that send the host's key and, where there is a run, its name. HostError for a missing key."""
+    """Make clients that send the host's key and the run's name, if any. Raises HostError for a missing key."""
     headers = {"User-Agent": f"{PACKAGE}/{find_version()}"}
     if run_uid is not None:
         headers[RUN_HEADER] = run_uid

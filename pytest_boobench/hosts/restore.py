@@ -1,7 +1,7 @@
-"""Room 2: load the models again that a llama-swap had ready before our first session; the last session does so.
+"""Room 2: load the models again that a llama-swap had ready before our first session. The last session does it.
 
-A file next to the machine's lock, one per server, notes these models: so sessions that take turns share it, and the
-next session finds it where one was killed.
+A file next to the machine's lock, one per server, notes these models. So sessions that take turns share it, and if a
+session was killed, the next one finds it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pytest_boobench.servers.llama_swap import LlamaSwap
 
 _POLL_S = 0.05
 _PATIENCE_S = 300.0
-"""How long the end of a session waits for others that measure on the machine, even on another server of it."""
+"""How long the end of a session waits for others that measure on the machine, also on another server of it."""
 _BELIEVED_S = 24 * 3600.0
-"""A note of sessions that have ended is ignored when it is older."""
+"""Older notes of ended sessions are ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Note:
 
 
 class Restore:
-    """One session's part, for one host. A session writes the note only while it has the machine's ``lock``."""
+    """One session's part, for one host. A session writes the note only while it holds the machine's ``lock``."""
 
     def __init__(self, server: LlamaSwap, lock: FileLock) -> None:
         self._server = server
@@ -64,7 +64,7 @@ class Restore:
         self._server.announce = self._add
 
     async def leave(self) -> None:
-        """Load again what was ready, unless other sessions continue. HostError where the host does not answer."""
+        """Load again what was ready, unless other sessions continue. Raises HostError if the host does not answer."""
         locked = await self._lock_machine()
         try:
             self._life.release()
@@ -75,8 +75,8 @@ class Restore:
                 self._lock.release()
 
     async def _lock_machine(self) -> bool:
-        """False where other sessions of ours use this server, and will restore it, or use the machine for long: then
-        the next session finds the note."""
+        """Return False if other sessions of ours use this server and will restore it, or if they use the machine for
+        long: then the next session finds the note."""
         end = time.monotonic() + _PATIENCE_S
         while True:
             with suppress(Timeout):
@@ -106,12 +106,12 @@ class Restore:
             self._write(replace(note, loaded=tuple(dict.fromkeys((*note.loaded, model)))))
 
     def _believes(self, note: Note, ready: Collection[str]) -> bool:
-        """Whether the models that are ready now are left from sessions that have ended."""
+        """Whether the models that are ready now are left over from ended sessions."""
         age_s = time.time() - self._path.stat().st_mtime
         return bool(ready) and set(ready) <= set(note.loaded) and age_s < _BELIEVED_S
 
     def _find_living(self, sessions: Collection[str]) -> tuple[str, ...]:
-        """The sessions whose process runs: the kernel frees the lock of one that has ended."""
+        """The sessions whose process runs: the kernel releases the lock of an ended one."""
         return tuple(filter(self._lives, sessions))
 
     def _lives(self, session: str) -> bool:
@@ -128,7 +128,7 @@ class Restore:
         return self._path.with_suffix(f".{session}.lock")
 
     def _read(self) -> Note | None:
-        """None where there is no valid note."""
+        """Return None if there is no valid note."""
         try:
             plain = json.loads(self._path.read_text(encoding="utf-8"))
             lists = {name: tuple(plain[name]) for name in ("before", "loaded", "sessions")}
@@ -137,7 +137,7 @@ class Restore:
             return None
 
     def _write(self, note: Note) -> None:
-        """Replace the file in one step, since the process may be killed at any time."""
+        """Replace the file atomically, because the process may be killed at any time."""
         fresh = self._path.with_suffix(".fresh")
         fresh.write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
         fresh.replace(self._path)

@@ -1,4 +1,4 @@
-"""Room 2: the memory of a server that we started: resident, by the kernel; of GPUs, by NVML where it is installed."""
+"""Room 2: memory of a server that we started: resident memory from the kernel, GPU memory from NVML if installed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 
 
 def find_peak_mb(processes: Iterable[psutil.Process]) -> float | None:
-    """Most resident memory of these processes together, the sum of their peaks; None where none tells.
+    """Peak resident memory in MB: the sum of these processes' own peaks. None if none is known.
 
-    Linux keeps each process's peak (VmHWM, proc(5)); elsewhere it is what they have now.
+    Linux keeps each process's peak (VmHWM, proc(5)); on other systems it is the current value.
     """
     found = [size for process in processes if (size := _find_peak(process)) is not None]
     return sum(found) / _MB if found else None
@@ -32,7 +32,7 @@ def _find_peak(process: psutil.Process) -> int | None:
 
 
 def find_gpu_mb(pids: Collection[int]) -> float | None:
-    """GPU memory of these processes on all GPUs together; None without NVML, a GPU, or where it does not tell."""
+    """GPU memory in MB of these processes on all GPUs together; None without NVML or GPU, or if NVML does not know."""
     if importlib.util.find_spec("pynvml") is None:
         return None
     import pynvml  # noqa: PLC0415  # only there with the extra gpu
@@ -57,6 +57,6 @@ def find_gpu_mb(pids: Collection[int]) -> float | None:
 
 
 def _list_running(pynvml: Any, device: Any) -> Iterable[Any]:
-    """A process may use a device for both; it is named once."""
+    """A process may use a device for compute and graphics; list it once."""
     both = [*pynvml.nvmlDeviceGetComputeRunningProcesses(device), *pynvml.nvmlDeviceGetGraphicsRunningProcesses(device)]
     return {running.pid: running for running in both}.values()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pytest_boobench.documents.validation import FileModel, Located, duration, parsed
+from pytest_boobench.documents.validation import FileModel, Located, duration, parsed, text
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.suite.launching import BUILD, StartNeeds
@@ -64,13 +64,15 @@ _COMMAND_JSON = {"anyOf": [_LIST_JSON, {"type": "object", "additionalProperties"
 class StartFields(FileModel):
     """How a host is started, as the hosts file writes it."""
 
-    command: Annotated[Any, parsed(_WORDS, _take_command, _COMMAND_JSON)]
+    command: Annotated[dict[str, Any], parsed(_WORDS, _take_command, _COMMAND_JSON)]
     """The program and its arguments, with placeholders; or several such by name, so that the build is an axis."""
     env: Annotated[
         dict[str, str],
         parsed("a mapping of variables to texts", _take_env, {"type": "object", "additionalProperties": _WORD_JSON}),
     ] = Field(default_factory=dict)
     """Environment variables beside those of pytest."""
+    folder: Annotated[str | None, text()] = None
+    """Where it is started, and relative paths are seen from; blank: the folder of the hosts file."""
     ready_s: Annotated[float, duration(), Field(validation_alias="ready")] = READY_S
     """How long it may take until the server answers."""
 
@@ -91,7 +93,7 @@ class StartFields(FileModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """How a host is started. Relative paths are seen from ``folder``, that of the hosts file."""
+    """How a host is started. Relative paths are seen from ``folder``."""
 
     commands: Mapping[str, tuple[str, ...]]
     """Build -> the program and its arguments; only one called ``ONLY`` where the builds have no names."""
@@ -130,7 +132,8 @@ class Start:
         used = self.uses(build)
         if missing := sorted(used - values.keys() - {PORT}):
             raise HostError(f"{self.place}: the command has no value for {{{missing[0]}}}; write it under launch")
-        kept = {name: value for name, value in values.items() if name in used or name == BUILD}
+        told = used | {BUILD} | ({MODEL} if MODEL_FILE in used else set())
+        kept = {name: value for name, value in values.items() if name in told}
         return Combination(self, build, kept)
 
 

@@ -1,4 +1,4 @@
-"""Room 2: llama-swap's event stream, opened again whenever it ends, and the requests and model states it tells."""
+"""Room 2: llama-swap's event stream, reopened whenever it ends, and the requests and model states in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_boobench.untrusted import (
 )
 
 Detail = Literal["nothing", "totals", "requests", "callers"]
-"""How much a llama-swap tells of what is in flight."""
+"""How much a llama-swap tells about requests in flight."""
 _PRIMED_S = 2.0
 """How long to wait for the first event about requests: versions before v192 never send one."""
 _AFTER_LOSS_S = 0.05
@@ -41,17 +41,17 @@ _SETTLE_TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request that llama-swap has in flight; blanks are facts that its version does not give."""
+    """A request that llama-swap has in flight; None for facts that its version does not give."""
 
     request: ForeignRequest
     method: str | None = None
     run_uid: str | None = None
-    """Value of our header, whichever run of ours sent it."""
+    """Value of our header, from any run of ours."""
     began_at: float | None = None
     """Seconds of our monotonic clock."""
 
     def describe(self) -> ForeignRequest:
-        """The request as others see it, with its age."""
+        """Return the request in general form, with its age."""
         return replace(
             self.request,
             user_agent=self.request.user_agent if self.run_uid is None else "another boobench run",
@@ -65,11 +65,11 @@ class HostState:
 
     detail: Detail = "nothing"
     live: dict[str, InFlight] = field(default_factory=dict)
-    """In flight now, by id; empty where the host tells only a total."""
+    """In flight now, by id; empty if the host tells only a total."""
     total: int = 0
     """How many are in flight now."""
     seen: dict[str, InFlight] = field(default_factory=dict)
-    """All since the mark. Each stream may use the same ids again, so the keys have the stream's number."""
+    """All since the mark. Each stream may use the same ids again, so the keys hold the stream's number."""
     states: dict[str, str] = field(default_factory=dict)
     """Model or alias -> its state, such as ``ready``."""
     left_ready: Counter[str] = field(default_factory=Counter)
@@ -83,12 +83,12 @@ class HostState:
         self._remember()
 
     def forget_live(self) -> None:
-        """Drop what the last stream said of requests, as a new stream begins."""
+        """Drop the requests of the last stream, because a new stream begins."""
         self.live, self.total = {}, 0
         self.streams += 1
 
     def take(self, message: str) -> str | None:
-        """Use one event's data; the type of the event, None where it is not as expected."""
+        """Process one event's data. Returns the event's type, None if the data is not as expected."""
         try:
             envelope = to_object(parse_json(message))
             kind = get_text(envelope, "type")
@@ -137,7 +137,7 @@ def _require(value: Any, of: type) -> Any:
 
 
 def _read(request: Mapping[str, Any]) -> InFlight:
-    """One entry of an ``inflight`` event; the names of headers come in any case."""
+    """Parse one entry of an ``inflight`` event; header names come in any case."""
     headers = {name.lower(): value for name, value in to_object(request.get("req_headers")).items()}
     elapsed_ms = to_number(request.get("elapsed_ms"))
     answered = request.get("resp_headers")
@@ -175,7 +175,7 @@ class EventStream:
         """Why there is no stream now."""
 
     async def open(self) -> None:
-        """Start the stream, and wait until it has said what is in flight, where it ever does."""
+        """Start the stream. Wait for its first event about requests in flight, up to two seconds."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
@@ -186,7 +186,7 @@ class EventStream:
                 self._primed.set()
 
     async def settle(self) -> None:
-        """Wait until all that the host has sent is read: until it sends nothing for a moment, at most half a second."""
+        """Wait until all sent data is read: until the host sends nothing for a moment, at most half a second."""
         for _ in range(_SETTLE_TRIES):
             before = self._events
             await asyncio.sleep(_SILENT_S)
@@ -218,7 +218,7 @@ class EventStream:
             await asyncio.sleep(_AFTER_LOSS_S if self._events > began else _AFTER_REFUSAL_S)
 
     async def _read(self) -> None:
-        """Read one stream to its end, without a timeout, as an idle one sends nothing."""
+        """Read one stream to its end, without a timeout, because an idle one sends nothing."""
         timeout = httpx.Timeout(self._client.timeout.connect, read=None)
         async with self._client.stream("GET", "/api/events", timeout=timeout) as response:
             if response.status_code != httpx.codes.OK:

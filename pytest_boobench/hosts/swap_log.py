@@ -19,7 +19,7 @@ _ROWS_PER_PAGE = 999
 _MOST_PAGES = 100
 _RECENT_ROWS = 20
 _NAMED = 5
-"""Foreign requests that a Traffic names."""
+"""How many foreign requests a Traffic names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +31,15 @@ class LoggedRequest:
     path: str | None
     ended_at: datetime
     duration_ms: float | None
-    """With the time for waiting and loading."""
+    """Includes the time for waiting and loading."""
     status: int | None
-    """Blank before v230."""
+    """None before v230."""
     tokens: int | None
-    """Evaluated prompt tokens and generated ones together; zero where it broke off."""
+    """Evaluated prompt tokens and generated ones together; zero if it was cancelled."""
 
     @property
     def ran(self) -> bool:
-        """Whether the model processed it. Without a status, no tokens mean that it did not."""
+        """Whether the model processed it. Without a status, zero tokens mean that it did not."""
         return self.status != httpx.codes.TOO_MANY_REQUESTS if self.status is not None else bool(self.tokens)
 
     def __str__(self) -> str:
@@ -48,13 +48,13 @@ class LoggedRequest:
 
 
 async def find_newest_id(client: httpx.AsyncClient) -> int | None:
-    """The id of the request that ended last, 0 before the first one; None without a log."""
+    """Return the id of the request that ended last, 0 before the first one; None without a log."""
     page = await _fetch(client, {"limit": 1})
     return None if page is None else max((row.id for row in page[0]), default=0)
 
 
 async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest] | None:
-    """All requests that ended after the one with ``after_id``; None without a log."""
+    """Return all requests that ended after the one with ``after_id``; None without a log."""
     found: dict[int, LoggedRequest] = {}
     for number in range(1, _MOST_PAGES + 1):
         asked: dict[str, str | int] = {"min_id": after_id + 1, "limit": _ROWS_PER_PAGE, "order": "asc", "page": number}
@@ -69,7 +69,7 @@ async def fetch_rows(client: httpx.AsyncClient, after_id: int) -> list[LoggedReq
 
 
 async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[LoggedRequest]:
-    """The last few requests that ended within the last minute, newest first."""
+    """Return the last few requests that ended within the last minute, newest first."""
     rows, read_at = await _fetch(client, {"limit": _RECENT_ROWS}) or ([], datetime.now(UTC))
     recent = [row for row in rows if row.id > after_id and row.ended_at >= read_at - timedelta(minutes=1)]
     return sorted(recent, key=lambda row: row.id, reverse=True)[:_RECENT_ROWS]
@@ -78,7 +78,7 @@ async def fetch_recent(client: httpx.AsyncClient, after_id: int) -> list[LoggedR
 async def _fetch(
     client: httpx.AsyncClient, asked: Mapping[str, str | int]
 ) -> tuple[list[LoggedRequest], datetime] | None:
-    """One page of the log of v236 and later, or the whole older log; and the host's time."""
+    """Fetch one page of the log (v236 and later) or the whole older log; return it with the host's time."""
     try:
         response = await client.get("/api/metrics/activity", params=dict(asked))
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -96,7 +96,7 @@ async def _fetch(
 
 
 def _read_time(date: str) -> datetime:
-    """The time of an HTTP ``Date`` header, by our clock where there is none."""
+    """The time of an HTTP ``Date`` header; our clock's if there is none."""
     try:
         moment = parsedate_to_datetime(date)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
@@ -105,7 +105,7 @@ def _read_time(date: str) -> datetime:
 
 
 def _read(row: Mapping[str, Any], read_at: datetime) -> LoggedRequest:
-    """Fault for a row without an id, as rows are told apart by it."""
+    """Parse a row. Raises Fault for one without an id, because ids tell rows apart."""
     number = get_count(row, "id")
     if number is None:
         raise Fault("id is missing")
@@ -138,14 +138,14 @@ class Evidence:
     run_uid: str = ""
     """The value of our header in our own requests."""
     seen: tuple[InFlight, ...] = ()
-    """All requests that were in flight in the window, with ours."""
+    """All requests that were in flight in the window, including ours."""
     present: tuple[InFlight, ...] = ()
     """The foreign ones that were in flight when it opened."""
     total_at_start: int | None = None
-    """How many were in flight when it opened; blank where the host does not tell."""
+    """How many were in flight when it opened; None if the host does not tell."""
     live_at_end: int = 0
     rows: Sequence[LoggedRequest] | None = None
-    """Requests that ended in the window, with ours; blank without a log."""
+    """Requests that ended in the window, including ours; None without a log."""
     model_swaps: int = 0
     reloads: int = 0
     """Event streams that llama-swap ended in order."""
@@ -156,7 +156,7 @@ class Evidence:
 
 
 def weigh(evidence: Evidence, own: OwnTraffic) -> Traffic:
-    """The Traffic of a window. Both counts of foreign requests can miss some, so the greater one holds."""
+    """Return the Traffic of a window. Both counts of foreign requests can miss some, so the greater one holds."""
     seen, logged = count_seen(evidence, own), count_logged(evidence, own)
     known = [number for number in (seen, logged) if number is not None]
     foreign = max(known) if known else None
@@ -173,16 +173,16 @@ def weigh(evidence: Evidence, own: OwnTraffic) -> Traffic:
 
 
 def leave_ours_out(entries: Iterable[InFlight], run_uid: str) -> tuple[InFlight, ...]:
-    """The requests without our header's value."""
+    """Return the requests without our header's value."""
     return tuple(entry for entry in entries if entry.run_uid != run_uid)
 
 
 def count_seen(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Foreign requests by the events; None where the events do not name requests."""
+    """Return the number of foreign requests by the events; None if the events do not name requests."""
     if evidence.detail == "callers":
         return len(leave_ours_out(evidence.seen, evidence.run_uid))
     if evidence.detail == "requests":
-        # We send a request of ours that was refused again, and it gets another id.
+        # After a refusal we send our request again, and it gets another id.
         turned_away = sum(not row.ran for row in evidence.rows or ())
         posted = sum(entry.method == "POST" for entry in evidence.seen)
         return max(0, posted - own.requests - turned_away)
@@ -190,7 +190,7 @@ def count_seen(evidence: Evidence, own: OwnTraffic) -> int | None:
 
 
 def count_logged(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Foreign requests by the log, and those still in flight where the events tell only totals; None without a log."""
+    """Count foreign requests by the log, plus those in flight if events tell only totals; None without a log."""
     if evidence.rows is None:
         return None
     ours_seen = len(evidence.seen) - len(leave_ours_out(evidence.seen, evidence.run_uid))
@@ -199,7 +199,7 @@ def count_logged(evidence: Evidence, own: OwnTraffic) -> int | None:
 
 
 def count_tokens(evidence: Evidence, own: OwnTraffic) -> int | None:
-    """Tokens of all finished requests less ours; None where one of these numbers is not exact."""
+    """Return the tokens of all finished requests minus ours; None if one of these numbers is not exact."""
     charged = [row.tokens for row in evidence.rows or () if row.ran]
     known = [tokens for tokens in charged if tokens is not None]
     if evidence.rows is None or not own.exact or len(known) < len(charged):

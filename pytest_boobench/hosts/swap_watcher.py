@@ -40,7 +40,7 @@ class SwapWatcher(Watcher):
         """Requests up to this id were in a window: looks do not show them."""
 
     async def look(self) -> Sighting:
-        """What is in flight now; unknown before v192, which has no such events."""
+        """Return what is in flight now; unknown before v192, which has no such events."""
         await self._catch_up()
         recent = tuple(map(str, await fetch_recent(self._client, self._known_id)))
         if not self._sees():
@@ -52,7 +52,7 @@ class SwapWatcher(Watcher):
         return Sighting(known=True, in_flight=foreign, recent=recent)
 
     async def begin(self, marks: OwnMarks) -> None:
-        """Open a window: all foreign requests from now on count, with those in flight."""
+        """Open a window: count all foreign requests in flight now or later."""
         self._run_uid = marks.run_uid
         await self._catch_up()
         self._newest_id = await find_newest_id(self._client)
@@ -105,7 +105,7 @@ class SwapWatcher(Watcher):
             self._window.breaks += 1
 
     async def _fetch_rows(self, expected: int) -> list[LoggedRequest] | None:
-        """The requests that ended in the window. Waits for those that we know, as each is logged a little later."""
+        """The requests that ended in the window. Waits for the expected ones, because each is logged a little later."""
         if self._newest_id is None:
             return None
         for _ in range(_LOG_TRIES):
@@ -117,5 +117,5 @@ class SwapWatcher(Watcher):
 
 
 def _count_posted(entries: Iterable[InFlight]) -> int:
-    """How many of them the log will have: only POST requests are in it."""
+    """How many of them the log will have: it holds only POST requests."""
     return sum(entry.method == "POST" for entry in entries)

@@ -1,7 +1,7 @@
 """Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read only at the ends of a window.
 
-vLLM counts a request when it is finished or aborted, so all requests of a window either ended in it or are in flight at
-its end. It counts tokens when it generates them.
+vLLM counts a request when it is finished or aborted. So every request of a window either ended in it or is in flight
+at its end. It counts tokens when it generates them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SETTLE_STEP_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Counters and gauges, summed over models, engines and reasons to finish."""
+    """Counters and gauges, summed over models, engines and finish reasons."""
 
     running: int
     waiting: int
     ended: int
     prompt_tokens: int
-    """With those from the cache."""
+    """Includes those from the cache."""
     generated_tokens: int
     process: float | None
-    """Start of the process, seconds since 1970 UTC; blank where vLLM runs several API servers."""
+    """Start of the process, seconds since 1970 UTC; None if vLLM runs several API servers."""
 
 
 class VllmWatcher(Watcher):
@@ -52,7 +52,7 @@ class VllmWatcher(Watcher):
         self._ended = RecentlyEnded()
 
     async def look(self) -> Sighting:
-        """How many requests are in flight now."""
+        """Return how many requests are in flight now."""
         reading = await self._read()
         if reading is None:
             return Sighting(known=False)
@@ -93,7 +93,7 @@ class VllmWatcher(Watcher):
 
 
 def read(text: str) -> Reading | None:
-    """Read vLLM's ``/metrics``; None where its counters are missing."""
+    """Parse vLLM's ``/metrics``; None if its counters are missing."""
     values = sum_metrics(text)
     try:
         return Reading(
@@ -109,7 +109,7 @@ def read(text: str) -> Reading | None:
 
 
 def compare(opening: Reading, closing: Reading, own: OwnTraffic) -> Traffic:
-    """The foreign traffic between two readings, none of our requests being in flight at either."""
+    """Return the foreign traffic between two readings, both without a request of ours in flight."""
     in_flight, left = opening.running + opening.waiting, closing.running + closing.waiting
     at_ends = Traffic(in_flight_at_start=in_flight, concurrent_foreign_requests=max(in_flight, left))
     if closing.process != opening.process or closing.prompt_tokens < opening.prompt_tokens:

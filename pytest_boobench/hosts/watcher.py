@@ -1,4 +1,4 @@
-"""Room 2: what all watchers of a host have in common: their methods, recently ended requests, Prometheus counters."""
+"""Room 2: what all watchers of a host share: their methods, recently ended requests, Prometheus counters."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pytest_boobench.units import count
 from pytest_boobench.untrusted import MAX_COUNT
 
 RUN_HEADER = "X-Boobench-Run"
-"""Names the run that sends a request, so that our own requests are told from foreign ones."""
+"""Names the run that sends a request, to tell our own requests from foreign ones."""
 _RECENT_S = 60.0
 _MOST_REQUESTS = 10_000
-"""A server that counts more requests in flight makes no sense."""
+"""A higher count of requests in flight cannot be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnMarks:
-    """How a watcher recognises our requests while they run."""
+    """How a watcher recognizes our requests while they run."""
 
     run_uid: str
     """Value of the header ``X-Boobench-Run``."""
     seeds: frozenset[int] = frozenset()
-    """Seeds that our requests carry."""
+    """Seeds of our requests."""
 
 
 class Watcher:
     """Watches one host. Windows follow each other and never overlap.
 
     Methods never raise for what the host does: what cannot be seen is a note in the Traffic, or unknown. This class is
-    for servers that say nothing of other requests: Ollama, LM Studio, plain OpenAI-compatible ones.
+    for servers that tell nothing about other requests: Ollama, LM Studio, plain OpenAI-compatible ones.
     """
 
     def __init__(self, model: str) -> None:
@@ -44,14 +44,14 @@ class Watcher:
         """The model that the next window is for."""
 
     async def look(self) -> Sighting:
-        """What is in flight now. Never loads a model."""
+        """Return what is in flight now. Never loads a model."""
         return Sighting(known=False)
 
     async def begin(self, marks: OwnMarks) -> None:
         """Open a window, right before the first request of a cell."""
 
     async def end(self, own: OwnTraffic) -> Traffic:  # noqa: ARG002  # the others need it
-        """Close the window, right after the last answer: the traffic in it that is not ours."""
+        """Close the window, right after the last answer. Returns the traffic in it that is not ours."""
         return Traffic(notes=("this kind of server does not show foreign requests",))
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class Watcher:
 
 
 class RecentlyEnded:
-    """Foreign requests that ended in the last minute, by comparing each look with the one before it.
+    """Foreign requests that ended in the last minute, found by comparing each look with the one before it.
 
     Times are seconds since 1970 UTC.
     """
@@ -70,26 +70,26 @@ class RecentlyEnded:
         self._lines: deque[tuple[float, str]] = deque()
 
     def see_tasks(self, name: str, ended: set[int], now_s: float) -> None:
-        """The tasks of idle slots: a slot shows its last task until the next one begins."""
+        """Add the tasks of idle slots: a slot shows its last task until the next one begins."""
         for task in sorted(ended - self._ended.get(name, ended)):
             self._add(f"{name}, task {task}", now_s)
         self._ended[name] = ended
 
     def see_total(self, name: str, total: int, noun: str, now_s: float) -> None:
-        """A counter that grows with each request that ends, or with its tokens."""
+        """Add a counter that grows with each request that ends, or with its tokens."""
         more = total - self._totals.get(name, total)
         if more > 0:
             self._add(f"{name}, {count(more, noun)}", now_s)
         self._totals[name] = total
 
     def tell(self, now_s: float) -> tuple[str, ...]:
-        """One line for each, the latest first; always the same line for the same request."""
+        """Return one line for each, the latest first; always the same line for the same request."""
         while self._lines and now_s - self._lines[0][0] > _RECENT_S:
             self._lines.popleft()
         return tuple(line for _, line in reversed(self._lines))
 
     def forget(self) -> None:
-        """What ends from now on may be ours."""
+        """Start over: what ends from now on may be ours."""
         self._ended.clear()
         self._totals.clear()
 
@@ -98,7 +98,7 @@ class RecentlyEnded:
 
 
 def number_requests(running: int, waiting: int, model: str) -> tuple[ForeignRequest, ...]:
-    """Requests of which the server tells only how many there are."""
+    """Return requests of which only the number is known."""
     return tuple(
         ForeignRequest(id=f"request {number}", model=model, queued=number > running)
         for number in range(1, min(running + waiting, _MOST_REQUESTS) + 1)
@@ -106,18 +106,18 @@ def number_requests(running: int, waiting: int, model: str) -> tuple[ForeignRequ
 
 
 def read_text(response: httpx.Response) -> str:
-    """Its body as UTF-8, whatever charset it claims to have."""
+    """Return the body as UTF-8, whatever charset it declares."""
     return response.content.decode("utf-8", "replace")
 
 
 def sum_metrics(text: str) -> Mapping[str, float]:
-    """Metric name -> the sum of its values over all labels, without lines that have no finite number.
+    """Return metric name -> the sum of its values over all labels. Skips lines without a finite number.
 
     A line is ``name{labels} value [time stamp]``; a label's value may hold blanks and braces, a metric's name neither.
     Format: prometheus.io/docs/instrumenting/exposition_formats.
     """
     sums: dict[str, float] = defaultdict(float)
-    for line in text.split("\n"):  # a label may hold what Unicode calls the end of a line
+    for line in text.split("\n"):  # not splitlines: a label may hold other Unicode line ends
         name, brace, labelled = line.partition("{")
         if brace:
             words = labelled.rpartition("}")[2].split()
@@ -133,7 +133,7 @@ def sum_metrics(text: str) -> Mapping[str, float]:
 
 
 def take_whole(values: Mapping[str, float], name: str, otherwise: int | None = None) -> int:
-    """The value of a counter; KeyError where it is missing, or is no count that a server could reach."""
+    """Return a counter's value. Raises KeyError if it is missing, or is no count that a server could reach."""
     value = values.get(name, otherwise)
     if value is None or not 0 <= value <= MAX_COUNT:
         raise KeyError(name)

@@ -21,6 +21,7 @@ from pytest_boobench.aggregate import (
     total_tok_s,
 )
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.environment import read_driver
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
@@ -44,15 +45,24 @@ _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cache
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
 
-async def make_calls(server: Server, cell: Cell, seed: str, count: int) -> list[Call]:
+class EndedEarly(Exception):  # noqa: N818  # no error: the user wants no more
+    """Ctrl-C during a duet, which comes to a verdict with what it has."""
+
+    def __init__(self, record: CellRecord) -> None:
+        super().__init__("interrupted")
+        self.record = record
+
+
+async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key: str = "") -> list[Call]:
     """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
 
-    ``seed`` is a text that differs from all other series' of requests.
+    ``seed`` is a text that differs from all other series' of requests; ``warm_key`` is the key of the cell whose warm
+    prompt is sent, by default its own.
     """
     if not count:
         return []
     cold = cell.cache == "cold"
-    nonces = [make_nonce(seed, number) if cold else make_nonce(cell.key, 0) for number in range(count)]
+    nonces = [make_nonce(seed, number) if cold else make_nonce(warm_key or cell.key, 0) for number in range(count)]
     prompts = await server.make_prompts(cell, nonces)
     return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
 
@@ -161,11 +171,17 @@ class Block:
     cell: Cell
     session: Measurer
     number: int
+    requests_of: str = ""
+    """Key of the cell whose requests are sent, as both sides of a duet get the same; blank: its own."""
 
     def series(self, name: str) -> str:
         """A text that makes the requests of a series different from all others."""
         block = "" if self.number == 1 else f"{self.number}/"
-        return f"{self.session.run_uid}/{self.cell.key}/{block}{name}"
+        return f"{self.session.run_uid}/{self.requests_of or self.cell.key}/{block}{name}"
+
+    async def make_calls(self, server: Server, name: str, count: int) -> list[Call]:
+        """``count`` requests of the series of that name."""
+        return await make_calls(server, self.cell, self.series(name), count, self.requests_of)
 
 
 @dataclass(slots=True)
@@ -207,7 +223,7 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
-        calls = await make_calls(server, cell, block.series(f"warmup{len(rounds) or ''}"), per_lane * lanes)
+        calls = await block.make_calls(server, f"warmup{len(rounds) or ''}", per_lane * lanes)
         seeds |= find_seeds(calls)
         warmed = await run_calls(server, cell, calls, "warmup", block.session.observe)
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
@@ -221,6 +237,11 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         if enough:
             return seeds
         per_lane = 1
+
+
+def name_as_listed(cell: Cell, grant: Grant) -> Cell:
+    """The cell with the name that the server itself gives to the model; its record keeps the suite's."""
+    return cell if grant.listed_as is None else replace(cell, model=grant.listed_as)
 
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
@@ -255,13 +276,15 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     load_ms = await server.load(cell.model)
     if block.number > 1:
         return
-    found.note(load_ms=load_ms, server=await server.facts(), model=await server.model_facts(cell.model))
-    if (started := grant.started) is not None:
-        found.note(
-            load_ms=started.start_ms if load_ms is None else load_ms,
-            command=started.command,
-            server_log=str(started.log),
-        )
+    started = grant.started
+    found.note(
+        load_ms=started.start_ms if load_ms is None and started is not None else load_ms,
+        server=await server.facts(),
+        model=await server.model_facts(cell.model),
+        command=await server.command(cell.model),
+        driver=read_driver() if grant.local else None,
+        server_log=str(started.log) if started is not None else None,
+    )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
 
@@ -283,7 +306,7 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     seeds = await warm_up(block, server, found)
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
-        calls = await make_calls(server, cell, block.series(str(attempt)), cell.plan.samples)
+        calls = await block.make_calls(server, str(attempt), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
         taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_boobench.aggregate import find_trend_of_pairs
 from pytest_boobench.errors import HostError
-from pytest_boobench.hosts.access import Grant
+from pytest_boobench.facts import Traffic
 from pytest_boobench.hosts.watcher import OwnMarks, Watcher
 from pytest_boobench.measure.block import (
     ATTEMPTS,
-    Block,
+    EndedEarly,
     Found,
     find_seeds,
     hear_canary,
-    make_calls,
+    note_memory,
     own_traffic,
-    prepare,
     read_answers,
     require_good,
     run_calls,
     warm_up,
 )
+from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call
@@ -31,64 +32,87 @@ DUET_PAIRS = 20
 """Pairs in a block of a duet."""
 
 
-async def add_pairs(block: Block, grant: Grant, reference: Grant, record: CellRecord) -> CellRecord:
+async def add_pairs(duet: Duet, record: CellRecord, number: int) -> CellRecord:
     """The record with another block of pairs, or with those that were measured before an error."""
     found = Found(record)
     try:
-        if block.number == 1:
-            other = Found(record)
-            await prepare(block, reference, other)
-            found.note(reference=other.record.server)
-        await prepare(block, grant, found)
-        hear_canary(block, grant, found)
-        await take_pairs(block, (grant, reference), found)
+        for side in reversed(duet.sides):
+            await duet.prepare(side, side.grant, number, found)
+        hear_canary(duet.block(duet.ours, number), duet.ours.grant, found)
+        await take_pairs(duet, number, found)
     except HostError as trouble:
         found.note(error=str(trouble))
-    return found.condense(block.cell)
+    except asyncio.CancelledError:
+        raise EndedEarly(found.condense(duet.ours.cell)) from None
+    note_memory(duet.ours.grant, found)
+    return found.condense(duet.ours.cell)
 
 
-async def take_pairs(block: Block, grants: tuple[Grant, Grant], found: Found) -> None:
-    """Warm both hosts up and take pairs; again where others disturbed them or one was still warming up."""
-    warmed = [await warm_up(block, grant.server, found, reference=bool(which)) for which, grant in enumerate(grants)]
+async def take_pairs(duet: Duet, number: int, found: Found) -> None:
+    """Warm both sides up and take pairs; again where others disturbed them or one was still warming up."""
+    warmed = [
+        await warm_up(duet.block(side, number), side.grant.server, found, reference=side.reference)
+        for side in duet.sides
+    ]
     for attempt in range(1, ATTEMPTS + 1):
-        sides = []
-        for grant in grants:
-            series, count = block.series(f"duet{attempt}"), DUET_PAIRS * block.cell.concurrency
-            calls = await make_calls(grant.server, block.cell, series, count)
-            sides.append(_Side(grant, calls, grant.watcher(block.cell.model)))
-        for side, seeds in zip(sides, warmed, strict=True):
-            await side.watcher.begin(OwnMarks(block.session.run_uid, seeds | find_seeds(side.calls)))
-        await _take_in_turns(block, attempt, sides, found)
-        traffic = [await side.watcher.end(own_traffic(side.samples)) for side in sides]
+        halves = []
+        for side in duet.sides:
+            count = DUET_PAIRS * side.cell.concurrency
+            calls = await duet.block(side, number).make_calls(side.grant.server, f"duet{attempt}", count)
+            halves.append(_Half(side, calls))
+        windows = _open_windows(duet, halves)
+        for window in windows:
+            await window.begin(duet.session.run_uid, frozenset().union(*warmed))
+        await _take_in_turns(duet, number, attempt, halves, found)
+        traffic = [await window.end() for window in windows]
         worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
         found.note(traffic=worst)
-        samples = [sample for side in sides for sample in side.samples]
+        samples = [sample for half in halves for sample in half.samples]
         if not worst.disturbed and not find_trend_of_pairs(samples):
             return
 
 
-async def _take_in_turns(block: Block, attempt: int, sides: Sequence[_Side], found: Found) -> None:
-    """Send one request down each lane of one host, then of the other; the order alternates from pair to pair."""
-    cell, lanes = block.cell, block.cell.concurrency
+async def _take_in_turns(duet: Duet, number: int, attempt: int, halves: Sequence[_Half], found: Found) -> None:
+    """Send one request down each lane of one side, then of the other; the order alternates from pair to pair."""
     for pair in range(DUET_PAIRS):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            side = sides[which]
-            server, calls = side.grant.server, side.calls[pair * lanes : (pair + 1) * lanes]
-            taken = await run_calls(server, cell, calls, "measure")
-            read = read_answers(server, cell, taken, block=block.number, attempt=attempt, reference=bool(which))
+            half, side = halves[which], halves[which].side
+            server, cell, lanes = side.grant.server, side.cell, side.cell.concurrency
+            taken = await run_calls(server, cell, half.calls[pair * lanes : (pair + 1) * lanes], "measure")
+            read = read_answers(server, cell, taken, block=number, attempt=attempt, reference=side.reference)
             numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
-            side.samples.extend(numbered)
+            half.samples.extend(numbered)
             found.add(numbered)
             require_good(numbered, taken, cell)
-        block.session.observe("measure", pair + 1, DUET_PAIRS)
+        duet.session.observe("measure", pair + 1, DUET_PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """One host of a duet, with the requests of an attempt and their samples."""
+class _Half:
+    """The requests of one side in an attempt, and their samples."""
 
-    grant: Grant
+    side: DuetSide
     calls: Sequence[Call]
-    """The same for both hosts."""
-    watcher: Watcher
+    """The same for both sides."""
     samples: list[Sample] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a host is watched for: the requests of one half, or of both where one server has both models."""
+
+    watcher: Watcher
+    halves: Sequence[_Half]
+
+    async def begin(self, run_uid: str, warmed: frozenset[int]) -> None:
+        """Open it."""
+        await self.watcher.begin(OwnMarks(run_uid, warmed.union(*(find_seeds(half.calls) for half in self.halves))))
+
+    async def end(self) -> Traffic:
+        """Close it."""
+        return await self.watcher.end(own_traffic([sample for half in self.halves for sample in half.samples]))
+
+
+def _open_windows(duet: Duet, halves: Sequence[_Half]) -> list[_Window]:
+    together = [halves] if duet.shared else [[half] for half in halves]
+    return [_Window(first.side.grant.watcher(first.side.cell.model), [first, *more]) for first, *more in together]

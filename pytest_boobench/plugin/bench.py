@@ -19,7 +19,7 @@ from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.progress import Teller, hide_in_report, put_off
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.plugin.workers import BenchPlace
-from pytest_boobench.record import CellRecord, Verdict, identify
+from pytest_boobench.record import CellRecord, Pairing, Verdict, identify
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.suite.cell import Cell
@@ -28,6 +28,7 @@ from pytest_boobench.untrusted import clean_lines, hide_in
 if TYPE_CHECKING:
     from pytest_boobench.hosts.access import Grant, Hosts
     from pytest_boobench.hosts.inventory import Host
+    from pytest_boobench.measure.sides import Duet, DuetSide
     from pytest_boobench.servers.clients import Clients, Server, Waiting
 
 _RECORD = pytest.StashKey[CellRecord | None]()
@@ -64,14 +65,17 @@ class Bench:
             item.stash[_RECORD] = item.stash[_VERDICTS] = None
 
     @contextmanager
-    def access(self, item: pytest.Item, cell: Cell, host: str) -> Iterator[Grant]:
-        """A grant for one of the cell's hosts, from the first answer to the hook; a refusal fails the item's set-up."""
+    def access(self, item: pytest.Item, cell: Cell, host: str, model: str = "") -> Iterator[Grant]:
+        """A grant for one of the cell's hosts, from the first answer to the hook; a refusal fails the item's set-up.
+
+        ``model`` is the one that is measured there, by default the cell's.
+        """
         __tracebackhide__ = True
         started_at = time.time()
         grant: Grant | None = None
         refusal = ""
         self._at_work = self._teller(item, cell)
-        self._wanted = (cell.model, cell.launch)
+        self._wanted = (model or cell.model, cell.launch)
         self._at_work.tell("waiting")
         try:
             hook = self._config.hook
@@ -104,6 +108,7 @@ class Bench:
                 Manners(quiet_s=asked.quiet_s, wait_s=asked.wait_s, takeover=asked.takeover),
                 self._make_server,
                 asked.duet,
+                asked.duet_together,
                 patience=Patience(load_s=asked.load_timeout_s, refused_s=asked.wait_s, tell=self._tell_waiting),
                 logs=self._config.rootpath / FOLDER / "logs" / self._place.run_uid,
             )
@@ -122,39 +127,73 @@ class Bench:
     def measure(self, item: pytest.Item, cell: Cell, grant: Grant) -> CellRecord:
         """Measure a cell and keep its record for the report; an error fails the item's set-up."""
         __tracebackhide__ = True
-        duet = self._settings.duet
-        if duet is not None:
-            host, other = self._inventory.get(cell.host), self._inventory.get(duet)
-            if host == other or (not host.ours and host.base_url == other.base_url):
-                pytest.skip(f"{cell.host} is the reference of this duet, it cannot be compared with itself")
-        with nullcontext() if duet is None else self.access(item, cell, duet) as reference:
+        with nullcontext() if self._settings.duet is None else self._other_side(item, cell, grant) as other:
             self._teller(item, cell).tell("loading")
-            record = self._measure_block(item, cell, grant, reference)
+            record = self._measure_block(item, cell, grant, other)
             while (
                 not self._place.puts_off and record.error is None and (doubt := self.judging.find_doubt(cell, record))
             ):
                 self._resumed = doubt
                 self.judging.wait(doubt)
-                record = self._measure_block(item, cell, grant, reference)
+                record = self._measure_block(item, cell, grant, other)
         self._keep(item, record)
         if record.error is not None:
             pytest.fail(clean_lines(record.error), pytrace=False)
         return record
 
-    def _measure_block(self, item: pytest.Item, cell: Cell, grant: Grant, reference: Grant | None) -> CellRecord:
+    @contextmanager
+    def _other_side(self, item: pytest.Item, cell: Cell, grant: Grant) -> Iterator[DuetSide]:
+        """The reference of the cell's duet; skips a cell that is the reference itself."""
+        from pytest_boobench.measure.sides import DuetSide
+
+        asked = self._settings
+        name, model = cast("str", asked.duet), asked.duet_model or cell.model
+        other = replace(cell, host=name, model=model)
+        same, started = self._inventory.is_same(cell.host, name), self._inventory.get(name).start is not None
+        if not same or (started and model != cell.model):
+            with self.access(item, cell, name, model) as reference:
+                yield DuetSide(reference, other, reference=True)
+        elif model != cell.model or asked.duet_same:
+            yield DuetSide(grant, other, reference=True)
+        else:
+            shown = f"{cell.host}::{model}" if asked.duet_model else cell.host
+            pytest.skip(f"{shown} is the reference of this duet, it cannot be compared with itself")
+
+    def _measure_block(self, item: pytest.Item, cell: Cell, grant: Grant, other: DuetSide | None) -> CellRecord:
         """Measure the cell's first block, or one more where the ones before left doubt; pairs in a duet."""
         from pytest_boobench import walk
-        from pytest_boobench.measure.block import Measurer
+        from pytest_boobench.measure.block import EndedEarly, Measurer
+        from pytest_boobench.measure.sides import Duet, DuetSide
 
         place = self._place
         observe = self._teller(item, cell).observe
         session = Measurer(run_uid=place.run_uid, worker=place.worker, client=place.client, observe=observe)
         if (doubt := self._resumed) is not None:
             return self._run(walk.extend_cell(cell, grant, session, doubt.record, doubt.why))
-        if reference is not None:
-            rules = self._settings.rules
-            return self._run(walk.run_duet(cell, grant, reference, session, node_id=item.nodeid, rules=rules))
+        if other is not None:
+            asked = self._settings
+            duet = Duet(
+                DuetSide(grant, cell, reference=False), other, session, names_model=asked.duet_model is not None
+            )
+            course = walk.Course(pairing=self._find_pairing(duet), until=asked.duet_until, end_s=self.judging.end_s)
+            try:
+                return self._run(walk.run_duet(duet, node_id=item.nodeid, rules=asked.rules, course=course))
+            except EndedEarly as early:
+                item.session.shouldstop = "interrupted"
+                return early.record
         return self._run(walk.run_cell(cell, grant, session, node_id=item.nodeid))
+
+    def _find_pairing(self, duet: Duet) -> Pairing:
+        """What the pairs are on two hosts: starts where we start both and they may not run at once."""
+        asked, names = self._settings, [side.cell.host for side in duet.sides]
+        if duet.shared or not all(side.grant.fresh for side in duet.sides):
+            return "requests"
+        if names[0] == names[1]:  # one command for two models: only one of them can run
+            return "starts"
+        if asked.duet_together:
+            return "requests"
+        embedded = any(self._inventory.get(name).embedded for name in names)
+        return asked.duet_pairs or ("requests" if embedded else "starts")
 
     def _teller(self, item: pytest.Item, cell: Cell) -> Teller:
         return Teller(item, cell, run=self._place.run_uid, worker=self._place.worker)

@@ -6,6 +6,7 @@ by pytest itself; only its last run has an outcome.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -49,10 +50,16 @@ class Judging:
         self._regressed: dict[str, Doubt] = {}
         """Node id -> what a failed item found, should a plugin run it again."""
 
+    @property
+    def end_s(self) -> float:
+        """When ``--boobench-max-time`` is over, monotonic clock; infinite without it."""
+        most_s = self._settings.max_time_s
+        return math.inf if most_s is None else self._began_s + most_s
+
     def find_doubt(self, cell: Cell, record: CellRecord) -> Doubt | None:
         """The doubt that another block may settle; None also where ``--boobench-max-time`` leaves no time for it."""
-        most, now_s = self._settings.max_time_s, time.monotonic()
-        if most is not None and now_s - self._began_s + self._settings.block_gap_s >= most:
+        now_s = time.monotonic()
+        if now_s + self._settings.block_gap_s >= self.end_s:
             return None
         baseline, spread = self._find_baseline(cell, record), self._spread().get(cell.suite, {})
         metrics = find_cell_doubts(cell, record, baseline, self._settings.rules, spread)

@@ -75,9 +75,15 @@ def add(parser: pytest.Parser) -> None:
     )
     value(
         "--boobench-duet",
-        "HOST",
-        "measure every cell on this host too, in turns, and compare the two hosts; no baseline is used",
+        "HOST[::MODEL]",
+        "measure every cell on this host too, or with another model, in turns, and compare both; no baseline is used",
     )
+    value(
+        "--boobench-duet-until",
+        "PCT",
+        "add pairs to a duet until each gated change is known to plus and minus this, as in 1%%",
+    )
+    flag("--boobench-duet-together", "both servers of a duet may run at once, where we start them")
     value("--boobench-progress", "FILE", "append the progress of the cells to FILE, as JSON lines")
     value(
         "--boobench-report",
@@ -97,6 +103,13 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("boobench_policy", _POLICY_HELP)
     parser.addini("boobench_max_time", "stop measuring undecided cells again this long after the start")
     parser.addini("boobench_block_gap", "shortest time between two blocks of an undecided cell (default: 60s)")
+    parser.addini("boobench_duet_until", "add pairs to a duet until each gated change is known to plus and minus this")
+    parser.addini("boobench_duet_same", "compare a server with itself too", type="bool", default=False)
+    parser.addini(
+        "boobench_duet_pairs",
+        "what pairs of a duet are where we start both servers: starts, requests, or auto (default): starts, but "
+        "requests with an embedded host",
+    )
     parser.addini("boobench_load_timeout", "how long a host may take to load a model")
     parser.addini("boobench_quiet", "how long a host must be quiet before its first cell (default: 2s)")
     parser.addini("boobench_files", "file patterns of bench suites", type="args", default=list(SUITE_FILES))

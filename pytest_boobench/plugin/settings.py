@@ -15,6 +15,7 @@ from pytest_boobench import BASELINE, HOSTS_FILE
 from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.gate import MAX_DROP, Rules
 from pytest_boobench.hosts.inventory import Inventory, load
+from pytest_boobench.record import Pairing
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.units import parse_duration, parse_percent
 from pytest_boobench.untrusted import learn_url
@@ -45,6 +46,16 @@ class Settings:
     """How long a host may take to load a model; None: the default."""
     duet: str | None
     """The host to compare with, where cells are measured on two hosts in turns."""
+    duet_model: str | None
+    """The model to compare with on that host; None: the cell's own."""
+    duet_until: float | None
+    """How narrow the intervals of a duet are to be, plus and minus, as a ratio; None: until the verdict is clear."""
+    duet_together: bool
+    """Whether two servers that we start may run at once."""
+    duet_same: bool
+    """Whether a server may be compared with itself."""
+    duet_pairs: Pairing | None
+    """What the pairs of a duet are where we start both servers; None: starts, but requests with an embedded one."""
     max_time_s: float | None
     """Seconds after the session's start from which no further block of an undecided cell begins; None: no limit."""
     block_gap_s: float
@@ -59,6 +70,7 @@ def resolve(config: pytest.Config) -> Settings:
     percent = partial(parse_percent, bare=True)
     usual_hosts = config.rootpath / HOSTS_FILE
     progress: str | None = config.getoption("boobench_progress")
+    duet, duet_model = _duet(config)
     return Settings(
         patterns=tuple(config.getini("boobench_files")),
         hosts_file=_find_file(config, "hosts") or (usual_hosts if usual_hosts.is_file() else None),
@@ -75,7 +87,12 @@ def resolve(config: pytest.Config) -> Settings:
         ),
         takeover=config.getoption("boobench_takeover"),
         wait_s=_read(_find_typed(config, "wait"), parse_duration, 0.0),
-        duet=config.getoption("boobench_duet"),
+        duet=duet,
+        duet_model=duet_model,
+        duet_until=_duet_until(config),
+        duet_together=config.getoption("boobench_duet_together"),
+        duet_same=config.getini("boobench_duet_same"),
+        duet_pairs=_duet_pairs(config),
         max_time_s=_read(_find(config, "max_time"), parse_duration, None),
         block_gap_s=_read(_find_ini(config, "block_gap"), parse_duration, 60.0),
         quiet_s=_read(_find_ini(config, "quiet"), parse_duration, 2.0),
@@ -166,6 +183,38 @@ def _read(given: _Given | None, parse: Callable[[str], float], default: _Default
         return parse(given.text)
     except ValueError as error:
         raise pytest.UsageError(f"{given.where}: {error}") from error
+
+
+def _duet(config: pytest.Config) -> tuple[str | None, str | None]:
+    """The other side's host and model; a model's name may hold ``/`` and ``:``."""
+    text: str | None = config.getoption("boobench_duet")
+    if text is None:
+        for name in ("until", "together"):
+            if config.getoption(f"boobench_duet_{name}"):
+                option = f"--boobench-duet-{name}"
+                raise pytest.UsageError(f"{option}: there is no duet; name its other side with --boobench-duet HOST")
+        return None, None
+    host, colons, model = text.partition("::")  # no host's name has colons
+    if not host or (colons and not model):
+        raise pytest.UsageError(f"--boobench-duet: expected HOST or HOST::MODEL, got {text!r}")
+    return host, model or None
+
+
+def _duet_until(config: pytest.Config) -> float | None:
+    given = _find(config, "duet_until")
+    until = _read(given, partial(parse_percent, bare=True), None)
+    if given is not None and until == 0:
+        raise pytest.UsageError(f"{given.where}: expected more than 0 %, got {given.text!r}")
+    return until
+
+
+def _duet_pairs(config: pytest.Config) -> Pairing | None:
+    given = _find_standing(config, "duet_pairs")
+    if given is None or given.text == "auto":
+        return None
+    if given.text not in get_args(Pairing):
+        raise pytest.UsageError(f"{given.where}: expected auto, requests or starts, got {given.text!r}")
+    return cast("Pairing", given.text)
 
 
 def _max_cells(config: pytest.Config) -> int:

@@ -126,14 +126,16 @@ def _name_some(names: Sequence[str]) -> str:
 
 
 def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Note]:
-    """The reasons of the verdicts with this outcome; a reason that is about one metric begins with its name."""
+    """The reasons of the verdicts with this outcome, and what else changed where nothing was compared; a reason that is
+    about one metric begins with its name."""
     for row in rows:
         reasons = []
         for verdict in row.verdicts:
             if verdict.outcome == outcome:
                 of_metric = outcome == "inconclusive" and verdict.change is not None
                 title = f"{METRICS[verdict.metric].title} " if of_metric else ""
-                reasons.append(f"{title}{verdict.reason}")
+                changes = f"; {verdict.note}" if outcome == "not comparable" and verdict.note else ""
+                reasons.append(f"{title}{verdict.reason}{changes}")
         yield from ((row, reason) for reason in dict.fromkeys(reasons))
 
 

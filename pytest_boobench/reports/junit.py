@@ -38,6 +38,8 @@ def properties_of_verdicts(verdicts: Sequence[Verdict]) -> list[Property]:
         found[f"verdict.{verdict.metric}"] = verdict.outcome
         found[f"baseline.{verdict.metric}"] = _rounded(verdict.baseline)
         found[f"change.{verdict.metric}"] = _rounded(verdict.change)
+        found[f"change_low.{verdict.metric}"] = _rounded(verdict.change_low)
+        found[f"change_high.{verdict.metric}"] = _rounded(verdict.change_high)
         found[f"allowed.{verdict.metric}"] = verdict.allowed
         found["baseline.name"] = verdict.baseline_name
     return _properties(found)

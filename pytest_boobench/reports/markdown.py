@@ -126,7 +126,7 @@ def _render_row(row: FinishedCell, values: Sequence[float | None]) -> list[str]:
     standing, worst = stand(row), find_worst(row)
     changed, word = BLANK, str(standing)
     if worst is not None and worst.outcome == standing:
-        changed = change(worst.change)
+        changed = change(worst.change, worst.change_low, worst.change_high)
         if standing in ("regression", "improvement"):
             word = f"{standing} {METRICS[worst.metric].title}"
     shown = f"**{word}**" if standing in _RED else f"{word}, saved" if row.saved else word

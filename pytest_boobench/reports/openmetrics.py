@@ -11,11 +11,22 @@ from pytest_boobench.metrics import METRICS, Metric
 from pytest_boobench.reports.session import FinishedCell, name_cell
 from pytest_boobench.reports.text import flatten
 
-_BASE_UNITS = {"ms": ("ms", "seconds", 1000.0), "tok/s": ("tok_s", "tokens_per_second", 1.0)}
+_BASE_UNITS = {
+    "ms": ("ms", "seconds", 1000.0),
+    "tok/s": ("tok_s", "tokens_per_second", 1.0),
+    "MB": ("mb", "bytes", 1e-6),
+}
 """Our unit -> its end in a metric's key, OpenMetrics' unit, ours in one of those."""
 
 Point = tuple[Mapping[str, str], float]
 """Labels and value."""
+
+
+_CHANGES = (
+    ("change_", "change", "median / level of the baseline - 1"),
+    ("change_low_", "change_low", "lower end of the 95 % interval of the change, in a duet"),
+    ("change_high_", "change_high", "upper end of the 95 % interval of the change, in a duet"),
+)
 
 
 def render(rows: Sequence[FinishedCell]) -> str:
@@ -37,13 +48,15 @@ def _render_gauges(rows: Sequence[FinishedCell]) -> Iterator[str]:
         "tokens of all lanes / time from first request sent to last answer ended",
         [(labels, value) for labels, value in totals if value is not None],
     )
-    changes = [
-        ({**_labels(row), "metric": verdict.metric}, verdict.change)
-        for row in rows
-        for verdict in row.verdicts
-        if verdict.change is not None
-    ]
-    yield from _render_gauge("change_", "ratio", "median / level of the baseline - 1", changes)
+    for name, fact, meaning in _CHANGES:
+        changes = [
+            ({**_labels(row), "metric": verdict.metric}, value)
+            for row in rows
+            for verdict in row.verdicts
+            if (value := getattr(verdict, fact)) is not None
+        ]
+        if changes or fact == "change":
+            yield from _render_gauge(name, "ratio", meaning, changes)
     failed = [(_labels(row), len(row.record.failed)) for row in rows]
     yield from _render_gauge("failed_", "requests", "measured requests that failed", failed)
 

@@ -13,7 +13,7 @@ from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Baseline, CellRecord, Verdict
 from pytest_boobench.reports.session import FinishedCell, name_cell
 from pytest_boobench.reports.text import flatten
-from pytest_boobench.units import count, moment, number, percent, quantity
+from pytest_boobench.units import change, count, moment, number, percent, quantity
 
 
 def sentence(verdict: Verdict) -> str:
@@ -21,7 +21,7 @@ def sentence(verdict: Verdict) -> str:
     metric = METRICS[verdict.metric]
     note = f"; {verdict.note}" if verdict.note else ""
     if verdict.outcome == "inconclusive" and verdict.change is not None:
-        return f"inconclusive: {metric.title} {verdict.reason}{note}"
+        return f"inconclusive: {metric.title} {verdict.reason}{_interval(verdict)}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
         name = verdict.baseline_name or ""
@@ -29,7 +29,7 @@ def sentence(verdict: Verdict) -> str:
         allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
         return f"{now}, {describe_distance(verdict.change)} {reference}{allowed}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
-    return f"{now}, {verdict.outcome}{reason}"
+    return f"{now}, {verdict.outcome}{reason}{note}"
 
 
 def _evidence(verdict: Verdict) -> str:
@@ -38,11 +38,19 @@ def _evidence(verdict: Verdict) -> str:
         return ""
     if verdict.outcome == "pass":
         word = "drop" if METRICS[verdict.metric].better == "higher" else "rise"
-        return f"; a {word} of {percent(verdict.allowed)} is {'' if verdict.proven else 'not '}ruled out"
+        ruled = "ruled out" if verdict.proven else "not ruled out"
+        return f"{_interval(verdict)}; a {word} of {percent(verdict.allowed)} is {ruled}"
     if verdict.fast_change is None:
-        return ""
+        return _interval(verdict)
     fast = f"; fastest tenth {describe_distance(verdict.fast_change)}"
     return f"{fast}; noise {percent(verdict.noise)}; {count(verdict.samples, 'sample')}"
+
+
+def _interval(verdict: Verdict) -> str:
+    """The change of a duet with the interval that holds the true one; empty where there is none."""
+    if verdict.change_low is None or verdict.change_high is None:
+        return ""
+    return f"; change {change(verdict.change, verdict.change_low, verdict.change_high)}"
 
 
 def explain_blanks(row: FinishedCell) -> list[str]:

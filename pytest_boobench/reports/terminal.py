@@ -190,7 +190,7 @@ def _judge(row: FinishedCell) -> tuple[str, str]:
         word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
     if row.record.contradiction:
         word = f"{word}, rates: {row.record.rates}"
-    return change(worst.change), f"{word}, saved" if row.saved else word
+    return change(worst.change, worst.change_low, worst.change_high), f"{word}, saved" if row.saved else word
 
 
 def _colour(row: FinishedCell) -> Colour:

@@ -1,6 +1,6 @@
 """An answer from the wire -> one Sample: first token, tokens, the server's claims, rates, and what went wrong.
 
-Reading happens after the phase, so it disturbs no clock, and never raises: any answer becomes a sample.
+Answers are parsed after the phase, so parsing disturbs no clock. It never raises: any answer becomes a sample.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
 
 _TIMING_FIELDS = 64
-"""Fields of the server's timings that are kept."""
+"""How many fields of the server's timings are kept."""
 _MORE_EVENTS, _SPARE_EVENTS = 1.05, 2
-"""Events per token, and events beyond: where reasoning ends or a tool call begins, a token may make two events."""
+"""Events per token, and extra events: a token may make two where reasoning ends or a tool call begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a prompt may differ from what was asked, where a server leaves no choice; tokens."""
+    """How far a prompt may differ from the cell, if a server allows no exact one; tokens."""
 
     slack: int = 0
     """How much longer or shorter it may be."""
@@ -41,17 +41,17 @@ EXACT = Tolerance()
 
 
 def find_most_bytes(output_tokens: int) -> int:
-    """The most bytes that are read of a stream of so many tokens.
+    """Return the most bytes to read from a stream of this many tokens.
 
-    16 kB a token are forty times an event with timings, and as much as one with many log-probabilities.
+    16 kB per token is forty times an event with timings, and as much as one with many log-probabilities.
     """
     return 1024 * 1024 + 16 * 1024 * output_tokens
 
 
 def find_slack(prompt_tokens: int) -> int:
-    """By how many tokens a prompt may be off where it cannot be made exact.
+    """Return by how many tokens a prompt may be off if it cannot be made exact.
 
-    Two at least: neighbouring common words make one token more or less.
+    At least two: similar common words make one token more or less.
     """
     return max(2, int(0.01 * prompt_tokens))
 
@@ -59,9 +59,9 @@ def find_slack(prompt_tokens: int) -> int:
 def read(
     sample: Sample, answer: ServerAnswer, cell: Cell, tolerance: Tolerance = EXACT, chunks: Chunks = list_chunks
 ) -> Sample:
-    """The sample with all that the answer says, checked against what the cell asks for and what the client saw.
+    """Return the sample with all facts of the answer, checked against the cell and what the client saw.
 
-    ``chunks`` reads the stream of servers that do not send server-sent events.
+    ``chunks`` parses the stream of servers that do not send server-sent events.
     """
     exchange = answer.exchange
     if exchange is None:
@@ -109,12 +109,12 @@ def _explain_status(exchange: wire.Exchange) -> str:
 
 
 def read_text(answer: ServerAnswer, chunks: Chunks = list_chunks) -> str:
-    """All text of the model, reasoning first; empty where nothing can be read."""
+    """Return all text of the model, reasoning first; empty if nothing can be parsed."""
     return join_text(chunks(answer.exchange)) if answer.exchange is not None else ""
 
 
 def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
-    """The sample with what its stream said; failed where a number is impossible."""
+    """Add the facts of its stream to the sample; mark it failed if a number is impossible."""
     sample = replace(
         sample,
         ttft_ms=stream.chunk_ms[0] if stream.chunk_ms else None,
@@ -144,7 +144,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
     )
     tokens = claims.output_tokens or 0
     if cell.output_tokens is not None and tokens > cell.output_tokens:
-        return sample  # `_check` refuses it; an unbounded count must not be used
+        return sample  # `_check` fails it; an unbounded count must not be used
     if tokens and len(stream.chunk_ms) > _MORE_EVENTS * tokens + _SPARE_EVENTS:
         text = f"{len(stream.chunk_ms)} pieces of text came, the server counts {tokens} tokens"
         return _fail(sample, "output-length", text)
@@ -165,7 +165,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
 
 
 def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
-    """The server's own numbers as they came, as far as a store can hold them."""
+    """The server's own numbers unchanged, as far as a store can hold them."""
     kept = {}
     for key, value in list(timings.items())[:_TIMING_FIELDS]:
         storable = value is None or isinstance(value, bool) or to_number(value) is not None
@@ -174,7 +174,7 @@ def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_embedding(sample: Sample, content: bytes) -> Sample:
-    """The sample with what an embeddings answer said; tokens per second over the whole request."""
+    """Add the facts of an embeddings answer to the sample; tokens per second over the whole request."""
     try:
         body = parse_json(content)
         if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
@@ -191,7 +191,7 @@ def _add_embedding(sample: Sample, content: bytes) -> Sample:
 
 
 def _check_vector(data: Sequence[Any]) -> None:
-    """Fault where the first entry holds no embedding: numbers, or their bytes in base64."""
+    """Raise Fault if the first entry holds no embedding: numbers, or their bytes in base64."""
     vector = data[0].get("embedding") if data and isinstance(data[0], Mapping) else None
     if not vector:
         raise Fault("the answer has no embedding")
@@ -199,14 +199,14 @@ def _check_vector(data: Sequence[Any]) -> None:
         return
     if not isinstance(vector, list):
         raise Fault(f"data[0].embedding is {show(vector)}, expected a list of numbers")
-    flat = vector[0] if isinstance(vector[0], list) else vector  # llama-server without pooling: one for each token
+    flat = vector[0] if isinstance(vector[0], list) else vector  # llama-server without pooling: one vector per token
     wrong = next((value for value in flat if to_number(value) is None), None)
     if wrong is not None or not flat:
         raise Fault(f"data[0].embedding holds {show(wrong)}, expected numbers")
 
 
 def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = True) -> Sample:
-    """The sample, failed where the server did not do what the cell asks for. The first finding counts."""
+    """Mark the sample failed if the server did not do what the cell asks for. The first problem counts."""
     if sample.failure:
         return sample
     if cell.kind != "embedding" and not (done and sample.finish_reason):
@@ -227,7 +227,7 @@ def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = Tru
 
 
 def _find_wrong_length(sample: Sample, cell: Cell, asked: int) -> str:
-    """What is wrong with the length of an answer, and what would be right; empty where nothing is."""
+    """What is wrong with the length of an answer, and what would be right; empty if it is right."""
     came = sample.output_tokens or 0
     if came > asked:
         return f"{came} tokens came, {asked} were asked for; this server does not keep to max_tokens"

@@ -1,6 +1,6 @@
-"""The events of a stream -> a `Stream`. Each part has its own type, and any answer is a value or a named failure.
+"""The events of a stream -> a `Stream`. Each part has its own type; any answer gives a value or a named failure.
 
-Reading happens after the phase, so it disturbs no clock. It is linear in the answer, and bounded.
+Streams are parsed after the phase, so parsing disturbs no clock. Its cost is linear in the answer, and bounded.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pytest_boobench.servers.refusals import find_words
 from pytest_boobench.untrusted import Fault, clean, get_count, get_list, get_object, get_text, parse_json, show
 
 BLUR_MS = 1.0
-"""Tokens that Python read no later than this may share a stamp: they came together, or the error is no larger."""
+"""Tokens that Python read no later than this may share a time stamp: they came together, or the error is no larger."""
 DONE = "[DONE]"
 _SPARE_EVENTS = 10_000
 _EVENTS_PER_TOKEN = 64
-"""No server needs as many events for one token; events beyond are not read."""
+"""No server needs this many events for one token; further events are not read."""
 
 Chunk = tuple[Any, wire.Event]
-"""An event's JSON value (or the Fault in its place) and the event. The last value is `DONE`."""
+"""An event's JSON value (or the Fault instead of it) and the event. The last value is `DONE`."""
 Chunks = Callable[[wire.Exchange], Iterable[Chunk]]
 
 
 @dataclass(slots=True)
 class Stream:
-    """What a stream said, collected event by event."""
+    """The facts of a stream, collected event by event."""
 
     chunk_ms: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Bytes of text in each event."""
     counts: list[int | None] = field(default_factory=list)
-    """Tokens generated so far, where the server reports them with each event."""
+    """Tokens generated so far, if the server reports them with each event."""
     blurred: int = 0
     first_late_ms: float = 0.0
     last_late_ms: float = 0.0
@@ -53,13 +53,13 @@ class Stream:
     failure_text: str | None = None
 
     def fail(self, kind: FailureKind, text: str) -> None:
-        """Keep the first failure: later ones follow from it."""
+        """Keep only the first failure: later ones follow from it."""
         if self.failure is None:
             self.failure, self.failure_text = kind, clean(text)
 
 
 def list_chunks(exchange: wire.Exchange) -> Iterator[Chunk]:
-    """The server-sent events of an answer as OpenAI chunks."""
+    """Yield the server-sent events of an answer as OpenAI chunks."""
     for event in wire.events(exchange):
         if event.data.strip() == DONE:
             yield DONE, event
@@ -72,7 +72,7 @@ def list_chunks(exchange: wire.Exchange) -> Iterator[Chunk]:
 
 
 def load(text: str) -> Any:
-    """The JSON of a text, or the Fault in its place."""
+    """Parse a JSON text; return a Fault if it is invalid."""
     try:
         return parse_json(text)
     except Fault as fault:
@@ -80,9 +80,9 @@ def load(text: str) -> Any:
 
 
 def read_stream(chunks: Iterable[Chunk], output_tokens: int | None = None) -> Stream:
-    """Read the chunks up to the first failure. After `DONE` only an error still counts.
+    """Parse the chunks up to the first failure. After `DONE`, only an error still counts.
 
-    ``output_tokens`` are those asked for: they bound how many events are read.
+    ``output_tokens`` is the number asked for: it limits how many events are read.
     """
     stream = Stream()
     most = _SPARE_EVENTS + _EVENTS_PER_TOKEN * (output_tokens or 0)
@@ -112,9 +112,9 @@ def read_stream(chunks: Iterable[Chunk], output_tokens: int | None = None) -> St
 
 
 def _bound_lateness(stream: Stream) -> None:
-    """Bound a token's lateness by the time that the later tokens with the same stamp take at the stream's own pace.
+    """Limit a token's lateness to the time that the later tokens with the same time stamp take at the stream's pace.
 
-    The previous read does not bound the first token: it may have been the header's, long before.
+    The previous read does not limit the first token: it may have been the header's, long before.
     """
     events = len(stream.chunk_ms)
     if events < 2:
@@ -144,7 +144,7 @@ def _read_chunk(stream: Stream, chunk: Mapping[str, Any], event: wire.Event) -> 
 
 
 def read_delta(choice: Mapping[str, Any]) -> tuple[str, str]:
-    """(reasoning, visible text) of a choice; a tool call is visible, as JSON."""
+    """Return (reasoning, visible text) of a choice; a tool call is visible, as JSON."""
     delta = get_object(choice, "delta", "choices[0]")
     reasoning = get_text(delta, "reasoning_content", "delta") or get_text(delta, "reasoning", "delta") or ""
     visible = get_text(delta, "content", "delta") or get_text(choice, "text", "choices[0]") or ""
@@ -154,7 +154,7 @@ def read_delta(choice: Mapping[str, Any]) -> tuple[str, str]:
 
 def _add_tokens(stream: Stream, event: wire.Event, size: int) -> None:
     count = get_count(stream.usage, "completion_tokens", "usage")
-    # read late and together with the event before: the stamp that both have is true of this one only
+    # read late, together with the event before: their common time stamp is right only for this one
     late = event.lag_ms > BLUR_MS
     stream.blurred += bool(late and stream.chunk_ms and stream.chunk_ms[-1] == event.arrival_ms)
     stream.last_late_ms = event.find_lateness_ms(BLUR_MS)
@@ -166,7 +166,7 @@ def _add_tokens(stream: Stream, event: wire.Event, size: int) -> None:
 
 
 def join_text(chunks: Iterable[Chunk]) -> str:
-    """All text of the model, reasoning first; empty where nothing can be read."""
+    """Return all text of the model, reasoning first; empty if nothing can be parsed."""
     reasoning, visible = [], []
     for value, _ in chunks:
         with contextlib.suppress(Fault):  # an unusual shape holds no text

@@ -17,10 +17,10 @@ EVALUATED_UNKNOWN = "evaluated_unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Blank is what the server does not say."""
+    """The server's claims; None for what it does not say."""
 
     prompt_tokens: int | None = None
-    """Cached ones included."""
+    """Includes cached ones."""
     cached_tokens: int | None = None
     evaluated_tokens: int | None = None
     """Prompt tokens that ``prompt_ms`` was spent on."""
@@ -34,17 +34,17 @@ class Claims:
 
     @property
     def times(self) -> tuple[float, float] | None:
-        """(prompt_ms, predicted_ms); None where one is missing."""
+        """(prompt_ms, predicted_ms); None if one is missing."""
         if self.prompt_ms is None or self.predicted_ms is None:
             return None
         return self.prompt_ms, self.predicted_ms
 
 
 def read_claims(timings: Mapping[str, Any], usage: Mapping[str, Any], *, asked: int | None, prompt: int) -> Claims:
-    """The claims of one stream; Fault where a number is missing or impossible.
+    """Return the claims of one stream. Raises Fault for a missing or impossible number.
 
-    ``prompt`` and ``asked`` are the prompt and output tokens of the cell: where two counts differ, the one that is as
-    asked is used, and the other becomes the disagreement.
+    ``prompt`` and ``asked`` are the cell's prompt and output tokens. If two counts differ, the one that matches the
+    cell is used, and the other becomes the disagreement.
     """
     if any(key in timings for key in ("prompt_n", "prompt_ms", "predicted_n", "predicted_ms")):
         return _read_timings(timings, usage, asked=asked, prompt=prompt)
@@ -113,7 +113,7 @@ def _read_reasoning(usage: Mapping[str, Any]) -> int:
 
 
 def _choose(timed: int, used: int | None, asked: int | None, noun: str) -> tuple[int, str]:
-    """The count to use, and how the other one differs from it."""
+    """Return the count to use, and how the other one differs from it."""
     if used is None or used == timed:
         return timed, ""
     return used if used == asked else timed, f"the server counts {timed} {noun} in timings and {used} in usage"

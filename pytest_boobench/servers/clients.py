@@ -1,4 +1,4 @@
-"""What every kind of server can be asked, and the two HTTP clients of a host that ask it.
+"""The interface of every kind of server, and a host's two HTTP clients.
 
 A time-stamping client sends the measured requests, an ordinary one all others.
 """
@@ -22,7 +22,7 @@ LOADING_S = 300.0
 LOAD_TIMEOUT_S = 900.0
 """Default time for a load that we ask for."""
 DEFAULT_WAIT_S = 1.0
-"""Wait after a 429 where the host does not say how long."""
+"""Wait after a 429 if the host does not say how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Patience:
     """How long to wait for a host that is not ready."""
 
     load_s: float | None = None
-    """Blank: the defaults, which allow more time for a load that we ask for."""
+    """None: the defaults, which allow more time for a load that we ask for."""
     waits: bool = True
     """Whether control requests wait for a model that is loading. A load that we ask for always does."""
     refused_s: float = 0.0
@@ -71,12 +71,12 @@ class Patience:
 
 
 NONE = Patience(waits=False)
-"""Do not wait: for callers that want the state of this moment."""
+"""Do not wait: for callers that want the current state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAnswer:
-    """The result of one measured request, unread."""
+    """The result of one measured request, not yet parsed."""
 
     sent_at: float
     """Seconds since 1970 UTC."""
@@ -84,13 +84,13 @@ class ServerAnswer:
     """Monotonic clock."""
     status: int | None = None
     exchange: wire.Exchange | None = None
-    """Blank where no answer began."""
+    """None if no answer began."""
     failure: wire.Failure | None = None
     """Why the answer is missing or incomplete."""
     retry_after_s: float | None = None
-    """When the host wants to be asked again, where it says so."""
+    """How long the host asks to wait before the next try, if it says so."""
     turned_away: int = 0
-    """How many tries of this request the host answered with 429 before."""
+    """How many earlier tries of this request the host answered with 429."""
 
     @property
     def unanswered(self) -> bool:
@@ -106,12 +106,12 @@ class Clients:
     control: wire.ControlClient
     stream: wire.StreamClient
     patience: Patience = field(default_factory=Patience)
-    """Callers may replace it, as when no time is left."""
+    """Callers may replace it, for example when no time is left."""
 
     async def send(
         self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
     ) -> ServerAnswer:
-        """Send a measured request and read the answer, up to ``max_bytes``; never raises for what the host does."""
+        """Send a measured request and read the answer, up to ``max_bytes``. Never raises for what the host does."""
         asked_at, asked_ns = time.time(), time.monotonic_ns()
         try:
             exchange = await self.stream.post(path, body, timeouts, max_bytes)
@@ -133,7 +133,7 @@ class Clients:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by the ``Retry-After`` header, a number or a date, one hour at most; None without one."""
+    """Return the seconds of the ``Retry-After`` header, a number or a date, at most one hour; None without it."""
     said = headers.get("retry-after", "").strip()
     try:
         wait_s = float(said) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - time.time()
@@ -150,7 +150,7 @@ def open_clients(
     proxies_from_env: bool = False,
     patience: Patience | None = None,
 ) -> Clients:
-    """The clients of the host at ``url``; close them."""
+    """Open the clients of the host at ``url``. The caller closes them."""
     # loading certificates takes 30 ms, and only TLS needs them
     context = wire.tls_context(verify if url.startswith("https:") or proxies_from_env else False)
     return Clients(
@@ -182,25 +182,27 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request's input, either as text or as token ids; the other is blank."""
+    """One request's input, either as text or as token ids; the other is empty."""
 
     text: str | None = None
     ids: tuple[int, ...] | None = None
     seed: int | None = None
-    """A sampling seed that marks this request as ours, for servers that show it; the suite's own takes precedence."""
+    """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to be measured."""
+    """One request to measure."""
 
     path: str
     body: Mapping[str, Any]
 
 
 class Server(Protocol):
-    """A host's server. Methods raise HostError when it is dead or gives a wrong answer; only `load`, `make_prompts` and
-    `send` load a model."""
+    """A host's server. Its methods raise HostError if it is dead or gives a wrong answer.
+
+    Only `load`, `make_prompts` and `send` load a model.
+    """
 
     kind: str
     can: Capabilities
@@ -208,7 +210,7 @@ class Server(Protocol):
     clients: Clients
 
     async def alive(self) -> bool:
-        """Whether it answers at all, even if it loads or is busy."""
+        """Whether it answers at all, even while it loads or is busy."""
         ...
 
     async def facts(self) -> ServerFacts: ...
@@ -217,34 +219,38 @@ class Server(Protocol):
 
     async def model_facts(self, model: str) -> ModelFacts: ...
 
+    async def command(self, model: str) -> str | None:
+        """Return the command line that started the model's server, as `write_command` writes it; None if unknown."""
+        ...
+
     async def ready_models(self) -> Sequence[str] | None:
-        """The models that are loaded now; None where the server does not tell."""
+        """Return the models that are loaded now; None if the server does not tell."""
         ...
 
     async def embeds(self, model: str) -> bool | None:
-        """Whether the model is only for embeddings; None where the server does not tell."""
+        """Whether the model is only for embeddings; None if the server does not tell."""
         ...
 
     async def load(self, model: str) -> float | None:
-        """Load a model and wait until it is ready; milliseconds that took, None where nothing had to be loaded."""
+        """Load a model and wait until it is ready. Returns milliseconds, None if nothing had to be loaded."""
         ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """One prompt per nonce, each of exactly ``cell.prompt_tokens``; PromptError where that is impossible."""
+        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible."""
         ...
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """The measured request for a prompt."""
+        """Make the measured request for a prompt."""
         ...
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
-        """Send a measured request by the time-stamping client; returns the whole answer, unread."""
+        """Send a measured request with the time-stamping client; return the whole answer, not yet parsed."""
         ...
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample with all that its answer says, checked against what the cell asks for."""
+        """Return the sample with all facts of its answer, checked against the cell."""
         ...
 
     def read_text(self, answer: ServerAnswer) -> str:
-        """The model's text, reasoning first; empty where nothing can be read."""
+        """Return the model's text, reasoning first; empty if nothing can be parsed."""
         ...

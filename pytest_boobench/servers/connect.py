@@ -1,4 +1,4 @@
-"""Which kind of server a host is: as its entry says, or recognised by its pages. Asking never loads a model."""
+"""Which kind of server a host is: from the hosts file, or detected by its pages. Detection never loads a model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pytest_boobench.untrusted import Fault, parse_json, to_object, to_objects
 
 
 class EmbeddedLlamaServer(LlamaServer):
-    """The llama-server that we start ourselves; records name it apart."""
+    """The llama-server that we start ourselves; a class of its own, so that records name it."""
 
     kind = "embedded"
 
     async def facts(self) -> ServerFacts:
-        """Its build is xllamacpp's version: the wheel says "unknown" for llama.cpp's own."""
+        """Return xllamacpp's version as the build: the wheel says "unknown" for llama.cpp's own."""
         return replace(await super().facts(), engine_build=f"xllamacpp {version('xllamacpp')}")
 
 
@@ -39,9 +39,9 @@ KINDS: Mapping[str, type[OpenAIServer]] = {
 
 
 async def connect(name: str, url: str, clients: Clients, kind: str | None) -> Server:
-    """The host's server, after waiting for one that loads its model.
+    """Return the host's server, after waiting for one that loads its model. ``kind`` None: detect it.
 
-    HostError where ``kind`` is None and nothing answers or it wants a key. A router named as llama-server becomes one.
+    Raises HostError in detection if nothing answers or a key is missing. A router named as llama-server becomes one.
     """
     pages = _Pages(name, clients)
     if kind is None:
@@ -51,35 +51,35 @@ async def connect(name: str, url: str, clients: Clients, kind: str | None) -> Se
             kind = LlamaRouter.kind if await _is_router(pages) else kind
         except HostError as error:
             if isinstance(error, StillLoading) or clients.patience.refused_s:
-                raise  # it was waited for; otherwise its first request says that it is dead
+                raise  # we waited already; otherwise its first request reports that it is dead
     return KINDS.get(kind, OpenAIServer)(name, url, clients)
 
 
 class _Pages:
-    """A host's answers to GETs, each requested once; a page that wants a key may not exist."""
+    """A host's answers to GETs, each requested once; a page that needs a key may not exist."""
 
     def __init__(self, name: str, clients: Clients) -> None:
         self._name, self._clients = name, clients
         self._known: dict[str, Any] = {}
         self._locked: dict[str, httpx.Response] = {}
-        """Pages that want a key, or another one."""
+        """Pages that need a key, or another key."""
 
     async def get(self, path: str) -> Any:
-        """JSON, or text where it is not JSON, or None where it is not a 200. HostError where nothing ever answered."""
+        """Return JSON, or text, or None if the status is not 200. Raises HostError if nothing ever answered."""
         if path not in self._known:
             self._known[path] = await self._ask(path)
         return self._known[path]
 
     async def get_object(self, path: str) -> Mapping[str, Any]:
-        """A page's JSON object; empty where it is something else."""
+        """Return a page's JSON object; empty if it is something else."""
         return to_object(await self.get(path))
 
     async def get_list(self, path: str) -> list[Mapping[str, Any]]:
-        """The objects of a page's list of models."""
+        """Return the objects in a page's list of models."""
         return to_objects((await self.get_object(path)).get("data"))
 
     async def require_open(self) -> None:
-        """HostError where a page wants a key because the whole host does.
+        """Raise HostError if a page needs a key because the whole host does.
 
         A locked list of models shows it. If only other pages are locked, an empty chat request decides: llama.cpp lists
         its models without a key, and some gateways answer 401 or 403 to every unknown path.
@@ -130,7 +130,7 @@ async def _is_router(pages: _Pages) -> bool:
 
 
 async def _recognise(pages: _Pages) -> str:  # noqa: PLR0911  # one for each kind
-    """The kind whose pages are there; else any OpenAI-compatible server."""
+    """Return the kind whose pages exist; else any OpenAI-compatible server."""
     if "build_date" in await pages.get_object("/api/version"):  # which Ollama's version lacks
         return LlamaSwap.kind
     owners = [entry.get("owned_by") for entry in await pages.get_list("/v1/models")]

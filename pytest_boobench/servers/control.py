@@ -19,21 +19,21 @@ from pytest_boobench.units import span
 from pytest_boobench.untrusted import Fault, clean, parse_json, show, to_count, to_object, to_objects
 
 _LOADING = (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.CONFLICT)
-"""The status while a server loads a model."""
+"""The statuses of a server that loads a model."""
 _FIRST_STEP_S, _STEP_S, _LONGEST_STEP_S = 0.1, 1.0, 10.0
 """Pause before the second try, before later ones, and the longest pause that a host can ask for."""
 
 
 Ids = tuple[int, ...]
-"""Tokens as a model numbers them."""
+"""A model's token ids."""
 
 
 class StillLoading(HostError):  # noqa: N818  # what the host does
-    """A host that did not become ready in time."""
+    """A host did not become ready in time."""
 
 
 class Unanswered(HostError):  # noqa: N818  # what became of the request
-    """A control request without an answer that can be read; ``why`` is the message without host and request."""
+    """A control request got no readable answer; ``why`` is the message without host and request."""
 
     def __init__(self, where: str, url: str, error: httpx.TransportError) -> None:
         self.bad_answer = isinstance(error, wire.BadAnswer)
@@ -57,10 +57,10 @@ class Question:
 async def ask(
     clients: Clients, host: str, question: Question, *, timeout_s: float | None = None, load_s: float | None = None
 ) -> httpx.Response:
-    """The answer to a control request, asked again while the host loads a model or its server starts.
+    """Return the answer to a control request; repeat it while the host loads a model or its server starts.
 
-    ``timeout_s`` limits one try, 15 s by default; ``load_s`` limits the loading. StillLoading where that takes longer;
-    Unanswered where nothing readable is answered.
+    ``timeout_s`` limits one try, 15 s by default; ``load_s`` limits the loading. Raises StillLoading if that takes
+    longer, Unanswered if no answer is readable.
     """
     patience = clients.patience
     load_s = patience.loading_s if load_s is None else load_s
@@ -97,7 +97,7 @@ async def ask(
 
 @asynccontextmanager
 async def telling(clients: Clients, host: str) -> AsyncIterator[None]:
-    """Report once a second that the host loads a model, during a request that is answered only afterwards."""
+    """Report once a second that the host loads a model, during a request whose answer comes only afterwards."""
 
     async def tell() -> None:
         began = time.monotonic()
@@ -123,7 +123,7 @@ def _still_loading(where: str, limit_s: float, clients: Clients, response: httpx
 
 
 class ControlRequests:
-    """The control requests to one server. Methods raise HostError for any other answer than they describe."""
+    """The control requests to one server. Its methods raise HostError for any answer that they do not describe."""
 
     def __init__(self, name: str, url: str, clients: Clients) -> None:
         self.name = name
@@ -131,13 +131,13 @@ class ControlRequests:
         self.clients = clients
 
     async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
-        """Any answer to a control request, once the host is not loading."""
+        """Return any answer to a control request, once the host is not loading."""
         return await ask(self.clients, self.name, question, timeout_s=timeout_s)
 
     async def _ask(self, question: Question, *, timeout_s: float | None = None) -> Any:
-        """The JSON of a 200.
+        """Return the JSON of a 200.
 
-        ``timeout_s`` is for requests that may take long, such as counting by a request.
+        ``timeout_s`` is for requests that may take long, such as counting tokens by a request.
         """
         return self._read_json(question, await self._request(question, timeout_s=timeout_s))
 
@@ -151,7 +151,7 @@ class ControlRequests:
         raise HostError(f"{self.name}: {question}: {explain_answer(response, self.url)}")
 
     async def _ask_object(self, question: Question, *, timeout_s: float | None = None) -> Mapping[str, Any]:
-        """The JSON object of an answer."""
+        """Return the JSON object of an answer."""
         found = await self._ask(question, timeout_s=timeout_s)
         if not isinstance(found, Mapping):
             where = f"{self.name}: {question}"
@@ -159,14 +159,14 @@ class ControlRequests:
         return found
 
     async def _ask_list(self, path: str, key: str, doubt: str) -> list[Mapping[str, Any]]:
-        """The objects of a list of models; HostError that ends with ``doubt`` where there is no such list."""
+        """Return the objects in a list of models. Raises HostError, ending with ``doubt``, if there is no such list."""
         listed = to_object(await self._ask(Question("GET", path))).get(key)
         if not isinstance(listed, list):
             raise HostError(f"{self.name}: GET {path}: expected a list of models under {key!r}; {doubt}")
         return to_objects(listed)
 
     async def _load_by(self, question: Question) -> None:
-        """A control request that is answered when a model is loaded; HostError where it is not a 200."""
+        """Send a control request that is answered when a model is loaded. Raises HostError if it is not a 200."""
         patience, where = self.clients.patience, f"{self.name}: {question}"
         limit_s = patience.explicit_load_s
         try:
@@ -183,7 +183,7 @@ class ControlRequests:
             raise HostError(f"{where}: {explain_answer(response, self.url)}")
 
     async def _find(self, path: str) -> Any:
-        """The JSON of an optional page; None where this server does not have it."""
+        """Return the JSON of an optional page; None if this server does not have it."""
         response = await self._request(Question("GET", path))
         try:
             return parse_json(response.content) if response.status_code == httpx.codes.OK else None
@@ -198,7 +198,7 @@ class ControlRequests:
         return True
 
     async def _ask_ids(self, body: Mapping[str, Any]) -> Ids:
-        """The token ids that ``/tokenize`` answers."""
+        """Return the token ids from ``/tokenize``."""
         found = (await self._ask_object(Question("POST", "/tokenize", body))).get("tokens")
         ids = [to_count(item) for item in found] if isinstance(found, list) else [None]
         tokens = tuple(token for token in ids if token is not None and token >= 0)
@@ -208,7 +208,7 @@ class ControlRequests:
 
 
 def list_names(entry: Mapping[str, Any]) -> Iterator[str]:
-    """The names of a listed model, its aliases included, as requests must write them."""
+    """Yield the names of a listed model, with its aliases, as requests must write them."""
     aliases = entry.get("aliases")
     for name in (entry.get("id"), *(aliases if isinstance(aliases, list) else ())):
         if isinstance(name, str) and name:
@@ -216,5 +216,5 @@ def list_names(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show_names(names: Sequence[str]) -> str:
-    """Names in a message."""
+    """Join names for a message."""
     return ", ".join(map(clean, names)) or "nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +14,12 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_text
+from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_objects, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Marks the place of the user's text in the chat template."""
@@ -38,7 +40,7 @@ class LlamaServer(OpenAIServer):
         return await self._answers("/health")
 
     async def facts(self) -> ServerFacts:
-        """``/props``: build, and what else describes the server."""
+        """Return the build and other facts of the server, from ``/props``."""
         props = await self._props()
         return ServerFacts(
             kind=self.kind,
@@ -48,11 +50,14 @@ class LlamaServer(OpenAIServer):
         )
 
     async def ready_models(self) -> Sequence[str] | None:
-        """The one that it was started with, under all its names."""
+        """Return the model that it was started with, under all its names."""
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models`` for the file, ``/props`` for path, slots and the context of one slot."""
+        """Read ``/v1/models`` for the file, ``/props`` for path, slots and context per slot, ``/slots`` for the rest.
+
+        No page tells the types of the KV cache, flash attention, batches or layers on the GPU.
+        """
         props = await self._props()
         listed = await super().model_facts(model)
         settings = to_object(props.get("default_generation_settings"))
@@ -62,10 +67,19 @@ class LlamaServer(OpenAIServer):
             quantisation=listed.quantisation or to_text(props.get("model_ftype")),
             n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
             slots=to_natural(props.get("total_slots")),
+            speculative=await self._find_speculation(),
         )
 
+    async def _find_speculation(self) -> str | None:
+        """From the first slot, if slots are shown: ``/props`` always says ``none``."""
+        with contextlib.suppress(HostError):
+            slots = to_objects(await self._ask(Question("GET", "/slots")))
+            told = slots[0].get("speculative") if slots else None
+            return ("on" if told else "off") if isinstance(told, bool) else None
+        return None
+
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
+        """Count by ``/tokenize``, with the chat template: each prompt is exact before it is sent."""
         before, after = await self._template(cell) if cell.kind == "chat" else ("", "")
 
         async def tokenize(text: str, *, special: bool = False) -> tuple[int, ...]:
@@ -77,7 +91,7 @@ class LlamaServer(OpenAIServer):
         return await self._make_exact_prompts(cell, nonces, count, tokenize)
 
     async def _template(self, cell: Cell) -> tuple[str, str]:
-        """The chat template's text before and after the user's, with the fields that the suite sends along."""
+        """The chat template's text before and after the user's, made with the fields that the suite sends along."""
         body = {"messages": [{"role": "user", "content": _MARK}], "model": cell.model, **cell.request}
         whole = (await self._ask_object(Question("POST", "/apply-template", body))).get("prompt")
         if not isinstance(whole, str):
@@ -91,14 +105,14 @@ class LlamaServer(OpenAIServer):
         return await self._ask_object(Question("GET", "/props"))
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """Unless the suite names a seed, with one that ``/slots`` shows: it says which requests are ours."""
+        """Unless the suite sets a seed, add one that ``/slots`` shows: it marks the request as ours."""
         call = super().call(cell, prompt)
         if cell.kind == "embedding" or prompt.seed is None:
             return call
         return replace(call, body={"seed": prompt.seed, **call.body})
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """Where the context is too small, the failure says how to enlarge it."""
+        """If the context is too small, the failure says how to enlarge it."""
         found = super().read(sample, answer, cell)
         if found.failure not in ("status", "stream-error") or "context size" not in (found.failure_text or "").lower():
             return found
@@ -119,18 +133,24 @@ class LlamaRouter(LlamaServer):
     _kept_props = ("role", "max_instances", "models_autoload")
 
     async def ready_models(self) -> Sequence[str] | None:
-        """Those whose status is ``loaded``, under all their names; a sleeping one has dropped its weights."""
+        """Return models with the status ``loaded``, under all their names; a sleeping one has dropped its weights."""
         loaded = (entry for entry in await self._model_list() if _status(entry).get("value") == "loaded")
         return [name for entry in loaded for name in list_names(entry)]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """From the model's own server where it is loaded, else the little that the router lists."""
+        """From the model's own server if it is loaded, else the few facts that the router lists."""
         if _status(await self._entry(model)).get("value") != "loaded":
             return await OpenAIServer.model_facts(self, model)
         return await self._server_of(model).model_facts(model)
 
+    async def command(self, model: str) -> str | None:
+        """Return the words that the router started the model's server with."""
+        words = _status(await self._entry(model)).get("args")
+        told = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+        return write_command(told) or self.started_with
+
     async def load(self, model: str) -> float | None:
-        """By ``/models/load``, or by a first request to a sleeping model; its status is asked every 100 ms."""
+        """Load by ``/models/load``, or by a first request to a sleeping model; poll its status every 100 ms."""
         state = _status(await self._entry(model)).get("value")
         if state == "loaded":
             return None
@@ -157,7 +177,7 @@ class LlamaRouter(LlamaServer):
         return (time.monotonic() - began) * 1000
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Counted by the model's own tokenizer."""
+        """Count by the model's own tokenizer."""
         return await self._server_of(cell.model).make_prompts(cell, nonces)
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:

@@ -18,6 +18,7 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Call, Clients, Prompt, ServerAnswer
+from pytest_boobench.servers.command_line import find_port, write_command
 from pytest_boobench.servers.control import Question, list_names
 from pytest_boobench.servers.llama_server import LlamaServer
 from pytest_boobench.servers.llama_swap_upstream import Door, Upstream
@@ -44,7 +45,7 @@ class LlamaSwap(LlamaServer):
         """Models whose server is not a llama-server."""
 
     async def facts(self) -> ServerFacts:
-        """Versions of llama-swap and of the engines that are ready, its hardware, and how busy that is now."""
+        """Return versions of llama-swap and of the ready engines, its hardware, and the hardware's current load."""
         version = to_object(await self._find("/api/version"))
         ready = await self.find_ready()
         builds = {model: to_text((await self._upstream(model).find_props()).get("build_info")) for model in ready}
@@ -65,34 +66,43 @@ class LlamaSwap(LlamaServer):
         )
 
     async def find_ready(self) -> list[str]:
-        """The ids of the models that are ready, not those that start or stop."""
+        """Return the ids of ready models, without those that start or stop."""
         return [model for model, state in (await self._find_states()).items() if state == "ready"]
 
     async def _find_states(self) -> Mapping[str, object]:
         """Model -> its state; stopped models are missing."""
+        return {model: entry.get("state") for model, entry in (await self._find_running()).items()}
+
+    async def _find_running(self) -> Mapping[str, Mapping[str, Any]]:
+        """Model -> llama-swap's facts of its server; stopped models are missing."""
         try:
             running = get_list(await self._ask_object(Question("GET", "/running")), "running")
         except Fault as fault:
             raise HostError(f"{self.name}: GET /running: {fault}") from fault
-        entries = to_objects(running)
-        return {entry["model"]: entry.get("state") for entry in entries if isinstance(entry.get("model"), str)}
+        return {entry["model"]: entry for entry in to_objects(running) if isinstance(entry.get("model"), str)}
+
+    async def command(self, model: str) -> str | None:
+        """Return the ``cmd`` of the model's configuration while its server runs; None from old versions."""
+        entry = (await self._find_running()).get(await self._resolve(model) or "", {})
+        said = entry.get("cmd")
+        return write_command(said if isinstance(said, str) else "", find_port(entry.get("proxy"))) or self.started_with
 
     async def ready_models(self) -> Sequence[str] | None:
-        """The models that are ready, each under all its names."""
+        """Return the ready models, each under all its names."""
         ready = await self.find_ready()
         names = {tuple(list_names(entry)) for entry in await self._model_list()} if ready else ()
         aliases = {id: also for id, *also in filter(None, names)}
         return [name for model in ready for name in (model, *aliases.get(model, ()))]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """From the model's own server where that is ready, else from llama-swap's list."""
+        """From the model's own server if it is ready, else from llama-swap's list."""
         name = await self._resolve(model)
         if name in await self.find_ready() and await self._upstream(name).find_props():
             return await self._upstream(model).model_facts(model)
         return await OpenAIServer.model_facts(self, model)
 
     async def load(self, model: str) -> float | None:
-        """By ``GET /upstream/MODEL/health``; None also for a peer's model, and for one that is chosen per request."""
+        """Load by ``GET /upstream/MODEL/health``. None also for a peer's model, or one that is chosen per request."""
         name = await self._resolve(model)
         if name is None or name in await self.find_ready():
             return None
@@ -113,9 +123,9 @@ class LlamaSwap(LlamaServer):
             raise HostError(f"{self.name}: {question}: {response.status_code}: {read_words(response.content)}")
 
     async def restore(self, before: Sequence[str]) -> None:
-        """Load the models again that were ready ``before``, and unload those that only we needed, once they are idle.
+        """Load the models again that were ready ``before``. Unload those that only we needed, once they are idle.
 
-        Nothing is changed where others have loaded a model since, as they may be using it, or where we loaded none.
+        Changes nothing if we loaded none, or if others have loaded a model since: they may be using it.
         """
         ready = set(await self.find_ready())
         if not self.loaded or ready - self.loaded - set(before):
@@ -127,7 +137,7 @@ class LlamaSwap(LlamaServer):
             await self.load(model)
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Exact by the model's own tokenizer where its server is a llama-server, else fitted against ``usage``."""
+        """Exact by the model's own tokenizer if its server is a llama-server, else fitted to ``usage``."""
         upstream = self._upstream(cell.model)
         if await upstream.find_props():
             self._foreign_engines.discard(cell.model)
@@ -142,11 +152,11 @@ class LlamaSwap(LlamaServer):
         return {} if cell.model in self._foreign_engines else super()._extras(cell)
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
-        """Send again, after the time that llama-swap asks for, while it has too many requests."""
+        """While llama-swap has too many requests, send again after the time that it asks for."""
         return await self._door.send(lambda: super(LlamaSwap, self).send(call, cell), cell)
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """Failed where the cell sends more requests at once than llama-swap lets in."""
+        """Failed if the cell sends more requests at once than llama-swap admits."""
         return self._door.check(super().read(sample, answer, cell), answer, cell)
 
     def _upstream(self, model: str) -> Upstream:
@@ -156,7 +166,7 @@ class LlamaSwap(LlamaServer):
         return Upstream(self.name, self.url, self.clients, model, starting)
 
     async def _resolve(self, model: str) -> str | None:
-        """The model behind an alias; None for a peer's, and for a name that llama-swap resolves per request."""
+        """The model behind an alias; None for a peer's model, and for a name that llama-swap resolves per request."""
         for entry in await self._model_list():
             about = _about(entry)
             if model in (entry.get("id"), *entry["aliases"]):
@@ -166,7 +176,7 @@ class LlamaSwap(LlamaServer):
         return model
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
-        """llama-swap's own listing, with the aliases where llama-server has them."""
+        """llama-swap's own list, with the aliases in the place that llama-server uses."""
         return [
             {**entry, "aliases": [*list_names({"aliases": _about(entry).get("aliases")})]}
             for entry in await super()._model_list()

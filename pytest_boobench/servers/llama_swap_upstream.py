@@ -21,18 +21,18 @@ from pytest_boobench.units import span
 from pytest_boobench.untrusted import to_object, to_objects
 
 _MOST_WAIT_S = 60.0
-"""How long a control request is repeated after a 429."""
+"""How long to repeat a control request after a 429."""
 
 
 @dataclass(slots=True)
 class Door:
-    """Repeats measured requests that exceed the host's limit, and knows how many it let in at once."""
+    """Repeats measured requests that exceed the host's limit, and knows how many were admitted at once."""
 
     _stays: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Model -> begin and end of each request that was let in, monotonic nanoseconds."""
+    """Model -> begin and end of each admitted request, monotonic nanoseconds."""
 
     async def send(self, attempt: Callable[[], Awaitable[ServerAnswer]], cell: Cell) -> ServerAnswer:
-        """The first answer that is not a 429, or the last 429 when the request's time is up.
+        """Return the first answer that is not a 429, or the last 429 when the request's time is up.
 
         Each try is a request with its own clock: no sample's times contain the waiting.
         """
@@ -52,7 +52,7 @@ class Door:
         return replace(answer, turned_away=turned_away)
 
     def check(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """The sample, failed where it got a 429 and the host never let in as many at once as the cell has lanes."""
+        """Mark the sample failed if it got a 429 and the host never admitted as many requests as the cell has lanes."""
         refused = answer.turned_away or answer.status == httpx.codes.TOO_MANY_REQUESTS
         turns = [turn for began, ended in self._stays.get(cell.model, ()) for turn in ((began, 1), (ended, -1))]
         at_once = max(itertools.accumulate(step for _, step in sorted(turns)), default=0)
@@ -71,25 +71,25 @@ class Upstream(LlamaServer):
     def __init__(
         self, name: str, url: str, clients: Clients, model: str, starting: Callable[[], Awaitable[bool]] | None = None
     ) -> None:
-        """``starting`` tells whether llama-swap starts the model: until then it does not answer."""
+        """``starting`` returns whether llama-swap is starting the model, which does not answer until then."""
         super().__init__(name, url, clients)
         self._model = model
         self._starting = starting
         self._prefix = f"/upstream/{quote(model, safe='/:')}"
 
     async def find_props(self) -> Mapping[str, Any]:
-        """The server's ``/props``; empty where it is not a llama-server."""
+        """Return the server's ``/props``; empty if it is not a llama-server."""
         props = to_object(await self._find("/props"))
         return props if "default_generation_settings" in props else {}
 
     async def is_idle(self) -> bool:
-        """Whether no slot works; False where ``/slots`` does not tell."""
+        """Whether no slot is at work; False if ``/slots`` does not tell."""
         slots = await self._find("/slots")
         busy = [slot.get("is_processing", slot.get("state")) for slot in to_objects(slots)]  # state before b4027
         return isinstance(slots, list) and None not in busy and not any(busy)
 
     async def wait_until_ready(self) -> httpx.Response:
-        """The answer to ``/health``, which llama-swap delays until the model is ready; a 503 is asked again."""
+        """Return the answer of ``/health``, which llama-swap delays until the model is ready; repeat after a 503."""
         patience = self.clients.patience
         limit_s = patience.explicit_load_s
         health = Question("GET", f"{self._prefix}/health")
@@ -103,11 +103,11 @@ class Upstream(LlamaServer):
             ) from None
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
-        """Its only model, under the name that llama-swap has for it."""
+        """Its only model, under llama-swap's name for it."""
         return [{**entry, "id": self._model} for entry in (await super()._model_list())[:1]]
 
     async def _request(self, question: Question, *, timeout_s: float | None = None) -> httpx.Response:
-        """As in OpenAIServer, but waits where somebody else's request made llama-swap swap the model."""
+        """As in OpenAIServer, but wait if somebody else's request made llama-swap swap the model."""
         began = time.monotonic()
         patience = self.clients.patience
         while True:
@@ -124,7 +124,7 @@ class Upstream(LlamaServer):
     async def _admit(
         self, question: Question, *, timeout_s: float | None = None, load_s: float | None = None
     ) -> httpx.Response:
-        """The answer, once llama-swap lets the request in."""
+        """Return the answer, once llama-swap admits the request."""
         began = time.monotonic()
         while True:
             response = await ask(self.clients, self.name, question, timeout_s=timeout_s, load_s=load_s)

@@ -1,4 +1,4 @@
-"""Ollama by its native API: its own timings, loading on request; prompts fitted against its counts."""
+"""Ollama by its native API: its own timings, loading on request; prompts fitted to its counts."""
 
 from __future__ import annotations
 
@@ -37,20 +37,24 @@ class Ollama(OpenAIServer):
     can = Capabilities(server_timings=True, load=True)
 
     async def facts(self) -> ServerFacts:
-        """``/api/version``."""
+        """From ``/api/version``."""
         version = await self._ask_object(Question("GET", "/api/version"))
         return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
 
     async def models(self) -> Sequence[str]:
-        """The names of ``/api/tags``."""
+        """Return the names in ``/api/tags``."""
         return self._keep_printable(entry["name"] for entry in await self._list("/api/tags"))
 
     async def ready_models(self) -> Sequence[str] | None:
-        """The names of ``/api/ps``."""
+        """Return the names in ``/api/ps``."""
         return [entry["name"] for entry in await self._list("/api/ps")]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/api/show`` for the file, ``/api/tags`` for its size, ``/api/ps`` for the context it is loaded with."""
+        """Read ``/api/show`` for the file, ``/api/tags`` for its size.
+
+        ``/api/ps`` gives the context and the split between GPU and CPU of the loaded model.
+        """
+        loaded = _find(await self._list("/api/ps"), model)
         shown = await self._show(model)
         info = to_object(shown.get("model_info"))
         family = to_text(info.get("general.architecture"))
@@ -59,18 +63,19 @@ class Ollama(OpenAIServer):
             n_params=to_natural(info.get("general.parameter_count")),
             size_bytes=to_natural(_find(await self._list("/api/tags"), model).get("size")),
             quantisation=to_text(to_object(shown.get("details")).get("quantization_level")),
-            n_ctx=to_natural(_find(await self._list("/api/ps"), model).get("context_length")),
+            n_ctx=to_natural(loaded.get("context_length")),
             n_ctx_train=to_natural(info.get(f"{family}.context_length")),
             n_embd=to_natural(info.get(f"{family}.embedding_length")),
+            gpu_percent=_find_gpu_percent(loaded),
         )
 
     async def embeds(self, model: str) -> bool | None:
-        """By ``/api/show``; before 0.6.4 it does not tell."""
+        """From ``/api/show``; before 0.6.4 it does not tell."""
         capabilities = to_texts((await self._show(model)).get("capabilities"))
         return "completion" not in capabilities if capabilities else None
 
     async def load(self, model: str) -> float | None:
-        """By a request without a prompt."""
+        """Load by a request without a prompt."""
         if model in (await self.ready_models() or ()):
             return None
         only_embeds = await self.embeds(model)
@@ -82,7 +87,7 @@ class Ollama(OpenAIServer):
         return (time.monotonic() - began) * 1000
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Fitted against ``prompt_eval_count``, where the context is large enough: Ollama cuts without a message."""
+        """Fit to ``prompt_eval_count``. Requires a large enough context, because Ollama truncates without a message."""
         require_known(cell, _SAMPLING, "Ollama")
         await self._require_context(cell)
         try:
@@ -91,7 +96,7 @@ class Ollama(OpenAIServer):
             raise PromptError(f"{self.name}: {error}; {_CUT}") from error
 
     async def _require_context(self, cell: Cell) -> None:
-        """HostError where the model's context is known to be too small for prompt and output."""
+        """Raise HostError if the model's context is known to be too small for prompt and output."""
         asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
         listed = to_objects(to_object(await self._find("/api/ps")).get("models"))
         context = asked or to_count(_find(listed, cell.model).get("context_length"))
@@ -122,7 +127,7 @@ class Ollama(OpenAIServer):
         return counted
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """The cell's request; sampling and length go into ``options``, beside the suite's own options."""
+        """Make the cell's request; sampling and length go into ``options``, beside the suite's own options."""
         stream = {} if cell.kind == "embedding" else {"stream": True}
         return Call(_PATHS[cell.kind], {**self._body(cell, prompt, cell.output_tokens), **stream})
 
@@ -143,7 +148,7 @@ class Ollama(OpenAIServer):
         asked = Asked(cell.prompt_tokens, tolerance.slack, cold=cell.cache == "cold")
         found = answers.read(sample, answer, cell, tolerance, lambda exchange: list_chunks(exchange, asked))
         if asked.cold and "prompt_eval_cached_count" not in found.timings:
-            found = replace(found, cached_tokens=None)  # it does not report it, and a fitting count proves nothing
+            found = replace(found, cached_tokens=None)  # it does not report it, and a matching count proves nothing
         counted = found.prompt_tokens
         if found.failure == "prompt-length" and counted is not None and counted < cell.prompt_tokens:
             text = f"{found.failure_text}: the rest came from its cache, or was cut; {_CUT}"
@@ -163,3 +168,11 @@ class Ollama(OpenAIServer):
 
 def _find(entries: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:
     return next((entry for entry in entries if entry.get("name") == model), {})
+
+
+def _find_gpu_percent(loaded: Mapping[str, Any]) -> int | None:
+    """Percentage of a loaded model that is on GPUs; None if unknown or not a share of the whole."""
+    size, on_gpus = to_natural(loaded.get("size")), to_count(loaded.get("size_vram"))
+    if size is None or on_gpus is None or not 0 <= on_gpus <= size:
+        return None
+    return round(100 * on_gpus / size)

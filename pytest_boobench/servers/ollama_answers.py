@@ -1,4 +1,4 @@
-"""Ollama's own answers -> OpenAI chunks, as ``chunks`` reads them, with nanoseconds as milliseconds."""
+"""Ollama's own answers -> OpenAI chunks for ``chunks``, with nanoseconds converted to milliseconds."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Asked:
 
 
 def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
-    """The lines of an answer that are not blank; a line arrives with the last byte before its end.
+    """Return the lines of an answer that are not blank. A line arrives with the last byte before its line end.
 
-    A last line without an end counts only where the answer is complete.
+    A last line without a line end counts only if the answer is complete.
     """
     lines = exchange.body.split(b"\n")
     if not exchange.complete:
@@ -48,7 +48,7 @@ def read_lines(exchange: wire.Exchange) -> list[wire.Event]:
 
 
 def list_chunks(exchange: wire.Exchange, asked: Asked | None = None) -> Iterator[Chunk]:
-    """The lines of a stream as OpenAI chunks, with their arrivals, and `DONE` after a complete one."""
+    """Yield the lines of a stream as OpenAI chunks, with their arrivals, and `DONE` after a complete one."""
     for line in read_lines(exchange):
         said = load(line.data)
         if isinstance(said, Mapping) and "error" not in said:
@@ -62,7 +62,7 @@ def list_chunks(exchange: wire.Exchange, asked: Asked | None = None) -> Iterator
 
 
 def translate_embedding(body: bytes) -> bytes:
-    """An answer of ``/api/embed`` as one of ``/v1/embeddings``; any other body stays as it is."""
+    """Convert an answer of ``/api/embed`` to one of ``/v1/embeddings``; return any other body unchanged."""
     try:
         said = parse_json(body)
         data = [{"embedding": vector} for vector in said["embeddings"]]
@@ -88,7 +88,7 @@ def _make_chunk(said: Mapping[str, Any], asked: Asked | None) -> dict[str, Any]:
 def _read_end(said: Mapping[str, Any], asked: Asked | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """(usage, timings): Ollama's own numbers, and those in milliseconds under llama.cpp's names.
 
-    ``eval_duration`` is llama.cpp's ``predicted_ms``: it begins with the first token. Ollama leaves zeros out.
+    ``eval_duration`` is llama.cpp's ``predicted_ms``: it begins with the first token. Ollama omits zeros.
     """
     timings: dict[str, Any] = {name: said[name] for name in _RAW if name in said}
     prompt_tokens, cached, evaluated = count_prompt(said, asked)
@@ -119,10 +119,10 @@ def _read_end(said: Mapping[str, Any], asked: Asked | None) -> tuple[dict[str, A
 
 
 def count_prompt(said: Mapping[str, Any], asked: Asked | None) -> tuple[int | None, int | None, int | None]:
-    """(prompt tokens, cached ones, evaluated ones), for each meaning that Ollama's counts have.
+    """Return (prompt tokens, cached ones, evaluated ones), for each possible meaning of Ollama's counts.
 
-    ``prompt_eval_count`` is the whole prompt in most versions, only the evaluated tokens in old ones, and either beside
-    ``prompt_eval_cached_count`` since that exists. The asked length tells them apart. A count without the cached tokens
+    ``prompt_eval_count`` is the whole prompt in most versions, only the evaluated tokens in old ones. Versions with
+    ``prompt_eval_cached_count`` have either. The asked length tells them apart. A count without the cached tokens
     looks like a prompt that was cut at the context: in a cold cell both are failures.
     """
     count = get_count(said, "prompt_eval_count")

@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible server: the common core that the other kinds build on.
+"""Any OpenAI-compatible server: the common core that the other kinds extend.
 
-Such a server counts tokens only by running a request, so prompts are fitted against ``usage``, each try with its own
-nonce; and its rates come from the client's clock.
+Such a server counts tokens only by running a request. So prompts are fitted to ``usage``, each try with its own nonce,
+and rates come from the client's clock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATHS: Mapping[Kind, str] = {
 
 
 class OpenAIServer(ControlRequests):
-    """A server known only by its URL."""
+    """A server of which only the URL is known."""
 
     kind = "openai"
     can = Capabilities()
@@ -36,27 +36,29 @@ class OpenAIServer(ControlRequests):
     def __init__(self, name: str, url: str, clients: Clients) -> None:
         super().__init__(name, url, clients)
         self._template_tokens: dict[tuple[str, Kind], int] = {}
-        """Tokens of the chat template alone, by model and kind: they come from a cache that cannot be forbidden."""
+        """Tokens of the chat template alone, by model and kind: they may come from a cache that cannot be disabled."""
         self.left_out = 0
-        """Models of the last listing that `models` leaves out: their names hold control characters."""
+        """Models of the last listing that `models` omits, because their names hold control characters."""
+        self.started_with: str | None = None
+        """The command line as `write_command` writes it, set by the code that started the server; else None."""
 
     async def alive(self) -> bool:
         """Whether anything answers HTTP there."""
         return await self._answers("/v1/models")
 
     async def facts(self) -> ServerFacts:
-        """The header that names the server: it tells no more."""
+        """Return the header that names the server; there are no other facts."""
         question = Question("GET", "/v1/models")
         response = await self._request(question)
         self._read_json(question, response)
         return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(response.headers.get("server")))
 
     async def models(self) -> Sequence[str]:
-        """The ids of ``/v1/models`` and their aliases, in its order."""
+        """Return the ids and aliases in ``/v1/models``, in its order."""
         return self._keep_printable(name for entry in await self._model_list() for name in list_names(entry))
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """The model's entry in ``/v1/models``, where it has a ``meta`` object like llama.cpp's."""
+        """From the model's entry in ``/v1/models``, if it has a ``meta`` object like llama.cpp's."""
         meta = to_object((await self._entry(model)).get("meta"))
         return ModelFacts(
             name=model,
@@ -69,20 +71,24 @@ class OpenAIServer(ControlRequests):
             n_vocab=to_natural(meta.get("n_vocab")),
         )
 
+    async def command(self, model: str) -> str | None:  # noqa: ARG002
+        """Known only for a server that we started."""
+        return self.started_with
+
     async def ready_models(self) -> Sequence[str] | None:
-        """Such a server does not tell."""
+        """None: such a server does not tell."""
         return None
 
     async def embeds(self, model: str) -> bool | None:  # noqa: ARG002
-        """Such a server does not tell."""
+        """None: such a server does not tell."""
         return None
 
     async def load(self, model: str) -> float | None:  # noqa: ARG002
-        """Such a server has its models loaded, or loads them when it wants."""
+        """Do nothing: such a server has its models loaded, or loads them when it wants."""
         return None
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Fitted against ``usage``, each try with its own nonce; the real count of each request is checked later."""
+        """Fit to ``usage``, each try with its own nonce. Each request's real count is checked later."""
         trial = itertools.count()
 
         async def count(text: str) -> int:
@@ -91,14 +97,14 @@ class OpenAIServer(ControlRequests):
             fresh = prompts.make_nonce(f"{nonces[0]}/trial", next(trial))
             return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :])
 
-        # no text has more tokens than bytes, so that the first one surely fits into the context
+        # no text has more tokens than bytes, so the first try surely fits into the context
         most, slack = cell.prompt_tokens, self._find_slack(cell)
         fitted = await prompts.fit(count, most, nonces[0], guess=most, slack=slack)
         await self._count_template(cell)
         return [Prompt(text=prompts.make_text(nonce, len(fitted) + len(nonce) - len(nonces[0]))) for nonce in nonces]
 
     async def _count_template(self, cell: Cell) -> int:
-        """Tokens of the chat template alone, asked once for each model; 0 where the server refuses an empty message."""
+        """Count the tokens of the chat template alone, once per model; 0 if the server refuses an empty message."""
         known = cell.model, cell.kind
         if cell.kind == "chat" and known not in self._template_tokens:
             self._template_tokens[known] = 0
@@ -126,7 +132,7 @@ class OpenAIServer(ControlRequests):
     async def _make_exact_prompts(
         self, cell: Cell, nonces: Sequence[str], count: prompts.Count, tokenize: Callable[[str], Awaitable[Ids]]
     ) -> list[Prompt]:
-        """Prompts that ``count`` finds exact before they are sent; for a completion the first N ids of a long text.
+        """Return prompts that ``count`` finds exact; for a completion, the first N ids of a long text.
 
         ``tokenize`` adds no begin-of-text, so that N ids are N tokens.
         """
@@ -149,7 +155,7 @@ class OpenAIServer(ControlRequests):
         return {"input": content} if cell.kind == "embedding" else {"prompt": content}
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """The cell's request: the suite's fields as written, and no other sampling fields."""
+        """Make the cell's request: the suite's fields as written, and no other sampling fields."""
         body: dict[str, Any] = {"model": cell.model, **self._input(cell, prompt)}
         if cell.kind != "embedding":
             body |= {"max_tokens": cell.output_tokens, "stream": True, "stream_options": {"include_usage": True}}
@@ -165,7 +171,7 @@ class OpenAIServer(ControlRequests):
         return await self.clients.send(call.path, call.body, cell.plan.timeouts, most)
 
     def _find_slack(self, cell: Cell) -> int:
-        """By how many tokens a prompt may be off: none where it is counted before it is sent."""
+        """By how many tokens a prompt may be off: 0 if it is counted before it is sent."""
         return 0 if self.can.exact_tokens else answers.find_slack(cell.prompt_tokens)
 
     def _find_tolerance(self, cell: Cell) -> answers.Tolerance:
@@ -185,11 +191,11 @@ class OpenAIServer(ControlRequests):
         return await self._ask_list("/v1/models", "data", "is this an LLM server?")
 
     async def _entry(self, model: str) -> Mapping[str, Any]:
-        """The model's entry in the listing; empty where it is not listed."""
+        """The model's entry in the listing; empty if it is not listed."""
         return next((entry for entry in await self._model_list() if model in list_names(entry)), {})
 
     def _keep_printable(self, names: Iterable[str]) -> list[str]:
-        """Each name once; names with control characters are left out, since requests need them unchanged."""
+        """Each name once; omits names with control characters, because requests need them unchanged."""
         found = list(dict.fromkeys(names))
         printable = [name for name in found if name.isprintable()]
         self.left_out = len(found) - len(printable)
@@ -197,7 +203,7 @@ class OpenAIServer(ControlRequests):
 
 
 def require_known(cell: Cell, known: Collection[str], server: str) -> None:
-    """HostError where the suite names a sampling field that this kind of server ignores: its default would be used."""
+    """Raise HostError for a sampling field that this kind of server ignores: it would use its default."""
     unknown = [name for name in cell.sampling if name not in known]
     if unknown:
         raise HostError(

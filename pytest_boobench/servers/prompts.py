@@ -1,7 +1,7 @@
 """Deterministic text of exactly N tokens, for any tokenizer that counts on request.
 
-The text is a nonce (so that no cache knows it) followed by common words. The search looks for the number of characters:
-one more adds one token or none, so between a text with fewer than N tokens and one with more there is one with N.
+The text is a nonce (so that no cache knows it) and then common words. We search for the number of characters. One more
+character adds one token or none. So between a text with fewer than N tokens and one with more, there is one with N.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pytest_boobench.errors import PromptError
 
 Count = Callable[[str], Awaitable[int]]
-"""Text -> tokens of the whole request, template included."""
+"""Text -> tokens of the whole request, with the template."""
 
 _WORDS = (
     "able area army away back ball band bank base bear beat bell best bird blow blue boat body bone book both "
@@ -33,11 +33,11 @@ _TRIES = 40
 
 
 class NoFit(PromptError):  # noqa: N818  # what came of a search
-    """No length of text has the asked number of tokens."""
+    """No length of text has the requested number of tokens."""
 
 
 def make_nonce(run_uid: str, number: int) -> str:
-    """Six common words that no other request of any run starts with: 46 bits of SHA-256 over run and number.
+    """Return six common words that no other request of any run starts with: 46 bits of SHA-256 over run and number.
 
     All have four letters, since most of these have the same number of tokens.
     """
@@ -46,22 +46,22 @@ def make_nonce(run_uid: str, number: int) -> str:
 
 
 def make_seed(run_uid: str, number: int) -> int:
-    """A sampling seed for a request, different from all others': 31 bits."""
+    """Return a sampling seed of 31 bits for a request, different from all others."""
     return int.from_bytes(hashlib.sha256(f"{run_uid}/{number}/seed".encode()).digest()[:4], "big") >> 1
 
 
 def make_text(nonce: str, characters: int) -> str:
-    """The first characters of the nonce and an endless, always equal series of words; never ends in a blank."""
+    """Return the first characters of the nonce and an endless, fixed series of words; never ends in a blank."""
     words = (_WORDS[step * 67 % len(_WORDS)] for step in range(1, characters // 5 + 2))  # five characters each
     text = " ".join([nonce, *words])[:characters]
     return f"{text[:-1]}s" if text.endswith(" ") else text
 
 
 async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None, slack: int = 0) -> str:
-    """A text that the server counts as exactly ``tokens``, found by bracketing its length in characters.
+    """Find a text that the server counts as exactly ``tokens``, by bracketing its length in characters.
 
-    ``guess`` is the first length to try. Where no length fits, the nearest within ``slack`` tokens is used. PromptError
-    where the template alone is too long or nothing fits.
+    ``guess`` is the first length to try. If no length fits, return the nearest within ``slack`` tokens. Raises
+    PromptError if the template alone is too long or nothing fits.
     """
     low = low_count = high_count = template = 0
     high: int | None = None
@@ -83,7 +83,7 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
         else:
             high, high_count = length, counted
         if high is None:
-            # not longer than its own tokens suggest: where counting runs the model, too long a text is an error
+            # not longer than its own tokens suggest: if counting runs the model, a text that is too long is an error
             length += max(1, (tokens - counted) * length // max(counted - template, 1))
             if length > _LONGEST_TOKEN * (tokens + 64):
                 break

@@ -51,11 +51,11 @@ _SILENCES: tuple[tuple[type[httpx.RequestError], type, str], ...] = (
         "it hung up without an answer; should the url begin with https://, is the port right?",
     ),
 )
-"""httpx's error, the system's error that caused it, and the explanation; the first row that fits."""
+"""httpx's error, the system error behind it, and the explanation; the first matching row counts."""
 
 
 def explain_silence(error: httpx.RequestError) -> str:
-    """Why nothing readable came back."""
+    """Explain why no readable answer came."""
     cause = _find_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_NAME:
         return "its certificate is for another name; write the url with that name"
@@ -79,7 +79,7 @@ def _read_reason(cause: OSError | None) -> str:
 
 
 def _find_cause(error: BaseException) -> OSError | None:
-    """The system's error that caused httpx's; where httpx tried several addresses, that of the first."""
+    """The system error that caused httpx's; if httpx tried several addresses, that of the first."""
     found = None
     cause: BaseException | None = error
     while cause is not None:
@@ -106,7 +106,7 @@ def explain_answer(response: httpx.Response, url: str) -> str:
 
 
 def explain_key(response: httpx.Response) -> str:
-    """What to do about a 401 or a 403."""
+    """Explain what to do about a 401 or a 403."""
     if "authorization" in response.request.headers:
         return f"{response.status_code}: {ANOTHER_KEY}; see api_key in the hosts file"
     return (
@@ -116,7 +116,7 @@ def explain_key(response: httpx.Response) -> str:
 
 
 def read_words(content: bytes) -> str:
-    """The message in the body of an error, on one line: see `find_words` for JSON, else its first words."""
+    """Return the message in an error's body, on one line: by `find_words` for JSON, else its first words."""
     try:
         return find_words(parse_json(content))
     except Fault:
@@ -124,7 +124,7 @@ def read_words(content: bytes) -> str:
 
 
 def find_words(body: Any) -> str:
-    """The message in an error's JSON, in any of the usual shapes; all of it where there is none."""
+    """Return the message in an error's JSON, in any of the usual shapes; all of the JSON if there is none."""
     for key in ("error", "message"):
         found = body.get(key) if isinstance(body, Mapping) else None
         body = found or body
@@ -132,7 +132,7 @@ def find_words(body: Any) -> str:
 
 
 def _quote(content: bytes) -> str:
-    """The first words of a body, as ``: 'Welcome to nginx!'``; empty where there are none."""
+    """The first words of a body, as ``: 'Welcome to nginx!'``; empty if there are none."""
     text = clean(_read_text(content), 80)
     return f": {text!r}" if text else ""
 

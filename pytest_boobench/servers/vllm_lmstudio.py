@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import httpx
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ModelFacts, ServerFacts
@@ -20,6 +23,7 @@ _VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", 
 _LM_STUDIO_SAMPLING = {
     "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed",
 }  # fmt: skip
+_KV_TYPE = re.compile(rb'^vllm:cache_config_info\{[^\n]*?\bcache_dtype="([^"\n]*)"', re.MULTILINE)
 
 
 class Vllm(OpenAIServer):
@@ -29,21 +33,31 @@ class Vllm(OpenAIServer):
     can = Capabilities(exact_tokens=True, cache_control=True, ignore_eos=True)
 
     async def facts(self) -> ServerFacts:
-        """``/version``."""
+        """From ``/version``."""
         version = await self._ask_object(Question("GET", "/version"))
         return ServerFacts(kind=self.kind, url=self.url, engine_build=to_text(version.get("version")))
 
     async def ready_models(self) -> Sequence[str] | None:
-        """All that it lists."""
+        """Return all models that it lists."""
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """``/v1/models``: where the weights came from, and the longest context."""
+        """From ``/v1/models``: the source of the weights and the longest context; ``/metrics``: the KV cache's type."""
         entry = await self._entry(model)
-        return ModelFacts(name=model, path=to_text(entry.get("root")), n_ctx=to_natural(entry.get("max_model_len")))
+        return ModelFacts(
+            name=model,
+            path=to_text(entry.get("root")),
+            n_ctx=to_natural(entry.get("max_model_len")),
+            kv_type=await self._find_kv_type(),
+        )
+
+    async def _find_kv_type(self) -> str | None:
+        response = await self._request(Question("GET", "/metrics"))
+        told = _KV_TYPE.search(response.content) if response.status_code == httpx.codes.OK else None
+        return to_text(told[1].decode("utf-8", "replace")) if told is not None else None
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Counted by ``/tokenize``, the chat template included: each prompt is exact before it is sent."""
+        """Count by ``/tokenize``, with the chat template: each prompt is exact before it is sent."""
         require_known(cell, _VLLM_SAMPLING, "vLLM")
 
         async def tokenize(text: str) -> tuple[int, ...]:
@@ -61,7 +75,7 @@ class Vllm(OpenAIServer):
         return found
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """If cold, with its own salt, so that not even the template's first tokens come from the cache."""
+        """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache."""
         call = super().call(cell, prompt)
         if cell.kind == "embedding" or cell.cache != "cold":
             return call
@@ -82,15 +96,15 @@ class LmStudio(OpenAIServer):
     can = Capabilities(load=True)
 
     async def facts(self) -> ServerFacts:
-        """It does not tell its version."""
+        """Return no version: it does not tell."""
         return ServerFacts(kind=self.kind, url=self.url)
 
     async def ready_models(self) -> Sequence[str] | None:
-        """Those whose state is ``loaded``."""
+        """Return models with the state ``loaded``."""
         return [entry["id"] for entry in await self._model_list() if entry.get("state") == "loaded"]
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """Its entry in ``/api/v0/models``."""
+        """From its entry in ``/api/v0/models``."""
         entry = await self._entry(model)
         return ModelFacts(
             name=model,
@@ -100,11 +114,11 @@ class LmStudio(OpenAIServer):
         )
 
     async def embeds(self, model: str) -> bool | None:
-        """By the type in its entry."""
+        """From the type in its entry."""
         return (await self._entry(model)).get("type") == "embeddings"
 
     async def load(self, model: str) -> float | None:
-        """By a request for one token, included in the milliseconds: LM Studio loads a model at its first use."""
+        """Load by a request for one token, whose time is included: LM Studio loads a model at its first use."""
         entry = await self._entry(model)
         if entry.get("state") == "loaded":
             return None

@@ -1,12 +1,12 @@
 """Compare the server's own timings with the client's clock and choose the rates of one answer.
 
-The server's milliseconds are used where the stream confirms them. Otherwise the client's clock is used, if it is
-precise enough; else the rate stays blank, with the reason beside it. Arithmetic only.
+The server's milliseconds are used if the stream confirms them. Otherwise the client's clock is used, if it is precise
+enough. Else the rate is None, with the reason beside it. Arithmetic only.
 
 The tolerance is measured: over 180 requests to the embedded llama.cpp server, at one and four lanes on two cores,
-``predicted_ms`` was within 3.9 ms of last minus first token, whatever its length, and ``prompt_ms`` within 4.5 ms of
-TTFT minus header. On a busy machine stamps scatter more, so the tolerance grows by twice the 90th percentile of how far
-the stream's gaps are from their median.
+``predicted_ms`` was within 3.9 ms of last minus first token, at any length, and ``prompt_ms`` within 4.5 ms of TTFT
+minus header. On a busy machine time stamps scatter more. So the tolerance grows by twice the 90th percentile of the
+gaps' distances from their median.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pytest_boobench.servers.claims import Claims
 from pytest_boobench.units import quantity
 
 APART_MS = 5.0
-"""Tolerated difference between the server's and the client's duration: a little above the most that was measured."""
+"""Tolerated difference between the server's and the client's duration: a little above the largest measured one."""
 APART = 0.02
 """Added to `APART_MS`: a share of the duration."""
 CARRIED = 0.10
-"""A rate by the client's clock with a larger uncertainty stays blank."""
+"""A rate by the client's clock with a larger uncertainty becomes None."""
 LATE_FIRST, LATE_FIRST_MS = 0.05, 5.0
-"""A TTFT that may be late by more than this share and more than these milliseconds stays blank. A server's own threads
-may hold events back for as long."""
+"""A TTFT that may be late by more than this share and more than these milliseconds becomes None. A server's own
+threads may hold events back for as long."""
 AT_ONCE = 0.10
 """All tokens within this share of the time before them, much faster than the prompt was read: held back to the end."""
 FASTER_THAN_PROMPT = 3.0
@@ -70,7 +70,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What server and client together say, under the names of the Sample's fields."""
+    """The combined result from server and client, under the names of the Sample's fields."""
 
     ttft_ms: float | None = None
     decode_tok_s: float | None = None
@@ -84,20 +84,20 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clock:
-    """What the client's clock alone says."""
+    """The result from the client's clock alone."""
 
     tokens: tuple[int, ...]
     decode_tok_s: float | None
     bound: float
     """Uncertainty of the rate, as a share."""
     held: str = ""
-    """How the stream was held back; empty where it was not."""
+    """How the stream was held back; empty if it was not."""
     first_late_ms: float = 0.0
     """By how much the first token may have been held back."""
 
 
 def find_rates(seen: Seen, claims: Claims) -> Rates:
-    """The rates of one answer with their source, or the reasons why they are blank.
+    """Return the rates of one answer with their source, or the reasons why they are None.
 
     decode = (tokens after the first event) / (last - first event), or (predicted_n - 1) / predicted_ms; prefill =
     evaluated prompt tokens / prompt_ms, or prompt tokens / TTFT, which includes queue and network.
@@ -107,11 +107,11 @@ def find_rates(seen: Seen, claims: Claims) -> Rates:
     output_tokens, times, hidden = claims.output_tokens or 0, claims.times, 0
     if claims.reasoning_tokens and not seen.reasoned:
         hidden = min(claims.reasoning_tokens, max(output_tokens - 1, 0))
-    lacks_text = sum(seen.sizes) < output_tokens - hidden  # a token is a byte at least
+    lacks_text = sum(seen.sizes) < output_tokens - hidden  # a token has at least one byte
     unseen = lacks_text and not hidden
     clock = _read_clock(seen, claims, output_tokens - hidden)
     blanks: dict[str, str] = {}
-    if times and clock.held and _confirms(seen, times):  # its own threads write in bursts: nothing is held back
+    if times and clock.held and _confirms(seen, times):  # the server's own threads write in bursts: nothing held back
         clock = replace(clock, held="", first_late_ms=0.0)
     contradiction = _contradict(seen, claims, clock, times, unseen=unseen) if times else ""
     if hidden or (unseen and (contradiction or not times)):  # else the server's prompt_ms confirms the first token
@@ -214,7 +214,7 @@ def _confirms(seen: Seen, times: tuple[float, float]) -> bool:
     return fits and not _contradict_sum(seen, prompt_ms + predicted_ms)
 
 
-# --- the server's own times against the client's: how the stream rules them out, with both numbers; empty where not
+# --- how the stream contradicts the server's own times, with both numbers; empty if it does not
 
 
 def _contradict(seen: Seen, claims: Claims, clock: _Clock, times: tuple[float, float], *, unseen: bool) -> str:
@@ -248,9 +248,9 @@ def _contradict_decode(seen: Seen, tokens: int, clock: _Clock, predicted_ms: flo
 
 
 def _contradict_short_prompt(seen: Seen, prompt_ms: float) -> str:
-    """For a prompt time that is shorter than the time between header and first token.
+    """Contradict a prompt time that is shorter than the time between header and first token.
 
-    llama-server sends the header when it begins with the prompt. With several lanes only a gross difference counts: a
+    llama-server sends the header when it begins with the prompt. With several lanes only a large difference counts: a
     proxy may send the header earlier.
     """
     least_ms = seen.first_ms - min(seen.headers_ms, seen.first_ms) - _tolerate(seen.first_ms)
@@ -285,7 +285,7 @@ def _tolerate(duration_ms: float) -> float:
 
 
 def _find_scatter(chunk_ms: Sequence[float]) -> float:
-    """The 90th percentile of how far the stream's gaps are from their median."""
+    """The 90th percentile of the gaps' distances from their median."""
     gaps = [later - earlier for earlier, later in pairwise(chunk_ms)]
     if not gaps:
         return 0.0
@@ -295,7 +295,7 @@ def _find_scatter(chunk_ms: Sequence[float]) -> float:
 
 
 def _divide(count: int | None, duration_ms: float | None, *, least: int = 1) -> float | None:
-    """Per second; None where there is nothing to divide, or no time that passed."""
+    """Per second; None if the count is too small or no time passed."""
     if count is None or count < least or not duration_ms or duration_ms <= 0:
         return None
     return count / duration_ms * 1000

@@ -1,19 +1,19 @@
-"""Room 5: the store, the database of all that was measured, and the only place that knows SQL.
+"""Room 5: the store: the database of all measurements, and the only place that knows SQL.
 
-- ``tables``        the schema, as it is today; its columns follow from the facts
-- ``column_types``  what may reach the database, and in which form it comes back
+- ``tables``        today's schema; its columns follow from the facts
+- ``column_types``  which values may enter the database, and how they come back
 - ``engine``        a URL or path -> an engine on a store that is ready
-- ``revisions``     the transactions there are; the age of a schema, and the way to today's
+- ``revisions``     transactions, schema versions and upgrades
 - ``migrations``    how each released schema became the next one
 - ``writes``        runs, cells with their samples and aggregates, verdicts, leases
-- ``reads``         rows -> the house's values
+- ``reads``         rows -> the package's values
 - ``selection``     which measurements are wanted
 - ``baselines``     what is in force under which name
-- ``later_runs``    what came after a baseline and was as good
-- ``replay``, ``spool``   what a store did not take, as lines and as files, and its way in after all
-- ``prune``         drops old raw samples
-- ``database_errors``   the database's errors in words a user can act on
-- ``facade``        Store, the whole of it for the rest of the house
+- ``later_runs``    measurements after a baseline that were as good
+- ``replay``, ``spool``   what a store could not take: kept as lines in files, inserted later
+- ``prune``         deletes old raw samples
+- ``database_errors``   database errors in words that a user can act on
+- ``facade``        Store: the interface for the rest of the package
 """
 
 from pytest_boobench.store.baselines import BaselineChange, BaselineName, BaselineSave, Saved

@@ -1,4 +1,4 @@
-"""Room 5: baselines: what is in force under which name. A save points at a measurement; what it replaces stays."""
+"""Room 5: baselines: what is in force under which name. A save refers to a measurement; replaced saves are kept."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class BaselineName:
 
     name: str
     cells: int
-    """That have a baseline of this name in force."""
+    """Cells with a baseline of this name in force."""
     runs: int
-    """Measurements in force, over all its cells."""
+    """Measurements in force, over all cells."""
     replaced: int
-    """Measurements that were in force once."""
+    """Measurements that were in force before."""
     saved_at: float
-    """The newest save; seconds since 1970 UTC."""
+    """Time of the newest save; seconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +47,14 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineChange:
-    """How many measurements came into force as a baseline, and how many went out of it."""
+    """How many measurements came into force as a baseline, and how many went out of force."""
 
     came: int
     went: int
 
 
 def list_names(connection: Connection) -> list[BaselineName]:
-    """All names, in their own order."""
+    """Return all names in alphabetical order."""
     in_force = baselines.c.replaced_at.is_(None)
     query = select(
         baselines.c.name,
@@ -73,7 +73,7 @@ def list_names(connection: Connection) -> list[BaselineName]:
 
 
 def load_saves(connection: Connection, name: str) -> list[Saved]:
-    """What is in force under a name, in the order it was saved."""
+    """Return what is in force under a name, in the order it was saved."""
     query = select(baselines).where(baselines.c.name == name, baselines.c.replaced_at.is_(None))
     return [
         Saved(measurement_id=row.cell_id, cell_key=row.cell_key, saved_at=row.saved_at.timestamp(), reason=row.reason)
@@ -82,12 +82,12 @@ def load_saves(connection: Connection, name: str) -> list[Saved]:
 
 
 def clear_baselines(connection: Connection, name: str, cell_keys: Collection[str]) -> int:
-    """Take the baselines of these cells out of force; gives back how many measurements that were. None is deleted."""
+    """Take the baselines of these cells out of force; return how many measurements these were. Deletes nothing."""
     return _replace(connection, name, cell_keys)
 
 
 def put_in_force(connection: Connection, name: str, saves: Sequence[Saved], *, add: bool) -> BaselineChange:
-    """Make these measurements the baseline of their cells: in the place of what is in force, or beside it (``add``)."""
+    """Make these measurements the baseline of their cells: instead of what is in force, or (``add``) beside it."""
     wanted = {save.measurement_id: save for save in saves}
     keys = {save.cell_key for save in saves}
     went = 0 if add else _replace(connection, name, keys, but=wanted)
@@ -125,24 +125,24 @@ _COLUMNS = (
     *(NEEDED_BY.get(name, cells.c.get(name)) for name in list_facts(Circumstances)),
     *(runs.c[name] for name in ("uid", "session", "machine", "cpu", "git_commit", "workers")),
 )
-"""What a `BaselineRun` is made of."""
+"""The columns that a `BaselineRun` needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineSave:
-    """The wish that a measurement becomes a baseline."""
+    """A request to make a measurement a baseline."""
 
     name: str
     add: bool = False
-    """Beside what is saved under the name, instead of in its place."""
+    """Keep what is saved under the name, instead of replacing it."""
     reason: str = ""
-    """Why, in the words of who asked."""
+    """The user's reason."""
 
 
 def save_baseline(connection: Connection, cell_id: int, save: BaselineSave, at: datetime | None = None) -> None:
-    """Put a measurement in force as the baseline of its cell, now where nothing else is said.
+    """Put a measurement in force as the baseline of its cell. Default of ``at``: now.
 
-    A save that comes late is entered as already replaced where another one took its place since.
+    If a newer save replaced it since ``at``, it is inserted as already replaced.
     """
     at = at or datetime.now(UTC)
     cell_key = connection.execute(select(cells.c.cell_key).where(cells.c.id == cell_id)).scalar_one()
@@ -155,9 +155,9 @@ def save_baseline(connection: Connection, cell_id: int, save: BaselineSave, at: 
 
 
 def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[str] | None) -> dict[str, Baseline]:
-    """Cell key -> Baseline, for all in force under a name, with its runs and the later ones as they were measured.
+    """Return cell key -> Baseline for all in force under a name, with its runs and later ones, oldest first.
 
-    A handful of queries by index, however many cells and runs there are.
+    The number of queries does not grow with cells and runs. ``hosts_wanted`` None: of all hosts.
     """
     saved = connection.execute(_select_saved(name, hosts_wanted)).all()
     newest = {row.cell_key: row for row in saved}
@@ -179,7 +179,7 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
 
 
 def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
-    """What is in force, oldest measurement first."""
+    """Query for what is in force, oldest measurement first."""
     query = (
         select(baselines.c.saved_at, suites.c.name.label("suite"), *_COLUMNS)
         .select_from(baselines)
@@ -195,8 +195,10 @@ def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any
 
 
 def _make_runs(connection: Connection, saved: Sequence[Any], later: Sequence[int]) -> dict[int, BaselineRun]:
-    """Measurement -> the run of a baseline that it is. A later one counts as saved when it was measured, and has the
-    metrics that were judged: of the others nobody said that they passed."""
+    """Measurement id -> its `BaselineRun`. A later one counts as saved when it was measured.
+
+    It has only its judged metrics: nothing is known about the others.
+    """
     query = select(cells.c.started_at.label("saved_at"), *_COLUMNS).join(runs, runs.c.id == cells.c.run_id)
     condensed = load_aggregates(connection, [row.id for row in saved])
     condensed |= load_aggregates(connection, later, judged=True)

@@ -1,4 +1,4 @@
-"""Room 5: the column types. They decide what may reach the database, and in which form it comes back."""
+"""Room 5: the column types. They decide which values may enter the database, and how they come back."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _COUNT_LIMIT = 2**63
 
 Id = BigInteger().with_variant(Integer(), "sqlite")
-"""Keys of rows; SQLite numbers rows by itself only in a column declared INTEGER."""
+"""Row ids. SQLite assigns them only in a column declared INTEGER."""
 
 
 def moment(seconds: float) -> datetime:
-    """Seconds since 1970 UTC -> what a `Moment` column takes, to the microsecond."""
+    """Convert seconds since 1970 UTC to the value of a `Moment` column, with microseconds."""
     return datetime.fromtimestamp(seconds, tz=UTC)
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for what PostgreSQL (NUL) or UTF-8 (half a surrogate pair) cannot hold, secrets hidden."""
+    """Return the text with secrets hidden and with U+FFFD for NUL (PostgreSQL) and lone surrogates (UTF-8)."""
     return _UNSTORABLE.sub("\ufffd", hide_in(text))
 
 
 def storable_json(value: Any) -> Any:
-    """Plain data that is JSON by the standard: no NaN or infinity (blank instead), texts as by `storable_text`."""
+    """Return plain data as standard JSON: None for NaN and infinity, texts as by `storable_text`."""
     return _make_storable(hide_in(value))
 
 
@@ -48,7 +48,7 @@ def _make_storable(value: Any) -> Any:
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time: aware in, UTC out. A naive one is refused, for nobody can say what it means."""
+    """A point in time: takes aware times, returns UTC. Refuses naive times, because their zone is unknown."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -67,7 +67,7 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Number(TypeDecorator[float]):
-    """A measured number; NaN and infinities are blank."""
+    """A measured number. NaN and infinity become NULL."""
 
     impl = Double
     cache_ok = True
@@ -77,7 +77,7 @@ class Number(TypeDecorator[float]):
 
 
 class Count(TypeDecorator[int]):
-    """A whole number; one that no 64-bit column can hold is blank."""
+    """A whole number. One that does not fit into 64 bits becomes NULL."""
 
     impl = BigInteger
     cache_ok = True
@@ -87,7 +87,7 @@ class Count(TypeDecorator[int]):
 
 
 class PlainText(TypeDecorator[str]):
-    """Text of any length, from anywhere."""
+    """Text of any length from any source."""
 
     impl = Text
     cache_ok = True
@@ -97,7 +97,7 @@ class PlainText(TypeDecorator[str]):
 
 
 class PlainJson(TypeDecorator[Any]):
-    """JSON by the standard, in the order it came; a blank is NULL, never JSON's ``null``."""
+    """Standard JSON that keeps its order. None is NULL, never JSON's ``null``."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True

@@ -1,4 +1,4 @@
-"""Room 5: the database's errors in words a user can act on."""
+"""Room 5: database errors in words that a user can act on."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _PROC = Path("/proc")
 
 
 def find_holders(path: Path) -> list[str]:
-    """The processes that hold a lock to write on a database, as in ``pytest (process 4711)``."""
+    """Return the processes with a write lock on a database file, as in ``pytest (process 4711)``."""
     try:
         lines = (_PROC / "locks").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return []
-    # With WAL the lock is on the index of the log, without it on the database itself.
+    # With WAL, the lock is on the ``-shm`` file; without it, on the database file.
     files = {place for file in (path, path.with_name(f"{path.name}-shm")) for place in _place(file)}
     holders = {int(pid) for pid, kind, place in map(_read, lines) if kind == "WRITE" and place in files}
     return [f"{_name(pid)} (process {pid})" for pid in sorted(holders)]
 
 
 def _place(file: Path) -> Iterator[str]:
-    """Device and inode as ``/proc/locks`` writes them; nothing for a file that is not there."""
+    """Device and inode as ``/proc/locks`` writes them; nothing if the file does not exist."""
     try:
         found = file.stat()
     except OSError:
@@ -43,7 +43,7 @@ def _place(file: Path) -> Iterator[str]:
 
 
 def _read(line: str) -> tuple[str, str, str]:
-    """Process, kind and place of a lock; blanks for the line of one that is waited for (``->``)."""
+    """Parse a lock's process id, kind and place; blanks for a lock that is only waited for (``->``)."""
     words = line.split()
     if len(words) < 6 or words[1] == "->":
         return "0", "", ""
@@ -51,7 +51,7 @@ def _read(line: str) -> tuple[str, str, str]:
 
 
 def _name(pid: int) -> str:
-    """The program's short name: a command line may hold secrets."""
+    """The program's short name only: a command line may hold secrets."""
     try:
         return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -79,18 +79,18 @@ _POSTGRESQL_FINDINGS = {
 """By SQLSTATE."""
 _SQLITE_OF_CONTENT = ("SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_NOTNULL", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
 _POSTGRESQL_OF_CONTENT = ("22", "23502", "23514")
-"""Data exceptions, and the constraints that only the row itself can break."""
+"""Data exceptions, and the constraints that only the row itself can violate."""
 _LOST = f"the server ended the connection, see its log {ELSEWHERE}"
 
 
 def sqlite_error_name(error: BaseException | None) -> str:
-    """SQLite's own name of an error, as in ``SQLITE_IOERR_WRITE``; empty for other databases' errors."""
+    """Return SQLite's name of an error, as in ``SQLITE_IOERR_WRITE``; empty for other databases."""
     return str(getattr(error, "sqlite_errorname", ""))
 
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns any SQLAlchemyError inside into a StoreError that begins with ``where``: no SQL, no values, one line."""
+    """Convert SQLAlchemyError to a StoreError of one line that begins with ``where``, without SQL or values."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -100,7 +100,7 @@ def explained(where: str) -> Iterator[None]:
 
 @contextmanager
 def entering(where: str) -> Iterator[None]:
-    """The same for what enters facts: what is wrong with them is an UnstorableError that says so."""
+    """Do the same around inserts: wrong values raise an UnstorableError that says what is wrong."""
     try:
         with explained(where):
             yield
@@ -109,14 +109,14 @@ def entering(where: str) -> Iterator[None]:
 
 
 def _is_of_content(error: SQLAlchemyError) -> bool:
-    """Whether the database, or its driver, refused the values and not the moment."""
+    """Whether the database or its driver refused the values, so that trying again cannot help."""
     if isinstance(error, DataError) or (isinstance(error, StatementError) and not isinstance(error, DBAPIError)):
         return True
     cause = getattr(error, "orig", None)
     state = str(getattr(cause, "sqlstate", None) or "")
     if sqlite_error_name(cause).startswith(_SQLITE_OF_CONTENT) or state.startswith(_POSTGRESQL_OF_CONTENT):
         return True
-    # the driver's own refusal of a value's type has no code
+    # when the driver refuses a value's type, the error has no code
     unsent = isinstance(error, ProgrammingError | InterfaceError) and not state and not sqlite_error_name(cause)
     return unsent and any(words in str(cause) for words in ("binding parameter", "cannot adapt"))
 

@@ -1,4 +1,4 @@
-"""Room 5: a URL or path -> an engine on a store that is there, has today's schema and can be written."""
+"""Room 5: a URL or path -> an engine on a store that exists, has today's schema and can be written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_boobench.untrusted import learn_url
 
 BUSY_TIMEOUT_S = 30.0
 _SQLITE = b"SQLite format 3\0"
-"""What its files begin with."""
+"""The first bytes of SQLite files."""
 
 _CONNECT_ARGS = {
     "connect_timeout": 10,
@@ -34,21 +34,21 @@ _CONNECT_ARGS = {
     "tcp_user_timeout": 30_000,
     "application_name": "boobench",
 }
-"""libpq's, where the URL doesn't say otherwise: no run waits for minutes on a server that is gone."""
+"""Defaults for libpq, unless the URL says otherwise: no run may wait minutes for a server that is gone."""
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _RIGHT_URL = "expected a path, sqlite:///path/to/store.db or postgresql://user:password@host/name"
 
 
 def default_url(rootdir: Path) -> str:
-    """The store of a project that names none: ``.boobench/store.db`` under its rootdir, as a URL."""
+    """Return the URL of a project's default store: ``.boobench/store.db`` under its rootdir."""
     return URL.create("sqlite", database=str(rootdir / FOLDER / "store.db")).render_as_string()
 
 
 def parse_url(text: str) -> URL:
-    """A SQLAlchemy URL or a plain path -> URL with the driver we use.
+    """Parse a SQLAlchemy URL or a plain path; return a URL with the driver that we use.
 
-    StoreError where it is neither; the text is never repeated in it, for it may hold a password, which no message holds
-    from now on.
+    Raises StoreError for anything else, without repeating the text: it may hold a password. From here on,
+    messages hide the URL's password.
     """
     learn_url(text)
     if "://" not in text:
@@ -66,19 +66,19 @@ def parse_url(text: str) -> URL:
 
 
 def describe(url: URL) -> str:
-    """Where a store is, for messages: SQLite's path, else the URL without password and options."""
+    """Return where a store is, for messages: SQLite's path, else the URL without password and options."""
     if url.get_backend_name() == "sqlite":
         return url.database or "store in memory"
     return url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
-    """An engine on a store with today's schema.
+    """Open an engine on a store with today's schema.
 
-    With ``create`` a missing store is made, for its owner only, and one that cannot be written is refused now, before
-    anything is measured. Without it a missing store is refused and a read-only one is fine. A file of another
-    program's is left as it is. An old schema of a team's database is left alone without ``upgrade``. StoreError for
-    all that goes wrong.
+    With ``create``, a missing store is created, readable only for its owner, and a store that cannot be written is
+    refused before anything is measured. Without it, a missing store is refused and a read-only one is fine. Never
+    changes a file of another program, nor a team's database with an old schema (unless ``upgrade``). Raises
+    StoreError for every failure.
     """
     where = describe(url)
     if path := _file_of(url):
@@ -99,7 +99,7 @@ def open_engine(url: URL, *, create: bool, upgrade: bool = False) -> Engine:
 
 
 def upgrade_schema(url: URL) -> str | None:
-    """Bring an existing store to today's schema, a team's too; gives back the schema that it had before."""
+    """Upgrade an existing store, also a team's, to today's schema. Returns the schema version it had before."""
     if path := _file_of(url):
         _prepare_file(path, create=False)
     engine = _make_engine(url)
@@ -113,7 +113,7 @@ def upgrade_schema(url: URL) -> str | None:
 
 
 def _file_of(url: URL) -> Path | None:
-    """The file a SQLite URL names; None for a database in memory, SQLite's own ``file:`` URIs and other databases."""
+    """The file that a SQLite URL names; None for SQLite in memory or with ``file:`` URIs, and for other databases."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
         return None
     return Path(url.database)
@@ -133,7 +133,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 
 
 def _require_sqlite(path: Path) -> None:
-    """SQLite itself takes a file of a few bytes for an empty database, and writes over it."""
+    """Raise StoreError for a file that is not SQLite's: SQLite takes a very short file for empty and overwrites it."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -152,7 +152,7 @@ def _make_engine(url: URL) -> Engine:
 
 
 def _make_postgresql_engine(url: URL) -> Engine:
-    """With a look whether the server is still there before each transaction: cells may be minutes apart."""
+    """Check the connection before each transaction: cells may be minutes apart."""
     prepare_for_postgresql()
     mine = {key: value for key, value in _CONNECT_ARGS.items() if key not in url.query}
     try:
@@ -162,16 +162,16 @@ def _make_postgresql_engine(url: URL) -> Engine:
 
 
 def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    # without this Python's driver begins transactions by itself, too late for DDL and for the write lock
+    # else Python's driver begins transactions itself, too late for DDL and for the write lock
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _use_wal(engine: Engine) -> None:
-    """Let others read while one process writes; the file keeps the setting.
+    """Let others read while one process writes; the setting stays in the file.
 
-    SQLite does not wait for the lock that this takes, whatever its timeout, so the waiting is done here.
+    SQLite's timeout does not apply to the lock that this takes, so we wait ourselves.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     with outside(engine) as connection:

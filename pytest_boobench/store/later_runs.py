@@ -1,4 +1,4 @@
-"""Room 5: which measurements came after a baseline and were as good: they teach how much runs differ."""
+"""Room 5: good measurements after a baseline. They show how much runs differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, and_, cast, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, func, or_, select
 
 from pytest_boobench.facts import ModelFacts
 from pytest_boobench.record import APART_S
@@ -16,20 +16,20 @@ from pytest_boobench.store.reads import execute_for, read_model
 from pytest_boobench.store.tables import cells, verdicts
 
 MOST = 10
-"""Of one cell."""
+"""Measurements per cell."""
 _LOOKED_AT = 30
-"""Newest measurements of a cell on one engine build that are looked at: the cost must not grow with the runs."""
+"""Newest measurements per cell and engine build to examine: the cost must not grow with the number of runs."""
 
 _before = cells.alias("before")
 _after = cells.alias("after")
 
 
 def find_later(connection: Connection, newest: Sequence[Any]) -> dict[str, list[int]]:
-    """Cell key -> ids of at most ten measurements, oldest first and at least half an hour apart, that came later, were
-    clean and passed.
+    """Return cell key -> ids of at most ten later measurements that were clean and passed, oldest first.
 
-    ``newest`` has each baseline's newest measurement: id, cell key and model facts. What came later is of the same
-    engine build, which both must know, and of no other model file.
+    They are at least half an hour apart. ``newest`` has each baseline's newest measurement: id, cell key and
+    model facts. A later one has the same engine build, which both must know, and no other model file, command
+    line or driver.
     """
     model_of = {row.cell_key: read_model(row.model_facts) for row in newest}
     taken: dict[str, list[Any]] = defaultdict(list)
@@ -47,12 +47,12 @@ def _is_another(model: ModelFacts | None, before: ModelFacts | None) -> bool:
 
 @lru_cache(maxsize=256)
 def _read_text(stored: str | None) -> ModelFacts | None:
-    """Of many measurements, but few models."""
+    """Cached: there are many measurements, but few models."""
     return None if stored is None else read_model(json.loads(stored))
 
 
 def _select_candidates() -> Select[Any]:
-    """Newest first, to be narrowed to the measurements that they came after."""
+    """The later measurements, newest first; the caller limits them to some baselines."""
     return (
         select(
             _after.c.id, _after.c.cell_key, _after.c.started_at, cast(_after.c.model_facts, Text).label("model_text")
@@ -63,6 +63,7 @@ def _select_candidates() -> Select[Any]:
             and_(
                 _after.c.cell_key == _before.c.cell_key,
                 _after.c.engine_build == _before.c.engine_build,
+                *(_is_no_other(_after.c[name], _before.c[name]) for name in ("command", "driver")),
                 _after.c.started_at >= func.coalesce(_find_oldest_looked_at(), _before.c.started_at),
             ),
         )
@@ -71,8 +72,12 @@ def _select_candidates() -> Select[Any]:
     )
 
 
+def _is_no_other(now: ColumnElement[Any], was: ColumnElement[Any]) -> ColumnElement[bool]:
+    return or_(now.is_(None), was.is_(None), now == was)
+
+
 def _find_oldest_looked_at() -> Any:
-    """When it began; NULL where there are not so many. One step in the index of cell, build and time."""
+    """The start of the oldest one to examine; NULL if there are fewer. One step in the index (cell, build, time)."""
     each = cells.alias()
     return (
         select(each.c.started_at)
@@ -90,6 +95,6 @@ def _find_oldest_looked_at() -> Any:
 
 
 def _passed() -> tuple[Any, ...]:
-    """That there are verdicts, and all of them are good."""
+    """The conditions: there are verdicts, and all are good."""
     on_it = select(verdicts.c.id).where(verdicts.c.cell_id == _after.c.id)
     return exists(on_it), ~exists(on_it.where(verdicts.c.outcome.not_in(("pass", "improvement"))))

@@ -1,4 +1,4 @@
-"""Room 5: dropping old raw samples. What was made of them stays: aggregates, verdicts, baselines."""
+"""Room 5: deleting old raw samples. Their aggregates, verdicts and baselines stay."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pytest_boobench.store.revisions import outside, reading, writing
 from pytest_boobench.store.tables import baselines, cells, metadata, samples
 
 _CELLS_AT_ONCE = 1_000
-"""In one transaction, so that others who write need not wait for long."""
+"""Measurements per transaction: other writers must not wait long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What was dropped, or would be."""
+    """What was deleted, or would be."""
 
     measurements: int
-    """That have no samples any more."""
+    """Measurements without samples now."""
     samples: int
     bytes_before: int
     """Size of the whole store."""
@@ -29,9 +29,9 @@ class Pruned:
 
 
 def drop_samples(engine: Engine, before: datetime, *, dry: bool) -> Pruned:
-    """Drop the samples of measurements older than ``before``, but for those in force as a baseline, and make room.
+    """Delete the samples of measurements older than ``before``, then free the space. Baselines in force keep theirs.
 
-    ``dry`` counts what that would be, and leaves all as it is.
+    ``dry`` only counts.
     """
     with reading(engine) as connection:
         size = measure_size(connection)
@@ -47,7 +47,7 @@ def drop_samples(engine: Engine, before: datetime, *, dry: bool) -> Pruned:
 
 
 def measure_size(connection: Connection) -> int:
-    """Bytes that the store takes on its disk, indexes included."""
+    """Return the store's size on disk in bytes, with indexes."""
     if connection.dialect.name == "sqlite":
         pages, page = (
             connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
@@ -58,7 +58,7 @@ def measure_size(connection: Connection) -> int:
 
 
 def _select_prunable(before: datetime) -> Select[Any]:
-    """Measurement -> how many samples it has, for those that need none any more."""
+    """Measurement id -> its number of samples, for measurements that may lose them."""
     old = cells.c.started_at < before
     query = select(cells.c.id, func.count()).join_from(cells, samples, samples.c.cell_id == cells.c.id)
     return query.where(old, ~_in_force(cells.c.id)).group_by(cells.c.id)
@@ -69,14 +69,14 @@ def _in_force(cell_id: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 def _drop(engine: Engine, cell_ids: Sequence[int]) -> int:
-    """How many samples were dropped; a measurement that became a baseline meanwhile keeps its own."""
+    """Delete samples and return their number. Checks again: a measurement may have become a baseline meanwhile."""
     wanted = (samples.c.cell_id.in_(cell_ids), ~_in_force(samples.c.cell_id))
     with writing(engine) as connection:
         return connection.execute(delete(samples).where(*wanted)).rowcount
 
 
 def _make_room(engine: Engine) -> None:
-    """SQLite gives the room back to the disk; PostgreSQL uses it again."""
+    """Free the space: SQLite returns it to the disk, PostgreSQL reuses it."""
     with outside(engine) as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("VACUUM")

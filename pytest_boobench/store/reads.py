@@ -1,4 +1,4 @@
-"""Room 5: rows -> the house's values: measurements, runs, aggregates, samples."""
+"""Room 5: database rows -> the package's values: measurements, runs, aggregates, samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pytest_boobench.suite.cell import AXES, make_identity
 
 T = TypeVar("T")
 _IDS_AT_ONCE = 10_000
-"""SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535."""
+"""SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535."""
 
 _KNOWN: Mapping[type, frozenset[str]] = {kind: frozenset(list_facts(kind)) for kind in (ModelFacts, ForeignRequest)}
 _RUN_FIELDS = tuple(name for name in list_facts(RunFacts) if name not in ("suite", "host"))
@@ -44,11 +44,11 @@ RUN_COLUMNS = (
     hosts.c.name.label("host"),
     *(runs.c[name].label(f"run_{name}") for name in _RUN_FIELDS),
 )
-"""What `read_run` needs of a row, from runs joined with suites and hosts."""
+"""The columns that `read_run` needs, from runs joined with suites and hosts."""
 
 
 def execute_for(connection: Connection, query: Select[Any], column: Any, ids: Collection[int]) -> Iterator[Any]:
-    """The query's rows whose ``column`` is one of the ids, in as few statements as databases allow."""
+    """Yield the query's rows whose ``column`` is one of the ids, in as few statements as databases allow."""
     listed = list(ids)
     for start in range(0, len(listed), _IDS_AT_ONCE):
         yield from connection.execute(query.where(column.in_(listed[start : start + _IDS_AT_ONCE]))).all()
@@ -57,7 +57,7 @@ def execute_for(connection: Connection, query: Select[Any], column: Any, ids: Co
 def load_aggregates(
     connection: Connection, cell_ids: Collection[int], metrics: Collection[str] = (), *, judged: bool = False
 ) -> dict[int, dict[str, Aggregate]]:
-    """Measurement -> metric -> Aggregate; of all metrics where none is named, or only of those that were judged."""
+    """Return measurement id -> metric -> Aggregate. No ``metrics``: all. ``judged``: only metrics with a verdict."""
     query = select(aggregates.c.cell_id, aggregates.c.metric, *_columns_of(aggregates, Aggregate))
     if metrics:
         query = query.where(aggregates.c.metric.in_(metrics))
@@ -71,7 +71,7 @@ def load_aggregates(
 
 
 def load_verdicts(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Verdict, ...]]:
-    """Measurement -> its verdicts, in the order they were judged."""
+    """Return measurement id -> its verdicts, in the order they were given."""
     query = select(verdicts.c.cell_id, *_columns_of(verdicts, Verdict)).order_by(verdicts.c.id)
     found: dict[int, list[Verdict]] = defaultdict(list)
     for row in execute_for(connection, query, verdicts.c.cell_id, cell_ids):
@@ -80,7 +80,7 @@ def load_verdicts(connection: Connection, cell_ids: Collection[int]) -> dict[int
 
 
 def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int, tuple[Sample, ...]]:
-    """Measurement -> its samples, warm-up and failed ones too, in the order they were stored."""
+    """Return measurement id -> its samples, also warm-up and failed ones, in the order they were stored."""
     query = select(samples.c.cell_id, *_columns_of(samples, Sample)).order_by(samples.c.id)
     found: dict[int, list[Sample]] = defaultdict(list)
     for row in execute_for(connection, query, samples.c.cell_id, cell_ids):
@@ -89,12 +89,12 @@ def load_samples(connection: Connection, cell_ids: Collection[int]) -> dict[int,
 
 
 def _columns_of(table: Table, kind: type) -> tuple[Column[Any], ...]:
-    """The columns that `_read` needs of a row, in their order."""
+    """The columns that `_read` needs, in the order of the fields."""
     return tuple(table.c[name] for name in list_facts(kind))
 
 
 def _read(kind: type[T], values: Iterable[Any]) -> T:
-    """The dataclass of a row's values."""
+    """Make the dataclass from a row's values."""
     return kind(
         **{
             fact.name: read_fact(fact, value)
@@ -104,24 +104,24 @@ def _read(kind: type[T], values: Iterable[Any]) -> T:
 
 
 def read_fact(fact: Fact, stored: Any) -> Any:
-    """A column's value as the fact it is; the fact's default where older versions stored none."""
+    """Convert a column's value to the fact's type; the fact's default if an older version stored nothing."""
     if stored is None:
         return None if fact.optional else fact.make_default()
     if isinstance(stored, datetime):
         return stored.timestamp()
-    if get_origin(fact.type) is tuple:  # JSON has no numbers that are not finite: they come back as blanks
+    if get_origin(fact.type) is tuple:  # JSON has no NaN or infinity: they come back as None
         return tuple(value for value in stored if value is not None)
     return stored
 
 
 def read_run(row: Any) -> RunFacts:
-    """The run of a row that has `RUN_COLUMNS`."""
+    """Make the run from a row that has `RUN_COLUMNS`."""
     facts = {name: getattr(row, f"run_{name}") for name in _RUN_FIELDS}
     return RunFacts(**{**facts, "suite": row.suite, "host": row.host, "started_at": row.run_started_at.timestamp()})
 
 
 def read_canary(stored: Sequence[Mapping[str, float | None]]) -> Canary | None:
-    """What the machine was like while a measurement was taken: the median over its blocks."""
+    """The machine's state during a measurement: the median over its blocks."""
     if not stored:
         return None
     names = list_facts(Canary)
@@ -130,12 +130,12 @@ def read_canary(stored: Sequence[Mapping[str, float | None]]) -> Canary | None:
 
 
 def read_model(stored: Mapping[str, Any] | None) -> ModelFacts | None:
-    """The model's facts; blank where nothing is stored."""
+    """The model's facts; None if nothing is stored."""
     return None if stored is None else _make(ModelFacts, stored)
 
 
 def read_traffic(row: Any) -> Traffic | None:
-    """What else a measurement's host did; None where nobody watched."""
+    """Other requests on the host during a measurement; None if nobody watched."""
     if row.model_swaps is None:
         return None
     stored = {fact.name: read_fact(fact, getattr(row, column)) for column, fact in TRAFFIC_COLUMNS.items()}
@@ -148,21 +148,21 @@ def _make(kind: type[T], stored: Mapping[str, Any]) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """A run with what it came to."""
+    """A run and its result."""
 
     facts: RunFacts
     status: RunStatus
     finished_at: float | None
-    """Seconds since 1970 UTC; blank while it runs, or where it was killed."""
+    """Seconds since 1970 UTC; None while the run goes on, or if it was killed."""
     engine_build: str | None
     cells: int
-    """How many measurements of cells it has."""
+    """Number of measurements."""
     errors: int
-    """How many of them could not be made, or not to their end."""
+    """Number of measurements that failed or were not completed."""
 
 
 def load_measurements(connection: Connection, selection: Selection, metrics: Collection[str]) -> list[Measurement]:
-    """The wanted measurements, oldest first, each with its aggregates of the named metrics, or of all."""
+    """Return the selected measurements, oldest first, with their aggregates of the named metrics, or of all."""
     rows = _newest_only(connection.execute(select_measurements(selection, cells, *RUN_COLUMNS)).all(), selection.last)
     ids = [row.id for row in rows]
     condensed = load_aggregates(connection, ids, metrics)
@@ -178,7 +178,7 @@ def load_measurements(connection: Connection, selection: Selection, metrics: Col
 
 
 def load_runs(connection: Connection, selection: Selection) -> list[StoredRun]:
-    """The runs that have a wanted measurement, oldest first."""
+    """Return the runs that have a selected measurement, oldest first."""
     wanted = select_measurements(selection, cells.c.run_id).order_by(None).distinct().subquery()
     per_run = (
         select(cells.c.run_id, func.count().label("cells"), func.count(cells.c.error).label("errors"))
@@ -207,7 +207,7 @@ def load_runs(connection: Connection, selection: Selection) -> list[StoredRun]:
 
 
 def _newest_only(rows: Sequence[Any], last: int | None) -> Sequence[Any]:
-    """Where several of a cell began in one moment, the query let more of them pass than were asked for."""
+    """Cut to ``last`` per cell: the query returns more if several measurements of a cell began at the same moment."""
     if last is None:
         return rows
     seen: Counter[str] = Counter()
@@ -220,7 +220,7 @@ def _newest_only(rows: Sequence[Any], last: int | None) -> Sequence[Any]:
 
 
 def _load_baseline_names(connection: Connection) -> Mapping[int, list[str]]:
-    """Measurement -> the names under which it is in force; there are few of those, so all are taken."""
+    """Return measurement id -> the names under which it is in force. These are few, so it loads all."""
     query = select(baselines.c.cell_id, baselines.c.name).where(baselines.c.replaced_at.is_(None))
     found: dict[int, list[str]] = defaultdict(list)
     for row in connection.execute(query.order_by(baselines.c.name)):
@@ -233,13 +233,13 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "canary": lambda row: read_canary(row.canaries),
     "traffic": read_traffic,
 }
-"""Facts of a measurement that are not just a column."""
+"""Facts of a measurement that need more than reading one column."""
 NEEDED_BY = {"model": cells.c.model_facts, "canary": cells.c.canaries}
-"""The column behind a fact that has another name."""
+"""The column of a fact that has another name."""
 
 
 def read_facts(kind: type, names: Iterable[str], row: Any) -> dict[str, Any]:
-    """Facts of a measurement, each from its column; ``kind`` is the dataclass that has them."""
+    """Read a measurement's facts from their columns. ``kind`` is the dataclass that declares them."""
     known = list_facts(kind)
     return {
         name: _READERS[name](row) if name in _READERS else read_fact(known[name], getattr(row, name)) for name in names

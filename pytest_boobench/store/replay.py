@@ -1,6 +1,6 @@
-"""Room 5: what was measured while a store could not be reached: a line of JSON each, and its way into the store.
+"""Room 5: what was measured while a store could not be reached: one line of JSON each, inserted later.
 
-A second time changes nothing.
+Inserting is idempotent.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from pytest_boobench.store.writes import (
 from pytest_boobench.untrusted import hide_in, show
 
 _FORMAT = 1
-"""Goes up when a field changes its meaning."""
+"""Increase it when a field changes its meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledCell:
-    """A measured cell, or the end of a run, with all that a store must know to take it in: also twice, also late."""
+    """A measured cell, or the end of a run, with all that a store needs to insert it, even twice or late."""
 
     store: str
-    """Address of the store that did not take it."""
+    """Address of the store that could not take it."""
     run: RunFacts
     at: float
-    """When the verdicts were given, the baseline was saved, the run ended; seconds since 1970 UTC."""
+    """When the verdicts were given, the baseline was saved or the run ended; seconds since 1970 UTC."""
     record: CellRecord | None = None
     verdicts: tuple[Verdict, ...] = ()
     save_as: BaselineSave | None = None
     status: RunStatus | None = None
-    """How the run ended; blank while it goes on."""
+    """How the run ended; None while it goes on."""
 
 
 def to_line(entry: SpooledCell) -> str:
-    """One line of JSON, its end of line included."""
+    """Return one line of JSON, with its line end."""
     plain = {
         "boobench": _FORMAT,
         "store": entry.store,
@@ -58,14 +58,14 @@ def to_line(entry: SpooledCell) -> str:
         "save_as": asdict(entry.save_as) if entry.save_as else None,
         "status": entry.status,
     }
-    # the address never holds a password, and later sessions look the entry up by it
+    # not hidden: the address never holds a password, and later sessions find the entry by it
     return json.dumps({**hide_in(plain), "store": entry.store}, default=str) + "\n"
 
 
 def from_line(line: str) -> SpooledCell:
-    """The inverse of `to_line`; ValueError, in words for a message, where the line is none of ours.
+    """Parse a line that `to_line` made. Raises ValueError, worded for a message, for any other line.
 
-    Total: whatever the line is, there is an entry that a store can take, or a ValueError.
+    Every line gives either an entry that a store can take, or a ValueError.
     """
     try:
         plain = json.loads(line)
@@ -84,7 +84,7 @@ def from_line(line: str) -> SpooledCell:
 
 
 def _require_times(entry: SpooledCell) -> None:
-    """Numbers of seconds that are no time pass for numbers."""
+    """Raise ValueError for a number of seconds that is out of a date's range."""
     times = {"entry.at": entry.at, "entry.run.started_at": entry.run.started_at}
     if entry.record is not None:
         times["entry.record.started_at"] = entry.record.started_at
@@ -101,25 +101,25 @@ def _require_times(entry: SpooledCell) -> None:
 
 @dataclass(slots=True)
 class Replayed:
-    """What was new to the store, counted."""
+    """Counts of what was new to the store."""
 
     cells: int = 0
-    """Measurements that it did not have, or not with all their blocks."""
+    """Measurements that the store did not have, or not with all blocks."""
     verdicts: int = 0
-    """Measurements whose verdicts it did not have."""
+    """Measurements whose verdicts the store did not have."""
     baselines: int = 0
 
     def add(self, other: Replayed) -> None:
-        """Count what another has counted too."""
+        """Add the other's counts."""
         self.cells += other.cells
         self.verdicts += other.verdicts
         self.baselines += other.baselines
 
 
 def take_in(connection: Connection, entry: SpooledCell, taken: Replayed) -> None:
-    """Enter what the store does not have yet, and count it.
+    """Insert what the store does not have yet, and count it in ``taken``.
 
-    In a transaction that writes: of two that take in one run at once, one waits for the other.
+    Needs a write transaction, so that two processes with the same run wait for each other.
     """
     at = moment(entry.at)
     run_id = enter_run(connection, entry.run)
@@ -137,7 +137,7 @@ def take_in(connection: Connection, entry: SpooledCell, taken: Replayed) -> None
 
 
 def enter_saved(connection: Connection, saved: SavedRun) -> Saved:
-    """Enter the measurement of a baseline file where the store does not have it; gives back what to put in force."""
+    """Insert the measurement of a baseline file, if the store does not have it. Returns what to put in force."""
     run_id = enter_run(connection, saved.run)
     cell_id, _ = enter_cell(connection, run_id, saved.record)
     finish_run(connection, run_id, "finished", moment(saved.saved_at))
@@ -146,14 +146,17 @@ def enter_saved(connection: Connection, saved: SavedRun) -> Saved:
 
 
 def enter_run(connection: Connection, facts: RunFacts) -> int:
-    """The run's id, as the store knows it or from now on."""
+    """Return the run's id; insert the run if the store does not have it."""
     runs = tables.runs
     found = connection.execute(select(runs.c.id).where(runs.c.uid == facts.uid).with_for_update()).scalar()
     return insert_run(connection, facts) if found is None else int(found)
 
 
 def enter_cell(connection: Connection, run_id: int, record: CellRecord) -> tuple[int, bool]:
-    """The measurement's id, and whether it was new or had fewer blocks; a test item may be measured again in a run."""
+    """Insert or extend a measurement. Returns its id, and whether it was new or had fewer blocks.
+
+    The start time is part of its identity: a test item may be measured twice in a run.
+    """
     cells = tables.cells
     found = connection.execute(
         select(cells.c.id, cells.c.extended, cells.c.error).where(

@@ -1,4 +1,4 @@
-"""Room 5: the transactions there are, and the age of a schema: brings an empty or old database to today's tables."""
+"""Room 5: kinds of transactions, schema versions, and the upgrade of an empty or old database to today's tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _BEGIN = "boobench_begin"
 _SCHEMA_LOCK = 0x626F6F62656E6368
-"""Any number that no other program takes a PostgreSQL advisory lock on: "boobench" in ASCII."""
+"""Key of the PostgreSQL advisory lock: "boobench" in ASCII, which no other program uses."""
 _READING: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {},
     # not read-only as well: the pool would make the next transaction read-write, which a standby refuses
@@ -48,22 +48,22 @@ _OUTSIDE: Mapping[str, Mapping[str, Any]] = {
 
 
 def take_over_begin(engine: Engine) -> None:
-    """Let the transactions of a SQLite engine begin as this module says; its driver must not begin any by itself."""
+    """Let this module begin the transactions of a SQLite engine; its driver must not begin any itself."""
     event.listen(engine, "begin", _begin)
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads, and all of it as the store was at its first query, whoever writes meanwhile."""
+    """Begin a read transaction. All its queries see the store as it was at the first one."""
     with engine.execution_options(**_READING[engine.dialect.name]).begin() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes.
+    """Begin a write transaction.
 
-    SQLite takes the write lock at its begin, for one that comes to it by reading first is refused without waiting.
+    SQLite takes the write lock at once: a transaction that reads first and writes later fails without waiting.
     """
     with engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
@@ -71,19 +71,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def outside(engine: Engine) -> Iterator[Connection]:
-    """A connection without a transaction, for what cannot be done inside one."""
+    """Connect without a transaction, for statements that cannot run inside one."""
     with engine.execution_options(**_OUTSIDE[engine.dialect.name]).connect() as connection:
         yield connection
 
 
 def migrating(engine: Engine) -> AbstractContextManager[Connection]:
-    """A transaction that changes the schema; others that want to do so wait for its end."""
+    """Begin a transaction that changes the schema. Others that want the same wait for its end."""
     return _migrating_sqlite(engine) if engine.dialect.name == "sqlite" else _migrating_postgresql(engine)
 
 
 @contextmanager
 def _migrating_sqlite(engine: Engine) -> Iterator[Connection]:
-    """With foreign keys off: rebuilding a table drops the old one, and all that hangs on it would go too."""
+    """Foreign keys are off: rebuilding a table drops the old one, and that would delete all rows that refer to it."""
     with outside(engine) as connection:
         connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         connection.rollback()
@@ -111,22 +111,22 @@ def _begin(connection: Connection) -> None:
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0003"
-"""The revision of today's tables."""
+"""The schema version of today's tables."""
 _SHOWN = 3
-"""Tables of another program in a message."""
+"""How many tables of another program a message names."""
 _versions = Table(
     VERSION_TABLE,
     MetaData(),
     Column("version_num", String(32), nullable=False),
     PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
 )
-"""Alembic's own table, as Alembic makes it."""
+"""Alembic's own table, exactly as Alembic creates it."""
 
 
 def prepare_schema(engine: Engine, where: str, *, create: bool, upgrade: bool = False) -> None:
-    """Bring a store's schema to today's, in a transaction of its own; ``create`` asks for one that can be written.
+    """Upgrade a store's schema to the newest, in its own transaction. ``create``: the store must be writable.
 
-    A team's PostgreSQL is made where it is empty, and upgraded only by someone who means to.
+    Creates the tables in an empty PostgreSQL database, but upgrades an old one only with ``upgrade``.
     """
     with reading(engine) as connection:
         today = read_revision(connection) == NEWEST
@@ -140,25 +140,25 @@ def prepare_schema(engine: Engine, where: str, *, create: bool, upgrade: bool = 
 
 
 def configuration(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, on a connection whose transaction the migrations are to run in."""
+    """Make Alembic's configuration. Migrations run in the transaction of this connection."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    # the value goes through configparser, where % begins a placeholder
+    # Alembic reads the value with configparser, where % begins a placeholder
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
 
 def revisions() -> tuple[str, ...]:
-    """Every schema this version knows, newest first."""
+    """Return every schema version that this package knows, newest first."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     return tuple(script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions())
 
 
 def read_revision(connection: Connection) -> str | None:
-    """The schema a database has; None for one that holds no store yet."""
+    """Return a database's schema version; None if it holds no store yet."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(select(_versions.c.version_num)).scalar()
@@ -166,7 +166,7 @@ def read_revision(connection: Connection) -> str | None:
 
 
 def refuse_foreign(connection: Connection, where: str) -> None:
-    """StoreError where a SQLite database is another program's: a team's PostgreSQL is shared, a file is not."""
+    """Raise StoreError if a SQLite file belongs to another program. (A team may share a PostgreSQL database.)"""
     found = inspect(connection)
     tables = found.get_table_names()
     marked = connection.exec_driver_sql("PRAGMA application_id").scalar()
@@ -177,7 +177,7 @@ def refuse_foreign(connection: Connection, where: str) -> None:
 
 
 def _is_ours(connection: Connection, found: Inspector, tables: Sequence[str]) -> bool:
-    """Whether it has our version and our first table."""
+    """Whether the database has our version table and our first table."""
     if not {VERSION_TABLE, hosts.name} <= set(tables):
         return False
     if [column["name"] for column in found.get_columns(VERSION_TABLE)] != [_versions.c.version_num.name]:
@@ -186,9 +186,9 @@ def _is_ours(connection: Connection, found: Inspector, tables: Sequence[str]) ->
 
 
 def bring_to_newest(connection: Connection, where: str, *, create: bool, upgrade_old: bool) -> None:
-    """Make or upgrade the tables, in the connection's transaction; nothing happens to those of today.
+    """Create or upgrade the tables in the connection's transaction; does nothing if they are up to date.
 
-    StoreError where the schema is newer than ours, older and not to be upgraded, or missing and not to be made.
+    Raises StoreError for a newer schema, an old one without ``upgrade_old``, a missing one without ``create``.
     """
     found = read_revision(connection)
     if found == NEWEST:
@@ -214,7 +214,7 @@ def bring_to_newest(connection: Connection, where: str, *, create: bool, upgrade
 
 
 def _make_tables(connection: Connection) -> None:
-    """Just what all revisions, one after the other, would make."""
+    """Create the same schema as all migrations in sequence would."""
     metadata.create_all(connection)
     _versions.create(connection, checkfirst=True)
     connection.execute(insert(_versions).values(version_num=NEWEST))

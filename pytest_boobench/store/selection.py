@@ -14,36 +14,36 @@ from pytest_boobench.store.column_types import moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The measurements that meet every field; a field left empty lets all pass."""
+    """The measurements that match every field; an empty field matches all."""
 
     suites: Collection[str] = ()
     hosts: Collection[str] = ()
     models: Collection[str] = ()
     cell_keys: Collection[str] = ()
     runs: Collection[str] = ()
-    """Unique names of runs, or how they begin."""
+    """Unique names of runs, or prefixes of them."""
     sessions: Collection[str] = ()
-    """Unique names of pytest sessions, or how they begin."""
+    """Unique names of pytest sessions, or prefixes of them."""
     commits: Collection[str] = ()
-    """Git commits, or how they begin."""
+    """Git commits, or prefixes of them."""
     builds: Collection[str] = ()
     """Engine builds."""
     baselines: Collection[str] = ()
     """Names under which the measurement is in force as a baseline."""
     containing: str = ""
-    """Part of the node id, in any case."""
+    """Part of the node id; case is ignored."""
     since: float | None = None
     """Seconds since 1970 UTC."""
     until: float | None = None
-    """Seconds since 1970 UTC, itself left out."""
+    """Seconds since 1970 UTC, exclusive."""
     last: int | None = None
-    """The newest so many of each cell, among those that the other fields let pass."""
+    """Only the newest so many of each cell, among those that match the other fields."""
 
 
 def select_measurements(selection: Selection, *columns: Any) -> Select[Any]:
-    """A query for columns of cells, runs, hosts and suites: the wanted measurements, oldest first.
+    """Return a query for columns of cells, runs, hosts and suites: the selected measurements, oldest first.
 
-    ``last`` lets a few more pass where several of a cell began in one moment.
+    With ``last``, the query returns a few more if several of a cell began at the same moment.
     """
     cells, runs = tables.cells, tables.runs
     query = (
@@ -62,18 +62,18 @@ def select_measurements(selection: Selection, *columns: Any) -> Select[Any]:
 
 
 def _find_newest(selection: Selection, last: int) -> CTE:
-    """Cell key -> when the ``last``-newest of its wanted measurements began: for each a step in an index."""
+    """Cell key -> when the ``last``-newest of its selected measurements began. One step in an index for each cell."""
     keys = _select_wanted(selection, tables.cells, tables.runs, "cell_key").distinct().subquery()
     cells, runs = tables.cells.alias(), tables.runs.alias()
     wanted = _select_wanted(_of_known_cells(selection), cells, runs, "started_at")
     by_age = wanted.where(cells.c.cell_key == keys.c.cell_key).order_by(cells.c.started_at.desc())
     oldest = func.coalesce(by_age.offset(last - 1).limit(1).correlate(keys).scalar_subquery(), moment(0.0))
-    # materialized: PostgreSQL would look for the oldest of a cell once for each of its measurements
+    # materialized: else PostgreSQL computes a cell's oldest once for each of its measurements
     return select(keys.c.cell_key, oldest.label("oldest")).cte("newest").prefix_with("MATERIALIZED")
 
 
 def _of_known_cells(selection: Selection) -> Selection:
-    """What is left to ask where the cells are known by their keys."""
+    """What is left of the selection once the cell keys are known."""
     return replace(selection, cell_keys=())
 
 

@@ -1,4 +1,4 @@
-"""Room 5: spool files: lines of entries that wait for a store, in the project's own folder for what is not for git."""
+"""Room 5: spool files: lines of entries that wait for a store, in the project folder that git ignores."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class SpoolLine:
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """What became of a spool file."""
+    """What happened to the entries of a spool file."""
 
     new: Replayed
-    """To the store."""
+    """What was new to the store."""
     rejected: tuple[SpoolLine, ...] = ()
-    """Lines that can never come in."""
+    """Lines that no store can take."""
     aside: Path | None = None
-    """Where they are now."""
+    """The file with the rejected lines."""
 
     def describe_rejected(self, show_path: Callable[[Path], str] = str) -> str:
-        """In one sentence, with the first of them as an example; empty where there are none."""
+        """Return one sentence with the first rejected line as an example; empty if there are none."""
         if self.aside is None:
             return ""
         first = self.rejected[0]
@@ -58,9 +58,9 @@ class TakenIn:
 
 
 def append(path: Path, entry: SpooledCell) -> None:
-    """Add an entry to a spool file, made where it is missing; OSError where that can't be.
+    """Append an entry to a spool file; create the file if it is missing. Raises OSError.
 
-    It is for this user's eyes only: names of hosts and users are in it.
+    Only this user may read the file: it holds names of hosts and users.
     """
     with _locked(path):
         _append(path, to_line(entry))
@@ -73,15 +73,15 @@ def _append(path: Path, text: str) -> None:
 
 
 def find_waiting(folder: Path) -> list[Path]:
-    """The spool files in a folder, also those that somebody began to take in and did not come to an end with."""
+    """Return the spool files in a folder, also those whose import began but did not finish."""
     found = [*folder.glob(_PATTERN), *folder.glob(f"{_PATTERN}.*{_TAKING}")]
     return sorted(path for path in found if not path.name.endswith(_REJECTED))
 
 
 def read(path: Path) -> list[SpoolLine]:
-    """A spool file's lines, oldest first.
+    """Read a spool file's lines, oldest first.
 
-    A last line without its end is left out: who wrote it was killed.
+    Skips a last line without a line end: its writer was killed.
     """
     *whole, _cut_off = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [_read_line(number, text) for number, text in enumerate(whole, start=1)]
@@ -95,15 +95,15 @@ def _read_line(number: int, text: str) -> SpoolLine:
 
 
 def find_stores(path: Path) -> set[str]:
-    """Addresses of the stores that a spool file's entries wait for; lines that are none of ours wait for nothing."""
+    """Return the addresses of the stores that a spool file's entries wait for. Ignores lines that are no entries."""
     return {line.entry.store for line in read(path) if line.entry is not None}
 
 
 def take_in(store: Store, path: Path) -> TakenIn:
-    """Take a spool file's entries into a store and remove it.
+    """Insert a spool file's entries into a store, then remove the file.
 
-    What can never come in, into no store, is put aside into a file beside it. Where the store cannot take anything now,
-    all stays where it is: StoreError or OSError; what was entered until then does no harm when it comes again.
+    Entries that no store can hold move to a second file beside it. If the store cannot take anything now, the file
+    stays: raises StoreError or OSError. Entries inserted before that do no harm when they come again.
     """
     taken, rejected = Replayed(), []
     with _claimed(path) as claim:
@@ -120,7 +120,7 @@ def take_in(store: Store, path: Path) -> TakenIn:
 
 
 def _put_aside(path: Path, lines: Sequence[SpoolLine]) -> Path:
-    """Append lines to ``spool-….rejected.jsonl``, as they came."""
+    """Append lines, unchanged, to ``spool-….rejected.jsonl``."""
     stem = path.name.partition(".jsonl")[0].removesuffix(_REJECTED.removesuffix(".jsonl"))
     aside = path.with_name(f"{stem}{_REJECTED}")
     with _locked(path):
@@ -130,7 +130,7 @@ def _put_aside(path: Path, lines: Sequence[SpoolLine]) -> Path:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[Path]:
-    """The file under a name that nobody appends to; removed at the end, or renamed back."""
+    """Rename the file, so that nobody appends to it. Remove it at the end; on an error, rename it back."""
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_TAKING}")
     with _locked(path):
         path.rename(claim)
@@ -138,12 +138,12 @@ def _claimed(path: Path) -> Iterator[Path]:
         yield claim
     except BaseException:
         with _locked(path):
-            if not path.exists():  # else the session goes on and has begun a new one
+            if not path.exists():  # else the session goes on and has begun a new file
                 claim.rename(path)
         raise
     claim.unlink()
 
 
 def _locked(path: Path) -> FileLock:
-    """Keeps apart who appends and who takes in; one lock for all files of a folder."""
+    """The lock between writers and readers: one for all files of a folder."""
     return FileLock(path.with_name("spool.lock"), timeout=_LOCK_WAIT_S, mode=0o600)

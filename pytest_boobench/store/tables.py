@@ -1,4 +1,4 @@
-"""Room 5: the schema. Names carry units; times are UTC; a blank (NULL) is a fact that is not known."""
+"""Room 5: the schema. Names carry units; times are UTC; NULL means that a fact is not known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_boobench.store.column_types import Count, Id, Moment, Number, PlainJ
 from pytest_boobench.suite.cell import AXES, Cell
 
 VERSION_TABLE = "bench_schema"
-"""Where Alembic keeps the schema's revision; a name of our own, for a team's database may hold other tables too."""
+"""Alembic's table for the schema version. Our own name: a team's database may hold other tables too."""
 
 metadata = MetaData(
     naming_convention={
@@ -45,7 +45,7 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 
 
 _TYPES: Mapping[Any, Any] = {str: PlainText, Literal: PlainText, int: Count, float: Number, bool: Boolean}
-"""A fact's type -> its column's; anything else is JSON, and a time in seconds (``_at``) is a `Moment`."""
+"""A fact's type -> its column's type. A time in seconds (``_at``) is a `Moment`; any other type is JSON."""
 
 
 def _type_of(fact: Fact) -> Any:
@@ -53,12 +53,12 @@ def _type_of(fact: Fact) -> Any:
 
 
 def _columns(facts: Iterable[Fact]) -> Iterator[Column[Any]]:
-    """A column for each fact, under its name. Blank: not known, or stored before the fact was there."""
+    """A column for each fact, under its name. NULL: not known, or stored before the fact existed."""
     return (Column(fact.name, _type_of(fact), nullable=fact.optional or fact.since > "0001") for fact in facts)
 
 
 AXIS_NAMES = tuple(axis.name for axis in AXES if axis.name not in ("suite", "host"))
-"""The axes that are a column each; suites and hosts are tables of their own."""
+"""The axes with a column of their own; suites and hosts are tables."""
 _TRAFFIC_NAMES = {"requests": "foreign_requests", "notes": "traffic_notes"}
 TRAFFIC_COLUMNS = {_TRAFFIC_NAMES.get(name, name): fact for name, fact in list_facts(Traffic).items()}
 _NOT_A_COLUMN = {"identity", "aggregates", "model", "canary", "traffic"}
@@ -66,7 +66,7 @@ CELL_FACTS = {
     **{name: fact for name, fact in list_facts(CondensedFacts).items() if name not in _NOT_A_COLUMN},
     **{name: list_facts(CellRecord)[name] for name in ("canaries", "worker")},
 }
-"""Facts of a measurement that are a column each."""
+"""The facts of a measurement that have one column each."""
 
 
 hosts = Table(
@@ -115,7 +115,7 @@ cells = Table(
     *(Column(name, _type_of(fact)) for name, fact in TRAFFIC_COLUMNS.items()),
     Column("model_facts", PlainJson),
     Column("reference_facts", PlainJson),
-    # how many count, and of those that failed: still known when the samples themselves are pruned
+    # numbers of measured and of failed samples: still known after the samples are pruned
     Column("samples", Count, nullable=False),
     Column("failed", Count, nullable=False),
     Index(None, "run_id"),
@@ -151,7 +151,7 @@ baselines = Table(
     Column("id", Id, primary_key=True),
     Column("name", PlainText, nullable=False),
     Column("cell_key", PlainText, nullable=False),
-    # a measurement that a baseline rests on cannot be deleted under it
+    # a measurement in use as a baseline cannot be deleted
     Column("cell_id", Id, ForeignKey(cells.c.id, ondelete="RESTRICT"), nullable=False),
     Column("saved_at", Moment, nullable=False),
     Column("reason", PlainText, nullable=False),
@@ -160,7 +160,7 @@ baselines = Table(
 )
 
 _in_force = text("replaced_at IS NULL")
-# of what is in force only: neither the number of runs nor of replaced baselines slows the look-up down
+# only what is in force: neither the number of runs nor of replaced baselines slows the look-up down
 in_force_index = Index(
     "uq_bench_baselines_in_force",
     baselines.c.name,
@@ -172,7 +172,7 @@ in_force_index = Index(
 
 
 def prepare_for_postgresql() -> None:
-    """Say of the index what only PostgreSQL needs to hear: SQLAlchemy loads a database's dialect when it is named."""
+    """Add the option of the index that only PostgreSQL knows: SQLAlchemy loads a dialect when it is named."""
     in_force_index.dialect_kwargs["postgresql_where"] = _in_force
 
 

@@ -1,4 +1,4 @@
-"""Room 5: writes of runs, cells, verdicts and leases. Each function works inside the transaction it is given."""
+"""Room 5: inserts and updates of runs, cells, verdicts and leases, each inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_boobench.store.column_types import moment
 
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any], unique: Column[Any]) -> None:
-    """Make the row unless one with its value of ``unique`` is there already."""
+    """Insert the row, unless one with the same value of ``unique`` exists."""
     if connection.dialect.name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415  # each takes a while to import
     else:
@@ -30,7 +30,7 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any], uni
 
 
 def insert_run(connection: Connection, facts: RunFacts) -> int:
-    """A new run, its host and suite entered where they are new; gives back the run's id."""
+    """Insert a run, and its host and suite if they are new. Returns the run's id."""
     row = {
         **{name: value for name, value in asdict(facts).items() if name in tables.runs.c},
         "host_id": _name_id(connection, tables.hosts, facts.host),
@@ -44,7 +44,7 @@ def insert_run(connection: Connection, facts: RunFacts) -> int:
 
 
 def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
-    """One measurement of a cell with its samples and aggregates; gives back the measurement's id."""
+    """Insert a measurement of a cell with its samples and aggregates. Returns the measurement's id."""
     cell_id = _insert_one(connection, tables.cells, {"run_id": run_id, **_cell_row(record)})
     _insert_all(connection, tables.samples, [_sample_row(cell_id, sample) for sample in record.samples])
     _insert_all(connection, tables.aggregates, _aggregate_rows(cell_id, record))
@@ -52,8 +52,10 @@ def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
 
 
 def extend_cell(connection: Connection, cell_id: int, record: CellRecord) -> int:
-    """A measurement that blocks were added to: enter their samples, condense anew, and take back what was judged of
-    less; gives back its run's id."""
+    """Add the samples of further blocks to a measurement, replace its aggregates and delete its verdicts.
+
+    Returns its run's id.
+    """
     run_id: int = connection.execute(select(tables.cells.c.run_id).where(tables.cells.c.id == cell_id)).scalar_one()
     connection.execute(update(tables.cells).where(tables.cells.c.id == cell_id).values(_cell_row(record)))
     here = tables.samples.c
@@ -70,7 +72,7 @@ def extend_cell(connection: Connection, cell_id: int, record: CellRecord) -> int
 
 
 def update_run_facts(connection: Connection, run_id: int, record: CellRecord) -> None:
-    """What a cell learned about server, model and others on the host, entered in its run; the rest stays as it was."""
+    """Update the run with what a cell learned about server, model and other requests. Other facts stay unchanged."""
     run = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).one()
     values: dict[str, Any] = {"takeover": run.takeover or record.takeover}
     values["engine_build"] = record.engine_build or run.engine_build
@@ -95,21 +97,21 @@ def _first_known(before: int | None, now: int | None) -> int | None:
 def insert_verdicts(
     connection: Connection, cell_id: int, verdicts: Iterable[Verdict], judged_at: datetime | None = None
 ) -> None:
-    """The verdicts on one measurement, given now where nothing else is said."""
+    """Insert the verdicts on one measurement. Default of ``judged_at``: now."""
     judged_at = judged_at or datetime.now(UTC)
     rows = [{"cell_id": cell_id, "judged_at": judged_at, **asdict(verdict)} for verdict in verdicts]
     _insert_all(connection, tables.verdicts, rows)
 
 
 def finish_run(connection: Connection, run_id: int, status: RunStatus, at: datetime | None = None) -> None:
-    """How a run ended, now where nothing else is said; one that has ended already stays as it is."""
+    """Record how a run ended. Default of ``at``: now. A run that has already ended stays unchanged."""
     runs = tables.runs
     going_on = (runs.c.id == run_id, runs.c.status == "running")
     connection.execute(update(runs).where(*going_on).values(status=status, finished_at=at or datetime.now(UTC)))
 
 
 def _name_id(connection: Connection, table: Table, name: str) -> int:
-    """The id of a named row, made where it is missing; two runners may do so at once."""
+    """Return the id of a named row; insert it if missing. Safe when two processes do so at once."""
     insert_new(connection, table, {"name": name, "first_seen_at": datetime.now(UTC)}, unique=table.c.name)
     return int(connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one())
 
@@ -120,7 +122,7 @@ def _insert_one(connection: Connection, table: Table, row: Mapping[str, Any]) ->
 
 
 def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:  # no rows at all would mean one row of defaults
+    if rows:  # without rows, the statement would insert one row of defaults
         connection.execute(insert(table), rows)
 
 
@@ -159,12 +161,12 @@ def _sample_row(cell_id: int, sample: Sample) -> dict[str, Any]:
 
 
 def _is_storable(aggregate: Aggregate) -> bool:
-    """Whether its statistics are numbers; one that is not says nothing that could be compared."""
+    """Whether its statistics are finite numbers; others cannot be compared."""
     return all(math.isfinite(value) for value in asdict(aggregate).values() if value is not None)
 
 
 LEASE_S = 90.0
-"""How long a lease holds after its last heartbeat: several of those, and the clocks of two machines may differ."""
+"""How long a lease lasts after its last heartbeat: several heartbeats, and a margin for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +181,9 @@ class Lease:
 
 
 def take_lease(connection: Connection, address: str, owner: str, session: str) -> Lease | None:
-    """Take or renew the lease of an address for a session; None where that worked, else whose it is.
+    """Take or renew a session's lease of an address. Returns None on success, else the current owner's lease.
 
-    In a transaction that writes: of two at once, one waits for the other.
+    Needs a write transaction, so that two sessions wait for each other.
     """
     now = datetime.now(UTC)
     table = tables.leases
@@ -198,5 +200,5 @@ def take_lease(connection: Connection, address: str, owner: str, session: str) -
 
 
 def give_back(connection: Connection, session: str) -> None:
-    """Give back every lease of a session."""
+    """Release every lease of a session."""
     connection.execute(delete(tables.leases).where(tables.leases.c.session == session))

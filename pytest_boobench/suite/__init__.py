@@ -1,8 +1,8 @@
 """Room 1: suite files -> cells.
 
-- ``cell``        what comes out: Suite, Cell with its axes, Plan, Mark
-- ``spec``        what a file may say, and its JSON Schema; ``names`` and ``thresholds`` are its own kinds of values
-- ``load``        file -> Suite, with all problems of the file; ``checks`` are those across fields. Names are one file's
+- ``cell``        the results: Suite, Cell with its axes, Plan, Mark
+- ``spec``        what a file may hold, and its JSON Schema; ``names`` and ``thresholds`` are types of values in it
+- ``load``        file -> Suite, or all problems of the file; ``checks`` are those across fields. Suite names are unique
 """
 
 from pytest_boobench.suite.load import SuiteNames, load

@@ -1,7 +1,7 @@
-"""Room 1: what a suite comes to. A Suite is one file, a Cell is one combination of its axes = one test item.
+"""Room 1: the results of loading a suite. A Suite is one file; a Cell is one combination of its axes = one test item.
 
-What makes a cell what it is stands here once: each field of `Cell` with an `Axis` is part of its identity, and the
-grid, its JSON Schema, the ids and the checks follow from AXES.
+A cell's identity is declared only here: each field of `Cell` with an `Axis` is part of it. The grid, its JSON Schema,
+the ids and the checks follow from AXES.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pytest_boobench.suite.thresholds import Thresholds, gate_limits
 
 Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
-"""What becomes of a cell that others disturbed twice: not judged, judged all the same, or failed."""
+"""What to do with a cell that foreign requests disturbed twice: do not judge it, judge it anyway, or fail it."""
 
 Policy = Literal["default", "strict", "literal"]
-"""What becomes of doubt: its own outcome, a failure, or the point alone decides."""
+"""What to do in doubt: keep it as its own outcome, fail, or decide by the estimate alone."""
 BLOCKS = 4
-"""Blocks of a cell at most, where its suite does not say."""
+"""The most blocks of a cell, unless its suite says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A pytest mark as the suite asks for it; the plugin turns it into the real one."""
+    """A pytest mark from the suite; the plugin makes the real one."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -48,66 +48,66 @@ class Timeouts(FileModel):
     first_byte_s: Annotated[float, duration(), Field(validation_alias="first_byte")] = 300.0
     """For the first byte of the answer."""
     stall_s: Annotated[float, duration(), Field(validation_alias="stall")] = 60.0
-    """Between two bytes of it."""
+    """Between two bytes of the answer."""
     request_s: Annotated[float, duration(), Field(validation_alias="request")] = 900.0
     """For the whole request."""
 
 
 class Plan(FileModel):
-    """How a cell is measured and judged; nothing in it changes what is measured."""
+    """How to measure and judge a cell. It does not change what is measured."""
 
     warmup: Annotated[int, whole(0)] = 2
     """Requests per lane before the measured ones, never counted."""
     warmup_max: Annotated[int, whole(0)] = 5
-    """Most requests per lane to warm up with, while each is over 5 % faster than the one before."""
+    """Most warm-up requests per lane; they go on while each is over 5 % faster than the one before."""
     warmup_s: Annotated[float | None, duration(), Field(validation_alias="warmup_time")] = None
-    """Warm up for at least so long, however many requests that takes; as 10s."""
+    """Warm up for at least this long, with as many requests as fit; as 10s."""
     samples: Annotated[int, whole(1)] = 10
     """Measured requests per block, over all lanes; by itself a multiple of the concurrency."""
     max_samples: Annotated[int | None, whole(1)] = None
-    """Most measured requests, of all blocks; left out: four blocks."""
+    """Most measured requests of all blocks together; default: four blocks."""
     max_failed: Annotated[int, whole(0)] = 0
     """How many of them may fail before the cell does."""
     gate: Annotated[Thresholds | None, gate_limits()] = None
-    """Metrics to judge, and how much worse each may become; left out: throughputs, 10%."""
+    """Metrics to judge, and how much worse each may become; default: throughputs, 10%."""
     disturbed: Annotated[Disturbed | None, choice(*get_args(Disturbed))] = None
-    """When others disturb a cell twice: inconclusive, judge it, or fail it."""
+    """When foreign requests disturb a cell twice: inconclusive, judge it, or fail it."""
     policy: Annotated[Policy | None, choice(*get_args(Policy))] = None
-    """What doubt comes to: default skips, strict fails, literal: the point decides."""
+    """When in doubt: default skips, strict fails, literal decides by the estimate alone."""
     output_canary: Annotated[bool, flag()] = False
-    """Ask once more, greedily, and say when the answer's text has changed."""
+    """Send one more greedy request, and report if its answer's text has changed."""
     timeouts: Timeouts = Timeouts()
     """How long to wait, as 30s or 5m."""
 
     @property
     def blocks(self) -> int:
-        """How many blocks a cell may have."""
+        """The most blocks that a cell may have."""
         return BLOCKS if self.max_samples is None else max(1, self.max_samples // self.samples)
 
 
 _BODY = "a mapping of a request's fields"
 NEVER = object()
-"""No value of an axis is left out of the identity."""
+"""The identity keeps every value of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What a field of `Cell` says of itself where it is part of what the cell is."""
+    """Marks a field of `Cell` as part of its identity."""
 
     doc: str
     sign: str = ""
-    """How a cell's id shows it, as in ``pp512-tg32-c4``; blank: not at all."""
+    """Its prefix in a cell's id, as in ``pp512-tg32-c4``; empty: not shown."""
     in_grid: bool = False
-    """Whether it stands under ``grid:``, where a list gives a cell for each value."""
+    """Whether it stands under ``grid:``, where a list makes a cell for each value."""
     default: Any = None
-    """The value where a suite leaves the axis out and the field has no default; None where it must not."""
+    """The value if a suite omits the axis and the field has no default; None if the axis is required."""
     absent: Any = NEVER
-    """The value that identity and id leave out: the axis came later, and older cells stay what they were."""
+    """The value that identity and id omit: for an axis that came later, so that older cells keep their keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedAxis:
-    """An axis with the rest of what its field of `Cell` says."""
+    """An axis with the name, type and default of its field of `Cell`."""
 
     name: str
     axis: Axis
@@ -119,17 +119,17 @@ class NamedAxis:
 
     @property
     def default(self) -> Mapping[str, Any]:
-        """The field's default as the argument ``default`` or ``default_factory``; empty where there is none."""
+        """The field's default as the argument ``default`` or ``default_factory``; empty if there is none."""
         told = {"default": self.field.default, "default_factory": self.field.default_factory}
         return {word: default for word, default in told.items() if default is not MISSING}
 
     def read(self, stored: Any) -> Any:
-        """The value behind a stored one: blank where the axis is left out of the identity."""
+        """Return the value of a stored one: NULL means the value that the identity omits."""
         return self.axis.absent if stored is None and self.axis.absent is not NEVER else stored
 
     @property
     def grid_values(self) -> tuple[Any, ...] | None:
-        """The values where a grid leaves the axis out; None where it must not."""
+        """The values if a grid omits the axis; None if it is required."""
         if self.axis.default is not None:
             return (self.axis.default,)
         if self.field.default is MISSING:
@@ -153,14 +153,14 @@ class Cell:
     output_tokens: Annotated[
         int | None, whole(1), Axis("Tokens to generate; not for embeddings.", sign="tg", in_grid=True)
     ] = None
-    """Blank for embeddings; the most of them where ``length`` is natural."""
+    """None for embeddings; the most tokens if ``length`` is natural."""
     concurrency: Annotated[
         int, whole(1), Axis("Requests in flight at once: a cell's lanes.", sign="c", in_grid=True, default=1)
     ]
     sampling: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Sampling fields.")] = field(default_factory=dict)
-    """Sent as written: only what the suite names, with the types it was written in."""
+    """Sent as written: only what the suite names, with the types as written."""
     request: Annotated[Mapping[str, Any], mapping(_BODY), Axis("Further fields.")] = field(default_factory=dict)
-    """Further fields of the request's body, sent as written."""
+    """Further fields of the request body, sent as written."""
     cache: Annotated[
         Cache,
         choice(*get_args(Cache)),
@@ -185,14 +185,14 @@ class Cell:
     """Placeholder -> its value, for the command that starts the host."""
     plan: Plan
     id: str
-    """The bracketed part of the node id, as in ``pp512-tg32-c4``."""
+    """The part of the node id in brackets, as in ``pp512-tg32-c4``."""
     line: int
-    """Where in the file this cell's model or grid stands, from 1."""
+    """Line of this cell's model or grid in the file, from 1."""
     marks: tuple[Mark, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that makes two measurements comparable by name, as plain JSON."""
+        """Everything that must be equal to compare two measurements, as plain JSON."""
         return make_identity({name: getattr(self, name) for name in _NAMES})
 
     @property
@@ -202,7 +202,7 @@ class Cell:
 
 
 def list_axes(cell: type[Cell]) -> tuple[NamedAxis, ...]:
-    """The axes that a class of cells has, in the order of its fields; TypeError for one that no file could hold."""
+    """Return a class's axes in the order of its fields. Raises TypeError for an axis without a type for files."""
     hints = get_type_hints(cell, include_extras=True)
     found = []
     for one in dataclasses.fields(cell):
@@ -223,7 +223,7 @@ _LATE = tuple((one.name, one.axis.absent) for one in AXES if one.axis.absent is 
 
 
 def make_identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a cell with these values of all axes, in their order."""
+    """Make the identity of a cell from a value for each axis; keeps their order."""
     identity = dict(values)
     for name in _MAPPINGS:
         identity[name] = dict(identity[name])
@@ -234,14 +234,14 @@ def make_identity(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_key(identity: Mapping[str, Any]) -> str:
-    """The stable name of a cell: SHA-256 of its identity as canonical JSON, 64 hex digits."""
+    """Return the stable name of a cell: SHA-256 of its identity as canonical JSON, 64 hex digits."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """One suite file, checked. ``cells`` are grouped by host, then model, in the file's order."""
+    """One validated suite file. ``cells`` are grouped by host, then model, in the file's order."""
 
     name: str
     path: Path

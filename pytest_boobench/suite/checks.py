@@ -1,4 +1,4 @@
-"""Room 1: what no single field can know: checks across the fields of a suite, and against the hosts file."""
+"""Room 1: checks across the fields of a suite, and against the hosts file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(
     starts: Mapping[str, StartNeeds],
     max_cells: int,
 ) -> None:
-    """Note all that is wrong across fields; ``known_hosts`` None leaves the hosts unchecked."""
+    """Note all that is wrong across fields. ``known_hosts`` None: hosts are not checked."""
     if known_hosts is not None:
         _check_hosts(written, known_hosts, hosts_file, problems)
         needs = {host: starts.get(host) for host in written.hosts if host in known_hosts}
@@ -39,7 +39,7 @@ def check(
 
 
 def count_cells(written: SuiteFields) -> tuple[int, str]:
-    """How many cells a suite has, and the sum as in ``12 x 10 x 200 x 1 host x 1 model = 24,000 cells``."""
+    """Return the number of cells, and its product as in ``12 x 10 x 200 x 1 host x 1 model = 24,000 cells``."""
     lengths = [len(values) for values in written.list_axes().values()]
     hosts, models = len(written.hosts), len(written.models)
     cells = math.prod(lengths) * hosts * models
@@ -54,7 +54,7 @@ def _plural(count: int, noun: str) -> str:
 def _check_hosts(
     written: SuiteFields, known_hosts: Collection[str], hosts_file: str | None, problems: Problems
 ) -> None:
-    """Note the hosts that the hosts file does not name."""
+    """Note hosts that are not in the hosts file."""
     where = f"in {hosts_file}" if hosts_file else "without a hosts file"
     for node in written.node.child("hosts").listed:
         if node.value in written.hosts and node.value not in known_hosts:
@@ -62,7 +62,7 @@ def _check_hosts(
 
 
 def _check_names_of_axes(written: SuiteFields, problems: Problems) -> None:
-    """Note values of launch that have the name of another axis: an override could not tell them apart."""
+    """Note names in ``launch`` that are also an axis: overrides could not tell them apart."""
     for name in written.launch:
         if name in AXES_OF_CELLS:
             problems.add(
@@ -71,7 +71,7 @@ def _check_names_of_axes(written: SuiteFields, problems: Problems) -> None:
 
 
 def _check_kind(written: SuiteFields, problems: Problems) -> None:
-    """Note what the suite's kind of request does not have, or lacks."""
+    """Note fields that the suite's kind of request does not have, and missing ones that it needs."""
     grid = written.node.child("grid")
     output = grid.child("output_tokens")
     if written.kind == "embedding":
@@ -96,7 +96,7 @@ def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) ->
 
 
 def _check_overrides(written: SuiteFields, problems: Problems) -> None:
-    """Note overrides that no cell can meet, or that change nothing."""
+    """Note overrides that match no cell, or that change nothing."""
     axes: dict[str, tuple[Any, ...]] = {"host": written.hosts, "model": written.models}
     axes |= {
         name: value if isinstance(value, tuple) else (value,)
@@ -115,7 +115,7 @@ def _check_where(
     where = override.node.child("where")
     for name, wanted in override.where.items():
         if any(problems.has(written.node.child(part).child(name)) for part in ("grid", "sampling", "launch")):
-            continue  # what its values should be, nobody knows
+            continue  # nobody knows its right values
         if name not in axes:
             problems.add(where.child(name), f"the suite does not set {name}; {suggest(name, axes)}")
             continue
@@ -128,7 +128,7 @@ def _check_where(
 
 
 def _check_plans(written: SuiteFields, problems: Problems) -> None:
-    """Note plans in which every sample may fail, or that have no room for a block: nothing could be judged."""
+    """Note plans in which every sample may fail, or that are too small for one block: nothing could be judged."""
     for fields in (written, *written.overrides):
         samples = fields.samples if "samples" in fields.given else written.samples
         if "max_failed" in fields.given and fields.max_failed >= samples:

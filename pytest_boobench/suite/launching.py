@@ -11,26 +11,26 @@ from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.suite.names import shorten
 
 BUILD = "build"
-"""The placeholder that picks one of several commands."""
+"""The placeholder that selects one of several commands."""
 _OURS = ("port", "model", "model_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartNeeds:
-    """What a host that we start wants a suite to say."""
+    """What a host that we start needs from a suite."""
 
     place: str
-    """Where its command stands, as in ``boobench.hosts.yaml:5``."""
+    """Where its command is, as in ``boobench.hosts.yaml:5``."""
     builds: tuple[str, ...] = ()
-    """Names of its commands; none where there is only one."""
+    """Names of its commands; empty if there is only one."""
     takes: Mapping[str, frozenset[str]]
     """Build -> placeholders that ``launch`` must fill."""
     models: tuple[str, ...] | None = None
-    """The models it has files of; None where it takes any."""
+    """The models that it has files for; None: any model."""
 
 
 def launch_values() -> Expected:
-    """Placeholder -> a text, or a tuple of texts where it is an axis; all as they are written."""
+    """Placeholder -> a text, or for an axis a tuple of texts; all as written."""
     value = {"type": ["string", "number"]}
     either = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
     return parsed("a mapping such as kv: [f16, q8_0]", _read_launch, {"type": "object", "additionalProperties": either})
@@ -63,7 +63,7 @@ def _read_text(node: Node, problems: Problems) -> str:
 
 
 def show_values(values: tuple[str, ...]) -> Mapping[str, str]:
-    """Value -> how a node id shows it: paths by their last part."""
+    """Return value -> its text in a node id: the last part of a path."""
     return shorten(values)
 
 
@@ -74,8 +74,10 @@ def check_launch(
     needs: Mapping[str, StartNeeds | None],
     problems: Problems,
 ) -> None:
-    """Note values that no command uses, and placeholders without a value. ``needs`` is host -> what it wants of the
-    suite; None for a host that we do not start."""
+    """Note values that no command uses, and placeholders without a value.
+
+    ``needs`` is host -> what it needs from the suite; None for a host that we do not start.
+    """
     if launch and (strange := [host for host, need in needs.items() if need is None]):
         problems.add(
             node, f"the host {strange[0]!r} is not started by the plugin; leave launch out, or give that host a start"
@@ -95,7 +97,7 @@ def check_launch(
 def _check_host(
     launch: Mapping[str, str | tuple[str, ...]], node: Node, host: str, need: StartNeeds, problems: Problems
 ) -> set[str]:
-    """Note what this host lacks; returns the names that it uses."""
+    """Note what this host lacks; return the names that it uses."""
     asked = launch.get(BUILD, ())
     wanted = (asked,) if isinstance(asked, str) else asked
     if need.builds:

@@ -1,4 +1,4 @@
-"""Room 1: a suite file -> Suite, or all that is wrong with it. Collection and command line both come through here."""
+"""Room 1: a suite file -> Suite, or all that is wrong with it. Collection and command line both load suites here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pytest_boobench.suite.spec import GRID, SINGLE, MarkedPlan, OverrideFields,
 from pytest_boobench.suite.thresholds import default_thresholds
 
 _SIGNS = {one.name: one.axis.sign for one in GRID}
-"""Axis of the grid -> how an id shows it; sampling fields stand there by their names."""
+"""Axis of the grid -> its prefix in an id; a sampling field's prefix is its name."""
 _NO_STARTS: Mapping[str, StartNeeds] = MappingProxyType({})
 _ABSENT = {one.name: one.axis.absent for one in GRID}
 
@@ -37,10 +37,10 @@ def load(
     starts: Mapping[str, StartNeeds] = _NO_STARTS,
     max_cells: int = MAX_CELLS,
 ) -> Suite:
-    """Read a suite file; raises DocumentError with every problem of the file.
+    """Load a suite file. Raises DocumentError with every problem of the file.
 
-    ``display`` is how messages call the file. ``known_hosts`` None leaves the hosts unchecked; ``hosts_file`` is how
-    messages call the file that names them, and ``starts`` what those that we start want of ``launch``.
+    ``display`` is the file's name in messages, ``hosts_file`` that of the hosts file. ``known_hosts`` None: hosts are
+    not checked. ``starts`` is what the hosts that we start need from ``launch``.
     """
     problems = Problems(display)
     written = read_as(SuiteFields, read(path, problems), problems)
@@ -58,13 +58,13 @@ def load(
 
 
 class SuiteNames:
-    """The names of all suites of a session: the store knows a suite by its name, so each is one file's."""
+    """The suite names of a session. The store identifies a suite by its name, so two files cannot share one."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[Path, str]] = {}
 
     def claim(self, suite: Suite, display: str) -> None:
-        """Note a suite's name; DocumentError where another file has it. The same file may come again."""
+        """Claim a suite's name for its file. Raises DocumentError if another file has it. Idempotent."""
         path, first = self._files.setdefault(suite.name, (suite.path, display))
         if path != suite.path:
             node = read(suite.path, Problems(display)).child("suite")
@@ -112,8 +112,10 @@ class _Combination(NamedTuple):
 
 
 def _combine(written: SuiteFields) -> Iterator[_Combination]:
-    """All combinations: those of ``launch`` outermost, so that a host is started once for each; then the grid's and
-    sampling's, the last axis fastest. Equal sampling is one mapping."""
+    """All combinations. ``launch`` is outermost, so that a host starts once for each of its combinations.
+
+    Then come the grid and sampling; the last axis varies fastest. Equal sampling is one mapping object.
+    """
     axes = written.list_axes()
     inner = {name: values for name, values in axes.items() if name not in written.launch}
     shared: dict[tuple[Any, ...], Mapping[str, Any]] = {}
@@ -128,7 +130,7 @@ def _combine(written: SuiteFields) -> Iterator[_Combination]:
 
 
 def _combine_launch(written: SuiteFields) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
-    """Each combination of ``launch``, with how the ids show it; only axes are shown."""
+    """Each combination of ``launch``, with its parts for the ids; only axes are in ids."""
     single = {name: value for name, value in written.launch.items() if isinstance(value, str)}
     axes = {name: value for name, value in written.launch.items() if isinstance(value, tuple)}
     shown = {name: show_values(values) for name, values in axes.items()}
@@ -138,7 +140,7 @@ def _combine_launch(written: SuiteFields) -> Iterator[tuple[Sequence[str], Mappi
 
 
 class _Treatment(NamedTuple):
-    """How a cell is measured and marked; shared by all cells that the same overrides pick."""
+    """How a cell is measured and marked; shared by all cells that match the same overrides."""
 
     plan: Plan
     marks: tuple[Mark, ...]
@@ -150,10 +152,10 @@ class _Treatments:
     def __init__(self, written: SuiteFields) -> None:
         self._written = written
         self._made: dict[tuple[int, ...], _Treatment] = {}
-        """By the lanes and the overrides."""
+        """By the number of lanes and the overrides."""
 
     def choose(self, at: Mapping[str, Any]) -> _Treatment:
-        """The treatment of the cell at these values of the axes, ``host`` and ``model`` among them."""
+        """Return the treatment of the cell at these values of the axes, with ``host`` and ``model``."""
         written = self._written
         picked = tuple(i for i, override in enumerate(written.overrides) if _picks(override, at))
         key = (at["concurrency"], *picked)
@@ -169,9 +171,9 @@ def _picks(override: OverrideFields, at: Mapping[str, Any]) -> bool:
 
 
 def _make_plan(steps: Sequence[MarkedPlan], kind: Kind, lanes: int) -> Plan:
-    """The defaults, changed by each step; an override changes a gate metric by metric, each step timeouts one by one.
+    """Merge the steps into the defaults: gates of overrides by metric, timeouts one by one.
 
-    As many samples as make each lane send as many: else the last ones would run beside fewer others.
+    The default number of samples is a multiple of the lanes, so that no sample runs beside fewer others.
     """
     plan = Plan(samples=lanes * math.ceil(Plan().samples / lanes))
     for step in steps:

@@ -1,4 +1,4 @@
-"""Room 1: names that a node id can carry, and short ones for models whose names it cannot, or that are paths."""
+"""Room 1: names that fit into a node id, and short names for models whose own name does not fit or is a path."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pytest_boobench.documents.validation import Expected, checked, text
 
 _BREAKS_NODE_ID = re.compile(r"::|[\[\]]")
-"""pytest takes a node id apart at the first ``[`` and at every ``::``."""
+"""pytest splits a node id at the first ``[`` and at every ``::``."""
 _MEANT_FOR_PYTEST = re.compile(
     r"__\w+__|pytestmark|pytest_plugins|(setup|teardown)(_(module|class|method|function))?|(setUp|tearDown)(Module|Class)?"
 )
-"""Attributes of test modules and classes that pytest gives a meaning; names become such attributes."""
+"""Attributes of test modules and classes with a meaning in pytest; names become such attributes."""
 
 _LONGEST = 200
-"""Names stand in every line of a report, and in the environment variable PYTEST_CURRENT_TEST."""
+"""Names are in every line of a report, and in the environment variable PYTEST_CURRENT_TEST."""
 _LONGEST_PATH = 1000
-"""Of models, which stand there by their short names."""
+"""For models: ids use their short names."""
 _PATH = re.compile(r"(?:[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\])|.*\\|.*\.gguf\Z", re.IGNORECASE | re.DOTALL)
-"""What a model's name begins with or holds where it is the path of its file or folder, on whatever system."""
+"""Matches a model name that is the path of a file or folder, on any system."""
 
 
 def node_name() -> Expected:
-    """A name of a suite, host or model. Slashes, dots, spaces inside and single colons are fine."""
+    """A name of a suite, host or model. Slashes, dots, inner spaces and single colons are allowed."""
     return _make_name(_LONGEST, _refuse)
 
 
 def model_name() -> Expected:
-    """A model's name as its host lists it, which a node id carries in short: brackets and ``::`` are fine too."""
+    """A model's name as its host lists it. Brackets and ``::`` are allowed too: a node id has its short name."""
     return _make_name(_LONGEST_PATH, _refuse_unseen)
 
 
 def _make_name(longest: int, refuse: Callable[[str], str | None]) -> Expected:
-    """A name of so many characters at most; ``refuse`` says why one cannot be."""
+    """A name of limited length; ``refuse`` returns what is wrong with it."""
 
     def check(name: str) -> str:
         if len(name) > longest:
@@ -55,7 +55,7 @@ def _refuse_unseen(name: str) -> str | None:
     return None
 
 
-def _refuse(name: str) -> str | None:  # one line for each way to be wrong
+def _refuse(name: str) -> str | None:  # one line for each kind of error
     unseen = _refuse_unseen(name)
     if unseen:
         return unseen
@@ -70,10 +70,10 @@ def _refuse(name: str) -> str | None:  # one line for each way to be wrong
 
 
 def shorten(models: Iterable[str]) -> Mapping[str, str]:
-    """Model -> what node ids, tables and progress call it, each another.
+    """Return model -> its unique short name for node ids, tables and progress.
 
-    A file's or folder's path becomes its last part, without ``.gguf``; where two would have one name, as much of the
-    folders stands before it as tells them apart. Other names stay, but for what a node id cannot carry.
+    The short name of a path is its last part without ``.gguf``, with as many folders before it as make it unique.
+    Other names stay, except for what a node id cannot hold.
     """
     left = {model: list_short_names(model) for model in models}
     found = {model: next(left[model]) for model in left}
@@ -86,7 +86,7 @@ def shorten(models: Iterable[str]) -> Mapping[str, str]:
 
 
 def list_short_names(model: str) -> Iterator[str]:
-    """What a model may be called in short, the shortest first; once at least."""
+    """Yield the short names of a model, shortest first; at least one."""
     if not _PATH.match(model):
         yield _make_bearable(model)
         return
@@ -97,13 +97,13 @@ def list_short_names(model: str) -> Iterator[str]:
 
 
 def _find_clashing(names: Mapping[str, str]) -> list[str]:
-    """The models whose names others have too, or that pytest would take for something else."""
+    """The models whose name is not unique, or has a meaning in pytest."""
     counts = Counter(names.values())
     return [model for model, name in names.items() if counts[name] > 1 or _refuse(name) is not None]
 
 
 def _number(names: Mapping[str, str]) -> Mapping[str, str]:
-    """Where nothing else tells names apart, their places among the suite's models do."""
+    """Add the model's position in the suite to names that are still not unique."""
     clashing = set(_find_clashing(names))
     return {
         model: f"{name}~{place}" if model in clashing else name
@@ -112,6 +112,6 @@ def _number(names: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _make_bearable(name: str) -> str:
-    """As near to a name as a node id can carry."""
+    """Replace what a node id cannot hold."""
     plain = re.sub(r"::+", ":", name).replace("[", "(").replace("]", ")").strip(": ")
     return plain[:_LONGEST].rstrip(": ") or "model"

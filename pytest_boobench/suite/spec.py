@@ -1,4 +1,4 @@
-"""Room 1: what a suite file may say. Reading, messages and JSON Schema all come from these models."""
+"""Room 1: what a suite file may hold. Parsing, messages and JSON Schema all follow from these models."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SAMPLING: Mapping[str, Expected] = {
     "mirostat_eta": number(0),
     "seed": whole(-1, 2**32 - 1),
 }
-"""The sampling fields of a request by their names in its body, as llama.cpp's server knows them."""
+"""The sampling fields of a request: key in the body of llama.cpp's server -> type."""
 
 # --- request: free, short of what the plugin sets itself
 
@@ -80,7 +80,7 @@ _SET_BY_US: Mapping[str, str] = {
 
 
 def _check_request(node: Node, problems: Problems) -> None:
-    """Note the fields that we set, those that have a place elsewhere, and numbers that JSON cannot carry."""
+    """Note fields that the plugin sets, fields that belong elsewhere, and numbers that JSON cannot hold."""
     for key in node.value if isinstance(node.value, Mapping) else ():
         if key in _SET_BY_US:
             problems.add(node.child(key), f"the plugin sets it: {_SET_BY_US[key]}; leave it out")
@@ -117,7 +117,7 @@ _PYTESTS_OWN = {
     ),
 }
 _BARE_TEXT_IS_REASON = ("skip", "xfail")
-"""For xfail pytest would take a first bare text for a condition."""
+"""Their first argument is ``reason``; for xfail, pytest would take a bare text as a condition."""
 _ELSEWHERE = {
     "usefixtures": "write the fixtures under usefixtures, beside marks",
     "parametrize": "lists under grid and sampling make the parameters",
@@ -127,7 +127,7 @@ _ELSEWHERE = {
 
 
 def _read_mark(given: Any, problems: Problems) -> Mark:
-    """One mark: its name, or a mapping of its name to its arguments."""
+    """Parse one mark: its name, or a mapping of its name to its arguments."""
     if not isinstance(given, Located):
         _refuse_mark(given, bare=True)
         return Mark(given)
@@ -169,11 +169,11 @@ _MARK = parsed("the name of a mark, or name: arguments", _read_mark, _write_mark
 # --- the file
 
 GRID: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.in_grid)
-"""The axes that stand under ``grid:``, the outermost first."""
+"""The axes under ``grid:``, outermost first."""
 
 
 def make_grid(axes: Iterable[NamedAxis]) -> type[FileModel]:
-    """The model of ``grid:``: each axis is read as a tuple of its values, empty where the grid leaves it out."""
+    """Make the model of ``grid:``. It parses each axis as a tuple of values, empty if the grid omits the axis."""
     fields: dict[str, Any] = {}
     for one in axes:
         about = Field(... if one.grid_values is None else one.grid_values, description=one.axis.doc)
@@ -193,12 +193,12 @@ AXES_OF_CELLS = {
     **{one.name: OneOrMore(one.value) for one in GRID},
     **{name: OneOrMore(value) for name, value in SAMPLING.items()},
 }
-"""Names by which an override picks cells, beside those of ``launch``."""
+"""Names that an override may select cells by, in addition to those of ``launch``."""
 _KNOWN_WHERE = Keyed(AXES_OF_CELLS)
 
 
 def _read_where(given: Any, problems: Problems) -> dict[str, tuple[Any, ...]]:
-    """Axis -> its values; any other name may be one of ``launch``, whose values are texts as they are written."""
+    """Parse axis -> its values. Any other name may be one of ``launch``; its values are texts as written."""
     if not isinstance(given, Located):
         raise ValueError
     children = {name: given.node.child(name) for name in given}
@@ -219,14 +219,14 @@ _WHERE = parsed("a mapping of axes to values", _read_where, _write_where_schema)
 
 
 class MarkedPlan(Plan):
-    """How cells are measured, judged and marked: all cells of the suite, or those that an override picks."""
+    """How cells are measured, judged and marked: all cells of the suite, or those that an override selects."""
 
     marks: Annotated[tuple[Mark, ...], OneOrMore(_MARK)] = ()
     """pytest marks: slow, skip: reason, xfail: {…}."""
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields of the Plan that the file names, as it was read."""
+        """The fields of the Plan that the file names, with their values."""
         return {name: getattr(self, name) for name in Plan.model_fields if name in self.model_fields_set}
 
 
@@ -234,7 +234,7 @@ class OverrideFields(MarkedPlan):
     """What is different for some of the cells."""
 
     where: Annotated[dict[str, tuple[Any, ...]], _WHERE]
-    """Which cells: axis -> value or values, all of which must hold."""
+    """Which cells: axis -> value or values. A cell must match all of them."""
 
 
 _BY_KIND: dict[str, Any] = {
@@ -245,12 +245,12 @@ _BY_KIND: dict[str, Any] = {
 
 
 SINGLE: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.default is not None and not one.axis.in_grid)
-"""The axes of which a suite has one value."""
+"""The axes that have one value per suite."""
 
 if TYPE_CHECKING:
 
     class SingleFields(MarkedPlan):
-        """The axes of which a suite has one value, for mypy: those that this room calls by name."""
+        """The axes that have one value per suite, for mypy: those that this room uses by name."""
 
         kind: Kind
         length: Length
@@ -271,7 +271,7 @@ class SuiteFields(SingleFields):
     model_config = ConfigDict(json_schema_extra=_BY_KIND)
 
     suite: Annotated[str, node_name()]
-    """Unique name; the store knows the suite by it."""
+    """Unique name; the store identifies the suite by it."""
     description: Annotated[str, text()] = ""
     """What the suite is for."""
     hosts: Annotated[tuple[str, ...], OneOrMore(node_name())]
@@ -283,7 +283,7 @@ class SuiteFields(SingleFields):
     sampling: Annotated[dict[str, Any], _SAMPLING] = Field(default_factory=dict)
     """Sent as written; a list makes an axis."""
     request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
-    """Further fields of the request's body, sent as written."""
+    """Further fields of the request body, sent as written."""
     launch: Annotated[dict[str, str | tuple[str, ...]], launch_values()] = Field(default_factory=dict)
     """Values for the placeholders in the hosts' start commands; a list makes an axis."""
     usefixtures: Annotated[tuple[str, ...], OneOrMore(text())] = ()
@@ -292,8 +292,7 @@ class SuiteFields(SingleFields):
     """What is different for some cells, in order."""
 
     def list_axes(self) -> dict[str, tuple[Any, ...]]:
-        """Axis -> its values: the grid's, the outermost first, then the lists of sampling and of launch, as the file
-        orders them."""
+        """Return axis -> its values: the grid's, outermost first, then lists of sampling and launch as in the file."""
         grid = {one.name: getattr(self.grid, one.name, ()) for one in GRID}
         if self.kind == "embedding":
             del grid["output_tokens"]
@@ -304,5 +303,5 @@ class SuiteFields(SingleFields):
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema, draft 2020-12, of a suite file."""
+    """Return the JSON Schema (draft 2020-12) of a suite file."""
     return write_json_schema(SuiteFields, "pytest-boobench suite")

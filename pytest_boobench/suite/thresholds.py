@@ -10,18 +10,18 @@ from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.metrics import METRICS, Kind, Metric, gated_metrics
 
 Thresholds = Mapping[str, float | None]
-"""Metric key -> allowed worsening as a ratio; None where the session's default holds."""
+"""Metric key -> allowed worsening as a ratio; None: the session's default."""
 _LIMITS = {"higher": ("max_drop", percentage(below=1)), "lower": ("max_rise", percentage())}
-"""Which way is better -> the word and the type of a limit; nothing can drop by 100 % or more."""
+"""Which direction is better -> key and type of a limit. Nothing can drop by 100 % or more."""
 
 
 def default_thresholds(kind: Kind, lanes: int) -> Thresholds:
-    """What is judged where a suite has no gate."""
+    """Return the thresholds of a suite without a gate."""
     return dict.fromkeys(gated_metrics(kind, lanes))
 
 
 def gate_limits() -> Expected:
-    """Metric -> ``{max_drop: 10%}`` where higher is better, ``{max_rise: 10%}`` where lower is, or just ``10%``.
+    """Metric -> ``{max_drop: 10%}`` if higher is better, ``{max_rise: 10%}`` if lower is better, or just ``10%``.
 
     ``{}`` for a metric means the session's default.
     """
@@ -52,7 +52,7 @@ def _read_threshold(metric: Metric, node: Node, problems: Problems) -> float | N
 
 
 def _write_schema() -> dict[str, Any]:
-    """JSON Schema, with each metric's definition."""
+    """Make the JSON Schema, with each metric's definition."""
     properties = {}
     for key, metric in METRICS.items():
         word, limit = _LIMITS[metric.better]

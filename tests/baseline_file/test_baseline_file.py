@@ -236,12 +236,12 @@ HARD = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(TEXTS | st.sampled_from(HARD), st.dictionaries(TEXTS, TEXTS | st.booleans() | st.none() | st.lists(TEXTS)))
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str, request: dict[str, Any]) -> None:
     cell = make_cell(model=text, request=request)
     saved = replace(make_saved(cell=cell), reason=text)
-    path = tmp_path_factory.mktemp("text") / "baseline.yaml"
+    path = tmp_path_factory.getbasetemp() / "any-text.yaml"
     (found,) = read(path, baseline_file.render(BaselineFile(name=text, runs=(saved,)))).runs
     assert (found.record.identity, found.record.cell_key, found.reason) == (cell.identity, cell.key, text)
 

@@ -396,9 +396,17 @@ def test_our_own_bug_is_told_apart(
 def test_the_process_ends_with_the_code(project: Path) -> None:
     good = run_apart("--version", cwd=project)
     assert (good.returncode, good.stderr) == (0, "")
-    assert run_apart("hosts", "nobody", cwd=project).returncode == 2
     write_hosts(project, dead={"url": f"http://127.0.0.1:{closed_port()}"})
     assert run_apart("hosts", cwd=project, BOOBENCH_HOSTS="boobench.hosts.yaml").returncode == 1
+
+
+def test_verbs_without_a_store_do_not_load_it(project: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "pytest_boobench.cli", "hosts", "nobody"]
+    done = subprocess.run(command, check=False, cwd=project, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "httpx" in loaded
+    assert "sqlalchemy" not in loaded
 
 
 def test_interrupted_in_the_same_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

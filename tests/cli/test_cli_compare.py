@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench import gate
 from pytest_boobench.cli import boobench, main
-from pytest_boobench.facts import Canary, ClientFacts, Traffic
+from pytest_boobench.facts import Canary, ClientFacts, ServerFacts, Traffic
 from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.making import make_cell, make_model, make_record
@@ -48,7 +48,7 @@ def test_the_newest_session_with_a_baseline(store: Store) -> None:
     add_session(store, "new", (ONE, 40.0), (FOUR, 22.0), day=1)
     result = run("main", "newest")
     assert result.return_value == 0
-    a, b, _, head, *table, _, summary = result.output.splitlines()
+    a, b, _, head, *table, _, same, summary = result.output.splitlines()
     assert a == f"A  baseline:main  2026-11-18 11:06 UTC  1 session  engine b11549  commit {commit_of('old')}"
     assert b.startswith(f"B  session:{name_uid('session new')[:10]}  2026-11-19 11:06 UTC  1 session  engine b11549")
     assert b.endswith(commit_of("new"))
@@ -59,7 +59,55 @@ def test_the_newest_session_with_a_baseline(store: Store) -> None:
         ["smoke", "rack-1::qwen[pp64-tg8-c1]", "prefill", "tok/s", "2000", "2000", "+0.0", "%", "pass"],
         ["smoke", "rack-1::qwen[pp64-tg8-c4]", "e2e", "ms", "300", "300", "+0.0", "%", "pass"],
     ]
+    assert same == "rack-1 qwen: nothing known has changed: same build and model"
     assert summary == "1 regression, 1 improvement, 2 pass"
+
+
+def test_what_changed_is_listed_once_for_each_host_and_model(store: Store) -> None:
+    server = ServerFacts(kind="llama-server", url="http://x", engine_build="b2")
+    was = {"command": "/a/s -m q.gguf -ctk f16 --mlock", "model": make_model(path="/q.gguf", slots=4)}
+    add_session(store, "old", (ONE, 50.0), (FOUR, 20.0), save_as="main", driver="nvidia 550.1", **was)
+    now = {"command": "/a/s -ctk q8_0 -m q.gguf -fa", "model": make_model(path="/q.gguf", slots=2)}
+    add_session(store, "new", (ONE, 40.0), (FOUR, 20.0), day=1, server=server, driver="nvidia 560.2", **now)
+    lines = run("main").output.splitlines()
+    at = lines.index("rack-1 qwen: what changed")
+    assert lines[at + 1 : at + 9] == [
+        "  engine        b11549 -> b2",
+        "  flag -ctk     f16 -> q8_0",
+        "  flag -fa      (not there) -> (no value)",
+        "  flag --mlock  (no value) -> (not there)",
+        "  driver        nvidia 550.1 -> nvidia 560.2",
+        "  slots         4 -> 2",
+        "",
+        "4 not comparable",
+    ]
+    (group,) = compare("main")["changes"]
+    assert {key: group[key] for key in ("host", "model", "cells", "same")} == {
+        "host": "rack-1",
+        "model": "qwen",
+        "cells": 2,
+        "same": "",
+    }
+    assert group["changed"][1:3] == [
+        {"what": "flag -ctk", "before": "f16", "after": "q8_0", "cells": 2},
+        {"what": "flag -fa", "before": None, "after": "", "cells": 2},
+    ]
+
+
+def test_a_change_of_some_cells_says_of_how_many(store: Store) -> None:
+    add_session(store, "old", (ONE, 50.0), (FOUR, 20.0), command="s -b 1", save_as="main")
+    add_session(store, "new", (ONE, 40.0), day=1, command="s -b 2")
+    add_session(store, "newer", (FOUR, 20.0), day=2, command="s -b 1")
+    assert "  flag -b  1 -> 2  (in 1 of 2 cells)" in run("main", "host:rack-1").output.splitlines()
+
+
+def test_what_one_side_does_not_know_has_not_changed(store: Store) -> None:
+    add_session(store, "old", (ONE, 50.0), save_as="main", model=None, server=None)
+    add_session(store, "new", (ONE, 40.0), day=1, command="s -b 2", driver="nvidia 560.2")
+    assert compare("main")["changes"] == [
+        {"host": "rack-1", "model": "qwen", "cells": 1, "changed": [], "same": ""},
+    ]
+    assert "changed" not in run("main").output
 
 
 def test_exit_codes(store: Store) -> None:

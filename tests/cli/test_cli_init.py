@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,9 @@ from pytest_boobench.facts import ModelFacts
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host
 from tests import kinds_stand_in as kinds
+from tests.conftest import CHECKOUT, PLUGINS, name_plugins
 from tests.fault_server import FaultServer, Peer, closed_port
+from tests.forking import run_pytest
 from tests.kinds_stand_in import KindServer, StandIn
 from tests.llama_swap_stand_in import LlamaSwapStandIn
 from tests.stand_in import KEY, openai_server
@@ -91,10 +92,11 @@ def test_what_it_writes_is_measured(folder: Path, llama: EmbeddedServer) -> None
         written["grid"] = {axis: values[:1] for axis, values in written["grid"].items()}
         written.pop("overrides", None)  # for the concurrency that is gone
         path.write_text(yaml.safe_dump({**written, "samples": 2}), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "--boobench", "suites/", "--boobench-save-baseline", "-q"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout
-    assert " failed" not in done.stdout
+    args = ["-p", "tests.patient", "-o", "boobench_block_gap=0s", "-o", "boobench_quiet=0s"]
+    environ = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTEST_ADDOPTS": name_plugins(*PLUGINS)}
+    done = run_pytest(["--boobench", "suites/", "--boobench-save-baseline", "-q", *args], folder, environ)
+    assert done.ret == 0, done.outlines
+    assert " failed" not in str(done.stdout)
     assert (folder / ".boobench" / "store.db").is_file()
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from pytest_boobench import gate
 from pytest_boobench.facts import Canary, ClientFacts, Traffic
+from pytest_boobench.gate import gains
 from pytest_boobench.gate.comparison import find_limit, median_error, median_variance, to_change
+from pytest_boobench.gate.duet import P_BELIEVED
 from pytest_boobench.gate.reference import usable
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.plain import rebuild
@@ -71,6 +73,26 @@ def doubts(
 
 
 QUIET = sessions_of(100.0, 100.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "sessions", "now", "outcome"),
+    [
+        ("load_ms", 1, 1400.0, "pass"),
+        ("load_ms", 1, 1550.0, "inconclusive"),
+        ("load_ms", 1, 1700.0, "regression"),
+        ("load_ms", 3, 1550.0, "regression"),
+        ("load_ms", 3, 500.0, "improvement"),
+        ("rss_peak_mb", 1, 1600.0, "regression"),
+    ],
+)
+def test_a_number_of_the_start_is_judged_alone(metric: str, sessions: int, now: float, outcome: str) -> None:
+    """There is one for each start: no second block is asked for, and what a load time varies by is assumed at first."""
+    runs = [run_of([1000.0], number * HOUR_S, metric=metric) for number in range(sessions)]
+    baseline = Baseline(name="main", cell_key=make_cell().key, suite="smoke", runs=tuple(runs))
+    record = record_of([now], metric=metric, blocks=1)
+    assert judge_one(record, baseline, 0.5).outcome == outcome
+    assert not doubts(record, baseline, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -780,6 +802,84 @@ def test_a_duet_in_doubt(ratios: Sequence[float], reason: str) -> None:
     verdict = judge_duet(duet_of(ratios))
     assert (verdict.outcome, verdict.reason, verdict.note) == ("inconclusive", reason, "")
     assert gate.find_duet_doubts(duet_of(ratios), DECODE) == ("decode_tok_s",)
+
+
+@pytest.mark.parametrize(
+    ("number", "rank"),
+    [(8, 0), (9, 1), (10, 1), (11, 1), (12, 1), (20, 4), (40, 11), (60, 19), (100, 36), (1080, 494)],
+)
+def test_the_interval_of_a_duet_is_two_order_statistics(number: int, rank: int) -> None:
+    """With fewer pairs below one end than any 0.25 % of coins would allow; checked against the sums themselves."""
+    assert gains.find_rank(number, 0.0025) == rank
+    ways = [math.comb(number, below) for below in range(rank + 1)]
+    assert sum(ways[:rank]) / 2**number <= 0.0025 < sum(ways) / 2**number
+    ratios = [math.exp(0.001 * place) for place in range(number)]
+    verdict = judge_duet(duet_of(ratios), allowed=0.9)
+    found = (verdict.change_low, verdict.change_high)
+    if rank:
+        assert found == pytest.approx((ratios[rank - 1] - 1, ratios[-rank] - 1))
+    else:
+        assert found == (None, None)
+
+
+def test_all_looks_together_miss_once_in_twenty() -> None:
+    assert len(gains.LOOKS) * gains.P_LOOK == pytest.approx(0.05)
+    assert gains.find_rank(gains.FEWEST["starts"], gains.P_LOOK / 2) == 1
+    assert 2 ** -gains.FEWEST["starts"] < P_BELIEVED <= 2 ** (1 - gains.FEWEST["starts"])
+
+
+def test_the_interval_of_a_time_is_mirrored() -> None:
+    samples = [
+        make_sample(index=number, ttft_ms=ms, reference=reference)
+        for number in range(20)
+        for ms, reference in ((110.0 + number, False), (100.0, True))
+    ]
+    (verdict,) = gate.judge_duet(make_record(samples=samples, reference_host="rack-2"), {"ttft_ms": 0.5})
+    assert (verdict.change_low, verdict.change_high) == pytest.approx((0.13, 0.26))
+
+
+def test_a_duet_with_more_than_two_looks_proves_by_its_interval() -> None:
+    """At the level of two looks 38 of 40 would do, and 57 of 60 too; the interval wants more."""
+    ratios = [1.0] * 36 + [0.8] * 24
+    assert judge_duet(duet_of(ratios[:40])).proven
+    few = judge_duet(duet_of([1.0] * 37 + [0.8] * 23))
+    assert (few.outcome, few.proven) == ("pass", False)
+    assert few.change_low == pytest.approx(-0.2)
+
+
+def turns_of(ratios: Sequence[float], requests: int = 4) -> CellRecord:
+    """A pair of turns for each ratio; one request of each turn is far off."""
+    samples = []
+    for block, ratio in enumerate(ratios, 1):
+        for index in range(requests):
+            off = 0.1 if index == 0 else 1.0
+            samples += pair(index, ratio * 50 * off, 50 * off, block=block)
+    return make_record(samples=samples, reference_host="rack-2", pairing="starts")
+
+
+def test_a_pair_of_starts_is_two_turns_with_their_medians() -> None:
+    verdict = judge_duet(turns_of([0.8] * 10))
+    assert (verdict.outcome, verdict.samples, verdict.change) == ("regression", 10, pytest.approx(-0.2))
+    assert verdict.note == "10 of 10 pairs of starts slower"
+    assert verdict.change_low == verdict.change_high == pytest.approx(-0.2)
+    verdicts = gate.judge_duet(turns_of([0.8] * 10), {"load_ms": 0.1, "decode_tok_s": 0.1})
+    assert [verdict.metric for verdict in verdicts] == ["decode_tok_s"], "no pair has a number of the start"
+    few = judge_duet(turns_of([0.8] * 9))
+    assert few.reason == "20 % below duet with rack-2, but 9 pairs of starts are too few to judge: 10 at least"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "until", "wider"),
+    [
+        ([1.0] * 20, 0.001, False),
+        ([0.98, 1.02] * 10, 0.021, False),
+        ([0.98, 1.02] * 10, 0.019, True),
+        ([1.0] * 8, 0.5, True),
+        ([], 0.01, False),
+    ],
+)
+def test_a_duet_goes_on_where_an_interval_is_wide(ratios: Sequence[float], until: float, wider: bool) -> None:
+    assert gate.is_wider(duet_of(ratios), DECODE, until) is wider
 
 
 def test_a_duet_of_times_is_mirrored() -> None:

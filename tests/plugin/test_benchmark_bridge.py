@@ -124,7 +124,7 @@ def test_so_does_one_that_stands_somewhere(
 
 
 def test_tests_of_the_users_own_keep_their_table(suite: BenchFolder) -> None:
-    suite.pytester.makepyfile(test_mine="def test_mine(benchmark): benchmark(lambda: 1)")
+    suite.pytester.makepyfile(test_mine="def test_mine(benchmark): benchmark.pedantic(int, rounds=2)")
     result = suite.run()
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*- benchmark: 1 tests -*", "test_mine *"])
@@ -176,7 +176,7 @@ def test_histogram(suite: BenchFolder, way: tuple[str, ...]) -> None:
     # Always apart: pygal puts a finder into sys.meta_path that hides all plugins from the next session here.
     if find_spec("pygal") is None:
         pytest.skip("pytest-benchmark[histogram] is not installed")
-    suite.run_apart(*way, "--benchmark-histogram=hist").assert_outcomes(passed=3)
+    suite.run_fresh(*way, "--benchmark-histogram=hist").assert_outcomes(passed=3)
     (svg,) = suite.path.glob("hist*.svg")
     assert "tiny-chat[pp16-tg4-c1]" in svg.read_text()
 
@@ -222,7 +222,7 @@ def test_without_it(suite: BenchFolder, monkeypatch: pytest.MonkeyPatch, way: tu
     if absent == "not installed":
         suite.pytester.makepyfile(blocker="import sys\nsys.modules['pytest_benchmark'] = None\n")
         args += ["-p", "blocker"]
-    result = suite.run_apart(*args, *way)
+    result = (suite.run if absent == "blocked" else suite.run_fresh)(*args, *way)
     result.assert_outcomes(passed=3)
     assert "benchmark" not in result.stdout.str() + result.stderr.str()
 

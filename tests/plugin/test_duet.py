@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,79 @@ def test_a_slower_server_is_red_and_a_twin_is_not(bench: BenchFolder, xdist: tup
     result.stdout.re_match_lines([r"decode .* tok/s, 37.5 % below duet with old .*"])
     assert "FAILED smoke.boobench.yaml::slow" in result.stdout.str()
     assert query(bench, "select outcome from bench_verdicts order by 1") == [("pass",), ("regression",)]
+
+
+class _Unsteady(kinds.Ollama):
+    """Says another time with each answer, around ``centre_ms``."""
+
+    centre_ms = 50
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._chance = random.Random(self.centre_ms)
+
+    @property
+    def eval_ms(self) -> int:  # type: ignore[override]
+        return self._chance.randint(self.centre_ms - self.centre_ms // 8, self.centre_ms + self.centre_ms // 8)
+
+
+class _UnsteadyAndSlower(_Unsteady):
+    centre_ms = 80
+
+
+def test_pairs_are_added_until_the_interval_is_narrow_and_holds_the_truth(
+    bench: BenchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_boobench.servers.witness.APART_MS", 1e6)  # the stream is faster than what they say
+    with KindServer(_Unsteady(("good",))) as old, KindServer(_UnsteadyAndSlower(("good",))) as slow:
+        bench.write_hosts(old={"url": old.url, "shared": False}, slow={"url": slow.url, "shared": False})
+        bench.write_suite(hosts=["slow"], models=["good"], grid=GRID, gate={"decode_tok_s": "25%"})
+        result = bench.run("--boobench-duet", "old", "--boobench-duet-until", "4%")
+    result.assert_outcomes(failed=1)
+    columns = "change_low, change, change_high, samples, outcome"
+    ((low, change, high, pairs, outcome),) = query(bench, f"select {columns} from bench_verdicts")
+    truth = 50 / 80 - 1
+    assert low < truth < high
+    assert low < change < high
+    assert (high - low) / 2 <= 0.04
+    assert pairs in (40, 60, 100)
+    assert outcome == "regression"
+    result.stdout.re_match_lines([r"decode .* below duet with old .*; change −3\d\.\d % \[−3\d\.\d, −3\d\.\d\]; .*"])
+    assert query(bench, "select pairing, reference_host from bench_cells") == [("requests", "old")]
+
+
+@pytest.mark.parametrize(("most", "pairs"), [("0s", 20), ("1h", 60)])
+def test_the_time_ends_a_duet_that_does_not_become_narrow(
+    bench: BenchFolder, monkeypatch: pytest.MonkeyPatch, most: str, pairs: int
+) -> None:
+    monkeypatch.setattr("pytest_boobench.gate.LOOKS", (1, 2, 3))
+    with KindServer(_Unsteady(("good",))) as old, KindServer(_UnsteadyAndSlower(("good",))) as slow:
+        bench.write_hosts(old={"url": old.url, "shared": False}, slow={"url": slow.url, "shared": False})
+        bench.write_suite(hosts=["slow"], models=["good"], grid=GRID, gate={"decode_tok_s": "90%"})
+        bench.run("--boobench-duet", "old", "--boobench-duet-until", "0.001%", "--boobench-max-time", most)
+    assert query(bench, "select samples from bench_verdicts") == [(pairs,)]
+
+
+def test_two_models_that_one_server_keeps_loaded_are_compared_request_by_request(bench: BenchFolder) -> None:
+    with KindServer(kinds.Ollama(("good", "better/one:Q4"))) as both:
+        bench.write_hosts(both={"url": both.url, "shared": False})
+        bench.write_suite(hosts=["both"], models=["good", "better/one:Q4"], grid=GRID, gate={"decode_tok_s": "25%"})
+        result = bench.run("--boobench-duet", "both::better/one:Q4", "-rs", "-v")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*duet with both::better/one:Q4 *",
+            "*both::better/one:Q4 is the reference of this duet, it cannot be compared with itself*",
+        ]
+    )
+    assert query(bench, "select pairing, reference_host from bench_cells") == [("requests", "both::better/one:Q4")]
+
+
+@pytest.mark.parametrize("text", ["::good", "old::", "::"])
+def test_half_of_a_name_ends_the_session(bench: BenchFolder, text: str) -> None:
+    result = bench.run(f"--boobench-duet={text}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--boobench-duet: expected HOST or HOST::MODEL, got '{text}'"])
 
 
 def test_real_servers_with_thrice_the_layers_are_never_green_and_twins_never_red(duet: BenchFolder) -> None:

@@ -122,3 +122,35 @@ def test_files_are_relative_to_where_they_are_named(session: Session, pytester: 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(below)
         assert session.settle(typed={"baseline_file": "base.yaml"}).baseline_file == below / "base.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "model"),
+    [
+        ("old", "old", None),
+        ("swap::qwen3-8b", "swap", "qwen3-8b"),
+        ("swap::org/model:Q4_K_M", "swap", "org/model:Q4_K_M"),
+        ("swap::odd::name", "swap", "odd::name"),
+    ],
+)
+def test_the_other_side_of_a_duet(session: Session, text: str, host: str, model: str | None) -> None:
+    settings = session.settle(typed={"duet": text})
+    assert (settings.duet, settings.duet_model) == (host, model)
+
+
+def test_how_narrow_a_duet_is_to_be(session: Session) -> None:
+    assert session.settle(ini={"duet_until": "2%"}).duet_until == 0.02
+    assert session.settle(environment={"duet_until": "1"}, ini={"duet_until": "2%"}).duet_until == 0.01
+    assert session.settle(typed={"duet": "old", "duet_until": "0.5%"}, ini={"duet_until": "2%"}).duet_until == 0.005
+    with pytest.raises(pytest.UsageError, match=r"^--boobench-duet-until: expected more than 0 %, got '0%'$"):
+        session.settle(typed={"duet": "old", "duet_until": "0%"})
+    with pytest.raises(
+        pytest.UsageError, match=r"^boobench_duet_until: expected a percentage such as 10%, got 'narrow'$"
+    ):
+        session.settle(environment={"duet_until": ""}, ini={"duet_until": "narrow"})
+
+
+def test_a_width_without_a_duet(session: Session) -> None:
+    said = "^--boobench-duet-until: there is no duet; name its other side with --boobench-duet HOST$"
+    with pytest.raises(pytest.UsageError, match=said):
+        session.settle(typed={"duet_until": "1%"})

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -22,6 +21,7 @@ from pytest_boobench.plugin.live import JsonLines, PlainLines, describe
 from pytest_boobench.plugin.progress import Progress, Teller
 from pytest_boobench.suite.cell import Plan
 from tests.conftest import BenchFolder
+from tests.forking import ForkedPython
 from tests.making import make_cell
 from tests.measure.test_measure import Script
 from tests.plugin.test_session import properties, query
@@ -339,19 +339,17 @@ class Screen:
 
 def run_on_terminal(bench: BenchFolder, *args: str) -> Screen:
     """A session whose output is a terminal, to its end."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(bench.path)
-        command = [sys.executable, "-m", "pytest", *bench.prepare_apart(), "-p", "no:cacheprovider", *args]
-        paths = os.pathsep.join(part for part in (str(bench.path), os.environ.get("PYTHONPATH")) if part)
-        os.execve(command[0], command, {**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "COLUMNS": "100"})
+    terminal, theirs = pty.openpty()
+    command = ["-m", "pytest", *bench.prepare_apart(), "-p", "no:cacheprovider", *args]
+    environ = {**bench.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = ForkedPython(command, (theirs, theirs, theirs), folder=bench.path, environ=environ)
+    os.close(theirs)
     said = bytearray()
     with suppress(OSError):  # the end of a terminal is an error
         while piece := os.read(terminal, 4096):
             said += piece
     os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, said.decode()
+    assert process.wait() == 0, said.decode()
     screen = Screen(100)
     screen.feed(said.decode())
     return screen

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +23,7 @@ from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.workers import Workers
 from tests.conftest import LIGHT, BenchFolder, name_plugins
 from tests.fault_server import Peer, Scenario
+from tests.forking import ForkedPython
 from tests.plugin.test_session import query
 from tests.stand_in import openai_server
 
@@ -770,10 +771,11 @@ def test_two_runs_at_once_take_turns_on_each_host(parallel: BenchFolder) -> None
     parallel.pytester.makeconftest(MEETING)
     racks = RACKS[:2]
     wanted = [part for name in racks for part in ("--boobench-host", name)]
-    command = [sys.executable, "-m", "pytest", *parallel.prepare_apart(), "-n", "2", "-p", "no:cacheprovider", *wanted]
-    runs = [parallel.pytester.popen(command, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) for _ in range(2)]
-    said = [run.communicate()[0].decode() for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    command = ["-m", "pytest", *parallel.prepare_apart(), "-n", "2", "-p", "no:cacheprovider", *wanted]
+    with (parallel.path / "said").open("ab") as said, Path(os.devnull).open("rb") as nothing:
+        streams = (nothing.fileno(), said.fileno(), said.fileno())
+        runs = [ForkedPython(command, streams, folder=parallel.path, environ=parallel.environ) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0], (parallel.path / "said").read_text()
     spans = read_spans(parallel)
     assert {host: len(cells) for host, cells in spans.items()} == dict.fromkeys(racks, 6)
     assert {host: overlapping(cells) for host, cells in spans.items()} == dict.fromkeys(racks, 0)

@@ -265,6 +265,12 @@ def test_sections_of_others() -> None:
     ]
 
 
+def test_the_change_of_a_duet_has_its_interval() -> None:
+    row = make_row()
+    row.verdicts = (make_verdict("regression", change_low=-0.18, change_high=-0.16),)
+    assert "| −17.3 % [−18.0, −16.0] |" in render(make_session(row))
+
+
 def test_a_duet_names_its_host() -> None:
     row = make_row("regression", "failed")
     row.verdicts = (make_verdict("regression", baseline_name="duet with rack-2"),)

@@ -44,6 +44,13 @@ def parse(text: str) -> dict[str, Family]:
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
+def test_the_change_of_a_duet_has_its_interval() -> None:
+    verdict = Verdict(metric="decode_tok_s", outcome="regression", change=-0.17, change_low=-0.18, change_high=-0.16)
+    families = parse(render([make_row(verdict)]))
+    ends = {name: families[f"boobench_change_{name}_ratio"].samples[0].value for name in ("low", "high")}
+    assert ends == {"low": -0.18, "high": -0.16}
+
+
 def test_names_units_labels_and_values() -> None:
     verdicts = [
         Verdict(metric="decode_tok_s", outcome="regression", now=41.2, baseline=49.8, change=-0.1726907),

@@ -104,6 +104,12 @@ def test_table() -> None:
     assert [line.colour for line in lines[3:6]] == ["red", "", "red"]
 
 
+def test_the_change_of_a_duet_has_its_interval() -> None:
+    judged = verdict(change_low=-0.18, change_high=-0.16)
+    lines = table(FinishedCell(make_record(samples=samples()), "failed", (judged,)))
+    assert any("−17.3 % [−18.0, −16.0]  regression decode" in line.text for line in lines)
+
+
 def test_table_colours_and_words() -> None:
     failed = [*samples(), make_sample(failure="status")]
     rows = {
@@ -415,6 +421,9 @@ def test_properties() -> None:
         "boobench.allowed.decode_tok_s": "0.1",
         "boobench.baseline.name": "main",
     }
+    duet = dict(junit.properties_of_verdicts([verdict(change_low=-0.18, change_high=-0.16)]))
+    assert duet["boobench.change_low.decode_tok_s"] == "-0.18"
+    assert duet["boobench.change_high.decode_tok_s"] == "-0.16"
     facts = RunFacts(uid="u", session="s", suite="smoke", host="rack-1", started_at=0.0, ci={"system": "github"})
     run = dict(junit.properties_of_run(facts, "b1"))
     assert run["boobench.smoke.rack-1.run"] == "u"

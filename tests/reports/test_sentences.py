@@ -84,13 +84,20 @@ def duet_line(ratios: list[float]) -> str:
 
 def test_a_duet_counts_its_pairs() -> None:
     assert duet_line([0.8] * 19 + [1.1]) == (
-        "decode 47.6 tok/s, 20 % below duet with rack-2 (59.5), 10 % allowed; 19 of 20 pairs slower"
+        "decode 47.6 tok/s, 20 % below duet with rack-2 (59.5), 10 % allowed; "
+        "change −20.00 % [−20.00, −20.00]; 19 of 20 pairs slower"
     )
-    assert (
-        duet_line([1.0] * 20)
-        == "decode 59.5 tok/s, 0 % above duet with rack-2 (59.5); a drop of 10 % is ruled out; 0 of 20 pairs slower"
+    assert duet_line([0.99, 1.01] * 10) == (
+        "decode 59.5 tok/s, 0 % below duet with rack-2 (59.5); change −0.0 % [−1.0, +1.0]; "
+        "a drop of 10 % is ruled out; 10 of 20 pairs slower"
     )
-    assert duet_line([1.2] * 20) == "decode 71.4 tok/s, 20 % above duet with rack-2 (59.5); 0 of 20 pairs slower"
+    assert duet_line([1.2] * 20) == (
+        "decode 71.4 tok/s, 20 % above duet with rack-2 (59.5); change +20.00 % [+20.00, +20.00]; 0 of 20 pairs slower"
+    )
+    assert duet_line([0.85] * 14 + [1.1] * 6) == (
+        "inconclusive: decode 15 % below duet with rack-2, but only 14 of 20 pairs are slower: chance may do that; "
+        "change −15.0 % [−15.0, +10.0]"
+    )
     assert duet_line([0.85] * 5) == (
         "inconclusive: decode 15 % below duet with rack-2, but 5 pairs are too few to judge: 20 at least"
     )

@@ -244,7 +244,71 @@ def test_ollama_tells_of_its_models() -> None:
         n_ctx=4096,
         n_ctx_train=131_072,
         n_embd=4096,
+        gpu_percent=80,
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "percent"),
+    [
+        ({"size": 200, "size_vram": 200}, 100),
+        ({"size": 300, "size_vram": 200}, 67),
+        ({"size": 200, "size_vram": 0}, 0),
+        ({"size": 200}, None),
+        ({"size": 0, "size_vram": 0}, None),
+        ({"size": 200, "size_vram": 201}, None),
+        ({"size": 200, "size_vram": -1}, None),
+        ({"size": "200", "size_vram": True}, None),
+    ],
+)
+def test_how_much_of_a_model_ollama_has_on_the_gpu(entry: dict[str, Any], percent: int | None) -> None:
+    pages = {
+        **kinds.Ollama(("good",)).pages(),
+        "/api/ps": kinds.fixed({"models": [{"name": "good", **entry}]}),
+    }
+    stand_in = kinds.Ollama(("good",))
+    stand_in.pages = lambda: pages  # type: ignore[method-assign]
+    with KindServer(stand_in) as server:
+        assert ask(server.url, lambda ollama: ollama.model_facts("good"), "ollama").gpu_percent == percent
+
+
+@pytest.mark.parametrize(
+    ("page", "kv_type"),
+    [
+        ('vllm:cache_config_info{block_size="16",cache_dtype="fp8_e4m3",engine="0"} 1.0\n', "fp8_e4m3"),
+        ('# TYPE x gauge\nvllm:cache_config_info{cache_dtype="auto"} 1.0', "auto"),
+        ('vllm:cache_config_info{block_size="16"} 1.0\nother{cache_dtype="fp8"} 1', None),
+        ('vllm:cache_config_info{mamba_cache_dtype="fp8"} 1', None),
+        ('vllm:cache_config_info{cache_dtype=""} 1', None),
+        ("", None),
+    ],
+)
+def test_the_type_of_vllms_cache(page: str, kv_type: str | None) -> None:
+    async def metrics(peer: Peer, fields: dict[str, Any]) -> None:
+        await peer.head("200 OK", "text/plain", f"Content-Length: {len(page)}")
+        await peer.send(page.encode())
+
+    stand_in = kinds.Vllm(("good",))
+    pages = {**stand_in.pages(), "/metrics": metrics}
+    stand_in.pages = lambda: pages  # type: ignore[method-assign]
+    with KindServer(stand_in) as server:
+        assert ask(server.url, lambda vllm: vllm.model_facts("good"), "vllm").kv_type == kv_type
+
+
+def test_a_router_tells_how_it_started_a_models_server() -> None:
+    with KindServer(kinds.Router(("good", "other"), ("good",))) as server:
+        told = ask(server.url, lambda router: router.command("good"), "llama-router")
+        assert told == "/bin/llama-server --port {port} -m good.gguf"
+        assert ask(server.url, lambda router: router.command("other"), "llama-router") is None
+
+
+def test_whoever_started_a_server_knows_its_command(llama: EmbeddedServer) -> None:
+    async def command(server: OpenAIServer) -> tuple[str | None, str | None]:
+        before = await server.command("tiny-chat")
+        server.started_with = "llama-server -m q.gguf"
+        return before, await server.command("tiny-chat")
+
+    assert ask(llama.url, command) == (None, "llama-server -m q.gguf")
 
 
 def test_what_is_no_ollama() -> None:

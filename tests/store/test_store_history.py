@@ -317,13 +317,17 @@ def test_later_runs_that_passed_come_with_a_baseline(store: Store) -> None:
         ({}, {"server": ServerFacts(kind="llama-server", url="", engine_build="b2")}, False),
         ({"server": None}, {"server": None}, False),
         ({}, {"model": make_model(quantisation="Q4_0")}, False),
+        ({"command": "s -b 1"}, {"command": "s -b 2"}, False),
+        ({"command": "s -b 1"}, {"command": "s -b 1"}, True),
+        ({"command": "s -b 1"}, {}, True),
+        ({"driver": "nvidia 550.1"}, {"driver": "nvidia 560.2"}, False),
         ({}, {"model": make_model(path="/elsewhere/model.gguf")}, True),
         ({}, {"model": None}, True),
         ({"model": None}, {}, True),
     ],
     ids=str,
 )
-def test_later_runs_are_of_the_same_build_and_model_file(
+def test_later_runs_are_of_the_same_build_model_file_flags_and_driver(
     store: Store, baseline: dict[str, Any], after: dict[str, Any], taught: bool
 ) -> None:
     add(store, "base", make(T0, **baseline), *PASS, save_as="main")

@@ -146,7 +146,8 @@ def _tell(verdict: Verdict) -> str:
     """The verdict's sentence, or only its reason where nothing was compared: all metrics mostly share it."""
     if verdict.change is not None:
         return sentence(verdict)
-    return f"{verdict.outcome}: {verdict.reason}" if verdict.reason else verdict.outcome
+    said = "; ".join(filter(None, (verdict.reason, verdict.note)))
+    return f"{verdict.outcome}: {said}" if said else verdict.outcome
 
 
 def compare_samples(course: Series, samples: Mapping[int, Sequence[Sample]]) -> dict[str, Any]:
@@ -203,6 +204,8 @@ def _describe_host(course: Series) -> Iterator[tuple[str, str]]:
     newest = course.newest
     run, model, canary = newest.run, newest.model, newest.canary
     yield "engine", newest.engine_build or ""
+    yield "started by", newest.command or ""
+    yield "graphics driver", newest.driver or ""
     yield "listed as", newest.identity["model"] if newest.identity["model"] != course.model else ""
     if model is not None:
         size = quantity(model.size_bytes / 1e9, "GB") if model.size_bytes else None

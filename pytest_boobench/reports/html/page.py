@@ -185,4 +185,5 @@ def list_values(course: Series, columns: Iterable[str]) -> Iterator[tuple[str, s
         if verdict is None or verdict.change is None:
             yield text, "", ""
         else:
-            yield text, change(verdict.change), "plain" if verdict.outcome == "pass" else STATES[verdict.outcome].tone
+            tone = "plain" if verdict.outcome == "pass" else STATES[verdict.outcome].tone
+            yield text, change(verdict.change, verdict.change_low, verdict.change_high), tone

@@ -1,6 +1,6 @@
-"""Room 5: Alembic's way in; it runs inside the transaction of the connection that `schema.configuration` carries.
+"""Room 5: Alembic's entry point. It runs inside the transaction of the connection in `revisions.configuration`.
 
-A new revision, on a connection to a store of the newest schema and with `tables` already changed:
+To make a new revision, change `tables` first. Then, on a connection to a store of the newest schema:
 ``alembic.command.revision(configuration(connection), "what changes", rev_id="0002", autogenerate=True)``.
 """
 
@@ -13,7 +13,7 @@ from pytest_boobench.store.tables import VERSION_TABLE, metadata
 
 
 def render_plainly(kind: str, item: Any, _autogenerate: Any) -> str | Literal[False]:
-    """A column type of the house as the SQLAlchemy type under it: the house may change, a revision may not."""
+    """Write our column types as the SQLAlchemy types under them: ours may change later, a revision may not."""
     return f"sa.{item.impl_instance!r}" if kind == "type" and isinstance(item, TypeDecorator) else False
 
 

@@ -1,4 +1,4 @@
-"""Room 5: the first schema. A released revision is never changed, and imports nothing of the house."""
+"""Room 5: the first schema. A released revision never changes, and imports nothing of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: what each number rests on: tokens in each event, contradictions, why a metric is blank, the length."""
+"""Room 5: what each number rests on: tokens in each event, contradictions, why a metric is missing, the length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SAMPLES: tuple[sa.Column[Any], ...] = (
 
 
 def upgrade() -> None:
-    """New columns are blank for what was measured before."""
+    """The new columns are NULL for older measurements."""
     for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
         for column in columns:
             op.add_column(table, column)

@@ -1,4 +1,4 @@
-"""Room 5: servers that we start: their placeholders, command, memory and log; intervals of duets; imported runs."""
+"""Room 5: servers that we start (placeholders, command, memory, log), intervals of duets, imported runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RUNS: tuple[sa.Column[Any], ...] = (sa.Column("imported_from", sa.Text()),)
 
 
 def upgrade() -> None:
-    """New columns are blank for what was measured before."""
+    """The new columns are NULL for older measurements."""
     for table, columns in (("bench_cells", _CELLS), ("bench_verdicts", _VERDICTS), ("bench_runs", _RUNS)):
         for column in columns:
             op.add_column(table, column)

@@ -1,0 +1,328 @@
+"""Door 2: one comparison of two sides, as a session of pytest with a suite and a hosts file that are made for it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from pytest_boobench import HOSTS_FILE
+from pytest_boobench.cli.ab_sides import AbSide, write_hosts_file
+from pytest_boobench.cli.project import Project
+from pytest_boobench.errors import BoobenchError
+from pytest_boobench.gate.comparison import find_gain
+from pytest_boobench.hosts.access import Hosts, Manners
+from pytest_boobench.hosts.inventory import load
+from pytest_boobench.metrics import METRICS
+from pytest_boobench.record import Outcome, Pairing
+from pytest_boobench.servers.clients import Patience
+from pytest_boobench.servers.control import show_names
+from pytest_boobench.suite.names import list_short_names
+from pytest_boobench.untrusted import clean, clean_lines
+
+NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
+SUITE = "ab"
+_MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
+_NAMELESS = "model"
+_KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout")
+"""Of the project's configuration, what holds for a comparison too."""
+_NOT_FOR_US = (
+    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "BOOBENCH_BASELINE", "BOOBENCH_BASELINE_FILE"),
+    *("BOOBENCH_MAX_DROP", "BOOBENCH_POLICY", "BOOBENCH_MAX_TIME", "BOOBENCH_HOSTS", "BOOBENCH_STORE"),
+)
+"""Variables that speak to the user's own sessions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbSettings:
+    """What is asked of a comparison."""
+
+    model: str | None = None
+    """None: the one model that each side has."""
+    old_model: str | None = None
+    """Where the old side calls it otherwise."""
+    prompt_tokens: int = 512
+    output_tokens: int = 128
+    concurrency: int = 1
+    samples: int = 10
+    """Requests of a turn, where both servers are started for each turn."""
+    until: float | None = 0.01
+    """Half the width of the interval to measure for, a ratio."""
+    max_time_s: float = 600.0
+    max_drop: float = 0.1
+    together: bool = False
+    """Whether both servers may run at the same time."""
+    store_url: str
+    report: Path | None = None
+    load_timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbChange:
+    """One metric of the new side against the old one."""
+
+    metric: str
+    outcome: Outcome
+    old: float | None = None
+    new: float | None = None
+    """Medians, in the metric's unit."""
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """new / old - 1 with its 95 % interval."""
+    allowed: float | None = None
+    proven: bool = False
+    pairs: int | None = None
+    reason: str = ""
+
+    @property
+    def gains(self) -> tuple[float, float, float] | None:
+        """The gain, and the lower and upper end of its interval, as logarithms; None without an interval."""
+        if self.change is None or self.low is None or self.high is None:
+            return None
+        metric = METRICS[self.metric]
+        if min(self.change, self.low, self.high) <= -1:
+            return None
+        gain, one, other = (find_gain(metric, 1 + change, 1.0) for change in (self.change, self.low, self.high))
+        return gain, min(one, other), max(one, other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ab:
+    """A comparison, finished or not."""
+
+    old: str
+    new: str
+    """The sides' names."""
+    changes: tuple[AbChange, ...] = ()
+    pairing: Pairing = "requests"
+    took_s: float = 0.0
+    session: str | None = None
+    """The pytest session, as in ``bench_runs.session``."""
+    builds: tuple[str | None, str | None] = (None, None)
+    error: str = ""
+    """Why nothing could be compared, or not to the end."""
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """As `boobench ab` ends."""
+        if self.interrupted:
+            return INTERRUPTED
+        if self.error or not self.changes:
+            return IMPOSSIBLE
+        outcomes = {change.outcome for change in self.changes}
+        if "regression" in outcomes:
+            return SLOWER
+        settled = all(change.outcome == "improvement" or change.proven for change in self.changes)
+        return NOT_SLOWER if settled else UNDECIDED
+
+    @property
+    def old_failed(self) -> bool:
+        """Whether the error is the old side's."""
+        return self.error.startswith(f"{self.old}:")
+
+
+def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
+    """Compare two named sides. What the user must mend comes as ``Ab.error``; Ctrl-C ends it with what there is."""
+    began = time.monotonic()
+    found = Ab(old=old.name, new=new.name)
+    with tempfile.TemporaryDirectory(prefix="boobench-ab-") as name:
+        folder = Path(name)
+        hosts_file = folder / HOSTS_FILE
+        try:
+            write_hosts_file(hosts_file, (old, new))
+            asked = find_models(hosts_file, old, new, asked)
+            found = _measure(folder, old, new, asked, project)
+        except BoobenchError as error:
+            found = replace(found, error=str(error))
+        except KeyboardInterrupt:
+            found = replace(found, interrupted=True)
+    return replace(found, took_s=time.monotonic() - began)
+
+
+def find_models(hosts_file: Path, old: AbSide, new: AbSide, asked: AbSettings) -> AbSettings:
+    """The settings with a model for each side; HostError where a side is out of reach, BoobenchError for no choice.
+
+    A server that is started here may call its only model as it likes.
+    """
+    if asked.model is not None:
+        return asked
+    running = [side for side in (old, new) if "start" not in side.row]
+    listed = asyncio.run(_ask_models(hosts_file, running, Patience(load_s=asked.load_timeout_s)))
+    for name, models in listed.items():
+        if len(models) != 1:
+            raise BoobenchError(f"{name}: which model? say --model; it lists {_show(models)}")
+    ours, theirs = (listed[side.name][0] if side.name in listed else find_model_name(side) for side in (old, new)[::-1])
+    ours = ours or theirs or _NAMELESS
+    return replace(asked, model=ours, old_model=asked.old_model or (theirs if old.name in listed else None))
+
+
+def find_model_name(side: AbSide) -> str | None:
+    """What to call the model of a server that is started: as the hosts file does, else as its file is called."""
+    files = side.row.get("files") or {}
+    if files:
+        return next(iter(files)) if len(files) == 1 else None
+    words = side.words
+    named = (words[place + 1] for place, word in enumerate(words[:-1]) if word in _MODEL_FLAGS)
+    return next((next(list_short_names(clean(name))) for name in named), None)
+
+
+def _show(names: Sequence[str]) -> str:
+    return show_names(tuple(names)) if names else "none"
+
+
+async def _ask_models(hosts_file: Path, sides: Sequence[AbSide], patience: Patience) -> dict[str, tuple[str, ...]]:
+    """Name of a side -> its models; one server at a time."""
+    listed = {}
+    for side in sides:
+        inventory = load(hosts_file, env=os.environ)
+        async with Hosts(inventory, uuid.uuid4().hex, Manners(takeover=True), patience=patience) as hosts:
+            grant = await hosts.grant(side.name, "bench")
+            try:
+                listed[side.name] = tuple(await grant.server.models())
+            finally:
+                grant.release()
+    return listed
+
+
+def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
+    """A suite of one cell for the new side."""
+    suite = {
+        "suite": SUITE,
+        "description": "boobench ab",
+        "hosts": [new.name],
+        "models": [asked.model],
+        "grid": {
+            "prompt_tokens": [asked.prompt_tokens],
+            "output_tokens": [asked.output_tokens],
+            "concurrency": [asked.concurrency],
+        },
+        "sampling": {"temperature": 0.0, "seed": 42},
+        "samples": asked.samples,
+    }
+    path.write_text(yaml.safe_dump(suite, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, project: Project) -> Iterator[str]:
+    """The command line of pytest."""
+    yield from ("--boobench", str(suite), "-c", str(folder / "pytest.ini"), f"--rootdir={project.root}")
+    yield from (
+        "--disable-plugin-autoload",
+        "-pboobench",
+        "-pno:cacheprovider",
+        "-pno:faulthandler",
+        "--noconftest",
+        "-s",
+    )
+    yield from ("--boobench-hosts", str(folder / HOSTS_FILE), "--boobench-store", asked.store_url)
+    reference = old.name if asked.old_model in (None, asked.model) else f"{old.name}::{asked.old_model}"
+    yield from ("--boobench-duet", reference, f"--boobench-max-time={asked.max_time_s:g}s")
+    if asked.until is not None:
+        yield f"--boobench-duet-until={asked.until:.4%}"
+    if asked.together:
+        yield "--boobench-duet-together"
+    yield from (f"--boobench-max-drop={asked.max_drop:.4%}", f"--boobench-json={folder / 'ab.json'}")
+    if asked.load_timeout_s:
+        yield f"--boobench-load-timeout={asked.load_timeout_s:g}s"
+    if asked.report:
+        yield f"--boobench-report={asked.report.absolute()}"
+
+
+class _ProgressLine:
+    """Shows on a terminal what the session does."""
+
+    def pytest_boobench_progress(self, progress: Any) -> None:
+        """As a hook of the plugin."""
+        share = f" {progress.done}/{progress.total}" if progress.total else ""
+        text = f"{progress.state}{share}{f': {progress.note}' if progress.note else ''}"
+        sys.__stderr__.write(f"\r\x1b[K{clean_lines(text).splitlines()[0]}") if sys.__stderr__ else None
+
+
+def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
+    suite = folder / f"{SUITE}.boobench.yaml"
+    write_suite_file(suite, new, asked)
+    kept = [f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str)]
+    ini = ["[pytest]", "boobench_step_summary = false", "boobench_duet_same = true", *kept, ""]
+    (folder / "pytest.ini").write_text("\n".join(ini), encoding="utf-8")
+    arguments = list(list_arguments(folder, suite, old, asked, project))
+    shows = sys.__stderr__ is not None and sys.__stderr__.isatty()
+    said = io.StringIO()
+    with _own_environment(), redirect_stdout(said), redirect_stderr(said):
+        code = int(pytest.main(arguments, plugins=[_ProgressLine()] if shows else []))
+    if shows:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    found = Ab(old=old.name, new=new.name, interrupted=code == pytest.ExitCode.INTERRUPTED)
+    document = folder / "ab.json"
+    if not document.is_file():
+        return found if found.interrupted else replace(found, error=_find_last_words(said.getvalue()))
+    found = read_result(json.loads(document.read_text(encoding="utf-8")), found)
+    silent = not (found.changes or found.error or found.interrupted)
+    return replace(found, error=_find_last_words(said.getvalue())) if silent else found
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Without the variables of the user's own sessions."""
+    taken = {name: os.environ.pop(name) for name in _NOT_FOR_US if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def _find_last_words(said: str) -> str:
+    """Why pytest ended without a result."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return "; ".join(errors or lines[-3:]) or "pytest ended without a word"
+
+
+def read_result(document: Mapping[str, Any], found: Ab) -> Ab:
+    """What the session's JSON document says of its one cell."""
+    found = replace(found, session=document["session"])
+    if not document["cells"]:
+        reasons = [each["reason"] for each in document["unmeasured"]]
+        return found if found.interrupted else replace(found, error="; ".join(reasons))
+    (cell,) = document["cells"]
+    return replace(
+        found,
+        changes=tuple(_read_change(verdict) for verdict in cell["verdicts"]),
+        pairing=cell["pairing"] or "requests",
+        builds=(_read_build(cell["reference"]), _read_build(cell["server"])),
+        error=cell["error"] or "",
+    )
+
+
+def _read_build(server: Mapping[str, Any] | None) -> str | None:
+    return None if server is None else server["engine_build"]
+
+
+def _read_change(verdict: Mapping[str, Any]) -> AbChange:
+    return AbChange(
+        metric=verdict["metric"],
+        outcome=verdict["outcome"],
+        old=verdict["baseline"],
+        new=verdict["now"],
+        change=verdict["change"],
+        low=verdict["change_low"],
+        high=verdict["change_high"],
+        allowed=verdict["allowed"],
+        proven=verdict["proven"],
+        pairs=verdict["samples"],
+        reason=verdict["reason"],
+    )

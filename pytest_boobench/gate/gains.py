@@ -1,0 +1,124 @@
+"""Room 6: the pairs of a duet for one metric, and the interval that holds the true gain."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from pytest_boobench.aggregate import counted
+from pytest_boobench.gate.comparison import find_gain
+from pytest_boobench.gate.reference import usable
+from pytest_boobench.metrics import Metric, Sample
+from pytest_boobench.record import CellRecord, Pairing
+
+FEWEST: Mapping[Pairing, int] = {"requests": 20, "starts": 10}
+"""Fewest pairs that can show a regression, by what a pair is; as many are added at a time. With ten, all of which
+agree, chance is just below the sign test's 0.001; requests are cheap."""
+LOOKS = (1, 2, 3, 5, 7, 11, 16, 24, 36, 54)
+"""After so many times the fewest pairs a duet that goes on is looked at: about half as many more each time."""
+P_MISSED = 0.05
+"""Greatest chance that one of the intervals of all looks misses the true gain."""
+P_LOOK = P_MISSED / len(LOOKS)
+"""The same for each look, whatever the others said (Bonferroni 1936): so it does not matter why a duet stops."""
+P_PROVEN = 0.05
+"""Chance that the bound of a proven pass lies on the wrong side of the true gain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """The pairs of one metric. Gains are logarithms of ratios to the other side, above zero where ours is better."""
+
+    gains: tuple[float, ...]
+    """Ascending; at least one."""
+    now: float
+    other: float
+    """Medians of both halves, in the metric's unit."""
+    fewest: int = FEWEST["requests"]
+    """Fewer pairs show no regression."""
+    of: str = ""
+    """What they are pairs of, as in `` of starts``; empty for requests."""
+
+    @property
+    def gain(self) -> float:
+        return statistics.median(self.gains)
+
+    @property
+    def slower(self) -> int:
+        return sum(gain < 0 for gain in self.gains)
+
+    @property
+    def faster(self) -> int:
+        return sum(gain > 0 for gain in self.gains)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Holds the true gain with 95 % confidence at all looks together; None where there are too few pairs.
+
+        Two order statistics (Conover 1999, chapter 3.2), at the level of one look. The true gain is the median of
+        all gains: nothing else is assumed of their distribution.
+        """
+        rank = find_rank(len(self.gains), P_LOOK / 2)
+        return (self.gains[rank - 1], self.gains[-rank]) if rank else None
+
+    @property
+    def bound(self) -> float:
+        """Lower bound of the true gain with 95 % confidence; the interval's where there were more than two looks."""
+        usual = len(self.gains) <= LOOKS[1] * self.fewest
+        rank = find_rank(len(self.gains), P_PROVEN if usual else P_LOOK / 2)
+        return self.gains[rank - 1] if rank else -math.inf
+
+
+def chance_of(successes: int, of: int) -> float:
+    """The chance of so many or more successes, each as likely as not: the sign test (Conover 1999, chapter 3.4)."""
+    ways = sum(math.comb(of, number) for number in range(successes, of + 1))
+    return ways / (1 << of)
+
+
+@cache
+def find_rank(number: int, chance: float) -> int:
+    """The largest r for which fewer than r successes of ``number``, each as likely as not, are no likelier than
+    ``chance``; 0 where there is none."""
+    ways = total = 1
+    for successes in range(number):
+        if total / (1 << number) > chance:
+            return successes
+        ways = ways * (number - successes) // (successes + 1)
+        total += ways
+    return number
+
+
+def pair_up(record: CellRecord, metric: Metric) -> Pairs | None:
+    """The pairs in which both sides gave this metric; None where there are none.
+
+    A pair is a round, one request down each lane of each side, with the medians of its requests: requests that run at
+    the same time are not independent. Where servers are started anew it is two turns, with the medians of theirs.
+    """
+    turns = record.pairing == "starts"
+    rounds = 0 if turns else int(record.identity.get("concurrency") or 1)
+    ours = _medians(counted(record.samples), metric, rounds)
+    reference = [sample for sample in record.samples if sample.reference and sample.phase == "measure" and sample.ok]
+    theirs = _medians(reference, metric, rounds)
+    both = [(ours[key], theirs[key]) for key in ours if key in theirs]
+    if not both:
+        return None
+    return Pairs(
+        gains=tuple(sorted(find_gain(metric, now, other) for now, other in both)),
+        now=statistics.median(now for now, _ in both),
+        other=statistics.median(other for _, other in both),
+        fewest=FEWEST["starts" if turns else "requests"],
+        of=" of starts" if turns else "",
+    )
+
+
+def _medians(samples: Iterable[Sample], metric: Metric, lanes: int) -> dict[tuple[int, int, int], float]:
+    """(block, attempt, number) of a round -> the median of its requests; a block is one round where lanes are 0."""
+    values: dict[tuple[int, int, int], list[float]] = defaultdict(list)
+    for sample in samples:
+        number = sample.index // lanes if lanes else 0
+        values[sample.block, sample.attempt, number].extend(metric.values(sample))
+    medians = {key: statistics.median(found) for key, found in values.items() if found}
+    return {key: median for key, median in medians.items() if usable(median)}

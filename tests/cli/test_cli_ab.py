@@ -1,0 +1,280 @@
+"""`boobench ab`: two sides, the change of each metric with its interval, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from pytest_boobench.cli import boobench
+from pytest_boobench.cli.ab_command import render
+from pytest_boobench.cli.ab_session import Ab, AbChange
+from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_file
+from pytest_boobench.cli.project import Project
+from pytest_boobench.hosts import inventory
+from tests.braked_server import Braked
+from tests.conftest import CHECKOUT
+from tests.fault_server import closed_port
+from tests.kinds_stand_in import KindServer
+
+SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--until", "20%", "--max-time", "1s")
+SERVER = f"{sys.executable} -m tests.braked_server --port {{port}}"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project that the command stands in, with no lock of other tests."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.setattr("pytest_boobench.hosts.access._find_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def urls() -> Iterator[dict[str, str]]:
+    """Servers of a known pace: two alike, and one with 60 % of their speed."""
+    kinds = {"old": Braked(1.0, "b1"), "twin": Braked(1.0, "b1"), "slow": Braked(1.67, "b2")}
+    with ExitStack() as running:
+        yield {name: running.enter_context(KindServer(kind)).url for name, kind in kinds.items()}
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(boobench, ["ab", *args], standalone_mode=False)
+
+
+# --- sides
+
+
+def read(folder: Path, typed: str) -> AbSide:
+    hosts = folder / "boobench.hosts.yaml"
+    hosts.write_text(yaml.safe_dump({"hosts": {"rack-1": {"url": "http://10.0.0.5:8080", "verify": "ca.pem"}}}))
+    return Sides(Project(folder, {}), None, folder).read(typed, "OLD")
+
+
+def test_a_side_is_a_command_a_url_or_a_host(project: Path) -> None:
+    command = read(project, f"{sys.executable} x.py --port={{port}} --json '{{\"a\": {{b}}}}'")
+    assert command.row == {
+        "start": {
+            "command": [sys.executable, "x.py", "--port={port}", "--json", '{"a": {{b}}}'],
+            "folder": str(project),
+        }
+    }
+    assert read(project, "http://localhost:8080").row == {"url": "http://localhost:8080"}
+    assert read(project, "rack-1").row == {"url": "http://10.0.0.5:8080", "verify": str(project / "ca.pem")}
+    assert read(project, "embedded").row == {"server": "embedded"}
+
+
+def test_what_a_command_line_says_reaches_the_server_as_it_is(project: Path) -> None:
+    side = name_sides(read(project, f"{sys.executable} {{{{x}}}} {{y}} {{port}}"), read(project, "rack-1"))[0]
+    write_hosts_file(project / "both.yaml", [side])
+    start = inventory.load(project / "both.yaml", env={}).get(side.name).start
+    assert start is not None
+    words, _ = start.combine("m", {}).fill(81)
+    assert words == [sys.executable, "{{x}}", "{y}", "81"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("rack-2", "OLD: expected a command line with {port}, a URL or a host of boobench.hosts.yaml, got 'rack-2'; "
+         "did you mean 'rack-1'?"),
+        ("llama-server -m x.gguf", "OLD: a command line needs {port}, where the server's port goes; got "
+         "'llama-server -m x.gguf'"),
+        ("./none --port {port}", "OLD: no program './none'; expected a file that can be run, or one on the PATH"),
+        ("python 'x {port}", "OLD: no closing quotation in \"python 'x {port}\"; quote it as for a shell"),
+    ],
+)  # fmt: skip
+def test_a_side_that_is_none(project: Path, typed: str, message: str) -> None:
+    with pytest.raises(click.UsageError) as refused:
+        read(project, typed)
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("{python} a.py --port {port} -ctk f16", "{python} a.py --port {port} -ctk q8_0", ("old f16", "new q8_0")),
+        ("{python} a.py --port {port}", "{python} a.py --port {port}", ("old {program}", "new {program}")),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8081/", ("old 127.0.0.1:8080", "new 127.0.0.1:8081")),
+        ("http://me:secret@127.0.0.1:8080", "rack-1", ("old 127.0.0.1:8080", "new rack-1")),
+        ("rack-1", "embedded", ("rack-1", "embedded")),
+        ("rack-1", "rack-1", ("old rack-1", "new rack-1")),
+    ],
+)
+def test_names_say_what_differs(project: Path, old: str, new: str, names: tuple[str, str]) -> None:
+    said = [read(project, each.replace("{python}", sys.executable)) for each in (old, new)]
+    first, second = name_sides(*said)
+    assert (first.name, second.name) == tuple(name.format(program=Path(sys.executable).name) for name in names)
+
+
+def test_builds_are_named_by_their_folders(project: Path) -> None:
+    for build in ("b1", "b2"):
+        (project / build).mkdir()
+        (project / build / "server").symlink_to(sys.executable)
+    first, second = name_sides(*(read(project, f"./{build}/server --port {{port}}") for build in ("b1", "b2")))
+    assert (first.name, second.name) == ("old b1/server", "new b2/server")
+
+
+# --- results
+
+
+def change(outcome: Any, **more: Any) -> AbChange:
+    return AbChange(metric="decode_tok_s", outcome=outcome, **more)
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "code"),
+    [
+        ([change("pass", proven=True)], {}, 0),
+        ([change("improvement"), change("pass", proven=True)], {}, 0),
+        ([change("pass")], {}, 3),
+        ([change("inconclusive"), change("pass", proven=True)], {}, 3),
+        ([change("regression"), change("inconclusive")], {}, 1),
+        ([], {}, 2),
+        ([change("pass", proven=True)], {"error": "new: it ended"}, 2),
+        ([change("regression")], {"interrupted": True}, 130),
+    ],
+)
+def test_exit_codes(changes: list[AbChange], more: dict[str, Any], code: int) -> None:
+    assert Ab(old="old", new="new", changes=tuple(changes), **more).exit_code == code
+
+
+def test_gains_turn_times_into_rates() -> None:
+    rate = change("pass", change=-0.1, low=-0.2, high=0.0)
+    time = AbChange(metric="ttft_ms", outcome="pass", change=1 / 0.9 - 1, low=0.0, high=0.25)
+    assert rate.gains == pytest.approx((-0.10536, -0.22314, 0.0), abs=1e-4)
+    assert time.gains == pytest.approx(rate.gains)
+    assert change("pass").gains is None
+
+
+def test_the_table() -> None:
+    found = Ab(
+        old="old f16",
+        new="new q8_0",
+        builds=("b1", None),
+        changes=(
+            change("regression", old=50.1, new=42.7, change=-0.148, low=-0.156, high=-0.14, allowed=0.1, pairs=24),
+            AbChange(metric="prefill_tok_s", outcome="pass", old=1830.0, new=1841.0, change=0.006, low=-0.002,
+                     high=0.014, allowed=0.1, proven=True, pairs=24),
+        ),
+        pairing="starts",
+        took_s=192.2,
+    )  # fmt: skip
+    assert list(render(found)) == [
+        "old f16  b1",
+        "new q8_0",
+        "          old   new         change                  verdict",
+        "decode   50.1  42.7  tok/s  −14.8 % [−15.6, −14.0]  slower (10 % allowed)",
+        "prefill  1830  1841  tok/s  +0.6 % [−0.2, +1.4]     not slower (10 % allowed)",
+        "24 pairs of starts, A B B A, 3 min 12 s",
+    ]
+
+
+# --- on servers
+
+
+def test_a_slower_server(project: Path, urls: dict[str, str]) -> None:
+    result = run(urls["old"], urls["slow"], *SMALL, "--json", "--report", "ab.html")
+    assert result.return_value == 1, result.output
+    found = json.loads(result.stdout)
+    decode = next(each for each in found["changes"] if each["metric"] == "decode_tok_s")
+    assert decode["outcome"] == "regression"
+    assert decode["low"] < 1 / 1.67 - 1 + 0.02
+    assert (found["pairing"], found["builds"]) == ("requests", ["b1", "b2"])
+    assert "new 127.0.0.1" in (project / "ab.html").read_text(encoding="utf-8")
+    history = CliRunner().invoke(boobench, ["history", "--suite", "ab", "--json"], standalone_mode=False)
+    assert found["new"] in history.output
+
+
+def test_a_server_against_itself_is_not_slower(project: Path, urls: dict[str, str]) -> None:
+    result = run(urls["old"], urls["old"], *SMALL, "--max-drop", "60%")
+    assert result.return_value == 0, result.output
+    assert "not slower (60 % allowed)" in result.output
+
+
+def test_command_lines_are_started_and_ended(project: Path) -> None:
+    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--samples", "1", "--json")
+    assert result.return_value == 1, result.output
+    found = json.loads(result.stdout)
+    assert (found["pairing"], found["new"]) == ("starts", "new --brake 2")
+    assert {each["pairs"] for each in found["changes"]} == {10}
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in listed.splitlines() if "braked_server" in line and str(project) in line]
+
+
+def test_both_at_once(project: Path) -> None:
+    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--together", "--json")
+    assert result.return_value == 1, result.output
+    assert json.loads(result.stdout)["pairing"] == "requests"
+
+
+def test_ctrl_c_stores_and_shows_what_there_is(project: Path, urls: dict[str, str]) -> None:
+    args = [*SMALL[:4], "--until", "0.01%", "--max-time", "10m"]
+    watched = Braked(1.0, "b1")
+    with KindServer(watched) as server:
+        command = [sys.executable, "-m", "pytest_boobench.cli", "ab", server.url, urls["slow"], *args]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            _wait_for_pairs(watched, process)
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "; interrupted: so far" in said
+    assert "decode" in said
+    history = CliRunner().invoke(boobench, ["history", "--suite", "ab"], standalone_mode=False)
+    assert "decode" in history.output
+
+
+def _wait_for_pairs(server: Braked, process: subprocess.Popen[str]) -> None:
+    """Until it has served a block of pairs and some of the next."""
+    end = time.monotonic() + 120
+    while server.streams < 40 and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+# --- bad input
+
+
+def test_which_model(project: Path, urls: dict[str, str]) -> None:
+    result = run("embedded", urls["old"])
+    assert result.return_value == 2
+    assert result.stderr.splitlines()[-1] == "old embedded: which model? say --model; it lists tiny-chat, tiny-embed"
+
+
+def test_a_model_that_is_not_there(project: Path, urls: dict[str, str]) -> None:
+    result = run(urls["old"], urls["twin"], "--model", "none")
+    assert result.return_value == 2
+    assert "none" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_url_where_nothing_answers(project: Path, urls: dict[str, str]) -> None:
+    result = run(urls["old"], f"http://127.0.0.1:{closed_port()}")
+    assert result.return_value == 2
+    assert "no answer from" in result.stderr
+
+
+def test_a_command_that_ends_at_once(project: Path) -> None:
+    result = run(SERVER, f"{sys.executable} -c 'raise SystemExit(7)' {{port}}", *SMALL)
+    assert result.return_value == 2
+    assert "ended with exit code 7 before it answered" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["a"], ["a", "b", "--samples", "0"], ["a", "b", "--until", "x"]])
+def test_wrong_use(project: Path, args: list[str]) -> None:
+    command = [sys.executable, "-m", "pytest_boobench.cli", "ab", *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
