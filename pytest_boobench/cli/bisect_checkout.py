@@ -49,7 +49,7 @@ class Checkout:
     settings: AbSettings
     project: Project
 
-    def compare(self, good: str, metric: str | None, *, allow_dirty: bool) -> Told:
+    def compare(self, good: str, *, allow_dirty: bool) -> Told:
         """Build it and compare it with the good side. A usage error for what the user must mend."""
         if not any(PORT in word for word in self.line):
             self.sides.read_command(self.line, "COMMAND")  # which says so before anything is built
@@ -72,7 +72,7 @@ class Checkout:
         asked = self.settings
         if asked.until is None:
             asked = replace(asked, until=asked.max_drop / _FINER)
-        return self._tell(run_ab(old, new, asked, self.project), metric)
+        return self._tell(run_ab(old, new, asked, self.project))
 
     def _read_good(self, good: str, root: Path | None, cache: Path) -> AbSide:
         """The good side: a command line, URL or host, else a commit in a worktree of its own."""
@@ -90,15 +90,13 @@ class Checkout:
         side = self.sides.read_command(self.line, "--good", below if below.is_dir() else folder)
         return replace(side, name=f"commit {commit[:10]}")
 
-    def _tell(self, found: Ab, metric: str | None) -> Told:
+    def _tell(self, found: Ab) -> Told:
         if found.interrupted:
             return Told(INTERRUPTED, told=found)
         if found.error and found.old_failed:
             raise click.ClickException(f"the good side cannot be measured: {found.error}")
         if found.error:
             return Told(SKIP, f"not to tell: {found.error}", found)
-        if metric is not None:
-            found = replace(found, changes=tuple(each for each in found.changes if each.metric == metric))
         codes = {NOT_SLOWER: Told(GOOD, told=found), SLOWER: Told(BAD, told=found)}
         return codes.get(found.exit_code, Told(SKIP, "not to tell: undecided", found))
 

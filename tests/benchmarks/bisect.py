@@ -1,17 +1,27 @@
 """How often `boobench bisect` is right: scripted walks on recorded noise, or real walks over braked servers.
 
-python -m tests.benchmarks.bisect [--walks 1000] [--candidates 16] [--loss 15] [--real [--hogs]]
+python -m tests.benchmarks.bisect [--walks 1000] [--candidates 16] [--loss 15]
+python -m tests.benchmarks.bisect --real --walks 5 [--hogs 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import multiprocessing
+import os
 import random
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pytest_boobench.gate.bisection import FINEST, Estimate, Walk
 from pytest_boobench.gate.duet import judge_duet
@@ -161,6 +171,64 @@ def pool_noise() -> Iterator[Noise]:
     yield from (simulate_noise(host, random.Random(host.name)) for host in HOSTS[:4])
 
 
+# --- real servers
+
+
+def _keep_busy() -> None:
+    while True:
+        pass
+
+
+def walk_really(walks: int, candidates: int, loss: float, hogs: int) -> Iterator[str]:
+    """Walks of the command over programs that keep a pace by the clock, all from one on slower, a line for each."""
+    busy = [multiprocessing.Process(target=_keep_busy, daemon=True) for _ in range(hogs)]
+    for each in busy:
+        each.start()
+    try:
+        yield "| planted | answer | certain | comparisons | minutes |"
+        yield "|---|---|---|---:|---:|"
+        for number in range(walks):
+            slow = random.Random(f"real {number}").randrange(1, candidates)
+            began = time.monotonic()
+            found = _walk_servers(slow, candidates, loss)
+            took = (time.monotonic() - began) / 60
+            answer = found["first_bad"] if found["certain"] else f"{found['last_good']} … {found['first_bad']}"
+            yield f"| b{slow} | {answer} | {found['certain']} | {len(found['steps'])} | {took:.1f} |"
+    finally:
+        for each in busy:
+            each.kill()
+
+
+def _walk_servers(slow: int, candidates: int, loss: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        brakes = [1 / (1 - loss) if place >= slow else 1.0 for place in range(candidates)]
+        for place, brake in enumerate(brakes):
+            Path(folder, f"b{place}").write_text(str(brake), encoding="utf-8")
+        Path(folder, "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n", encoding="utf-8")
+        names = ",".join(f"b{place}" for place in range(candidates))
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest_boobench.cli", "bisect", "--candidates", names, "--json", "--together"),
+                *("--prompt-tokens", "16", "--output-tokens", "48", "--max-time", "3m", "--metric", METRIC, "--"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "tests.braked_server",
+                    "--port",
+                    "{port}",
+                    "--brake-file",
+                    f"{folder}/{{candidate}}",
+                ),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return dict(json.loads(done.stdout))
+
+
 def main() -> None:
     """Print the table, or walk over real servers."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,10 +236,16 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--loss", type=float, default=15.0, help="per cent")
     parser.add_argument("--twin", type=float, default=0.5, help="deviation of starts, per cent")
-    parser.add_argument("--real", action="store_true", help="walk over braked servers")
-    parser.add_argument("--hogs", action="store_true", help="beside two processes that keep the processors busy")
+    parser.add_argument("--real", action="store_true", help="walk over servers that are braked")
+    parser.add_argument("--hogs", type=int, default=0, help="processes that keep the processors busy beside")
     asked = parser.parse_args()
-    for line in count_walks(list(pool_noise()), asked.walks, asked.candidates, asked.loss / 100, asked.twin / 100):
+    loss = asked.loss / 100
+    lines = (
+        walk_really(asked.walks, asked.candidates, loss, asked.hogs)
+        if asked.real
+        else count_walks(list(pool_noise()), asked.walks, asked.candidates, loss, asked.twin / 100)
+    )
+    for line in lines:
         print(line, flush=True)
 
 
