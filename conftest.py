@@ -13,7 +13,7 @@ pytest_plugins = ["pytester"]
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, trylast=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """As ``--dist worksteal``: a worker has a row of neighbours, so that most fixtures of a module are made once."""
     from xdist.scheduler import WorkStealingScheduling

@@ -70,7 +70,10 @@ class _Server:
         assert process.stdout.readline() == b"ready\n"
 
         def end() -> None:
-            process.communicate()
+            assert process.stdin is not None
+            process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
             folder.cleanup()
 
         atexit.register(end)

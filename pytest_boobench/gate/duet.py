@@ -24,9 +24,11 @@ P_BELIEVED = 0.001
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
     """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
-    Every verdict with a change also has the interval of the change, if there are enough pairs.
+    Every verdict with a change also has the interval of the change, if there are enough pairs. Numbers of a start are not
+    judged: no pair has them.
     """
-    return tuple(_judge(record, METRICS[key], limit) for key, limit in allowed.items())
+    judged = ((METRICS[key], limit) for key, limit in allowed.items())
+    return tuple(_judge(record, metric, limit) for metric, limit in judged if not metric.of_start)
 
 
 def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[str, ...]:

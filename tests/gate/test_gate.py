@@ -862,6 +862,8 @@ def test_a_pair_of_starts_is_two_turns_with_their_medians() -> None:
     assert (verdict.outcome, verdict.samples, verdict.change) == ("regression", 10, pytest.approx(-0.2))
     assert verdict.note == "10 of 10 pairs of starts slower"
     assert verdict.change_low == verdict.change_high == pytest.approx(-0.2)
+    verdicts = gate.judge_duet(turns_of([0.8] * 10), {"load_ms": 0.1, "decode_tok_s": 0.1})
+    assert [verdict.metric for verdict in verdicts] == ["decode_tok_s"], "no pair has a number of the start"
     few = judge_duet(turns_of([0.8] * 9))
     assert few.reason == "20 % below duet with rack-2, but 9 pairs of starts are too few to judge: 10 at least"
 

@@ -192,6 +192,12 @@ def test_guidellm(folder: Path) -> None:
     assert one.run.metadata == {"tool_version": "0.8.1", "url": "http://127.0.0.1:8080"}
 
 
+def test_guidellm_at_a_rate(folder: Path) -> None:
+    (one,) = bring("guidellm-rate.json")
+    assert one.node_id == "guidellm::imported::tiny-chat[pp64-tg16-c10240-constant-rate2.0]"
+    assert one.samples == 6
+
+
 def test_guidellm_without_its_requests_at_a_rate(folder: Path) -> None:
     """Its strategy is part of what a cell is."""
     report = load("guidellm.json")

@@ -222,7 +222,7 @@ def test_without_it(suite: BenchFolder, monkeypatch: pytest.MonkeyPatch, way: tu
     if absent == "not installed":
         suite.pytester.makepyfile(blocker="import sys\nsys.modules['pytest_benchmark'] = None\n")
         args += ["-p", "blocker"]
-    result = suite.run_fresh(*args, *way)
+    result = (suite.run if absent == "blocked" else suite.run_fresh)(*args, *way)
     result.assert_outcomes(passed=3)
     assert "benchmark" not in result.stdout.str() + result.stderr.str()
 

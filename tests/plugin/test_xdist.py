@@ -68,7 +68,7 @@ def test_without_the_other_plugins(bench: BenchFolder, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins("boobench", *there))
     bench.write_suite()
     blocked = [f"-pno:{name}" for name in ("xdist", "benchmark") if name not in there]
-    bench.run_fresh(*blocked).assert_outcomes(passed=2)
+    bench.run(*blocked).assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(("dist", "workers", "passed"), [("load", "1", 2), ("each", "2", 4)])
