@@ -119,10 +119,7 @@ class Sample:
 
     @property
     def queue_ms(self) -> float | None:
-        """TTFT minus the server's prompt time: queue, templating and transport.
-
-        None if one is missing or they contradict each other.
-        """
+        """TTFT minus the server's prompt time: queue, templating, transport. None if missing or contradictory."""
         if self.ttft_ms is None or self.prompt_ms is None or self.contradiction is not None:
             return None
         return self.ttft_ms - self.prompt_ms
