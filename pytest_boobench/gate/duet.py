@@ -88,9 +88,7 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
 
 def decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
     """Decide by the pairs. A regression is worse than allowed, and in more pairs than chance gives.
-
-    This holds for noise of any width, if both halves of a pair have the same noise.
-    """
+    This holds for noise of any width, if both halves of a pair have the same noise."""
     decided = pairs.slower + pairs.faster  # equal pairs count for neither host
     enough = len(pairs.gains) >= pairs.fewest
     if pairs.gain < find_limit(metric, allowed) - ROUNDING:
