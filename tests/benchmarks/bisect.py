@@ -141,10 +141,10 @@ def walk_once(candidates: int, loss: float, noise: Noise, chance: random.Random,
             return "no loss seen", len(looks) + 1
         taken = pair(gains)
         looks[place] = Estimate(taken.gain, *taken.interval) if taken.interval else None
-    found = Walk(candidates, looks).found
-    if not found.good < slow <= found.bad:
-        return "wrongly certain" if found.certain else "wrong range", len(looks)
-    return "right" if found.certain else "range", len(looks)
+    walk = Walk(candidates, looks)
+    if not walk.found.good < slow <= walk.found.bad:
+        return "wrongly certain" if walk.certain else "wrong range", len(looks)
+    return "right" if walk.certain else "range", len(looks)
 
 
 ENDS = ("right", "range", "no loss seen", "wrong range", "wrongly certain")

@@ -77,6 +77,14 @@ def test_a_side_is_a_command_a_url_or_a_host(project: Path) -> None:
     assert read(project, "embedded").row == {"server": "embedded"}
 
 
+def test_a_host_that_is_started_runs_in_its_own_folder(project: Path) -> None:
+    (project / "sub").mkdir()
+    hosts = {"lab": {"start": {"command": ["./server", "--port", "{port}"]}}}
+    (project / "sub" / "hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts}))
+    side = Sides(Project(project, {}), project / "sub" / "hosts.yaml", project).read("lab", "OLD")
+    assert side.row["start"]["folder"] == str(project / "sub")
+
+
 def test_what_a_command_line_says_reaches_the_server_as_it_is(project: Path) -> None:
     side = name_sides(read(project, f"{sys.executable} {{{{x}}}} {{y}} {{port}}"), read(project, "rack-1"))[0]
     write_hosts_file(project / "both.yaml", [side])
