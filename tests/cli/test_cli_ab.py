@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench
 from pytest_boobench.cli.ab_command import render
-from pytest_boobench.cli.ab_session import Ab, AbChange
+from pytest_boobench.cli.ab_session import Ab, AbChange, find_model_name
 from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_file
 from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
@@ -134,6 +134,21 @@ def test_builds_are_named_by_their_folders(project: Path) -> None:
         (project / build / "server").symlink_to(sys.executable)
     first, second = name_sides(*(read(project, f"./{build}/server --port {{port}}") for build in ("b1", "b2")))
     assert (first.name, second.name) == ("old b1/server", "new b2/server")
+
+
+@pytest.mark.parametrize(
+    ("typed", "model"),
+    [
+        ("{python} -m vllm --model org/m --port {port}", "org/m"),
+        ("{python} -m vllm serve --port {port}", None),
+        ("/bin/sh -m /models/qwen3-8b.gguf --port {port}", "qwen3-8b"),
+        ("/bin/sh -a b --port {port}", "b"),
+    ],
+)
+def test_the_model_of_a_server_that_is_started_is_called_by_its_command(
+    project: Path, typed: str, model: str | None
+) -> None:
+    assert find_model_name(read(project, typed.replace("{python}", sys.executable))) == model
 
 
 # --- results

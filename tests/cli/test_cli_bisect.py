@@ -111,7 +111,7 @@ def test_steps_are_decided_by_half_of_the_loss(tmp_path: Path) -> None:
         assert target is not None
         assert target.metric == "decode_tok_s"
         assert target.drop == pytest.approx(1 - math.sqrt(0.85))
-        assert target.until == pytest.approx(1 - 0.85 ** (1 / 8))
+        assert target.until == pytest.approx(1 - 0.85 ** (1 / 5))
 
 
 def test_what_does_not_start_is_passed_over(tmp_path: Path) -> None:
