@@ -93,12 +93,12 @@ def command(  # noqa: PLR0913  # an argument for each option
     line = read_words(words[0], "COMMAND") if len(words) == 1 else list(words)
     if good is not None:
         checkout = Checkout(line, read_builds(builds), sides, settings, project)
-        found = checkout.compare(good, allow_dirty=allow_dirty)
-        if found.told is not None:
-            echo(describe(found.told) if as_json else render(found.told))
-        if found.why:
-            click.echo(found.why, err=True)
-        return found.exit_code
+        answer = checkout.compare(good, allow_dirty=allow_dirty)
+        if answer.found is not None:
+            echo(describe(answer.found) if as_json else render(answer.found))
+        if answer.why:
+            click.echo(answer.why, err=True)
+        return answer.exit_code
     if builds or allow_dirty:
         raise click.UsageError(f"{'--build' if builds else '--allow-dirty'}: it is for the checkout of --good")
     row = CandidateRow(read_candidates(str(candidates)), line, sides, settings, project)

@@ -27,7 +27,7 @@ from pytest_boobench.gate.bisection import FINEST, Estimate, Walk
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS, Pairs
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import CellRecord, Verdict
+from pytest_boobench.record import CellRecord
 from tests.benchmarks.gate_power.hosts import HOSTS, Host, draw_outlier
 from tests.benchmarks.gate_power.replay import count_lanes, list_names, read
 
@@ -79,16 +79,26 @@ def simulate_noise(host: Host, chance: random.Random) -> Noise:
     return Noise(f"simulated {host.name}", [draw() - draw() for _ in range(1000)])
 
 
-def compare(truth: float, noise: Noise, twin: float, chance: random.Random, *, allowed: float, until: float) -> Verdict:
-    """A comparison as `boobench ab` makes it: pairs until the interval is narrow, or the time is over."""
+def measure(truth: float, noise: Noise, twin: float, chance: random.Random, until: float) -> list[float]:
+    """The gains of a comparison as `boobench ab` makes it: until the interval is narrow, or the time is over."""
     gains = [truth + twin + gain for gain in noise.draw(chance, MOST)]
     for look in LOOKS:
         taken = gains[: look * FEWEST["requests"]]
-        low, high = Pairs(gains=tuple(sorted(taken)), now=1.0, other=1.0).interval or (-math.inf, math.inf)
+        low, high = pair(taken).interval or (-math.inf, math.inf)
         if (math.exp(high) - math.exp(low)) / 2 <= until or len(taken) >= MOST:
             break
-    (verdict,) = judge_duet(_record(taken), {METRIC: allowed})
-    return verdict
+    return taken
+
+
+def pair(gains: Sequence[float]) -> Pairs:
+    """As the gate sees them."""
+    return Pairs(gains=tuple(sorted(gains)), now=1.0, other=1.0)
+
+
+def is_red(gains: Sequence[float]) -> bool:
+    """Whether the gate sees a regression."""
+    (verdict,) = judge_duet(_record(gains), {METRIC: MAX_DROP})
+    return verdict.outcome == "regression"
 
 
 def _sample(index: int, rate: float, *, reference: bool) -> Sample:
@@ -118,27 +128,19 @@ def _record(gains: Sequence[float]) -> CellRecord:
     )
 
 
-def estimate(verdict: Verdict) -> Estimate | None:
-    """What the walk takes of a verdict."""
-    if verdict.change is None or verdict.change_low is None or verdict.change_high is None:
-        return None
-    return Estimate(*(math.log1p(each) for each in (verdict.change, verdict.change_low, verdict.change_high)))
-
-
 def walk_once(candidates: int, loss: float, noise: Noise, chance: random.Random, twin: float) -> tuple[str, int]:
     """How a walk ends, and after how many comparisons. ``twin`` is the deviation of a start from another."""
     slow = chance.randrange(1, candidates)
     looks: dict[int, Estimate | None] = {}
     while (place := Walk(candidates, looks).choose()) is not None:
         walk = Walk(candidates, looks)
-        allowed, until = MAX_DROP, MAX_DROP / 4
-        if walk.loss is not None and walk.threshold is not None:
-            allowed, until = -math.expm1(walk.threshold), -math.expm1(walk.loss / FINEST)
+        until = MAX_DROP / 4 if walk.loss is None else -math.expm1(walk.loss / FINEST)
         truth = math.log1p(-loss) if place >= slow else 0.0
-        verdict = compare(truth, noise, chance.gauss(0, twin), chance, allowed=allowed, until=until)
-        looks[place] = estimate(verdict)
-        if place == walk.last and verdict.outcome != "regression":
-            return "no loss seen", len(looks)
+        gains = measure(truth, noise, chance.gauss(0, twin), chance, until)
+        if place == walk.last and not is_red(gains):
+            return "no loss seen", len(looks) + 1
+        taken = pair(gains)
+        looks[place] = Estimate(taken.gain, *taken.interval) if taken.interval else None
     found = Walk(candidates, looks).found
     if not found.good < slow <= found.bad:
         return "wrongly certain" if found.certain else "wrong range", len(looks)

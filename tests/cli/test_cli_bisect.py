@@ -19,11 +19,23 @@ from pytest_boobench.cli import boobench, main
 from pytest_boobench.cli.ab_session import Ab, AbChange
 from pytest_boobench.cli.bisect_builds import BuildError, build, provide_folder, read_builds
 from pytest_boobench.cli.bisect_candidates import read_candidates
+from pytest_boobench.cli.bisect_checkout import list_sides
 from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState
 from tests.conftest import CHECKOUT
 
 NAMES = [f"b{number}" for number in range(16)]
-SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--together", "--max-time", "1s", "--max-drop", "20%")
+SMALL = (
+    "--prompt-tokens",
+    "16",
+    "--output-tokens",
+    "32",
+    "--together",
+    "--metric",
+    "decode_tok_s",
+    "--max-drop",
+    "30%",
+)
+SMALL += ("--max-drop", "30%", "--until", "12%", "--max-time", "2m")
 
 
 @pytest.fixture
@@ -234,6 +246,14 @@ def test_wrong_use(project: Path, args: list[str], message: str) -> None:
 
 
 # --- git
+
+
+@pytest.mark.parametrize(
+    ("found", "sides"),
+    [(see(0.0), ["good"]), (see(-0.15), ["bad"]), (see(-0.105), ["untold"]), (see(-0.095), ["untold"])],
+)
+def test_a_commit_near_what_is_allowed_is_not_told(found: Ab, sides: list[str]) -> None:
+    assert list_sides(found.changes, 0.1) == sides
 
 
 def git(folder: Path, *words: str) -> str:
