@@ -26,7 +26,7 @@ from pytest_boobench.suite.cell import Cell
 JobType = Literal["bench", "eval"]
 RunStatus = Literal["running", "finished", "interrupted"]
 Pairing = Literal["requests", "starts"]
-"""Single requests in turns to two running hosts, or whole blocks in turns with both servers restarted for each."""
+"""Single requests in turns to two running servers, or turns of several requests with a server restarted for each."""
 Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]
 
 
@@ -117,7 +117,7 @@ class CellFacts(Circumstances):
     reference_host: str | None = None
     """The other host of a duet."""
     pairing: Annotated[Pairing | None, Since("0003")] = None
-    """What the pairs of a duet are; None: requests in turns."""
+    """What the pairs of a duet are; None: no duet, or one of an older version, whose pairs were requests."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
     """Metric -> why it is None, for those that such a cell usually has."""
     error: str | None = None

@@ -26,7 +26,7 @@ _USUAL: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "n_batch": ("b", (2048,)),
     "n_ubatch": ("ub", (512,)),
     "n_threads": ("t", ()),
-    "flash_attn": ("fa", ()),
+    "flash_attn": ("fa", (-1, 0)),
     "split_mode": ("sm", ("layer",)),
     "main_gpu": ("mg", (0,)),
     "no_kv_offload": ("nkvo", (False,)),

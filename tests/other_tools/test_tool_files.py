@@ -58,6 +58,41 @@ def load(name: str) -> Any:
 # --- what comes in
 
 
+def test_llama_bench(folder: Path) -> None:
+    found = cells(bring("llama-bench.json"))
+    assert list(found) == [
+        "pp32-c1-t1",
+        "tg8-c1-t1",
+        "pp32-tg8-c1-t1",
+        "pp32-c1-d64-t1",
+        "tg8-c1-d64-t1",
+        "pp32-tg8-c1-d64-t1",
+    ]
+    for one, own in zip(found.values(), load("llama-bench.json"), strict=True):
+        key = "e2e_ms" if own["n_prompt"] and own["n_gen"] else "prefill_tok_s" if own["n_prompt"] else "decode_tok_s"
+        times = own["samples_ns"]
+        values = [time / 1e6 for time in times] if key == "e2e_ms" else own["samples_ts"]
+        assert one.aggregates[key].median == pytest.approx(statistics.median(values), rel=1e-4)
+        assert one.aggregates[key].n == one.samples == 5
+        assert one.engine_build == "b11434", "its commit is unknown"
+        assert one.model is not None
+        assert (one.model.size_bytes, one.model.n_params) == (848384, 1297664)
+        assert (one.identity["kind"], one.identity["cache"]) == ("completion", "cold")
+    one = found["tg8-c1-d64-t1"]
+    assert one.identity["launch"] == {"n_depth": "64", "n_threads": "1"}
+    assert (one.identity["prompt_tokens"], one.identity["output_tokens"]) == (1, 8)
+    assert (one.run.cpu, one.run.metadata) == ("AMD EPYC", {"backends": "CPU"})
+
+
+def test_two_real_files_end_with_exit_code_1(folder: Path) -> None:
+    """The second run was braked to a quarter of its time."""
+    for name in ("llama-bench-before.jsonl", "llama-bench-after.jsonl"):
+        shutil.copy(FILES / name, name)
+    assert main(["import", "--baseline", "before", "llama-bench-before.jsonl"]) == 0
+    assert main(["import", "llama-bench-after.jsonl"]) == 0
+    assert main(["compare", "before", "--fail"]) == 1
+
+
 def test_llama_benchy(folder: Path) -> None:
     found = cells(bring("llama-benchy.json"))
     assert list(found) == ["pp256-tg32-c1", "pp256-tg32-c2", "pp256-tg32-c1-d128", "pp256-tg32-c2-d128"]
