@@ -14,19 +14,19 @@ from pytest_boobench.metrics import Kind, Sample, metrics_of
 from pytest_boobench.units import percent, quantity
 
 BOUND_SHARE = 0.5
-"""A metric is blank if a late client may have moved it by more than this share of the allowed worsening."""
+"""A metric is None if a late client may have moved it by more than this share of the allowed worsening."""
 USUALLY_ALLOWED = 0.10
-"""The allowed worsening where nothing else is said."""
+"""The default of the allowed worsening."""
 LEAST_ALLOWED = 0.01
-"""Smaller allowances, such as 0 %, count as this one: the gate takes smaller changes for noise."""
+"""Smaller allowed changes, such as 0 %, count as this one: the gate treats smaller changes as noise."""
 CLIENT_LATE = "the client was the bottleneck"
-"""How the reason of such a blank begins."""
+"""The start of the reason why such a metric is None."""
 TREND_FASTER = 0.05
 """By how much the newest warm-up round, or the last third of a block, must be faster to be still warming up."""
 TREND_Z = 2.326
 """One-sided 1 % of the normal distribution."""
 _TREND_MIN = 6
-"""Fewer samples show no trend that could not be chance."""
+"""Fewer samples cannot show a trend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Aggregate:
     mean: float
     median: float
     stdev: float | None
-    """Sample standard deviation, n - 1 in the denominator; blank for one sample."""
+    """Sample standard deviation, n - 1 in the denominator; None for one sample."""
     min: float
     max: float
     p10: float
@@ -50,7 +50,7 @@ class Aggregate:
 
 
 def percentile(ordered: Sequence[float], q: float) -> float:
-    """The q-th quantile (0 to 1) of ascending values, linear between neighbours (Hyndman and Fan 1996, type 7)."""
+    """Return the q-th quantile (0 to 1) of ascending values, linear interpolation (Hyndman and Fan 1996, type 7)."""
     position = (len(ordered) - 1) * q
     low = math.floor(position)
     high = math.ceil(position)
@@ -58,7 +58,7 @@ def percentile(ordered: Sequence[float], q: float) -> float:
 
 
 def condense(values: Iterable[float]) -> Aggregate | None:
-    """The statistics of the finite values; None where there are none."""
+    """Return the statistics of the finite values; None if there are none."""
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
         return None
@@ -74,24 +74,24 @@ def condense(values: Iterable[float]) -> Aggregate | None:
 
 
 def median_of(aggregates: Mapping[str, Aggregate], metric: str) -> float | None:
-    """A metric's median; None where no sample has it."""
+    """Return a metric's median; None if no sample has it."""
     return aggregates[metric].median if metric in aggregates else None
 
 
 def measured(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples that count, failed ones included: those of each block's last attempt."""
+    """Return the samples of each block's last attempt, including failed ones."""
     found = [sample for sample in samples if sample.phase == "measure" and not sample.reference]
     last = dict(sorted((sample.block, sample.attempt) for sample in found))
     return [sample for sample in found if sample.attempt == last[sample.block]]
 
 
 def counted(samples: Iterable[Sample]) -> list[Sample]:
-    """The measured samples that did not fail: statistics are made of these."""
+    """Return the measured samples that did not fail. Statistics use only these."""
     return [sample for sample in measured(samples) if sample.ok]
 
 
 def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of this kind of cell that have at least one value."""
+    """Return metric key -> Aggregate, for the metrics of this kind of cell that have at least one value."""
     good, found = counted(samples), {}
     for metric in metrics_of(kind):
         aggregate = condense(value for sample in good for value in metric.values(sample))
@@ -101,9 +101,9 @@ def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
 
 
 def total_tok_s(samples: Iterable[Sample], kind: Kind) -> float | None:
-    """Tokens per second of all lanes together, from the first request sent to the end of the last answer.
+    """Return tokens per second of all lanes together, from the first request sent to the end of the last answer.
 
-    Generated tokens for chat and completion, prompt tokens for embeddings. None where nothing can be divided.
+    Generated tokens for chat and completion, prompt tokens for embeddings. None if there is nothing to divide.
     """
     spans = [_find_span(sample, kind) for sample in counted(samples) if sample.e2e_ms is not None]
     tokens = sum(span.tokens for span in spans)
@@ -114,7 +114,7 @@ def total_tok_s(samples: Iterable[Sample], kind: Kind) -> float | None:
 
 
 def describe_failures(failed: Iterable[Sample]) -> str:
-    """Failed samples by kind, most frequent first, each with its first message: ``3 × status: 500: no slot``."""
+    """Count failed samples by kind, most frequent first, each with its first message: ``3 × status: 500: no slot``."""
     first: dict[str | None, str | None] = {}
     counts: Counter[str | None] = Counter()
     for sample in failed:
@@ -124,9 +124,9 @@ def describe_failures(failed: Iterable[Sample]) -> str:
 
 
 def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, float | None]) -> dict[str, str]:
-    """Metric -> why it is blank: the client read too late, or the most frequent reason of the samples.
+    """Return metric -> why it is None: the client read too late, or the most frequent reason of the samples.
 
-    ``allowed`` is metric -> allowed worsening as a ratio; None and a missing metric mean the usual one.
+    ``allowed`` is metric -> allowed worsening as a ratio. None or a missing metric means the default.
     """
     everything = list(samples)
     good = [*counted(everything), *(s for s in everything if s.reference and s.phase == "measure" and s.ok)]
@@ -144,7 +144,7 @@ def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, flo
 
 
 def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
-    """The message that the client read too late for this metric; empty where it did not."""
+    """The message that the client read too late for this metric; empty if it did not."""
     bound = statistics.median(sample.find_client_bound(metric) for sample in samples)
     if bound <= limit:
         return ""
@@ -156,22 +156,22 @@ def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
 
 
 def find_contradiction(samples: Iterable[Sample]) -> str | None:
-    """The first contradiction between server and client's clock, where at least half of the samples have one."""
+    """Return the first contradiction between server and client's clock, if at least half of the samples have one."""
     good = counted(samples)
     found = [sample.contradiction for sample in good if sample.contradiction]
     return found[0] if found and 2 * len(found) >= len(good) else None
 
 
 def find_rate_sources(samples: Iterable[Sample]) -> str | None:
-    """Whose clock the samples' rates come from: ``server``, ``client`` or ``mixed``; None where there are no rates."""
+    """Return whose clock the samples' rates come from: ``server``, ``client`` or ``mixed``; None without rates."""
     sources = {sample.rate_source for sample in counted(samples) if sample.rate_source}
     return "mixed" if len(sources) > 1 else next(iter(sources), None)
 
 
 def add_totals(samples: Sequence[Sample], kind: Kind) -> list[Sample]:
-    """The samples of one phase, each with the tokens per second of all lanes together while it ran.
+    """Return the samples of one phase, each with the tokens per second of all lanes together while it ran.
 
-    A request makes its tokens evenly from its first token to its end, an embedding during all of its time. Failed
+    Assumes that a request makes tokens evenly from its first token to its end, an embedding from its start. Failed
     requests make none.
     """
     good = sorted((s for s in samples if s.ok and s.e2e_ms), key=lambda sample: sample.offset_ms)
@@ -205,10 +205,10 @@ def _find_span(sample: Sample, kind: Kind) -> _Span:
 
 
 def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
-    """Whether the newest round of requests was no more than 5 % faster than the one before.
+    """Whether the newest round of requests was at most 5 % faster than the previous one.
 
-    A round is one request down each lane; its time is the median of their end-to-end times. Failed rounds, and fewer
-    than two, count as settled.
+    A round is one request per lane; its time is the median of their end-to-end times. Failed rounds, and fewer than
+    two, count as settled.
     """
     times = [[sample.e2e_ms for sample in samples if sample.ok and sample.e2e_ms] for samples in rounds[-2:]]
     if len(times) < 2 or not all(times):
@@ -218,9 +218,9 @@ def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
 
 
 def find_trend(samples: Sequence[Sample]) -> str | None:
-    """The message that requests became faster and faster; None where they did not.
+    """Return the message that requests became faster and faster; None if they did not.
 
-    With several lanes, rounds are compared without the last one, which ends beside fewer and fewer others.
+    With several lanes, the last round is ignored, because it ends beside fewer and fewer other requests.
     """
     rounds = _times_of_rounds(samples)
     times = [rounds[number] for number in sorted(rounds)]
@@ -229,9 +229,9 @@ def find_trend(samples: Sequence[Sample]) -> str | None:
 
 
 def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
-    """The message that one host of a duet became faster and faster, also relative to the other; None where neither did.
+    """Return the message that one host of a duet became faster, also relative to the other; None if neither did.
 
-    ``samples`` are those of one block, of both hosts. What makes both hosts faster does not count.
+    ``samples`` are those of one block, of both hosts. A change that makes both hosts faster does not count.
     """
     own = measured(samples)
     attempts = {sample.attempt for sample in own}
@@ -246,7 +246,7 @@ def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
 
 
 def _times_of_rounds(samples: Sequence[Sample]) -> dict[int, float]:
-    """Number of a round -> the median of its end-to-end times; a round is one request down each lane."""
+    """Number of a round -> the median of its end-to-end times; a round is one request per lane."""
     lanes, times = _count_lanes(samples), defaultdict[int, list[float]](list)
     for sample in samples:
         if sample.ok and sample.e2e_ms:
@@ -266,10 +266,10 @@ def _describe_trend(faster: float, than: str) -> str:
 
 
 def _find_fall(values: Sequence[float]) -> float | None:
-    """By how much values fell, as a share; None where they did not.
+    """By how much values fell, as a share; None if they did not.
 
-    Two conditions, so that noise alone does not meet them: Mann's test of trend on the values in their order (Mann
-    1945, Kendall 1975; normal approximation with correction for continuity), and the medians of first and last third.
+    There are two conditions, so that noise alone does not meet them: Mann's test of trend on the values in their order
+    (Mann 1945, Kendall 1975; normal approximation with continuity correction), and the medians of first and last third.
     """
     n = len(values)
     if n < _TREND_MIN:

@@ -1,7 +1,7 @@
 """Room 0: how the events of one stream arrive: the tokens in each, and bursts.
 
-Servers put several tokens into one event (speculation, stream intervals), and a proxy may hold events back and send
-many at once. The arrival times alone show both.
+Servers put several tokens into one event (speculation, stream intervals). A proxy may hold events back and send many
+at once. The arrival times alone show both.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from itertools import pairwise
 from typing import NamedTuple
 
 FEWEST_EVENTS = 8
-"""Fewer events show no pattern that could not be chance."""
+"""Fewer events cannot show a pattern."""
 TOGETHER = 0.1
 """Events closer than this share of the mean gap came together."""
 TOGETHER_MS = 1.0
 """The largest such gap: a fast stream with one long pause is not a burst."""
 BURST_EVENTS = 2.0
-"""Mean events per burst from which a stream counts as coming in bursts. Steady ones have 1.0 to 1.3."""
+"""Least mean number of events per burst for a stream that comes in bursts. Steady streams have 1.0 to 1.3."""
 
 
 class Burst(NamedTuple):
     """Events that came together."""
 
     at_ms: float
-    """Arrival of the first of them."""
+    """Arrival of its first event."""
     events: int
     tokens: int
 
 
 def spread_tokens(tokens: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """The tokens in each event, estimated from their total and the sizes of the events' texts.
+    """Estimate the tokens in each event from their total and the sizes of the events' texts.
 
-    Each has one at least; the rest goes where there is most text per token, by Webster's method of apportionment.
-    Exact where events hold one token each, or where the texts of tokens have about the same length.
+    Each event has at least one. The rest is distributed by text size (Webster's method of apportionment). Exact if each
+    event holds one token, or if the texts of tokens have about the same length.
     """
     shares = [1] * len(sizes)
     rest = tokens - len(sizes)
     if rest <= 0 or not sizes:
         return tuple(shares)
     whole = sum(sizes) or len(sizes)
-    if rest > len(sizes):  # most of it at once, so that the queue below is short
+    if rest > len(sizes):  # distribute most of it at once, so that the queue below is short
         shares = [max(1, int(tokens * (size or 1) / whole)) for size in sizes]
         rest = tokens - sum(shares)
     step = 1 if rest > 0 else -1
@@ -58,13 +58,13 @@ def spread_tokens(tokens: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _rank(size: int, share: int, step: int) -> float:
-    """Orders the events by who gives or takes the next token, lowest first."""
+    """Sort key: the event that gives or takes the next token has the lowest one."""
     per_token = max(size, 0.5) / (2 * share + step)
     return -per_token if step > 0 else per_token
 
 
 def find_bursts(chunk_ms: Sequence[float], chunk_tokens: Sequence[int] = ()) -> list[Burst]:
-    """The events in bursts, in the order of arrival. Without ``chunk_tokens`` each event is one token."""
+    """Return the bursts in the order of arrival. Without ``chunk_tokens``, each event is one token."""
     if not chunk_ms:
         return []
     mean_ms = (chunk_ms[-1] - chunk_ms[0]) / max(len(chunk_ms) - 1, 1)
@@ -90,9 +90,9 @@ def come_in_bursts(bursts: Sequence[Burst]) -> bool:
 
 
 def find_token_gaps(chunk_ms: Sequence[float], chunk_tokens: Sequence[int] = ()) -> tuple[float, ...]:
-    """Inter-token latencies: the gap before an event of k tokens, divided by k, k times.
+    """Return inter-token latencies: the gap before an event of k tokens, divided by k, k times.
 
-    Where the stream comes in bursts, a burst counts as one event.
+    If the stream comes in bursts, a burst counts as one event.
     """
     bursts = find_bursts(chunk_ms, chunk_tokens)
     if not come_in_bursts(bursts):

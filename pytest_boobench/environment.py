@@ -1,4 +1,4 @@
-"""Room 0: who runs this session and where: git, CI system, user, machine. Nothing in it is secret."""
+"""Room 0: who runs this session and where: git, CI system, user, machine. Nothing here is secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDER = ".boobench"
-"""What a project keeps: its store, and the logs of servers that we started."""
+"""A project's folder for its store, and for the logs of servers that we started."""
 _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "GITHUB_ACTIONS": (
         "github",
@@ -25,11 +25,11 @@ _SYSTEMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "JENKINS_URL": ("jenkins", {"job": "JOB_NAME", "run": "BUILD_NUMBER", "ref": "BRANCH_NAME", "url": "BUILD_URL"}),
 }
-"""Variable that only this system sets -> its name, and fact of the job -> variable that holds it."""
+"""Variable that only this CI system sets -> the system's name, and fact of the job -> variable that holds it."""
 
 
 def read_ci(env: Mapping[str, str]) -> dict[str, str]:
-    """Facts of the job, with the CI system's name under ``system``; empty outside of a known CI system."""
+    """Return facts of the job, with the CI system's name under ``system``; empty outside a known CI system."""
     for flag, (system, names) in _SYSTEMS.items():
         if env.get(flag):
             return {"system": system, **{key: env[name] for key, name in names.items() if env.get(name)}}
@@ -38,7 +38,7 @@ def read_ci(env: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Facts of the session that every run of it shares."""
+    """Facts of the session that all its runs share."""
 
     user: str | None = None
     machine: str | None = None
@@ -50,12 +50,12 @@ class Environment:
 
 
 def read_environment(rootdir: Path, env: Mapping[str, str] = os.environ) -> Environment:
-    """The session's environment; what cannot be found out stays blank."""
+    """Return the session's environment; None for what cannot be found out."""
     commit = ask_git(rootdir, "rev-parse", "HEAD")
     changes = ask_git(rootdir, "status", "--porcelain", "--untracked-files=no") if commit else None
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # no such user in a container, no variable either
+    except (KeyError, OSError):  # no such user in a container, and no variable
         user = None
     return Environment(
         user=user,
@@ -68,7 +68,7 @@ def read_environment(rootdir: Path, env: Mapping[str, str] = os.environ) -> Envi
 
 
 def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The processor's model by Linux, elsewhere by Python."""
+    """Return the processor's model from Linux, on other systems from Python."""
     try:
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -80,12 +80,12 @@ def read_cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _MODULES = Path("/sys/module")
 _IN_KERNEL = ("amdgpu", "xe", "i915", "nouveau")
-"""Drivers of GPUs that are modules of Linux; those that came from elsewhere have a version of their own."""
+"""GPU drivers of the Linux kernel. One that was installed separately has its own version."""
 
 
 @functools.cache
 def read_driver(nvidia: Path = _NVIDIA, modules: Path = _MODULES, kernel: str = platform.release()) -> str | None:
-    """This machine's graphics drivers by Linux, as in ``nvidia 570.86.15``, read once; None where there are none."""
+    """Return this machine's graphics drivers by Linux, as in ``nvidia 570.86.15``; None if there are none. Cached."""
     found = []
     version = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", _read_line(nvidia))
     if version is not None:
@@ -97,7 +97,7 @@ def read_driver(nvidia: Path = _NVIDIA, modules: Path = _MODULES, kernel: str = 
 
 
 def _read_line(path: Path) -> str:
-    """The first line, with its end; empty where there is no such file."""
+    """The first line, with its line end; empty if there is no such file."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.readline(1000)
@@ -106,10 +106,10 @@ def _read_line(path: Path) -> str:
 
 
 def ask_git(folder: Path, *words: str) -> str | None:
-    """A git command's output, None where git or a repository is missing."""
+    """Return a git command's output; None if git or a repository is missing."""
     try:
         done = subprocess.run(  # noqa: S603  # a list, no shell
-            ["git", "-C", str(folder), *words],  # noqa: S607  # git from the PATH is meant
+            ["git", "-C", str(folder), *words],  # noqa: S607  # git from the PATH is intended
             capture_output=True,
             text=True,
             timeout=10,
@@ -121,7 +121,7 @@ def ask_git(folder: Path, *words: str) -> str | None:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made where it is missing; the project's own one is for its owner only, and git ignores it."""
+    """Create the folder if it is missing. The project's own folder is private to its owner, and git ignores it."""
     own = next((one for one in (folder, *folder.parents) if one.name == FOLDER), None)
     if own is not None:
         own.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def make_file(path: Path, content: bytes = b"") -> None:
-    """A file for its owner only, where there is none; what SQLite keeps beside its file gets the same mode."""
+    """Create a file, private to its owner, if it is missing. SQLite gives its extra files the same mode."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:

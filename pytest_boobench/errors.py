@@ -9,7 +9,7 @@ from pytest_boobench.untrusted import clean_lines
 
 
 class BoobenchError(Exception):
-    """An error that the user can solve; ``str(error)`` is the whole message and needs no traceback.
+    """An error that the user can solve. ``str(error)`` is the whole message and needs no traceback.
 
     It may quote a server, so secrets and control characters are removed.
     """
@@ -19,7 +19,7 @@ class BoobenchError(Exception):
 
 
 def explain_os_error(error: OSError) -> str:
-    """The system's own message in lower case: ``no such file or directory``."""
+    """Return the system's own message in lower case: ``no such file or directory``."""
     return (error.strerror or type(error).__name__).lower()
 
 
@@ -38,7 +38,7 @@ class Problem:
 
 
 class DocumentError(BoobenchError):
-    """A suite or hosts file with errors: all its problems, in the order of their lines."""
+    """A suite or hosts file with errors: all its problems, sorted by line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -50,7 +50,7 @@ class HostError(BoobenchError):
 
 
 class PromptError(HostError):
-    """No prompt of exactly the asked length is possible for this model on this host."""
+    """No prompt of exactly the requested length is possible for this model on this host."""
 
 
 class MissingExtra(BoobenchError):  # noqa: N818  # what is missing is the name
@@ -65,4 +65,4 @@ class StoreError(BoobenchError):
 
 
 class UnstorableError(StoreError):
-    """A value that no store can hold, such as a text in the place of a number or an impossible time."""
+    """A value that no store can hold, such as a text instead of a number or an impossible time."""

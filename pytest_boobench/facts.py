@@ -15,12 +15,12 @@ DECISIVE = (
     ("n_ctx", "context"),
     ("slots", "slots"),
 )
-"""Facts that make two measurements of one model's name incomparable, with their titles in messages."""
+"""Two models with the same name are comparable only if these facts agree; with their titles in messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A model as its server describes it; a blank is a fact that the server does not give."""
+    """A model as its server describes it; None for a fact that the server does not give."""
 
     name: str
     path: str | None = None
@@ -36,14 +36,14 @@ class ModelFacts:
     slots: int | None = None
     """Requests that the server processes at once for this model."""
     kv_type: str | None = None
-    """Type of the KV cache's numbers, as in ``fp8``; blank for llama.cpp, where only the command line tells."""
+    """Type of the KV cache's numbers, as in ``fp8``; None for llama.cpp, where only the command line tells."""
     speculative: str | None = None
-    """Whether the server speculates: ``on`` or ``off``."""
+    """Whether the server uses speculative decoding: ``on`` or ``off``."""
     gpu_percent: int | None = None
-    """How much of the loaded model lies in the GPU's memory, as far as the server splits it."""
+    """Percentage of the loaded model in GPU memory, if the server splits models."""
 
     def differences(self, other: ModelFacts) -> tuple[str, ...]:
-        """The decisive facts that differ, as ``quantisation Q4_0, was Q8_0``; a blank equals everything."""
+        """Return the decisive facts that differ, as ``quantisation Q4_0, was Q8_0``; None equals everything."""
         both = [(title, getattr(self, key), getattr(other, key)) for key, title in DECISIVE]
         return tuple(f"{title} {now}, was {was}" for title, now, was in both if None not in (now, was) and now != was)
 
@@ -60,7 +60,7 @@ class ClientFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """A host's server as it describes itself. ``url`` never carries a key or a password."""
+    """A host's server as it describes itself. ``url`` never holds a key or a password."""
 
     kind: str
     url: str
@@ -80,7 +80,7 @@ class ForeignRequest:
     user_agent: str | None = None
     address: str | None = None
     age_s: float | None = None
-    """Since it began, seconds."""
+    """Seconds since it began."""
     queued: bool | None = None
     """Whether it still waits for the first byte of its answer."""
 
@@ -96,9 +96,9 @@ class Sighting:
     """The foreign requests on a host at one moment."""
 
     known: bool
-    """False where the host does not tell."""
+    """False if the host does not tell."""
     why: str = ""
-    """Why it does not tell, where its kind could; a sentence about the host."""
+    """Why it does not tell, if its kind could; a sentence about the host."""
     in_flight: tuple[ForeignRequest, ...] = ()
     recent: tuple[str, ...] = ()
     """Requests that ended within the last minute, one line each."""
@@ -106,7 +106,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What a watcher saw on a host while a cell ran; a blank is a fact that the host does not give."""
+    """What a watcher saw on a host while a cell ran; None for a fact that the host does not give."""
 
     in_flight_at_start: int | None = None
     """Foreign requests when the window began."""
@@ -139,15 +139,15 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTraffic:
-    """Our own part of a window's traffic, by the server's own counts in our answers."""
+    """Our own part of a window's traffic, by the server's counts in our answers."""
 
     requests: int = 0
     prompt_tokens: int = 0
-    """Evaluated ones, without those from the cache."""
+    """Evaluated tokens, without those from the cache."""
     cached_tokens: int = 0
     output_tokens: int = 0
     exact: bool = True
-    """False where a request of ours broke off: its tokens are unknown."""
+    """False if a request of ours was cancelled: its tokens are unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,4 +159,4 @@ class Canary:
     hash_mb_s: float
     """Hashing one megabyte again and again (SHA-256)."""
     busy_share: float | None = None
-    """Share of the processors' time that other programs used, 0 to 1; blank where the system does not tell."""
+    """Share of processor time that other programs used, 0 to 1; None if the system does not tell."""

@@ -14,42 +14,42 @@ from pytest_boobench.plain import Since
 Phase = Literal["warmup", "measure"]
 Kind = Literal["chat", "completion", "embedding"]
 Length = Literal["exact", "natural"]
-"""Whether each answer has as many tokens as asked for, or ends where the model ends it."""
+"""Whether each answer has as many tokens as requested, or ends where the model ends it."""
 ClockKind = Literal["kernel", "user"]
-"""Who took a time stamp: the kernel when the bytes arrived, or Python right after the read."""
+"""Source of a time stamp: the kernel when the bytes arrived, or Python right after the read."""
 RateSource = Literal["server", "client"]
 """Whose clock a rate comes from: the server's raw counts and milliseconds, or the client's arrival times."""
 FailureKind = Literal[
-    "connect",  # no connection: refused, unreachable, reset before the request was out
+    "connect",  # no connection: refused, unreachable, reset before the request was sent
     "status",  # an HTTP status other than 200
     "stream-error",  # {"error": …} inside a 200
     "truncated",  # the stream ended without its proper end
     "stalled",  # no byte for too long
     "timeout",  # the whole request took too long
-    "protocol",  # bytes that are not HTTP, SSE or JSON as they should be, and numbers that cannot be
-    "prompt-length",  # the server counted another number of prompt tokens than the cell asks for
-    "output-length",  # another number of tokens came than was asked for
-    "cached",  # a prompt token was reused although the cell says cache: cold
-    "reported",  # another tool, whose results were imported, says that the request failed
+    "protocol",  # bytes that are not valid HTTP, SSE or JSON, and impossible numbers
+    "prompt-length",  # the server's count of prompt tokens differs from the cell's
+    "output-length",  # the number of output tokens differs from the requested one
+    "cached",  # a prompt token came from the cache although the cell says cache: cold
+    "reported",  # another tool, whose results were imported, reports that the request failed
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One request's facts. Times are milliseconds from the write of the request's last byte unless said otherwise.
+    """One request's facts. Times are milliseconds from the write of the request's last byte, unless stated otherwise.
 
-    A blank (None) is a fact the server did not give or that cannot be derived honestly.
+    None is a fact that the server did not give or that cannot be derived reliably.
     """
 
     phase: Phase
     lane: int
-    """Which of the cell's parallel request loops, from 0."""
+    """Number of the cell's parallel request loop, from 0."""
     index: int
-    """The sample's number in its phase of the cell, from 0, in the order the requests were started."""
+    """Number of the sample in its phase of the cell, from 0, in the order of the requests' starts."""
     block: int = 1
-    """Number of the block in its cell; later ones were added since the earlier ones left a doubt."""
+    """Number of the block in its cell; later ones were added because the earlier ones left a doubt."""
     attempt: int = 1
-    """Number of the attempt at its block; only the last counts, others were disturbed or still warming up."""
+    """Number of the attempt at its block. Only the last counts; others were disturbed or still warming up."""
     reference: bool = False
     """Whether it was sent to the other host of a duet; its partner has the same index."""
     started_at: float
@@ -57,28 +57,28 @@ class Sample:
     offset_ms: float
     """When the request was sent, milliseconds after the phase began, by the monotonic clock."""
     connect_ms: float | None = None
-    """Time to open the connection, TLS included, before the clock of the sample starts."""
+    """Time to open the connection, with TLS, before the clock of the sample starts."""
     headers_ms: float | None = None
     """Arrival of the end of the response's header."""
     ttft_ms: float | None = None
-    """Time to first token: arrival of the first content, reasoning or tool call. Blank where earlier tokens were never
+    """Time to first token: arrival of the first content, reasoning or tool call. None if earlier tokens were never
     streamed."""
     ttfo_ms: float | None = None
     """Time to first visible output: as ttft_ms, without reasoning."""
     e2e_ms: float | None = None
     """Arrival of the end of the answer."""
     chunk_ms: tuple[float, ...] = ()
-    """Arrival of each event that carried tokens, ascending."""
+    """Arrival of each event with tokens, ascending."""
     chunk_tokens: Annotated[tuple[int, ...], Since("0002")] = ()
-    """Tokens in each of these events, by the server or estimated from their texts; empty: one in each."""
+    """Tokens in each of these events, from the server or estimated from their texts; empty: one in each."""
     prompt_tokens: int | None = None
-    """Prompt tokens as the server counted them, cached ones included."""
+    """Prompt tokens by the server's count, with cached ones."""
     cached_tokens: int | None = None
-    """Prompt tokens the server took from its cache."""
+    """Prompt tokens that the server took from its cache."""
     output_tokens: int | None = None
-    """Generated tokens as the server counted them, including tokens that were never streamed."""
+    """Generated tokens by the server's count, with tokens that were never streamed."""
     hidden_tokens: Annotated[int, Since("0002")] = 0
-    """Generated tokens that were counted and never streamed, such as hidden reasoning."""
+    """Generated tokens that were counted but never streamed, such as hidden reasoning."""
     prompt_ms: float | None = None
     """The server's own time for the prompt tokens it evaluated (llama.cpp ``timings.prompt_ms``)."""
     predicted_ms: float | None = None
@@ -89,22 +89,22 @@ class Sample:
     prefill_tok_s: float | None = None
     embed_tok_s: float | None = None
     lanes_tok_s: Annotated[float | None, Since("0002")] = None
-    """All lanes together while this request ran; blank where the cell has one lane."""
+    """All lanes together while this request ran; None if the cell has one lane."""
     rate_source: RateSource | None = None
     contradiction: Annotated[str | None, Since("0002")] = None
-    """How the client's clock or count contradicts the server, with both numbers; the server's timings are not used."""
+    """How the client's clock or count contradicts the server, with both numbers. The server's timings are not used."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
-    """Metric -> why it is blank, for metrics that such a request usually has."""
+    """Metric -> why it is None, for metrics that such a request usually has."""
     finish_reason: str | None = None
     status: int | None = None
     """HTTP status of the answer."""
     clock: ClockKind | None = None
     client_lag_ms: float | None = None
-    """Longest time from the kernel's stamp on bytes until Python read them; blank without kernel stamps."""
+    """Longest time from the kernel's stamp on bytes until Python read them; None without kernel stamps."""
     blurred_chunks: int = 0
-    """Entries of chunk_ms that have the stamp of a later one, since Python read both late and at once."""
+    """Entries of chunk_ms with the stamp of a later one, because Python read both late and at once."""
     first_late_ms: Annotated[float, Since("0002")] = 0.0
-    """How much earlier than its stamp the first token may have arrived, since Python read late."""
+    """How much earlier than its stamp the first token may have arrived, because Python read late."""
     last_late_ms: Annotated[float, Since("0002")] = 0.0
     """The same for the last token."""
     clock_step: bool = False
@@ -119,21 +119,20 @@ class Sample:
 
     @property
     def queue_ms(self) -> float | None:
-        """TTFT minus the server's prompt time: queue, templating and transport. Blank where one is missing or they
-        contradict each other."""
+        """TTFT minus the server's prompt time: queue, templating, transport. None if missing or contradictory."""
         if self.ttft_ms is None or self.prompt_ms is None or self.contradiction is not None:
             return None
         return self.ttft_ms - self.prompt_ms
 
     @property
     def itl_ms(self) -> tuple[float, ...]:
-        """Inter-token latencies, see `find_token_gaps`; empty where the stream does not show them."""
+        """Inter-token latencies, see `find_token_gaps`; empty if the stream does not show them."""
         if "itl_ms" in self.blanks or (self.output_tokens or 0) < 2:
             return ()
         return find_token_gaps(self.chunk_ms, self.chunk_tokens)
 
     def find_client_bound(self, metric: str) -> float:
-        """By how much a late client may have moved this metric, as a share of its value."""
+        """Return by how much a late client may have moved this metric, as a share of its value."""
         first, last = self.first_late_ms, self.last_late_ms
         if metric in ("ttft_ms", "ttfo_ms", "queue_ms") or (metric == "prefill_tok_s" and self.rate_source == "client"):
             known = self.queue_ms if metric == "queue_ms" else self.ttft_ms
@@ -160,11 +159,11 @@ STORED_BESIDE = ("queue_ms", "stalls")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured quantity; ``key`` is the name of the Sample's attribute, a number or a tuple of them."""
+    """One measured quantity. ``key`` is the name of the Sample's attribute, a number or a tuple of numbers."""
 
     key: str
     title: str
-    """Short name, as in table heads."""
+    """Short name for table headers."""
     unit: str
     better: Literal["higher", "lower"]
     definition: str
@@ -173,12 +172,12 @@ class Metric:
     gated: bool = False
     """Whether the gate judges it by default, with one lane."""
     of_start: bool = False
-    """Whether it is a number of a server's start, a fact of the cell, and not one of each request."""
+    """Whether it belongs to a server's start: then it is a fact of the cell, and not of each request."""
     assumed_noise: float | None = None
-    """Standard deviation of its logarithm between sessions while it is not measured; blank: the gate's default."""
+    """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
-        """This metric's finite values in a sample: one or none, or one for each gap."""
+        """Return this metric's finite values in a sample: one or none, or one for each gap."""
         found = None if self.of_start else getattr(sample, self.key)
         several = found if isinstance(found, tuple) else () if found is None else (found,)
         return tuple(float(value) for value in several if math.isfinite(value))
@@ -219,16 +218,16 @@ METRICS: Mapping[str, Metric] = {
 
 
 def metrics_of(kind: Kind) -> tuple[Metric, ...]:
-    """The metrics that exist for a kind of cell, in table order."""
+    """Return the metrics that exist for a kind of cell, in table order."""
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
 def gated_metrics(kind: Kind, lanes: int, length: Length = "exact") -> tuple[str, ...]:
-    """Keys of the metrics that the gate judges by default.
+    """Return the keys of the metrics that the gate judges by default.
 
-    With several lanes the end-to-end time replaces the prefill: how long a prompt waits for those of other lanes is
-    chance, and a longer wait means fewer others during its decoding. Where answers end by themselves the end-to-end
-    time would follow their length, so the rate of all lanes together replaces it.
+    With several lanes, end-to-end time replaces prefill: it is chance how long a prompt waits for those of other lanes,
+    and a longer wait means fewer others during its decoding. If answers end by themselves, the end-to-end time depends
+    on their length, so the rate of all lanes together replaces it.
     """
     several = "e2e_ms" if length == "exact" else "lanes_tok_s"
     keys = [metric.key for metric in metrics_of(kind) if metric.gated]

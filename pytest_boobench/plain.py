@@ -1,11 +1,11 @@
-"""Room 0: a fact is a field of a frozen dataclass, declared once. From the fields follow columns, rows, files and JSON.
+"""Room 0: a fact is a field of a frozen dataclass, declared once. Columns, rows, files and JSON follow from the fields.
 
-A field that came after the store's first schema says which revision brought its column; one that stands in files says
-what it is::
+A field that is newer than the store's first schema names the revision that added its column. A field that is in files
+has a description::
 
     driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None
 
-Plain data are dicts, lists, numbers and texts: what JSON holds and processes send each other.
+Plain data are dicts, lists, numbers and texts: what JSON can hold, and what processes send to each other.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _WORDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whol
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The revision of the store's schema that brought a fact's column: older rows read as the fact's default."""
+    """The revision of the store's schema that added a fact's column. In older rows, the fact has its default."""
 
     revision: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One field of a dataclass, as everybody else sees it."""
+    """One field of a dataclass."""
 
     name: str
     type: Any
-    """What a value is where there is one."""
+    """The type of a value that is not None."""
     optional: bool
-    """Whether it may be blank (None)."""
+    """Whether it may be None."""
     since: str
-    """Revision of the store's schema; ``0001`` where the field does not say."""
+    """Revision of the store's schema; default: ``0001``."""
     required: bool
     """Whether it has no default."""
     doc: str
-    """What it is, for JSON Schemas; blank where the field does not say."""
+    """Description for JSON Schemas; empty if the field has none."""
     make_default: Callable[[], Any]
 
 
 @functools.cache
 def list_facts(kind: type) -> Mapping[str, Fact]:
-    """A dataclass's fields by their names, in order; those of a later revision come last."""
+    """Return a dataclass's fields by name, in order; those of later revisions come last."""
     hints = get_type_hints(kind, include_extras=True)
     found = []
     for field in fields(cast("Any", kind)):
@@ -75,12 +75,12 @@ def list_facts(kind: type) -> Mapping[str, Fact]:
 
 
 def take(names: Iterable[str], source: object) -> dict[str, Any]:
-    """The attributes of these names."""
+    """Return the attributes with these names."""
     return {name: getattr(source, name) for name in names}
 
 
 def rebuild(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """The inverse of `dataclasses.asdict` for what this process or its workers made; single values pass as they are."""
+    """The inverse of `dataclasses.asdict`, for data of this process or its workers. Does not check single values."""
     known = list_facts(cast("Any", kind))
     return kind(**{name: _rebuild(known[name].type, value) for name, value in plain.items()})
 
@@ -97,9 +97,9 @@ def _rebuild(hint: Any, value: Any) -> Any:
 
 
 def make(kind: type[T], plain: object, where: str = "") -> T:
-    """The same for plain data from a file, each value checked.
+    """The same for plain data from a file; checks each value.
 
-    Facts that have defaults may be missing, others may not be there. ValueError names the place:
+    Facts with defaults may be missing; unknown ones are an error. Raises ValueError that names the place:
     ``record.samples[0].finish_reason is an object, expected a text``.
     """
     if not isinstance(plain, Mapping):
@@ -119,7 +119,7 @@ def _check_fact(fact: Fact, value: Any, where: str) -> Any:
 
 
 def _check(hint: Any, value: Any, where: str) -> Any:
-    """The value, made what the hint says."""
+    """Return the value in the type of the hint."""
     if hint is Any:
         return value
     if is_dataclass(hint):
@@ -144,7 +144,7 @@ def _check_literal(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check_union(hint: Any, value: Any, where: str) -> Any:
-    """Of our unions all are of one type and a blank."""
+    """Each of our unions is one type or None."""
     if value is None:
         return None
     (only,) = (each for each in get_args(hint) if each is not type(None))

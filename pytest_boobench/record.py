@@ -1,4 +1,4 @@
-"""Room 4: the finished facts of one cell, as they travel from worker to reporting process, store, gate and reports."""
+"""Room 4: the finished facts of one cell, as they go from worker to reporting process, store, gate and reports."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pytest_boobench.suite.cell import Cell
 JobType = Literal["bench", "eval"]
 RunStatus = Literal["running", "finished", "interrupted"]
 Pairing = Literal["requests", "starts"]
-"""Requests in turns to two hosts that both run, or whole blocks with both servers started anew for each."""
+"""Single requests in turns to two running servers, or turns of several requests with a server restarted for each."""
 Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """One session of one suite on one host, as known when its first cell comes in."""
+    """One session of one suite on one host, as known when its first cell is done."""
 
     uid: str
     """Unique name of the run, 32 hex digits."""
@@ -51,24 +51,24 @@ class RunFacts:
     git_commit: str | None = None
     git_dirty: bool | None = None
     ci: Mapping[str, str] = field(default_factory=dict)
-    """What the CI system says of its job: provider, job, url, ref."""
+    """The CI system's facts of its job: provider, job, url, ref."""
     workers: int = 1
-    """Processes measuring in parallel in this session."""
+    """Processes that measure in parallel in this session."""
     plugin_version: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What the hook `pytest_boobench_run_metadata` says of it, plain JSON."""
+    """The result of the hook `pytest_boobench_run_metadata`, plain JSON."""
     imported_from: Annotated[str | None, Since("0003")] = None
-    """The tool whose results these are, as in ``llama-bench``; blank for what this package measured."""
+    """The tool that measured these results, as in ``llama-bench``; None if this package did."""
 
     @property
     def client(self) -> ClientFacts:
-        """Who measured."""
+        """The machine that measured."""
         return ClientFacts(machine=self.machine, cpu=self.cpu, workers=self.workers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What a measurement was made under. A baseline keeps it, and the gate compares it with what is now.
+    """The circumstances of a measurement. A baseline keeps them, and the gate compares them with the present ones.
 
     A new circumstance is one field here, with `Since` and `Doc`, and its migration: store, baseline file and JSON
     follow.
@@ -79,16 +79,16 @@ class Circumstances:
     clock: Annotated[ClockKind | None, Doc("Where times were taken.")] = None
     canary: Annotated[Canary | None, Doc("How fast this machine was.")] = None
     text_digest: Annotated[str | None, Doc("Fingerprint of what the model says.")] = None
-    """Blank where the suite does not ask."""
+    """None if the suite does not ask for it."""
     command: Annotated[str | None, Doc("The command line that started the server."), Since("0003")] = None
-    """As a shell would write it, without its port and its secrets; blank where nobody tells."""
+    """As in a shell, without its port and its secrets; None if unknown."""
     driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None
-    """Of this machine, where the server runs on it."""
+    """Of this machine, if the server runs on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts(Circumstances):
-    """What is known of one measurement of a cell, whether it was just made or lies in the store.
+    """The facts of one measurement of a cell, new or stored.
 
     A new fact is one field here, with `Since`, and its migration: the store's column, rows, exports and JSON follow.
     """
@@ -100,44 +100,44 @@ class CellFacts(Circumstances):
     started_at: float
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     total_tok_s: float | None = None
-    """All lanes together, over the wall."""
+    """All lanes together, in wall time."""
     load_ms: float | None = None
-    """How long the host took to load the model before the cell, or to start where we start it; blank where it was
-    loaded or the host cannot tell."""
+    """How long the host took to load the model before the cell, or to start if we start it; None if it was loaded or
+    the host cannot tell."""
     rss_peak_mb: Annotated[float | None, Since("0003")] = None
-    """Most resident memory of a server that we started, all its processes together, since its start; 10^6 bytes."""
+    """Peak resident memory of a server that we started, all its processes together, since its start; 10^6 bytes."""
     vram_peak_mb: Annotated[float | None, Since("0003")] = None
-    """Most memory that it was seen to take on all GPUs together; 10^6 bytes."""
+    """Highest observed memory that it used on all GPUs together; 10^6 bytes."""
     server_log: Annotated[str | None, Since("0003")] = None
-    """The file with the log of a server that we started."""
+    """The log file of a server that we started."""
     traffic: Traffic | None = None
-    """What else the host did while the samples were taken; blank where nobody watched or it cannot tell."""
+    """Other requests on the host during the samples; None if nobody watched or the host cannot tell."""
     extended: str = ""
     """Why more than the first block was measured, in words."""
     reference_host: str | None = None
     """The other host of a duet."""
     pairing: Annotated[Pairing | None, Since("0003")] = None
-    """What the pairs of a duet are; blank for requests in turns."""
+    """What the pairs of a duet are; None: no duet, or one of an older version, whose pairs were requests."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
-    """Metric -> why it is blank, for those that such a cell would usually have."""
+    """Metric -> why it is None, for those that such a cell usually has."""
     error: str | None = None
-    """Why the cell could not be measured, or not to its end; blank when it was."""
+    """Why the cell could not be measured, or not completely; None if it was."""
 
     @property
     def disturbed(self) -> str | None:
-        """Who disturbed the last measuring, in words; None where nobody did or nobody can tell."""
+        """Who disturbed the last measurement, in words; None if nobody did or nobody can tell."""
         return f"disturbed: {self.traffic}" if self.traffic is not None and self.traffic.disturbed else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CondensedFacts(CellFacts):
-    """A measurement without its samples: with what follows from them. Each fact here is a property of `CellRecord`."""
+    """A measurement without its samples, but with facts derived from them. Each is a property of `CellRecord`."""
 
     blocks: int = 1
     attempts: int = 1
     stalls: int = 0
     spoiled: str | None = None
-    """Why the measurement cannot become a baseline; blank where it can."""
+    """Why the measurement cannot become a baseline; None if it can."""
     client_limit: str | None = None
     rates: Annotated[str | None, Since("0002")] = None
     contradiction: Annotated[str | None, Since("0002")] = None
@@ -145,17 +145,17 @@ class CondensedFacts(CellFacts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecord(CellFacts):
-    """All that one measurement of one cell found out, its samples among it."""
+    """All facts of one measurement of one cell, with its samples."""
 
     suite: str
     host: str
     samples: tuple[Sample, ...] = ()
     server: ServerFacts | None = None
     takeover: bool = False
-    """Whether the host was taken without asking whether others use it."""
+    """Whether the host was used without checking whether others use it."""
     client: ClientFacts = field(default_factory=ClientFacts)
     canaries: tuple[Canary, ...] = ()
-    """How fast this machine was before each block, in their order; empty where the host is another machine."""
+    """How fast this machine was before each block, in their order; empty if the host is another machine."""
     reference: ServerFacts | None = None
     """The server of a duet's other host."""
     worker: str = "main"
@@ -166,7 +166,7 @@ class CellRecord(CellFacts):
         return False
 
     def __post_init__(self) -> None:
-        """The circumstances that the server, the samples and the canaries tell."""
+        """Set the circumstances from the server, the samples and the canaries."""
         clocks = (sample.clock for sample in self.samples if sample.clock)
         told = {
             "engine_build": self.server.engine_build if self.server else None,
@@ -179,38 +179,38 @@ class CellRecord(CellFacts):
 
     @property
     def client_limit(self) -> str | None:
-        """Of which metrics the client, and not the host, was the bottleneck; None where it was of none."""
+        """The message that the client, and not the host, was the bottleneck of a metric; None if it was not."""
         return next((reason for reason in self.blanks.values() if reason.startswith(CLIENT_LATE)), None)
 
     @property
     def contradiction(self) -> str | None:
-        """What the server says and the client's clock rules out in half of the samples; None where it does not."""
+        """How the server contradicts the client's clock in at least half of the samples; None if it does not."""
         return find_contradiction(self.samples)
 
     @property
     def rates(self) -> str | None:
-        """Whose clock the rates are by: server, client or mixed; None where there are none."""
+        """Whose clock the rates are from: server, client or mixed; None without rates."""
         return find_rate_sources(self.samples)
 
     @property
     def clean(self) -> bool:
-        """Whether the cell was measured to its end, warm and undisturbed: only then may it become a baseline."""
+        """Whether the cell was measured completely, warm and undisturbed: only then may it become a baseline."""
         return self.error is None and self.spoiled is None
 
     @property
     def spoiled(self) -> str | None:
-        """Why the numbers are not the host's usual speed: still warming up, or disturbed; None where they are."""
+        """Why the numbers are not the host's usual speed: still warming up, or disturbed; None if they are."""
         return self.still_warming or self.disturbed
 
     @property
     def still_warming(self) -> str | None:
-        """That the newest block still became faster and faster; None where it did not."""
+        """The message that the newest block still became faster and faster; None if it did not."""
         newest = [sample for sample in self.samples if sample.block == self.blocks]
         return find_trend(measured(newest)) if self.reference_host is None else find_trend_of_pairs(newest)
 
     @property
     def blocks(self) -> int:
-        """How many blocks were measured; the first is as large as the suite says, and so is each that was added."""
+        """Number of measured blocks. The first has the size that the suite sets; so has each that was added."""
         return max((sample.block for sample in self.samples), default=1)
 
     @property
@@ -225,17 +225,17 @@ class CellRecord(CellFacts):
 
     @property
     def measured(self) -> int:
-        """How many measured samples there are, failed ones included."""
+        """Number of measured samples, with failed ones."""
         return len(measured(self.samples))
 
     @property
     def attempts(self) -> int:
-        """How often its blocks were measured, at most: once more where the first time was disturbed or too warm."""
+        """The most attempts of any block: another one follows if it was disturbed or still warming up."""
         return max((sample.attempt for sample in self.samples), default=1)
 
 
 APART_S = 1800.0
-"""Sessions closer than this share the state of the host: they are one look at it."""
+"""Sessions closer than this share the state of the host, so they count as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,13 +261,13 @@ class Baseline:
     suite: str
     runs: tuple[BaselineRun, ...]
     later: tuple[BaselineRun, ...] = ()
-    """Clean runs of the same engine build and flags that came after and passed: they teach how much runs differ, not
-    the level."""
+    """Clean later runs of the same engine build and flags that passed: they show how much runs differ, but do not
+    change the level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One gated metric of one cell, judged."""
+    """The verdict on one gated metric of one cell."""
 
     metric: str
     outcome: Outcome
@@ -276,30 +276,30 @@ class Verdict:
     baseline: float | None = None
     """The baseline's level, same unit."""
     change: float | None = None
-    """now / baseline - 1; blank where that cannot be divided."""
+    """now / baseline - 1; None if that cannot be divided."""
     change_low: Annotated[float | None, Since("0003")] = None
-    """Of a duet: the lower end of the interval that holds the true change with 95 % confidence."""
+    """For a duet: the lower end of the interval that holds the true change with 95 % confidence."""
     change_high: Annotated[float | None, Since("0003")] = None
     """Its upper end."""
     allowed: float | None = None
-    """The worsening that is allowed, a ratio."""
+    """The allowed worsening, a ratio."""
     baseline_name: str | None = None
     reason: str = ""
-    """Why nothing was judged, where nothing was."""
+    """Why it was not judged, if it was not."""
     fast_change: float | None = None
-    """As ``change``, of the fastest tenth of the samples."""
+    """As ``change``, for the fastest tenth of the samples."""
     noise: float | None = None
-    """By how much an unchanged server may come out worse, as a ratio: a smaller change is not believed."""
+    """By how much an unchanged server may seem worse, as a ratio: a smaller change is not believed."""
     run_noise: float | None = None
     """Standard deviation between runs of the logarithm of their medians, measured or assumed."""
     sessions: int | None = None
-    """How many looks at the host the baseline rests on: sessions at least half an hour apart."""
+    """Number of the baseline's sessions; those less than half an hour apart count as one."""
     samples: int | None = None
     blocks: int | None = None
     proven: bool = False
-    """Of a pass: whether a change as large as is allowed can be ruled out."""
+    """For a pass: whether a change as large as the allowed one can be ruled out."""
     note: str = ""
-    """What is different from when the baseline was measured, or assumed, in words."""
+    """What differs from the baseline's measurement, or is assumed, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +307,7 @@ class Measurement(CondensedFacts):
     """A stored measurement of a cell without its samples: one point of the cell's history."""
 
     id: int
-    """The store's number for it."""
+    """The store's id of it."""
     run: RunFacts
     verdicts: tuple[Verdict, ...] = ()
     samples: int = 0
@@ -318,7 +318,7 @@ class Measurement(CondensedFacts):
 
 
 def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> CellRecord:
-    """A record that carries the cell's names beside what was found."""
+    """Make a record from the cell's names and ``found``."""
     return CellRecord(
         node_id=node_id,
         cell_key=cell.key,
@@ -331,11 +331,11 @@ def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> Ce
 
 
 DERIVED = tuple(name for name in list_facts(CondensedFacts) if name not in list_facts(CellFacts))
-"""Properties of a `CellRecord` that stay known without its samples."""
+"""Properties of a `CellRecord` that are known even without its samples."""
 
 
 def make_baseline_run(run: RunFacts, measured: CellRecord | Measurement, saved_at: float) -> BaselineRun:
-    """A measurement as part of a baseline."""
+    """Make a measurement part of a baseline."""
     return BaselineRun(
         run_uid=run.uid,
         session=run.session,

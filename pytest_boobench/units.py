@@ -10,14 +10,14 @@ BLANK = "–"
 """The text for a missing number."""
 
 _NARROW = 0.01
-"""An interval that is no wider is shown with two digits."""
+"""An interval that is at most this wide is shown with two digits."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*\Z")
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
 def number(value: float | int | None) -> str:
-    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; an int, which is a count, unchanged."""
+    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234. An int is a count and stays unchanged."""
     if isinstance(value, int):
         return str(value)
     if value is None or not math.isfinite(value):
@@ -34,7 +34,7 @@ def quantity(value: float | None, unit: str) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """A ratio as per cent with one digit, without sign: 0.173 -> ``17.3 %``."""
+    """A ratio in per cent with one digit, without sign: 0.173 -> ``17.3 %``."""
     if ratio is None or not math.isfinite(ratio):
         return BLANK
     text = f"{abs(ratio) * 100:.1f}"
@@ -44,7 +44,7 @@ def percent(ratio: float | None) -> str:
 def change(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
     """A ratio of change with its sign: -0.173 -> ``−17.3 %``; with its interval ``−17.3 % [−18.1, −16.6]``.
 
-    Two digits where the interval is narrower than plus and minus half a per cent.
+    Two digits if the interval is narrower than plus and minus half a per cent.
     """
     if ratio is None or not math.isfinite(ratio):
         return BLANK
@@ -55,7 +55,7 @@ def change(ratio: float | None, low: float | None = None, high: float | None = N
 
 
 def _signed(ratio: float, digits: int) -> str:
-    """In per cent, without the sign for it."""
+    """In per cent with its sign, without ``%``."""
     return f"{'−' if ratio < 0 else '+'}{abs(ratio) * 100:.{digits}f}"
 
 
@@ -88,7 +88,7 @@ def moment(at: float) -> str:
 
 
 def parse_percent(text: str, *, bare: bool = False) -> float:
-    """``"10%"`` -> 0.1; ``bare`` accepts ``"10"`` too. ValueError says what would be right."""
+    """``"10%"`` -> 0.1; ``bare`` accepts ``"10"`` too. Raises ValueError that says what would be right."""
     match = _PERCENT.match(f"{text}%" if bare and not text.rstrip().endswith("%") else text)
     if not match:
         raise ValueError(f"expected a percentage such as 10%, got {text!r}")
@@ -96,7 +96,7 @@ def parse_percent(text: str, *, bare: bool = False) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """``"90"``, ``"90s"``, ``"1.5m"``, ``"250ms"`` -> seconds; ValueError says what would be right."""
+    """``"90"``, ``"90s"``, ``"1.5m"``, ``"250ms"`` -> seconds. Raises ValueError that says what would be right."""
     match = _DURATION.match(text)
     if not match:
         raise ValueError(f"expected a time such as 30s, 5m or 250ms, got {text!r}")

@@ -1,7 +1,7 @@
 """Room 0: data from outside. JSON of any shape and text of any content become plain values, or a named Fault.
 
-Every text of a server passes `clean` before it is part of a message, a record or a report: it may hold a key that we
-sent, and control characters.
+Every text of a server passes `clean` before it enters a message, a record or a report: it may hold a key that we sent,
+or control characters.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MAX_DEPTH = 64
-"""Levels of nesting of an answer. Real ones have eight; Python's own limit is near 1,000."""
+"""Maximum nesting of an answer. Real ones have eight levels; Python's own limit is near 1,000."""
 MAX_COUNT = 2**53
-"""JSON numbers above are not exact."""
+"""Larger JSON numbers are not exact."""
 LONGEST = 300
-"""Characters of a server's text in a message."""
+"""The most characters of a server's text in a message."""
 HIDDEN = "[secret]"
 """Replaces a secret."""
 _SHOWN = 60
 _LEAST = 4
-"""Characters of the shortest secret."""
+"""The fewest characters of a secret to hide."""
 _LEAST_PART = 8
-"""Characters of the shortest beginning or end of a secret that is hidden too."""
+"""The fewest characters of a secret's beginning or end to hide."""
 _SEQUENCE = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])|\x9b[0-?]*[ -/]*[@-~]")
 """Escape sequences of terminals: titles and links (OSC), colours and cursors (CSI), and those of two characters."""
 _PASSWORD = re.compile(r"://[^:@/?#]*:(.*)@", re.DOTALL)
@@ -35,14 +35,14 @@ _PASSWORD_IN_QUERY = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
 
 
 class Fault(ValueError):  # noqa: N818  # the answer's, not ours
-    """A wrong part of an answer; the text names the field, its value, and what was expected."""
+    """A wrong part of an answer. The text names the field, its value, and what was expected."""
 
 
 # --- secrets and control characters
 
 
 class _Secrets:
-    """All known secrets, each in the forms in which it may come back."""
+    """All known secrets, each in every form in which it may come back."""
 
     def __init__(self) -> None:
         self._long: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class _Secrets:
         self._sign = re.compile("|".join(map(re.escape, sorted(parts | {*self._short}))))
 
     def hide(self, text: str, *, short: bool = True) -> str:
-        """The text without secrets and their parts; hiding twice changes nothing more."""
+        """Return the text without secrets and their parts. Idempotent."""
         if self._sign is None or not self._sign.search(text):
             return text
         return HIDDEN.join(self._hide_in_piece(piece, short=short) for piece in text.split(HIDDEN))
@@ -82,14 +82,14 @@ class _Secrets:
         return text
 
     def hide_whole(self, text: str) -> str:
-        """The text without long secrets, where they are complete."""
+        """Return the text without complete long secrets."""
         for form in self._long:
             text = text.replace(form, HIDDEN)
         return text
 
 
 def _list_forms(secret: str) -> set[str]:
-    """The text as others may write it: quoted for URLs, JSON and HTML, and in base64."""
+    """The secret as others may write it: quoted for URLs, JSON and HTML, and in base64."""
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], escape(secret)}
     quoted |= {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
     encoded = _encode(secret.encode("utf-8", "replace")) if len(secret) >= _LEAST_PART else set()
@@ -97,7 +97,7 @@ def _list_forms(secret: str) -> set[str]:
 
 
 def _encode(raw: bytes) -> set[str]:
-    """The base64 forms of some bytes within longer data: the characters that do not depend on the bytes around them."""
+    """The base64 forms of bytes inside longer data: the characters that do not depend on the bytes around them."""
     found = set()
     for before, changed in ((0, 0), (1, 2), (2, 3)):
         text = base64.b64encode(bytes(before) + raw).decode().rstrip("=")[changed:]
@@ -107,7 +107,7 @@ def _encode(raw: bytes) -> set[str]:
 
 
 def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
-    """The text without long beginnings of a form; where several forms begin alike, the longest match is hidden."""
+    """The text without long beginnings of a form; if several forms match, the longest match is hidden."""
     for head in dict.fromkeys(form[:_LEAST_PART] for form in forms):
         alike = [form for form in forms if form.startswith(head)]
         kept, at = [], 0
@@ -119,7 +119,7 @@ def _hide_heads(text: str, forms: Sequence[str], hidden: str) -> str:
 
 
 def _count_same(one: str, other: str) -> int:
-    """The number of equal characters at the beginning of two texts."""
+    """The number of equal characters at the start of two texts."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -129,7 +129,7 @@ _SECRETS = _Secrets()
 def learn_secret(secret: str) -> None:
     """Make `clean` hide this text: a key, a password, the value of a variable that a file names.
 
-    One of fewer than eight characters is hidden only as a whole word, one of fewer than four nowhere: any text may
+    With fewer than eight characters it is hidden only as a whole word, with fewer than four never: any text may
     contain it.
     """
     _SECRETS.learn(secret)
@@ -147,15 +147,15 @@ def learn_url(url: str) -> None:
 
 
 def hide_secrets(text: str) -> str:
-    """The text with each known secret hidden, and otherwise unchanged."""
+    """Return the text with each known secret hidden, and otherwise unchanged."""
     return _SECRETS.hide(text)
 
 
 def hide_in(value: Any) -> Any:
-    """Plain data with each secret of eight characters and more hidden in all its texts.
+    """Return plain data with each secret of at least eight characters hidden in all texts.
 
-    A second check before data leave the process, for texts that `clean` never saw. In a field's name that could be one
-    of ours only whole secrets are hidden.
+    This is a second check before data leave the process, for texts that `clean` never saw. Names of fields may be our
+    own, so only complete secrets are hidden in them.
     """
     if not _SECRETS.known:
         return value
@@ -177,13 +177,13 @@ def _hide_in_name(key: Any) -> Any:
 
 
 def clean(text: str, limit: int = LONGEST) -> str:
-    """The text on one line, without secrets and invisible characters, cut to ``limit``."""
+    """Return the text on one line, without secrets and invisible characters, cut to ``limit``."""
     flat = _SECRETS.hide(" ".join(_make_printable(text).split()))
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
 def clean_lines(text: str) -> str:
-    """The same, with its lines kept and nothing cut."""
+    """Do the same, but keep the lines and cut nothing."""
     return _SECRETS.hide("\n".join(_make_printable(line) for line in text.split("\n")))
 
 
@@ -194,14 +194,14 @@ def _make_printable(text: str) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """JSON that every store takes: its texts and names cleaned, None for numbers that JSON does not hold exactly."""
+    """Return JSON that every store accepts: texts and names cleaned, None for numbers that JSON cannot hold exactly."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
         return {clean(str(key)): clean_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean_json(item) for item in value]
-    if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # which NaN is not either
+    if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # this form also catches NaN
         return None
     return value
 
@@ -210,7 +210,7 @@ def clean_json(value: Any) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; Fault where it is not JSON, or is nested too deep."""
+    """Return the value of a JSON text. Raises Fault if it is not JSON, or is nested too deep."""
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if decoded.count("[") + decoded.count("{") > MAX_DEPTH and find_depth(decoded) > MAX_DEPTH:
         raise Fault(f"is nested more than {MAX_DEPTH} levels deep")
@@ -221,7 +221,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def find_depth(text: str) -> int:
-    """The deepest nesting of a JSON text; brackets in its strings do not count."""
+    """Return the deepest nesting of a JSON text; ignores brackets in its strings."""
     depth = deepest = 0
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
         first = token[0][0]
@@ -234,7 +234,7 @@ def find_depth(text: str) -> int:
 
 
 def show(value: object) -> str:
-    """A value from outside for a message: one short line."""
+    """Return a value from outside as one short line for a message."""
     if isinstance(value, str):
         return clean(value, _SHOWN) or "an empty text"
     if isinstance(value, Mapping):
@@ -248,32 +248,32 @@ def show(value: object) -> str:
     return clean(str(value), _SHOWN)
 
 
-# --- fields of an object: None or empty where the field is missing or null, Fault where it is something else
+# --- fields of an object: None or empty if the field is missing or null; raise Fault if it is something else
 
 
 def get_object(source: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
-    """The object under a key."""
+    """Return the object under a key."""
     value = source.get(key)
     _require(value is None or isinstance(value, Mapping), where, key, value, "an object")
     return value or {}
 
 
 def get_list(source: Mapping[str, Any], key: str, where: str = "") -> Sequence[Any]:
-    """The list under a key."""
+    """Return the list under a key."""
     value = source.get(key)
     _require(value is None or isinstance(value, list), where, key, value, "a list")
     return value or ()
 
 
 def get_text(source: Mapping[str, Any], key: str, where: str = "") -> str | None:
-    """The text under a key, not cleaned."""
+    """Return the text under a key, not cleaned."""
     value = source.get(key)
     _require(value is None or isinstance(value, str), where, key, value, "a text")
     return value
 
 
 def get_count(source: Mapping[str, Any], key: str, where: str = "") -> int | None:
-    """The whole number under a key, from 0; 8.0 is 8."""
+    """Return the whole number under a key, from 0; 8.0 is 8."""
     value = source.get(key)
     found = to_count(value)
     _require(value is None or (found is not None and found >= 0), where, key, value, "a whole number from 0")
@@ -281,7 +281,7 @@ def get_count(source: Mapping[str, Any], key: str, where: str = "") -> int | Non
 
 
 def get_number(source: Mapping[str, Any], key: str, where: str = "", *, above: float | None = None) -> float | None:
-    """The finite number under a key; larger than ``above``, if given."""
+    """Return the finite number under a key; it must be larger than ``above``, if given."""
     value = source.get(key)
     found = to_number(value)
     right = found is not None and (above is None or found > above)
@@ -294,43 +294,43 @@ def _require(right: bool, where: str, key: str, value: object, expected: str) ->
         raise Fault(f"{where}{'.' if where else ''}{key} is {show(value)}, expected {expected}")
 
 
-# --- single values that may be missing: None or empty where they are something else
+# --- single values that may be missing: None or empty if they are something else
 
 
 def to_object(value: object) -> Mapping[str, Any]:
-    """The object, or an empty one."""
+    """Return the object, or an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def to_objects(value: object) -> list[Mapping[str, Any]]:
-    """The objects in a list; other items are left out."""
+    """Return the objects in a list; ignores other items."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def to_texts(value: object) -> list[str]:
-    """The texts in a list, cleaned; other items are left out."""
+    """Return the texts in a list, cleaned; ignores other items."""
     return [clean(item) for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
 
 
 def to_text(value: object) -> str | None:
-    """The text, cleaned; None where there is none."""
+    """Return the text, cleaned; None if there is none."""
     return (clean(value) or None) if isinstance(value, str) else None
 
 
 def to_count(value: object) -> int | None:
-    """A whole number of any sign that JSON holds exactly."""
+    """Return a whole number of any sign that JSON holds exactly, else None."""
     found = to_number(value)
     return int(found) if found is not None and found.is_integer() and abs(found) <= MAX_COUNT else None
 
 
 def to_natural(value: object) -> int | None:
-    """A whole number from 1, such as a size."""
+    """Return a whole number from 1, such as a size, else None."""
     found = to_count(value)
     return found if found is not None and found > 0 else None
 
 
 def to_number(value: object) -> float | None:
-    """A finite number."""
+    """Return a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int) and abs(value) > MAX_COUNT:

@@ -22,11 +22,11 @@ from pytest_boobench.record import CellRecord, Pairing, identify
 from pytest_boobench.suite.cell import Cell
 
 DUET_BLOCKS = 2
-"""The most blocks of pairs where no width is asked for."""
+"""The most blocks of pairs if no width is requested."""
 
 
 async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str) -> CellRecord:
-    """Measure the first block of a cell. The record's ``error`` says what went wrong, beside the samples until then."""
+    """Measure the first block of a cell. On a problem, the record has an ``error`` and the samples so far."""
     record = identify(
         cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
@@ -34,7 +34,7 @@ async def run_cell(cell: Cell, grant: Grant, session: Measurer, *, node_id: str)
 
 
 async def extend_cell(cell: Cell, grant: Grant, session: Measurer, record: CellRecord, why: str) -> CellRecord:
-    """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names it."""
+    """Measure one more block of a cell whose earlier blocks left a doubt; ``why`` names the doubt."""
     extended = "; ".join(filter(None, (record.extended, f"block {record.blocks + 1}: {why}")))
     return await add_block(
         Block(name_as_listed(cell, grant), session, record.blocks + 1), grant, replace(record, extended=extended)
@@ -47,19 +47,19 @@ class Course:
 
     pairing: Pairing = "requests"
     until: float | None = None
-    """The width of each gated metric's interval, plus and minus, as a ratio; None: until the verdict is clear."""
+    """Requested width of each gated metric's interval, plus and minus, as a ratio; None: until the verdict is clear."""
     end_s: float = math.inf
-    """Monotonic clock after which nothing is added to the first block of a duet that has a width to reach."""
+    """A duet with a requested width adds nothing to its first block after this time of the monotonic clock."""
 
 
 _USUAL = Course()
 
 
 async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Course = _USUAL) -> CellRecord:
-    """Measure a cell on both sides in turns, A B B A, until the pairs leave no doubt or there are two blocks of them;
-    with a width, until the intervals are that narrow.
+    """Measure a cell on both sides in turns, A B B A, until the pairs leave no doubt or there are two blocks of them.
 
-    The next block follows at once: what changes from minute to minute is in both halves of a pair.
+    With a requested width, measure until the intervals are that narrow. The next block follows at once, so that both
+    halves of a pair see the same changes from minute to minute.
     """
     cell, reference = duet.ours.cell, duet.other
     allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
@@ -99,7 +99,7 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
 
 
 async def _add_block_of_pairs(duet: Duet, record: CellRecord, blocks: int, course: Course) -> CellRecord:
-    """The record with one more block of pairs than ``blocks``."""
+    """Return the record with one more block of pairs than ``blocks``."""
     if record.pairing != "starts":
         return await add_pairs(duet, record, blocks + 1)
     pairs, first = gate.FEWEST["starts"], blocks * gate.FEWEST["starts"] + 1

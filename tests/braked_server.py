@@ -10,6 +10,7 @@ import asyncio
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.fault_server import FaultServer, Peer
@@ -77,11 +78,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--brake", type=float, default=1.0)
+    parser.add_argument("--brake-file", help="a file that has it")
     parser.add_argument("--build", default="b1")
     asked = parser.parse_args()
+    brake = float(Path(asked.brake_file).read_text()) if asked.brake_file else asked.brake
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    with _Server({"stand-in": Braked(asked.brake, asked.build)}, port=asked.port):
+    with _Server({"stand-in": Braked(brake, asked.build)}, port=asked.port):
         over.wait()
 
 

@@ -1,8 +1,8 @@
-"""Room 5: a baseline as a text file for git, for gates with no database kept anywhere.
+"""Room 5: a baseline as a text file for git, for a gate without a database.
 
-- ``fields``   what may stand in it, as pydantic models; its JSON Schema
-- ``file``     what it holds, and its text: always in the same order
-- ``read``     the file -> what it holds, or all that is wrong with it
+- ``fields``   what it may hold, as pydantic models; its JSON Schema
+- ``file``     its content, and its text in a fixed order
+- ``read``     the file -> its content, or all that is wrong with it
 """
 
 from pytest_boobench.baseline_file.fields import schema

@@ -1,4 +1,4 @@
-"""Room 5: what may stand in a baseline file, as its reader and its JSON Schema see it."""
+"""Room 5: what a baseline file may hold, for its reader and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from pytest_boobench.record import Circumstances
 from pytest_boobench.suite.cell import AXES, make_identity
 
 FORMAT = 1
-"""Goes up when a field changes its meaning or goes away."""
+"""Increase it when a field changes its meaning or is removed."""
 Numbers = tuple[float | None, ...]
-"""One for each request, in their order; blank where it does not have the metric."""
+"""One for each request, in order; null if a request does not have the metric."""
 
 
 def moment() -> Expected:
-    """A time with its zone -> seconds since 1970 UTC."""
+    """A time with its time zone -> seconds since 1970 UTC."""
 
     def parse(given: Any, _: Problems) -> float:
         try:
@@ -57,7 +57,7 @@ def moment() -> Expected:
     return parsed("a time such as 2026-11-24T09:30:00Z", parse, {"type": "string", "format": "date-time"})
 
 
-# --- a metric: a number for each request, or a summary where the samples are gone
+# --- a metric: a number for each request, or a summary if the samples were pruned
 
 _FINITE = core_schema.float_schema(strict=True, allow_inf_nan=False)
 _NUMBER = expect("a number", _FINITE)
@@ -96,7 +96,7 @@ _LIST_OR_SUMMARY = Expected(
 )
 _SUMMARY_ONLY = parsed("a summary of its numbers", _read_summary, _write_summary_schema)
 LISTED = METRICS.keys() & list_facts(Sample).keys()
-"""Metrics that are a number of each request; the others follow from what is not in the file."""
+"""Metrics with one number per request; the others are derived from facts outside the file."""
 _METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for key in METRICS})
 
 # --- the file
@@ -105,14 +105,14 @@ _MODEL = Keyed({name: text() if fact.type is str else whole(0) for name, fact in
 _CANARY = Keyed({name: number(0) for name in list_facts(Canary)})
 _PARTS: Mapping[type, ValueType] = {ModelFacts: _MODEL, Canary: _CANARY}
 RATES = tuple(name for name, fact in list_facts(Canary).items() if fact.required)
-"""What no canary lacks."""
+"""Fields that every canary has."""
 
 
 class RunFields(FileModel):
     """A pytest session of one suite on one host."""
 
     session: Annotated[str, text()]
-    """The pytest session it is of."""
+    """Unique name of the pytest session."""
     started_at: Annotated[float, moment()]
     """When it began."""
     machine: Annotated[str | None, text()] = None
@@ -126,13 +126,13 @@ class RunFields(FileModel):
     git_dirty: Annotated[bool | None, flag()] = None
     """Whether it had changes."""
     plugin_version: Annotated[str | None, text()] = None
-    """The pytest-boobench that measured."""
+    """The version of pytest-boobench that measured."""
     imported_from: Annotated[str | None, text()] = None
-    """The tool whose results these are, where boobench import took them in."""
+    """The tool that measured these results, if boobench import added them."""
 
 
 def _value_of(fact: Fact) -> ValueType:
-    """What a file may hold of a circumstance."""
+    """The type of a circumstance in a file."""
     if get_origin(fact.type) is Literal:
         return choice(*get_args(fact.type))
     return text() if fact.type is str else _PARTS[fact.type]
@@ -141,7 +141,7 @@ def _value_of(fact: Fact) -> ValueType:
 if TYPE_CHECKING:
 
     class CircumstanceFields(FileModel):
-        """The circumstances of a measurement, for mypy: those that this room calls by name."""
+        """The circumstances of a measurement, for mypy: those that this room uses by name."""
 
         model: Mapping[str, Any] | None = None
         canary: Mapping[str, Any] | None = None
@@ -161,15 +161,15 @@ class MeasuredFields(CircumstanceFields):
     """One measurement of a cell."""
 
     run: Annotated[str, text()]
-    """Which of the runs it is of."""
+    """The name of its run."""
     measured_at: Annotated[float, moment()]
     """When it began."""
     saved_at: Annotated[float, moment()]
     """When it became the baseline."""
     reason: Annotated[str, text()] = ""
-    """Why, in somebody's words."""
+    """The reason for the baseline, in the user's words."""
     total_tok_s: Annotated[float | None, _NUMBER] = None
-    """All lanes together."""
+    """Tokens per second of all lanes together."""
     metrics: Annotated[dict[str, Numbers | Aggregate], _METRICS]
     """Each metric's numbers, in the order of the requests."""
 
@@ -177,7 +177,7 @@ class MeasuredFields(CircumstanceFields):
 if TYPE_CHECKING:
 
     class IdentityFields(FileModel):
-        """The axes of a cell, for mypy: those that this room calls by name."""
+        """The axes of a cell, for mypy: those that this room uses by name."""
 
         suite: str
         host: str
@@ -198,10 +198,10 @@ else:
 
 
 class CellFields(IdentityFields):
-    """One cell with its measurements; all but the last two fields are its identity."""
+    """One cell with its measurements. All but the last two fields are its identity."""
 
     node_id: Annotated[str, text()]
-    """What pytest calls it."""
+    """Its pytest node id."""
     measured: Annotated[tuple[MeasuredFields, ...], Each(MeasuredFields)]
     """Oldest first."""
 
@@ -212,18 +212,18 @@ class CellFields(IdentityFields):
 
 
 class FileFields(FileModel):
-    """The file itself."""
+    """The whole file."""
 
     boobench_baseline: Annotated[int, whole(1)]
     """Format of the file."""
     name: Annotated[str, text()]
-    """Name of the baseline."""
+    """Name -> run."""
     runs: Annotated[dict[str, RunFields], Named(text(), RunFields, "a mapping of runs")]
-    """By name."""
+    """Ordered by identity."""
     cells: Annotated[tuple[CellFields, ...], Each(CellFields)]
     """By identity."""
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a baseline file."""
+    """Return the JSON Schema of a baseline file."""
     return write_json_schema(FileFields, "pytest-boobench baseline")

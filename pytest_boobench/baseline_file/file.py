@@ -1,4 +1,4 @@
-"""Room 5: what a baseline file holds, and its text for git: in a fixed order, a line for a thing, few digits."""
+"""Room 5: the content of a baseline file, and its text for git: fixed order, one thing per line, few digits."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class SavedRun:
     saved_at: float
     """Seconds since 1970 UTC."""
     reason: str = ""
-    """Why, in the words of who saved it."""
+    """The reason, in the words of the user who saved it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineFile:
-    """All of one baseline."""
+    """The whole content of one baseline."""
 
     name: str
     runs: tuple[SavedRun, ...] = ()
 
     def with_runs(self, saved: Iterable[SavedRun], *, add: bool) -> BaselineFile:
-        """The same with these measurements: in the place of those of their cells, or beside them (``add``)."""
+        """Return a copy with these measurements: instead of those of their cells, or (``add``) beside them."""
         new = tuple(saved)
         keys, measurements = {one.record.cell_key for one in new}, set(map(_identify, new))
         kept = (
@@ -51,7 +51,7 @@ class BaselineFile:
         return replace(self, runs=(*kept, *new))
 
     def baselines(self) -> dict[str, Baseline]:
-        """Cell key -> Baseline, its runs oldest first."""
+        """Return cell key -> Baseline, its runs oldest first."""
         of_key: dict[str, list[SavedRun]] = defaultdict(list)
         for one in sorted(self.runs, key=lambda one: one.record.started_at):
             of_key[one.record.cell_key].append(one)
@@ -67,7 +67,7 @@ class BaselineFile:
 
 
 def save_measurement(measurement: Measurement, samples: Sequence[Sample], *, saved_at: float, reason: str) -> SavedRun:
-    """A stored measurement with its samples, as a file may hold it."""
+    """Make the file's form of a stored measurement and its samples."""
     record = CellRecord(
         node_id=measurement.node_id,
         cell_key=measurement.cell_key,
@@ -94,21 +94,21 @@ _HEAD = """\
 """
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*\Z")
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
-"""Not to be written without quotes, for other readers of YAML."""
+"""Quoted, for other readers of YAML."""
 _HIDDEN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-"""Characters that YAML files must not or should not hold as they are."""
+"""Characters that YAML files must not or should not hold unescaped."""
 _TIMES = ("started_at", "measured_at", "saved_at")
 
 
 def write(path: Path, file: BaselineFile) -> None:
-    """Write the file in one step, so that nobody ever reads half of it; OSError where that can't be."""
+    """Write the file atomically, so that nobody ever reads half of it. Raises OSError."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     draft.write_text(render(file), encoding="utf-8")
     draft.replace(path)
 
 
 def render(file: BaselineFile) -> str:
-    """The file's text; the same measurements give the same text."""
+    """Return the file's text; the same measurements give the same text."""
     runs = {saved.run.uid: saved.run for saved in file.runs}
     lines = [f"boobench_baseline: {FORMAT}", f"name: {_flow(file.name)}", "runs:" if runs else "runs: {}"]
     for uid in sorted(runs, key=lambda uid: (runs[uid].started_at, uid)):
@@ -122,7 +122,7 @@ def render(file: BaselineFile) -> str:
 
 
 def _order(saved: SavedRun) -> tuple[Any, ...]:
-    """By what people look for, then by all that makes cells two; the oldest measurement first."""
+    """First by what people look for, then by all that makes two cells different; the oldest measurement first."""
     identity = saved.record.identity
     names = ("suite", "host", "model", "kind", *(one.name for one in AXES if one.axis.in_grid))
     sizes = (identity.get(name) or 0 for name in names)
@@ -130,7 +130,7 @@ def _order(saved: SavedRun) -> tuple[Any, ...]:
 
 
 def _describe_run(run: RunFacts) -> Mapping[str, Any]:
-    """Who measured, without names of users and jobs: those are nobody's business in git."""
+    """Who measured, without names of users and jobs, which do not belong into git."""
     return take(RunFields.model_fields, run)
 
 
@@ -156,7 +156,7 @@ def _describe_measurement(saved: SavedRun) -> Mapping[str, Any]:
 
 
 def _describe(circumstance: Any) -> Any:
-    """A circumstance as the file has it; what follows from several facts as a mapping of those that are known."""
+    """A circumstance in the file's form; a group of facts as a mapping of the known ones."""
     if not is_dataclass(circumstance):
         return circumstance
     known = _known(asdict(cast("Any", circumstance)))
@@ -164,7 +164,7 @@ def _describe(circumstance: Any) -> Any:
 
 
 def _render_metrics(record: CellRecord) -> Iterator[str]:
-    """A list where requests have one number each, else a summary."""
+    """A list if each request has one number, else a summary."""
     yield "metrics:" if record.aggregates else "metrics: {}"
     good = counted(record.samples)
     for key, metric in METRICS.items():
@@ -181,14 +181,14 @@ def _render_metrics(record: CellRecord) -> Iterator[str]:
 
 
 class _Rate(float):
-    """Five digits: less than any gate can see."""
+    """Five digits: smaller differences do not matter to any gate."""
 
     def __str__(self) -> str:
         return f"{float(self):.5g}"
 
 
 class _Milliseconds(float):
-    """To the microsecond, which is what kernels' clocks are good for."""
+    """To the microsecond, the precision of kernels' clocks."""
 
     def __str__(self) -> str:
         return f"{float(self):.3f}".rstrip("0").rstrip(".")
@@ -199,7 +199,7 @@ def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(values: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each, blanks left out."""
+    """One line for each; omits None."""
     for key, value in values.items():
         if value is not None and value != "":
             yield f"{key}: {_time(value) if key in _TIMES else _flow(hide_in(value))}"
@@ -216,7 +216,7 @@ def _time(seconds: float) -> str:
 
 
 def _flow(value: Any) -> str:
-    """YAML in the flow style, readable by every version of YAML."""
+    """YAML in the flow style, valid in every version of YAML."""
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_flow(key)}: {_flow(value[key])}' for key in value)}}}"
     if isinstance(value, list | tuple):

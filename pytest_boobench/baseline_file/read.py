@@ -18,12 +18,12 @@ from pytest_boobench.record import CellRecord, Circumstances, RunFacts
 from pytest_boobench.suite.cell import make_key
 
 _LIMITS = yaml_source.Limits(max_bytes=64_000_000, max_values=5_000_000)
-"""More than a thousand cells with ten runs each: the file was written by us, and is not asked for all that we
-distrust in files that people write."""
+"""Enough for a thousand cells with ten runs each. The file was written by us, so its limits are higher than those for
+files that people write."""
 
 
 def read(path: Path, display: str) -> BaselineFile:
-    """Read a baseline file; DocumentError with every problem of it. ``display`` is how messages call the file."""
+    """Read a baseline file; ``display`` is its name in messages. Raises DocumentError with all its problems."""
     problems = Problems(display)
     root = yaml_source.read(path, problems, _LIMITS)
     _check_format(root, problems)
@@ -37,7 +37,7 @@ def read(path: Path, display: str) -> BaselineFile:
 
 
 def _check_format(root: Node, problems: Problems) -> None:
-    """Before anything else: what a newer version writes may be all unknown keys."""
+    """Check this first: all keys of a newer version may be unknown."""
     found = root.child("boobench_baseline")
     if isinstance(found.value, int) and found.value > FORMAT:
         newer = f"its format {found.value} is newer than the {FORMAT} of this pytest-boobench; upgrade it"
@@ -45,7 +45,7 @@ def _check_format(root: Node, problems: Problems) -> None:
 
 
 def _check(written: FileFields, problems: Problems) -> None:
-    """What no single field can say."""
+    """Check what no single field can."""
     first: dict[str, CellFields] = {}
     for cell in written.cells:
         same = first.setdefault(make_key(cell.identity), cell)
@@ -99,7 +99,7 @@ def _make_saved(cell: CellFields, measured: MeasuredFields, run: RunFields) -> S
 
 
 def _make_samples(measured: MeasuredFields) -> tuple[Sample, ...]:
-    """What is known of each request: its numbers."""
+    """Make samples from the file: only their numbers are known."""
     lists = {key: found for key, found in measured.metrics.items() if isinstance(found, tuple)}
     return tuple(
         Sample(

@@ -101,7 +101,7 @@ def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 )
 @json_option
 def command(old: str, new: str, settings: AbSettings, hosts_file: Path | None, as_json: bool) -> int:
-    """Compare two servers: is NEW slower than OLD, and by how much?
+    """Measure by how much NEW is slower or faster than OLD.
 
     OLD and NEW are each a command line with {port} (in quotes; no shell reads it), a URL, or a host of the hosts file.
     What is started is ended. The order is A B B A, and the result has a 95 % interval.

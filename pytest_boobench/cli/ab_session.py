@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 SUITE = "ab"
 _MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
 _NAMELESS = "model"
+_OWN_FILE = re.compile(rf"\A\S*{re.escape(HOSTS_FILE)}:\d+: ")
+"""How messages begin that speak of the hosts file which was made here: nobody can look into it."""
 _KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout")
 """Of the project's configuration, what holds for a comparison too."""
 _NOT_FOR_US = (
@@ -64,6 +67,8 @@ class AbSettings:
     """Half the width of the interval to measure for, a ratio."""
     max_time_s: float = 600.0
     max_drop: float = 0.1
+    metric: str | None = None
+    """The only one to judge and to measure for; None: those that the gate judges by default."""
     together: bool = False
     """Whether both servers may run at the same time."""
     store_url: str
@@ -134,7 +139,7 @@ class Ab:
     @property
     def old_failed(self) -> bool:
         """Whether the error is the old side's."""
-        return self.error.startswith(f"{self.old}:")
+        return self.error.startswith((f"{self.old}:", f"{self.old} did not start"))
 
 
 def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
@@ -145,14 +150,14 @@ def run_ab(old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
         folder = Path(name)
         hosts_file = folder / HOSTS_FILE
         try:
-            write_hosts_file(hosts_file, (old, new))
+            write_hosts_file(hosts_file, (old, new), asked.load_timeout_s)
             asked = find_models(hosts_file, old, new, asked)
             found = _measure(folder, old, new, asked, project)
         except BoobenchError as error:
             found = replace(found, error=str(error))
         except KeyboardInterrupt:
             found = replace(found, interrupted=True)
-    return replace(found, took_s=time.monotonic() - began)
+    return replace(found, took_s=time.monotonic() - began, error=_OWN_FILE.sub("", found.error))
 
 
 def find_models(hosts_file: Path, old: AbSide, new: AbSide, asked: AbSettings) -> AbSettings:
@@ -214,8 +219,16 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
         },
         "sampling": {"temperature": 0.0, "seed": 42},
         "samples": asked.samples,
+        **({} if asked.metric is None else {"gate": {asked.metric: _allow(asked.metric, asked.max_drop)}}),
     }
     path.write_text(yaml.safe_dump(suite, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _allow(metric: str, drop: float) -> dict[str, str]:
+    """What a suite says to allow a drop; a time may rise by as much as the drop of a rate makes it rise."""
+    if METRICS[metric].better == "higher":
+        return {"max_drop": f"{drop:.4%}"}
+    return {"max_rise": f"{drop / (1 - drop):.4%}"}
 
 
 def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, project: Project) -> Iterator[str]:
@@ -236,7 +249,9 @@ def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, pr
         yield f"--boobench-duet-until={asked.until:.4%}"
     if asked.together:
         yield "--boobench-duet-together"
-    yield from (f"--boobench-max-drop={asked.max_drop:.4%}", f"--boobench-json={folder / 'ab.json'}")
+    if asked.metric is None:
+        yield f"--boobench-max-drop={asked.max_drop:.4%}"
+    yield f"--boobench-json={folder / 'ab.json'}"
     if asked.load_timeout_s:
         yield f"--boobench-load-timeout={asked.load_timeout_s:g}s"
     if asked.report:

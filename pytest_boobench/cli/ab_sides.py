@@ -147,7 +147,10 @@ def _fit(name: str) -> str:
     return bearable if len(bearable) <= _LONGEST_LABEL else f"{bearable[: _LONGEST_LABEL - 1].rstrip(' :')}…"
 
 
-def write_hosts_file(path: Path, sides: Sequence[AbSide]) -> None:
-    """A hosts file with these sides."""
+def write_hosts_file(path: Path, sides: Sequence[AbSide], ready_s: float | None = None) -> None:
+    """A hosts file with these sides; command lines have so long to start."""
     rows = {side.name: dict(side.row) for side in sides}
+    for side in sides:
+        if side.kind == "command" and ready_s is not None:
+            rows[side.name]["start"] = {**side.row["start"], "ready": f"{ready_s:g}s"}
     path.write_text(yaml.safe_dump({"hosts": rows}, sort_keys=False, allow_unicode=True), encoding="utf-8")

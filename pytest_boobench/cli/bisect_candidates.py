@@ -11,7 +11,7 @@ import click
 from pytest_boobench.cli.ab_session import Ab, AbSettings, run_ab
 from pytest_boobench.cli.ab_sides import PORT, AbSide, Sides
 from pytest_boobench.cli.bisect_builds import BuildError, provide_folder, provide_python
-from pytest_boobench.cli.bisect_walk import CandidateWalk, WalkState, identify_candidate
+from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState, identify_candidate
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import explain_os_error
 from pytest_boobench.suite.names import shorten
@@ -19,7 +19,9 @@ from pytest_boobench.untrusted import clean
 
 CANDIDATE, PYTHON = "{candidate}", "{python}"
 _LONG = 60
-_ASKED = "model old_model prompt_tokens output_tokens concurrency samples until max_time_s max_drop together".split()
+_ASKED = (
+    "model old_model prompt_tokens output_tokens concurrency samples until max_time_s max_drop metric together".split()
+)
 """Settings that make another walk."""
 
 
@@ -55,7 +57,7 @@ class CandidateRow:
     settings: AbSettings
     project: Project
 
-    def make_walk(self, metric: str | None, *, fresh: bool) -> CandidateWalk:
+    def make_walk(self, *, fresh: bool) -> CandidateWalk:
         """The walk, with what an earlier one has measured. A usage error for a command line that fits none."""
         for needed in (PORT, *(() if self._installs else (CANDIDATE,))):
             if not any(needed in word for word in self.line):
@@ -68,16 +70,15 @@ class CandidateRow:
             "seen": [identify_candidate(each, Path.cwd()) for each in self.candidates],
             "command": list(self.line),
             "folder": str(Path.cwd()),
-            "metric": metric,
             "settings": {name: getattr(self.settings, name) for name in _ASKED},
         }
         state = WalkState(self._cache, asked)
         if fresh:
             state.forget()
         state.load()
-        return CandidateWalk(self.candidates, state, self.compare, metric)
+        return CandidateWalk(self.candidates, state, self.compare)
 
-    def compare(self, place: int, allowed: float | None, until: float | None) -> Ab:
+    def compare(self, place: int, target: StepTarget | None) -> Ab:
         """The candidate of a place with the first one; what cannot be installed or started is the error."""
         first, one = (shorten(self.candidates)[self.candidates[at]][:_LONG] for at in (0, place))
         found = Ab(old=first, new=one)
@@ -91,11 +92,11 @@ class CandidateRow:
                 return replace(found, error=f"{name}: {error.message}")
             except KeyboardInterrupt:
                 return replace(found, interrupted=True)
-        asked = replace(
-            self.settings,
-            max_drop=self.settings.max_drop if allowed is None else allowed,
-            until=self.settings.until or until or self.settings.max_drop / _FINER,
-        )
+        asked = self.settings
+        if target is None:
+            asked = replace(asked, until=asked.until or asked.max_drop / _FINER)
+        else:
+            asked = replace(asked, metric=target.metric, max_drop=target.drop, until=asked.until or target.until)
         return run_ab(sides[0], sides[1], asked, self.project)
 
     def make_side(self, candidate: str) -> AbSide:

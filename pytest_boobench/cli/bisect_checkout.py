@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from pytest_boobench.cli.ab_session import INTERRUPTED, NOT_SLOWER, SLOWER, Ab, AbSettings, run_ab
+from pytest_boobench.cli.ab_session import INTERRUPTED, Ab, AbChange, AbSettings, run_ab
 from pytest_boobench.cli.ab_sides import PORT, AbSide, Sides, name_sides
 from pytest_boobench.cli.bisect_builds import (
     BuildError,
@@ -20,6 +21,7 @@ from pytest_boobench.cli.bisect_builds import (
     require_clean,
 )
 from pytest_boobench.cli.project import Project
+from pytest_boobench.gate.bisection import Estimate, Told
 from pytest_boobench.untrusted import clean
 
 GOOD, BAD, SKIP = 0, 1, 125
@@ -29,13 +31,13 @@ _FINER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StepAnswer:
     """What one step came to."""
 
     exit_code: int
     why: str = ""
     """In one sentence, where it is not to tell."""
-    told: Ab | None = None
+    found: Ab | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Checkout:
     settings: AbSettings
     project: Project
 
-    def compare(self, good: str, metric: str | None, *, allow_dirty: bool) -> Told:
+    def compare(self, good: str, *, allow_dirty: bool) -> StepAnswer:
         """Build it and compare it with the good side. A usage error for what the user must mend."""
         if not any(PORT in word for word in self.line):
             self.sides.read_command(self.line, "COMMAND")  # which says so before anything is built
@@ -60,19 +62,19 @@ class Checkout:
         try:
             build(self.builds, Path.cwd(), cache / "build.log")
         except BuildError as error:
-            return Told(SKIP, f"not to tell: {error}")
+            return StepAnswer(SKIP, f"not to tell: {error}")
         try:
             second = self.sides.read_command(self.line, "COMMAND")
         except click.UsageError as error:
             if not self.builds or "/" not in self.line[0]:
                 raise
-            return Told(SKIP, f"not to tell: the build made no such program: {error.message}")
+            return StepAnswer(SKIP, f"not to tell: the build made no such program: {error.message}")
         head = find_commit(Path.cwd(), "HEAD") if root else None
         old, new = _name(first, second, head)
         asked = self.settings
         if asked.until is None:
             asked = replace(asked, until=asked.max_drop / _FINER)
-        return self._tell(run_ab(old, new, asked, self.project), metric)
+        return self._tell(run_ab(old, new, asked, self.project))
 
     def _read_good(self, good: str, root: Path | None, cache: Path) -> AbSide:
         """The good side: a command line, URL or host, else a commit in a worktree of its own."""
@@ -90,17 +92,26 @@ class Checkout:
         side = self.sides.read_command(self.line, "--good", below if below.is_dir() else folder)
         return replace(side, name=f"commit {commit[:10]}")
 
-    def _tell(self, found: Ab, metric: str | None) -> Told:
+    def _tell(self, found: Ab) -> StepAnswer:
         if found.interrupted:
-            return Told(INTERRUPTED, told=found)
+            return StepAnswer(INTERRUPTED, found=found)
         if found.error and found.old_failed:
             raise click.ClickException(f"the good side cannot be measured: {found.error}")
         if found.error:
-            return Told(SKIP, f"not to tell: {found.error}", found)
-        if metric is not None:
-            found = replace(found, changes=tuple(each for each in found.changes if each.metric == metric))
-        codes = {NOT_SLOWER: Told(GOOD, told=found), SLOWER: Told(BAD, told=found)}
-        return codes.get(found.exit_code, Told(SKIP, "not to tell: undecided", found))
+            return StepAnswer(SKIP, f"not to tell: {found.error}", found)
+        sides = list_sides(found.changes, self.settings.max_drop)
+        if "bad" in sides:
+            return StepAnswer(BAD, found=found)
+        if set(sides) == {"good"}:
+            return StepAnswer(GOOD, found=found)
+        return StepAnswer(SKIP, "not to tell: undecided", found)
+
+
+def list_sides(changes: Sequence[AbChange], drop: float) -> list[Told]:
+    """On which side of a drop each metric lies with its whole interval: a verdict alone would take a commit near it for
+    a bad one."""
+    threshold = math.log1p(-drop) if drop < 1 else -math.inf
+    return [Estimate(*each.gains).tell(threshold) if each.gains else "untold" for each in changes]
 
 
 def _name(first: AbSide, second: AbSide, head: str | None) -> tuple[AbSide, AbSide]:

@@ -16,7 +16,7 @@ from pytest_boobench.cli.bisect_candidates import CandidateRow, read_candidates
 from pytest_boobench.cli.bisect_checkout import Checkout
 from pytest_boobench.cli.parameters import echo, json_option, read_percent
 from pytest_boobench.cli.project import find_project
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import metrics_of
 
 ABORT = 128
 """Stops ``git bisect run``, which takes any code from 1 to 127 but 125 for a bad commit."""
@@ -50,7 +50,12 @@ class _StopsGit(click.Command):
 @click.option("--build", "builds", multiple=True, metavar="CMD", help="Builds the checkout (may be given again).")
 @click.option("--allow-dirty", is_flag=True, help="Measure a checkout whose files are not as committed.")
 @click.option("--candidates", metavar="A,B,…", help="What to walk over, the oldest first; @FILE has a line for each.")
-@click.option("--metric", type=click.Choice(list(METRICS)), metavar="KEY", help="The metric to go by.")
+@click.option(
+    "--metric",
+    type=click.Choice([metric.key for metric in metrics_of("chat")]),
+    metavar="KEY",
+    help="The metric to go by (default: rates, and of these the one that lost most).",
+)
 @click.option("--fresh", is_flag=True, help="Forget what an earlier walk over the same candidates has measured.")
 @click.option(
     "--until",
@@ -68,7 +73,6 @@ def command(  # noqa: PLR0913  # an argument for each option
     builds: tuple[str, ...],
     allow_dirty: bool,
     candidates: str | None,
-    metric: str | None,
     fresh: bool,
     settings: AbSettings,
     hosts_file: Path | None,
@@ -89,16 +93,16 @@ def command(  # noqa: PLR0913  # an argument for each option
     line = read_words(words[0], "COMMAND") if len(words) == 1 else list(words)
     if good is not None:
         checkout = Checkout(line, read_builds(builds), sides, settings, project)
-        found = checkout.compare(good, metric, allow_dirty=allow_dirty)
-        if found.told is not None:
-            echo(describe(found.told) if as_json else render(found.told))
-        if found.why:
-            click.echo(found.why, err=True)
-        return found.exit_code
+        answer = checkout.compare(good, allow_dirty=allow_dirty)
+        if answer.found is not None:
+            echo(describe(answer.found) if as_json else render(answer.found))
+        if answer.why:
+            click.echo(answer.why, err=True)
+        return answer.exit_code
     if builds or allow_dirty:
         raise click.UsageError(f"{'--build' if builds else '--allow-dirty'}: it is for the checkout of --good")
     row = CandidateRow(read_candidates(str(candidates)), line, sides, settings, project)
-    walk = row.make_walk(metric, fresh=fresh)
+    walk = row.make_walk(fresh=fresh)
     walk.go_on()
     echo(walk.describe() if as_json else walk.render())
     if walk.trouble:

@@ -23,9 +23,21 @@ from pytest_boobench.reports.text import render_table
 from pytest_boobench.units import BLANK, change, count
 
 SCHEMA = 1
-Compare = Callable[[int, float | None, float | None], Ab]
-"""Compares the candidate of a place with the first one: for a drop that is allowed, until the interval is so narrow;
-both ratios, None for what the user asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTarget:
+    """What a step measures for."""
+
+    metric: str
+    drop: float
+    """That of the threshold, a ratio."""
+    until: float
+    """Half the width of the interval, a ratio."""
+
+
+Compare = Callable[[int, StepTarget | None], Ab]
+"""Compares the candidate of a place with the first one; None: as the user asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +125,6 @@ class CandidateWalk:
     candidates: Sequence[str]
     state: WalkState
     compare: Compare
-    metric: str | None = None
-    """The metric that tells; None: of those that are slower by more than is allowed, the one that lost most."""
     interrupted: bool = False
     trouble: str = ""
     """Why it cannot go on: the first or the last candidate cannot be measured."""
@@ -123,12 +133,11 @@ class CandidateWalk:
         """Compare until the answer is certain, or nothing more can be told."""
         while not self.interrupted and not self.trouble and (place := self._choose()) is not None:
             walk = self.see()
-            threshold = walk.threshold
-            allowed = until = None
-            if threshold is not None and walk.loss is not None:
-                allowed, until = -math.expm1(threshold), -math.expm1(walk.loss / FINEST)
+            target = None
+            if self.lost is not None and walk.threshold is not None and walk.loss is not None:
+                target = StepTarget(self.lost, -math.expm1(walk.threshold), -math.expm1(walk.loss / FINEST))
             click.echo(f"comparing: {self.candidates[place]} with {self.candidates[0]}", err=True)
-            self._take(place, self.compare(place, allowed, until))
+            self._take(place, self.compare(place, target))
 
     def _take(self, place: int, found: Ab) -> None:
         if found.interrupted:
@@ -153,11 +162,14 @@ class CandidateWalk:
 
     @property
     def lost(self) -> str | None:
-        """The metric that tells; None where there is no loss, or it is not known."""
+        """The metric that tells: of those that are slower by more than is allowed, the one that lost most.
+
+        None where there is no loss, or it is not known.
+        """
         if self.end is None:
             return None
         gains = self.end.gains
-        slower = [key for key in self.end.slower if key in gains and self.metric in (None, key)]
+        slower = [key for key in self.end.slower if key in gains]
         return min(slower, key=lambda key: gains[key][0], default=None)
 
     def see(self) -> Walk:
@@ -202,7 +214,7 @@ class CandidateWalk:
     def render(self) -> Iterator[str]:
         """A line for each candidate that was compared, and the answer."""
         walk, lost = self.see(), self.lost
-        shown = lost or self.metric or "decode_tok_s"
+        shown = lost or next(iter(self.end.gains if self.end else ()), "decode_tok_s")
         head = ("candidate", f"{METRICS[shown].title} change", "pairs", "time", "")
         rows = [(self.candidates[0], BLANK, BLANK, BLANK, "the first")]
         for place, look in sorted(self.state.looks.items()):

@@ -77,9 +77,7 @@ def _said(text: str) -> PydanticCustomError:
 
 def note(error: ValidationError, node: Node, problems: Problems, words: str) -> None:
     """Note pydantic's errors in a Node's value, each at the Node that its ``loc`` names.
-
-    ``words`` describe a right value, for when the whole value has the wrong type.
-    """
+    ``words`` describe a right value, for when the whole value has the wrong type."""
     for one in error.errors(include_url=False):
         place = node.find(one["loc"])
         problems.add(place, _explain(one.get("ctx", {}), place, words))

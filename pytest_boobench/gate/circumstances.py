@@ -154,9 +154,7 @@ def describe_sameness(record: CellRecord, runs: Sequence[BaselineRun]) -> str:
 
 def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
     """Compare this machine's canary: median over the blocks with median over the runs.
-
-    None if the machine is as fast and as free as then, or if the host is another machine.
-    """
+    None if the machine is as fast and as free as then, or if the host is another machine."""
     known = [run.canary for run in runs if run.canary is not None]
     if not record.canaries or not known:
         return None

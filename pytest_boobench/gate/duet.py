@@ -24,7 +24,7 @@ P_BELIEVED = 0.001
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
     """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
-    Every verdict with a change also has the interval of the change, if there are enough pairs. Numbers of a start are not
+    Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start are not
     judged: no pair has them.
     """
     judged = ((METRICS[key], limit) for key, limit in allowed.items())
@@ -88,9 +88,7 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
 
 def decide(pairs: Pairs, metric: Metric, allowed: float) -> Outcome:
     """Decide by the pairs. A regression is worse than allowed, and in more pairs than chance gives.
-
-    This holds for noise of any width, if both halves of a pair have the same noise.
-    """
+    This holds for noise of any width, if both halves of a pair have the same noise."""
     decided = pairs.slower + pairs.faster  # equal pairs count for neither host
     enough = len(pairs.gains) >= pairs.fewest
     if pairs.gain < find_limit(metric, allowed) - ROUNDING:

@@ -74,9 +74,7 @@ class Reference:
 
 def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Reference | None:
     """Return what a baseline says about a metric; None if no run has a usable number.
-
-    ``spread`` is the suite's noise between sessions: that of one cell with few sessions is often small by luck.
-    """
+    ``spread`` is the suite's noise between sessions: that of one cell with few sessions is often small by luck."""
     key = metric.key
     saved = _keep_usable(baseline.runs, key)
     if not saved:
@@ -162,9 +160,7 @@ def _find_levels(runs: Iterable[BaselineRun], metric: str) -> list[float]:
 
 def _estimate_noise(levels: Sequence[float], spread: float, assumed: float) -> float:
     """The noise of a cell with these levels: its own if that is clearly larger than its suite's.
-
-    Otherwise both together (the moderated variance of Smyth 2004), and at least the suite's.
-    """
+    Otherwise both together (the moderated variance of Smyth 2004), and at least the suite's."""
     own, freedom, few = _deviation(levels), len(levels) - 1, len(levels) < ENOUGH_SESSIONS
     if not few and own**2 > NOISIER * spread**2:
         return max(own, LEAST_NOISE)

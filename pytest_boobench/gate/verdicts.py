@@ -91,7 +91,7 @@ def _merge(rules: Rules, cell: Cell) -> Rules:
 
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
-    """The limits of what is judged, without metrics that neither the suite names nor a side gives."""
+    """The limits of what is judged. Omits a metric that the suite does not name if neither side has it."""
     allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & allowed.keys():

@@ -255,9 +255,7 @@ class Hosts:
 
     async def _reserve_start(self, host: Host) -> None:
         """Wait until no other session on this machine runs a server that it started.
-
-        Call it before locking the machine itself: others hold that lock only for a cell.
-        """
+        Call it before locking the machine itself: others hold that lock only for a cell."""
         if host.start is not None:
             await _acquire(self._start_lock)
 

@@ -79,9 +79,7 @@ def merge_loopback(url: str) -> str:
 
 def find_address(url: str) -> str:
     """Return the address of a URL's machine, without the port: LOOPBACK for all its names, the lowest of several.
-
-    A name that cannot be resolved is returned itself.
-    """
+    A name that cannot be resolved is returned itself."""
     return _resolve(urlsplit(url).hostname or "")
 
 

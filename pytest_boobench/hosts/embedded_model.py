@@ -33,7 +33,7 @@ Value = Scalar | Sequence[int] | Sequence[float] | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
-    """How ggml stores numbers: blocks of so many elements and bytes. ``code`` is ggml's number of the type."""
+    """How ggml stores numbers: in blocks, with a fixed number of elements and bytes. ``code`` is ggml's type number."""
 
     code: int
     block_elements: int

@@ -119,9 +119,7 @@ class Host:
     @property
     def exclusive(self) -> str:
         """What only one cell at a time may use: the machine, by its name in the file or its address without the port.
-
-        Hosts may share it. Loopback and what we start ourselves are this machine.
-        """
+        Hosts may share it. Loopback and what we start ourselves are this machine."""
         if self.machine is not None:
             return f"machine {self.machine}"
         if self.ours or is_own(address := find_address(self.base_url)):

@@ -167,9 +167,7 @@ def read_slots(body: Any) -> tuple[Slot, ...]:
 
 def _read_slot(entry: Mapping[str, Any]) -> Slot:
     """Parse one slot. Builds before b4027 have ``state`` for ``is_processing``; some have ``task_id`` for ``id_task``.
-
-    Their entry itself has the parameters.
-    """
+    In those builds, the entry itself has the parameters."""
     params = entry.get("params")
     if not isinstance(params, Mapping):
         params = entry

@@ -200,9 +200,7 @@ class Call:
 
 class Server(Protocol):
     """A host's server. Its methods raise HostError if it is dead or gives a wrong answer.
-
-    Only `load`, `make_prompts` and `send` load a model.
-    """
+    Only `load`, `make_prompts` and `send` load a model."""
 
     kind: str
     can: Capabilities

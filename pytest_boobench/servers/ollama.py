@@ -51,9 +51,7 @@ class Ollama(OpenAIServer):
 
     async def model_facts(self, model: str) -> ModelFacts:
         """Read ``/api/show`` for the file, ``/api/tags`` for its size.
-
-        ``/api/ps`` gives the context and the split between GPU and CPU of the loaded model.
-        """
+        ``/api/ps`` gives the context and the split between GPU and CPU of the loaded model."""
         loaded = _find(await self._list("/api/ps"), model)
         shown = await self._show(model)
         info = to_object(shown.get("model_info"))

@@ -196,9 +196,7 @@ def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any
 
 def _make_runs(connection: Connection, saved: Sequence[Any], later: Sequence[int]) -> dict[int, BaselineRun]:
     """Measurement id -> its `BaselineRun`. A later one counts as saved when it was measured.
-
-    It has only its judged metrics: nothing is known about the others.
-    """
+    It has only its judged metrics: nothing is known about the others."""
     query = select(cells.c.started_at.label("saved_at"), *_COLUMNS).join(runs, runs.c.id == cells.c.run_id)
     condensed = load_aggregates(connection, [row.id for row in saved])
     condensed |= load_aggregates(connection, later, judged=True)

@@ -59,7 +59,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Self:
-        """Open the store at a SQLAlchemy URL or a path, and upgrade its schema if needed.
+        """Open the store at a SQLAlchemy URL or a path. Upgrades an old SQLite schema, never a team's database.
 
         With ``create``, a missing store is created, and the store must be writable. Raises StoreError for every
         failure, MissingExtra for PostgreSQL without its driver.
@@ -73,10 +73,7 @@ class Store:
             return insert_run(connection, facts)
 
     def record(self, run_id: int, record: CellRecord) -> int:
-        """Insert a measured cell with its samples and aggregates, and what it learned of the server.
-
-        Returns the measurement's id.
-        """
+        """Insert a measured cell with samples and aggregates, and its facts of the server; return its id."""
         with self._enter() as connection:
             cell_id = insert_cell(connection, run_id, record)
             update_run_facts(connection, run_id, record)
@@ -157,18 +154,13 @@ class Store:
         )
 
     def clear_baseline(self, name: str, cell_keys: Collection[str]) -> int:
-        """Take the baselines of these cells out of force and return how many measurements these were.
-
-        Deletes nothing.
-        """
+        """Take the baselines of these cells out of force; return how many measurements these were. Deletes nothing."""
         with self._write() as connection:
             return clear_baselines(connection, name, cell_keys)
 
     def prune(self, before: float, *, dry: bool = False) -> Pruned:
         """Delete raw samples of measurements that began before ``before`` (seconds since 1970 UTC).
-
-        Baselines in force keep their samples. ``dry`` only counts.
-        """
+        Baselines in force keep their samples. ``dry`` only counts."""
         with explained(self.address):
             return drop_samples(self._engine, moment(before), dry=dry)
 

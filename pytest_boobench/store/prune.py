@@ -29,9 +29,9 @@ class Pruned:
 
 
 def drop_samples(engine: Engine, before: datetime, *, dry: bool) -> Pruned:
-    """Delete the samples of measurements older than ``before``, then free the space. Baselines in force keep theirs.
+    """Delete the samples of measurements older than ``before``, then free the space. ``dry`` only counts.
 
-    ``dry`` only counts.
+    Baselines in force keep their samples.
     """
     with reading(engine) as connection:
         size = measure_size(connection)

@@ -37,7 +37,7 @@ class Selection:
     until: float | None = None
     """Seconds since 1970 UTC, exclusive."""
     last: int | None = None
-    """Only the newest so many of each cell, among those that match the other fields."""
+    """At most this many of each cell: the newest that match the other fields."""
 
 
 def select_measurements(selection: Selection, *columns: Any) -> Select[Any]:

@@ -79,10 +79,7 @@ def find_waiting(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> list[SpoolLine]:
-    """Read a spool file's lines, oldest first.
-
-    Skips a last line without a line end: its writer was killed.
-    """
+    """Read a spool file's lines, oldest first. Skips a last line without a line end: its writer was killed."""
     *whole, _cut_off = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [_read_line(number, text) for number, text in enumerate(whole, start=1)]
 

@@ -52,10 +52,7 @@ def insert_cell(connection: Connection, run_id: int, record: CellRecord) -> int:
 
 
 def extend_cell(connection: Connection, cell_id: int, record: CellRecord) -> int:
-    """Add the samples of further blocks to a measurement, replace its aggregates and delete its verdicts.
-
-    Returns its run's id.
-    """
+    """Add the samples of further blocks, replace the aggregates, delete the verdicts; return the run's id."""
     run_id: int = connection.execute(select(tables.cells.c.run_id).where(tables.cells.c.id == cell_id)).scalar_one()
     connection.execute(update(tables.cells).where(tables.cells.c.id == cell_id).values(_cell_row(record)))
     here = tables.samples.c

@@ -75,9 +75,7 @@ def check_launch(
     problems: Problems,
 ) -> None:
     """Note values that no command uses, and placeholders without a value.
-
-    ``needs`` is host -> what it needs from the suite; None for a host that we do not start.
-    """
+    ``needs`` is host -> what it needs from the suite; None for a host that we do not start."""
     if launch and (strange := [host for host, need in needs.items() if need is None]):
         problems.add(
             node, f"the host {strange[0]!r} is not started by the plugin; leave launch out, or give that host a start"

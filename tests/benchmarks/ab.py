@@ -347,7 +347,11 @@ def _run_real(pairing: Pairing) -> list[dict[str, Any]]:
         subprocess.run(
             [*command, "--boobench-json", "ab.json"],
             cwd=folder,
-            env={**os.environ, "BOOBENCH_DUET_PAIRS": pairing},
+            env={
+                **os.environ,
+                "BOOBENCH_DUET_PAIRS": pairing,
+                "XDG_CACHE_HOME": name,
+            },  # others wait for no lock of ours
             capture_output=True,
             check=False,
         )

@@ -1,23 +1,33 @@
 """How often `boobench bisect` is right: scripted walks on recorded noise, or real walks over braked servers.
 
-python -m tests.benchmarks.bisect [--walks 1000] [--candidates 16] [--loss 15] [--real [--hogs]]
+python -m tests.benchmarks.bisect [--walks 1000] [--candidates 16] [--loss 15]
+python -m tests.benchmarks.bisect --real --walks 5 [--hogs 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import multiprocessing
+import os
 import random
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pytest_boobench.gate.bisection import FINEST, Estimate, Walk
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS, Pairs
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import CellRecord, Verdict
+from pytest_boobench.record import CellRecord
 from tests.benchmarks.gate_power.hosts import HOSTS, Host, draw_outlier
 from tests.benchmarks.gate_power.replay import count_lanes, list_names, read
 
@@ -69,16 +79,26 @@ def simulate_noise(host: Host, chance: random.Random) -> Noise:
     return Noise(f"simulated {host.name}", [draw() - draw() for _ in range(1000)])
 
 
-def compare(truth: float, noise: Noise, twin: float, chance: random.Random, *, allowed: float, until: float) -> Verdict:
-    """A comparison as `boobench ab` makes it: pairs until the interval is narrow, or the time is over."""
+def measure(truth: float, noise: Noise, twin: float, chance: random.Random, until: float) -> list[float]:
+    """The gains of a comparison as `boobench ab` makes it: until the interval is narrow, or the time is over."""
     gains = [truth + twin + gain for gain in noise.draw(chance, MOST)]
     for look in LOOKS:
         taken = gains[: look * FEWEST["requests"]]
-        low, high = Pairs(gains=tuple(sorted(taken)), now=1.0, other=1.0).interval or (-math.inf, math.inf)
+        low, high = pair(taken).interval or (-math.inf, math.inf)
         if (math.exp(high) - math.exp(low)) / 2 <= until or len(taken) >= MOST:
             break
-    (verdict,) = judge_duet(_record(taken), {METRIC: allowed})
-    return verdict
+    return taken
+
+
+def pair(gains: Sequence[float]) -> Pairs:
+    """As the gate sees them."""
+    return Pairs(gains=tuple(sorted(gains)), now=1.0, other=1.0)
+
+
+def is_red(gains: Sequence[float]) -> bool:
+    """Whether the gate sees a regression."""
+    (verdict,) = judge_duet(_record(gains), {METRIC: MAX_DROP})
+    return verdict.outcome == "regression"
 
 
 def _sample(index: int, rate: float, *, reference: bool) -> Sample:
@@ -108,27 +128,19 @@ def _record(gains: Sequence[float]) -> CellRecord:
     )
 
 
-def estimate(verdict: Verdict) -> Estimate | None:
-    """What the walk takes of a verdict."""
-    if verdict.change is None or verdict.change_low is None or verdict.change_high is None:
-        return None
-    return Estimate(*(math.log1p(each) for each in (verdict.change, verdict.change_low, verdict.change_high)))
-
-
 def walk_once(candidates: int, loss: float, noise: Noise, chance: random.Random, twin: float) -> tuple[str, int]:
     """How a walk ends, and after how many comparisons. ``twin`` is the deviation of a start from another."""
     slow = chance.randrange(1, candidates)
     looks: dict[int, Estimate | None] = {}
     while (place := Walk(candidates, looks).choose()) is not None:
         walk = Walk(candidates, looks)
-        allowed, until = MAX_DROP, MAX_DROP / 4
-        if walk.loss is not None and walk.threshold is not None:
-            allowed, until = -math.expm1(walk.threshold), -math.expm1(walk.loss / FINEST)
+        until = MAX_DROP / 4 if walk.loss is None else -math.expm1(walk.loss / FINEST)
         truth = math.log1p(-loss) if place >= slow else 0.0
-        verdict = compare(truth, noise, chance.gauss(0, twin), chance, allowed=allowed, until=until)
-        looks[place] = estimate(verdict)
-        if place == walk.last and verdict.outcome != "regression":
-            return "no loss seen", len(looks)
+        gains = measure(truth, noise, chance.gauss(0, twin), chance, until)
+        if place == walk.last and not is_red(gains):
+            return "no loss seen", len(looks) + 1
+        taken = pair(gains)
+        looks[place] = Estimate(taken.gain, *taken.interval) if taken.interval else None
     found = Walk(candidates, looks).found
     if not found.good < slow <= found.bad:
         return "wrongly certain" if found.certain else "wrong range", len(looks)
@@ -161,6 +173,64 @@ def pool_noise() -> Iterator[Noise]:
     yield from (simulate_noise(host, random.Random(host.name)) for host in HOSTS[:4])
 
 
+# --- real servers
+
+
+def _keep_busy() -> None:
+    while True:
+        pass
+
+
+def walk_really(walks: int, candidates: int, loss: float, hogs: int) -> Iterator[str]:
+    """Walks of the command over programs that keep a pace by the clock, all from one on slower, a line for each."""
+    busy = [multiprocessing.Process(target=_keep_busy, daemon=True) for _ in range(hogs)]
+    for each in busy:
+        each.start()
+    try:
+        yield "| planted | answer | certain | comparisons | minutes |"
+        yield "|---|---|---|---:|---:|"
+        for number in range(walks):
+            slow = random.Random(f"real {number}").randrange(1, candidates)
+            began = time.monotonic()
+            found = _walk_servers(slow, candidates, loss)
+            took = (time.monotonic() - began) / 60
+            answer = found["first_bad"] if found["certain"] else f"{found['last_good']} … {found['first_bad']}"
+            yield f"| b{slow} | {answer} | {found['certain']} | {len(found['steps'])} | {took:.1f} |"
+    finally:
+        for each in busy:
+            each.kill()
+
+
+def _walk_servers(slow: int, candidates: int, loss: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        brakes = [1 / (1 - loss) if place >= slow else 1.0 for place in range(candidates)]
+        for place, brake in enumerate(brakes):
+            Path(folder, f"b{place}").write_text(str(brake), encoding="utf-8")
+        Path(folder, "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n", encoding="utf-8")
+        names = ",".join(f"b{place}" for place in range(candidates))
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest_boobench.cli", "bisect", "--candidates", names, "--json", "--together"),
+                *("--prompt-tokens", "16", "--output-tokens", "48", "--max-time", "3m", "--metric", METRIC, "--"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "tests.braked_server",
+                    "--port",
+                    "{port}",
+                    "--brake-file",
+                    f"{folder}/{{candidate}}",
+                ),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return dict(json.loads(done.stdout))
+
+
 def main() -> None:
     """Print the table, or walk over real servers."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,10 +238,16 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--loss", type=float, default=15.0, help="per cent")
     parser.add_argument("--twin", type=float, default=0.5, help="deviation of starts, per cent")
-    parser.add_argument("--real", action="store_true", help="walk over braked servers")
-    parser.add_argument("--hogs", action="store_true", help="beside two processes that keep the processors busy")
+    parser.add_argument("--real", action="store_true", help="walk over servers that are braked")
+    parser.add_argument("--hogs", type=int, default=0, help="processes that keep the processors busy beside")
     asked = parser.parse_args()
-    for line in count_walks(list(pool_noise()), asked.walks, asked.candidates, asked.loss / 100, asked.twin / 100):
+    loss = asked.loss / 100
+    lines = (
+        walk_really(asked.walks, asked.candidates, loss, asked.hogs)
+        if asked.real
+        else count_walks(list(pool_noise()), asked.walks, asked.candidates, loss, asked.twin / 100)
+    )
+    for line in lines:
         print(line, flush=True)
 
 

@@ -19,11 +19,23 @@ from pytest_boobench.cli import boobench, main
 from pytest_boobench.cli.ab_session import Ab, AbChange
 from pytest_boobench.cli.bisect_builds import BuildError, build, provide_folder, read_builds
 from pytest_boobench.cli.bisect_candidates import read_candidates
-from pytest_boobench.cli.bisect_walk import CandidateWalk, WalkState
+from pytest_boobench.cli.bisect_checkout import list_sides
+from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState
 from tests.conftest import CHECKOUT
 
 NAMES = [f"b{number}" for number in range(16)]
-SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--together", "--max-time", "1s", "--max-drop", "20%")
+SMALL = (
+    "--prompt-tokens",
+    "16",
+    "--output-tokens",
+    "32",
+    "--together",
+    "--metric",
+    "decode_tok_s",
+    "--max-drop",
+    "30%",
+)
+SMALL += ("--max-drop", "30%", "--until", "12%", "--max-time", "2m")
 
 
 @pytest.fixture
@@ -31,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
-    monkeypatch.setattr("pytest_boobench.hosts.access._find_folder", lambda: tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -46,7 +58,13 @@ def see(change: float, half: float = 0.01, outcome: Any = None, **more: Any) -> 
     """A comparison that came to a change."""
     told = outcome or ("regression" if change < -0.1 else "pass")
     decode = AbChange(
-        metric="decode_tok_s", outcome=told, change=change, low=change - half, high=change + half, proven=True, pairs=40
+        metric="decode_tok_s",
+        outcome=told,
+        change=change,
+        low=change - half,
+        high=change + half,
+        proven=told == "pass",
+        pairs=40,
     )
     return Ab(old="b0", new="x", changes=(decode,), took_s=30.0, **more)
 
@@ -57,10 +75,10 @@ class Script:
     def __init__(self, slow: int, special: Mapping[int, Ab] | None = None) -> None:
         self.slow = slow
         self.special = special or {}
-        self.asked: list[tuple[int, float | None, float | None]] = []
+        self.asked: list[tuple[int, StepTarget | None]] = []
 
-    def __call__(self, place: int, allowed: float | None, until: float | None) -> Ab:
-        self.asked.append((place, allowed, until))
+    def __call__(self, place: int, target: StepTarget | None) -> Ab:
+        self.asked.append((place, target))
         return self.special.get(place) or see(-0.15 if place >= self.slow else 0.0)
 
 
@@ -85,10 +103,12 @@ def test_steps_are_decided_by_half_of_the_loss(tmp_path: Path) -> None:
     script = Script(5)
     make_walk(tmp_path, script).go_on()
     first, *steps = script.asked
-    assert first == (15, None, None)
-    for _, allowed, until in steps:
-        assert allowed == pytest.approx(1 - math.sqrt(0.85))
-        assert until == pytest.approx(1 - 0.85 ** (1 / 8))
+    assert first == (15, None)
+    for _, target in steps:
+        assert target is not None
+        assert target.metric == "decode_tok_s"
+        assert target.drop == pytest.approx(1 - math.sqrt(0.85))
+        assert target.until == pytest.approx(1 - 0.85 ** (1 / 8))
 
 
 def test_what_does_not_start_is_passed_over(tmp_path: Path) -> None:
@@ -137,11 +157,11 @@ def test_an_interrupted_walk_goes_on_where_it_was(tmp_path: Path) -> None:
     walk = make_walk(tmp_path, stopped)
     walk.go_on()
     assert walk.exit_code == 130
-    assert [place for place, _, _ in stopped.asked] == [15, 7, 3]
+    assert [place for place, _ in stopped.asked] == [15, 7, 3]
     again = Script(6)
     walk = make_walk(tmp_path, again)
     walk.go_on()
-    assert [place for place, _, _ in again.asked] == [3, 5, 6]
+    assert [place for place, _ in again.asked] == [3, 5, 6]
     assert (walk.exit_code, walk.describe()["first_bad"]) == (1, "b6")
     walk.state.forget()
     assert make_walk(tmp_path, again).state.looks == {}
@@ -208,9 +228,10 @@ def test_builds_that_are_none(typed: str, message: str) -> None:
     [
         (["--", "x", "{port}"], "expected one of --good REF, for git bisect run, and --candidates A,B,…"),
         (["--candidates", "a,b"], "expected the server's command line after --, with {port} where its port goes"),
-        (["--candidates", "a,b", "--", "x", "{candidate}"], "COMMAND: it needs {port} in a word; got 'x {candidate}'"),
+        (["--candidates", "a,b", "--", "x", "{candidate}"], "COMMAND: it needs {port} in one of its words; got "
+         "'x {candidate}'"),
         (["--candidates", "a,b", "--", "x", "{port}"], "COMMAND: it needs {candidate}, or {python} for requirements of "
-         "pip, in a word; got 'x {port}'"),
+         "pip, in one of its words; got 'x {port}'"),
         (["--candidates", "a,b", "--build", "make", "--", "x", "{port}"], "--build: it is for the checkout of --good"),
         (["--good", "v1", "--", sys.executable, "{port}"], "--good: expected a command line with {port}, a URL, a host "
          "of the hosts file, or a commit where there is git and a checkout; got 'v1'"),
@@ -225,6 +246,14 @@ def test_wrong_use(project: Path, args: list[str], message: str) -> None:
 
 
 # --- git
+
+
+@pytest.mark.parametrize(
+    ("found", "sides"),
+    [(see(0.0), ["good"]), (see(-0.15), ["bad"]), (see(-0.105), ["untold"]), (see(-0.095), ["untold"])],
+)
+def test_a_commit_near_what_is_allowed_is_not_told(found: Ab, sides: list[str]) -> None:
+    assert list_sides(found.changes, 0.1) == sides
 
 
 def git(folder: Path, *words: str) -> str:
@@ -243,7 +272,7 @@ def repository(project: Path) -> Path:
         "import pathlib\nbrake = float(pathlib.Path('brake').read_text())\n"
         "pathlib.Path('out').mkdir(exist_ok=True)\npathlib.Path('out/brake').write_text(str(brake))\n"
     )
-    (project / ".gitignore").write_text("out/\n*.lock\n")
+    (project / ".gitignore").write_text("out/\ncache/\n")
     (project / "serve.py").write_text(
         "import pathlib, sys\nfrom tests import braked_server\n"
         "sys.argv += ['--brake', pathlib.Path('out/brake').read_text()]\nbraked_server.main()\n"
@@ -285,9 +314,10 @@ def test_a_server_that_does_not_start_is_passed_over(repository: Path) -> None:
 
 
 def test_a_good_side_that_does_not_start_stops_it(repository: Path) -> None:
-    result = run("--good", f"{sys.executable} -c 'import sys; sys.exit(9)' {{port}}", *SMALL, *COMMAND)
+    result = run("--good", f"{sys.executable} -c 'import sys; sys.exit(9)' {{port}}", *BUILD, *SMALL, *COMMAND)
     assert isinstance(result.exception, click.ClickException)
     assert result.exception.message.startswith("the good side cannot be measured: good ")
+    assert "it ended with exit code 9 before it answered" in result.exception.message
 
 
 def test_changes_that_are_not_committed_are_refused(repository: Path) -> None:
@@ -315,11 +345,16 @@ def test_folders_with_programs(project: Path) -> None:
     for name, brake in {"b1": 1.0, "b2": 1.0, "b3": 2.0}.items():
         (project / name).mkdir()
         (project / name / "brake").write_text(str(brake))
-    (project / "serve.py").write_text(
-        "import pathlib, sys\nfrom tests import braked_server\n"
-        "sys.argv[1:] = ['--brake', pathlib.Path(sys.argv[1]).read_text(), *sys.argv[2:]]\nbraked_server.main()\n"
+    command = (
+        "--",
+        sys.executable,
+        "-m",
+        "tests.braked_server",
+        "--brake-file",
+        "{candidate}/brake",
+        "--port",
+        "{port}",
     )
-    command = ("--", sys.executable, "serve.py", "{candidate}/brake", "--port", "{port}")
     result = run("--candidates", "b1,b2,b3", *SMALL, "--json", *command)
     assert result.return_value == 1, result.output
     found = json.loads(result.stdout)

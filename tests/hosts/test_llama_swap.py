@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
+from pytest_boobench.hosts import access
 from pytest_boobench.hosts.access import Hosts, Manners
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
@@ -42,6 +44,11 @@ NONE_OF_OURS = OwnTraffic()
 @pytest.fixture(autouse=True)
 def _no_long_wait_for_an_event_that_old_versions_never_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_boobench.hosts.swap_events._PRIMED_S", 0.5)
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_other_tests_that_have_the_machines_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_find_folder", lambda: tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_boobench.facts import Canary
-from pytest_boobench.hosts import canary
+from pytest_boobench.hosts import access, canary
 from pytest_boobench.hosts.access import Grant, Hosts
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.embedded import EmbeddedServer
@@ -32,8 +32,10 @@ SESSION = Measurer(run_uid="blocks")
 
 
 @pytest.fixture
-def measured(llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CellRecord]:
-    """Measures the cell with a plan of its own, on the tests' server; further blocks where asked."""
+def measured(llama: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CellRecord]:
+    """Measures the cell with a plan of its own, on the tests' server; further blocks where asked. Other tests that have
+    the machine's lock are not waited for."""
+    monkeypatch.setattr(access, "_find_folder", lambda: tmp_path)
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
 
     def run(*more: str, **plan: object) -> CellRecord:

@@ -45,8 +45,13 @@ class _Slower(kinds.Ollama):
 
 
 @pytest.mark.parametrize("xdist", [(), ("-n", "2")], ids=["alone", "workers"])
-def test_a_slower_server_is_red_and_a_twin_is_not(bench: BenchFolder, xdist: tuple[str, ...]) -> None:
+def test_a_slower_server_is_red_and_a_twin_is_not(
+    bench: BenchFolder, xdist: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By what the servers say of themselves: how busy this machine is does not matter."""
+    monkeypatch.setattr("pytest_boobench.servers.witness.APART_MS", 1e6)
+    believing = "from pytest_boobench.servers import witness\nwitness.APART_MS = 1e6\n"
+    (bench.path / "conftest.py").write_text(believing)  # which workers read, too
     with (
         KindServer(kinds.Ollama(("good",))) as old,
         KindServer(kinds.Ollama(("good",))) as twin,
