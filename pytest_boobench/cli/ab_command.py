@@ -39,15 +39,6 @@ _OPTIONS = (
         "--samples", type=_POSITIVE, default=10, show_default=True, metavar="N", help="Requests of a turn of starts."
     ),
     click.option(
-        "--max-time",
-        "max_time_s",
-        default="10m",
-        show_default=True,
-        callback=read_duration,
-        metavar="TIME",
-        help="Begin no further pairs after this time.",
-    ),
-    click.option(
         "--max-drop",
         default="10%",
         show_default=True,
@@ -60,6 +51,19 @@ _OPTIONS = (
     hosts_option,
     store_option,
 )
+
+
+def max_time_option(usual: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How long a comparison may take."""
+    return click.option(
+        "--max-time",
+        "max_time_s",
+        default=usual,
+        show_default=True,
+        callback=read_duration,
+        metavar="TIME",
+        help="Begin no further pairs of a comparison after this time.",
+    )
 
 
 def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +92,7 @@ def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("old")
 @click.argument("new")
 @ab_options
+@max_time_option("10m")
 @click.option(
     "--until",
     default="1%",

@@ -184,7 +184,8 @@ def find_model_name(side: AbSide) -> str | None:
     if files:
         return next(iter(files)) if len(files) == 1 else None
     words = side.words
-    named = (words[place + 1] for place, word in enumerate(words[:-1]) if word in _MODEL_FLAGS)
+    flags = _MODEL_FLAGS if not Path(words[0]).name.startswith("python") else _MODEL_FLAGS[1:]  # python -m is a module
+    named = (words[place + 1] for place, word in enumerate(words[:-1]) if word in flags)
     return next((next(list_short_names(clean(name))) for name in named), None)
 
 

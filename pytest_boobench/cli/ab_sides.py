@@ -85,8 +85,13 @@ class Sides:
         """What the hosts file says of a host, its files as from anywhere."""
         written = yaml.safe_load(self._path.read_text(encoding="utf-8"))["hosts"] if self._path else {}
         row = dict(written.get(name) or {"server": name})
-        if self._path and isinstance(row.get("verify"), str):
-            row["verify"] = str((self._path.parent / row["verify"]).absolute())
+        if self._path is None:
+            return row
+        folder = self._path.parent.absolute()
+        if isinstance(row.get("verify"), str):
+            row["verify"] = str(folder / row["verify"])
+        if isinstance(row.get("start"), dict):
+            row["start"] = {**row["start"], "folder": str(folder / row["start"].get("folder", ""))}
         return row
 
 

@@ -14,6 +14,7 @@ from pytest_boobench.cli.bisect_builds import BuildError, provide_folder, provid
 from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState, identify_candidate
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import explain_os_error
+from pytest_boobench.reports.text import cut_left
 from pytest_boobench.suite.names import shorten
 from pytest_boobench.untrusted import clean
 
@@ -80,7 +81,7 @@ class CandidateRow:
 
     def compare(self, place: int, target: StepTarget | None) -> Ab:
         """The candidate of a place with the first one; what cannot be installed or started is the error."""
-        first, one = (shorten(self.candidates)[self.candidates[at]][:_LONG] for at in (0, place))
+        first, one = self.name(0), self.name(place)
         found = Ab(old=first, new=one)
         sides: list[AbSide] = []
         for at, name in ((0, first), (place, one)):
@@ -104,6 +105,12 @@ class CandidateRow:
         python = str(provide_python(candidate, self._cache)) if self._installs else ""
         words = [word.replace(CANDIDATE, candidate).replace(PYTHON, python) for word in self.line]
         return self.sides.read_command(words, "COMMAND")
+
+    def name(self, place: int) -> str:
+        """What the output and the history call a candidate: short, and each another."""
+        names = shorten(self.candidates)
+        short = [cut_left(names[each], _LONG).strip(" :") for each in self.candidates]
+        return short[place] if short.count(short[place]) == 1 else f"{short[place]} ~{place}"
 
     @property
     def _installs(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pytest_boobench.cli import show_examples
-from pytest_boobench.cli.ab_command import ab_options, describe, render
+from pytest_boobench.cli.ab_command import ab_options, describe, max_time_option, render
 from pytest_boobench.cli.ab_session import AbSettings
 from pytest_boobench.cli.ab_sides import Sides, read_words
 from pytest_boobench.cli.bisect_builds import is_bisecting, read_builds
@@ -63,6 +63,7 @@ class _StopsGit(click.Command):
     metavar="PCT",
     help="Measure until each interval is at most this wide to each side.",
 )
+@max_time_option("20m")
 @ab_options
 @json_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND")

@@ -190,7 +190,7 @@ class CandidateWalk:
             return IMPOSSIBLE
         if self.lost is None:
             return self.end.exit_code if self.end.exit_code in (NOT_SLOWER, UNDECIDED) else UNDECIDED
-        return SLOWER if self.see().found.certain else UNDECIDED
+        return SLOWER if self.see().certain else UNDECIDED
 
     def describe(self) -> dict[str, Any]:
         """The walk as plain data."""
@@ -204,7 +204,7 @@ class CandidateWalk:
             "exit_code": self.exit_code,
             "candidates": list(self.candidates),
             "metric": lost,
-            "certain": bool(found and found.certain),
+            "certain": found is not None and walk.certain,
             "last_good": self.candidates[found.good] if found else None,
             "first_bad": self.candidates[found.bad] if found else None,
             "steps": steps,
@@ -229,10 +229,15 @@ class CandidateWalk:
             return
         if self.interrupted or self.end is None:
             yield f"interrupted; the same command goes on from {self.state.path}"
-        elif lost is None:
+            return
+        if lost is None:
             told = "is not slower than" if self.end.exit_code == NOT_SLOWER else "cannot be told from"
             yield f"no loss to look for: {last} {told} {first}"
-        elif (found := walk.found).certain:
+            if self.end.exit_code != NOT_SLOWER:
+                yield "give it more --max-time, which is another walk, or measure once more with --fresh"
+            return
+        found = walk.found
+        if walk.certain:
             good, bad = self.candidates[found.good], self.candidates[found.bad]
             yield f"first slow one: {bad}; {good}, just before it, is good ({taken})"
         else:

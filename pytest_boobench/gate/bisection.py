@@ -15,9 +15,9 @@ from typing import Literal
 
 Told = Literal["good", "bad", "untold"]
 """As fast as the first one, slower, or not to tell: it does not build or start, or its interval holds the threshold."""
-FINEST = 8
-"""Intervals are measured until they are, to each side, this part of the loss: a quarter of the way from either level to
-the threshold."""
+FINEST = 5
+"""Intervals are measured until they are, to each side, this part of the loss. With a fourth, every interval that holds
+the truth tells, be the truth no loss or the whole one; a fifth leaves room for what differs from start to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Range:
     bad: int
 
     @property
-    def certain(self) -> bool:
-        """Whether ``bad`` is the first slow one."""
+    def narrow(self) -> bool:
+        """Whether nothing is left between."""
         return self.bad == self.good + 1
 
 
@@ -89,6 +89,12 @@ class Walk:
         return Range(good, bad)
 
     @property
+    def certain(self) -> bool:
+        """Whether the first slow one is proven: one that is good, and the next one is bad."""
+        found = self.found
+        return found.narrow and self.told.get(found.bad) == "bad"
+
+    @property
     def most(self) -> int:
         """How many comparisons it may take, log2(n) + 2 rounded down; those that could not be measured are not counted.
 
@@ -105,7 +111,7 @@ class Walk:
     def choose(self) -> int | None:
         """The place to compare next: the last one, then of those not tried the nearest to the middle of the range.
 
-        What was not to tell is passed over, as git does. None where the range is certain, or nothing is left to try.
+        What was not to tell is passed over, as git does. None where the range is narrow, or nothing is left to try.
         """
         if self.last not in self.looks:
             return self.last

@@ -33,8 +33,8 @@ from tests.benchmarks.gate_power.replay import count_lanes, list_names, read
 
 METRIC = "decode_tok_s"
 MAX_DROP = 0.1
-MOST = 24 * FEWEST["requests"]
-"""Pairs of a comparison: with requests of half a second, what fits into eight minutes."""
+MOST = LOOKS[-1] * FEWEST["requests"]
+"""Pairs of a comparison: with requests of half a second, what fits into 18 minutes. Few need so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +141,10 @@ def walk_once(candidates: int, loss: float, noise: Noise, chance: random.Random,
             return "no loss seen", len(looks) + 1
         taken = pair(gains)
         looks[place] = Estimate(taken.gain, *taken.interval) if taken.interval else None
-    found = Walk(candidates, looks).found
-    if not found.good < slow <= found.bad:
-        return "wrongly certain" if found.certain else "wrong range", len(looks)
-    return "right" if found.certain else "range", len(looks)
+    walk = Walk(candidates, looks)
+    if not walk.found.good < slow <= walk.found.bad:
+        return "wrongly certain" if walk.certain else "wrong range", len(looks)
+    return "right" if walk.certain else "range", len(looks)
 
 
 ENDS = ("right", "range", "no loss seen", "wrong range", "wrongly certain")
@@ -211,7 +211,7 @@ def _walk_servers(slow: int, candidates: int, loss: float) -> dict[str, Any]:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest_boobench.cli", "bisect", "--candidates", names, "--json", "--together"),
-                *("--prompt-tokens", "16", "--output-tokens", "48", "--max-time", "3m", "--metric", METRIC, "--"),
+                *("--prompt-tokens", "16", "--output-tokens", "48", "--max-time", "10m", "--metric", METRIC, "--"),
                 *(
                     sys.executable,
                     "-m",

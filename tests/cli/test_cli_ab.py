@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench
 from pytest_boobench.cli.ab_command import render
-from pytest_boobench.cli.ab_session import Ab, AbChange
+from pytest_boobench.cli.ab_session import Ab, AbChange, find_model_name
 from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_file
 from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
@@ -77,6 +77,14 @@ def test_a_side_is_a_command_a_url_or_a_host(project: Path) -> None:
     assert read(project, "embedded").row == {"server": "embedded"}
 
 
+def test_a_host_that_is_started_runs_in_its_own_folder(project: Path) -> None:
+    (project / "sub").mkdir()
+    hosts = {"lab": {"start": {"command": ["./server", "--port", "{port}"]}}}
+    (project / "sub" / "hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts}))
+    side = Sides(Project(project, {}), project / "sub" / "hosts.yaml", project).read("lab", "OLD")
+    assert side.row["start"]["folder"] == str(project / "sub")
+
+
 def test_what_a_command_line_says_reaches_the_server_as_it_is(project: Path) -> None:
     side = name_sides(read(project, f"{sys.executable} {{{{x}}}} {{y}} {{port}}"), read(project, "rack-1"))[0]
     write_hosts_file(project / "both.yaml", [side])
@@ -126,6 +134,21 @@ def test_builds_are_named_by_their_folders(project: Path) -> None:
         (project / build / "server").symlink_to(sys.executable)
     first, second = name_sides(*(read(project, f"./{build}/server --port {{port}}") for build in ("b1", "b2")))
     assert (first.name, second.name) == ("old b1/server", "new b2/server")
+
+
+@pytest.mark.parametrize(
+    ("typed", "model"),
+    [
+        ("{python} -m vllm --model org/m --port {port}", "org/m"),
+        ("{python} -m vllm serve --port {port}", None),
+        ("/bin/sh -m /models/qwen3-8b.gguf --port {port}", "qwen3-8b"),
+        ("/bin/sh -a b --port {port}", "b"),
+    ],
+)
+def test_the_model_of_a_server_that_is_started_is_called_by_its_command(
+    project: Path, typed: str, model: str | None
+) -> None:
+    assert find_model_name(read(project, typed.replace("{python}", sys.executable))) == model
 
 
 # --- results

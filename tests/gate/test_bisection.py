@@ -63,9 +63,18 @@ def test_where_a_walk_goes(
     assert walk.found == found
 
 
-def test_a_range_of_one_step_is_certain() -> None:
-    assert Range(3, 4).certain
-    assert not Range(3, 5).certain
+@pytest.mark.parametrize(
+    ("looks", "certain"),
+    [
+        ({3: BAD, 1: GOOD, 2: GOOD}, True),
+        ({3: BAD, 1: GOOD, 2: BAD}, True),
+        ({3: BAD, 1: GOOD, 2: None}, False),
+        ({3: look(LOSS, half=0.1), 1: GOOD, 2: GOOD}, False),  # whether the last one is bad is not proven either
+        ({}, False),
+    ],
+)
+def test_an_answer_is_certain_between_two_that_are_told(looks: Mapping[int, Estimate | None], certain: bool) -> None:
+    assert Walk(4, looks).certain == certain
 
 
 @given(st.integers(2, 200), st.data())
