@@ -26,8 +26,9 @@ from pytest_boobench.cli.ab_sides import AbSide, write_hosts_file
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.gate.comparison import find_gain
-from pytest_boobench.hosts.access import Hosts, Manners
+from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.inventory import load
+from pytest_boobench.hosts.quiet import Manners
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import Outcome, Pairing
 from pytest_boobench.servers.clients import Patience

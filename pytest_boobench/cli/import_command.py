@@ -28,7 +28,7 @@ from pytest_boobench.other_tools import (
     read,
     read_file,
 )
-from pytest_boobench.record import CellRecord, Measurement
+from pytest_boobench.record import CellRecord
 from pytest_boobench.store import Saved, Selection, Store
 from pytest_boobench.store.replay import SpooledCell
 from pytest_boobench.units import count, quantity
@@ -97,20 +97,23 @@ def command(  # noqa: PLR0913  # an argument for each option
     FILE is what llama-bench, llama-benchy, guidellm, aiperf or vllm bench serve wrote as JSON. Each becomes a run that
     is marked as imported, in a suite with the tool's name. A second import of the same file adds nothing. Where one of
     several files cannot be read, none is stored. Exit code 1 where a number was left out since it is missing or
-    impossible.
+    impossible, and where something cannot become a baseline.
     """
     if add and not baseline:
         raise click.UsageError("--add goes with --baseline")
     told = {"model": model, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
     imported = _read_all(files, _Wishes(tool=tool, suite=suite, host=host, told=told))
+    unset = False
     if dry_run:
         for each in imported:
             click.echo("\n".join(_describe(each)))
     else:
         with Store.open(store_url, create=True) as store:
             for each in imported:
-                click.echo("\n".join(_store(store, each, baseline, add=add)))
-    return 1 if any(each.findings.left_out for each in imported) else 0
+                click.echo(_store(store, each))
+                unset |= baseline is not None and _save(store, each.run, baseline, add=add)
+                click.echo("".join(f"{line}\n" for line in each.findings.render()), nl=False)
+    return 1 if unset or any(each.findings.left_out for each in imported) else 0
 
 
 def _read_all(files: Sequence[Path], wishes: _Wishes) -> list[ImportedFile]:
@@ -142,34 +145,33 @@ def _read_one(path: Path, wishes: _Wishes) -> ImportedFile:
     return ImportedFile(path, run, findings)
 
 
-def _store(store: Store, imported: ImportedFile, baseline: str | None, *, add: bool) -> Iterator[str]:
+def _store(store: Store, imported: ImportedFile) -> str:
     """Enter a file's run where the store does not have it; gives back what to say."""
     run, display = imported.run, show_path(imported.path)
-    chosen = Selection(runs=(run.facts.uid,))
-    if store.measurements(chosen):
-        yield f"{display}: nothing new: {store.address} has it as run {run.facts.uid[:8]}"
-    else:
-        now = time.time()
-        entries = [SpooledCell(store=store.address, run=run.facts, at=now, record=record) for record in run.records]
-        store.take_in([*entries, SpooledCell(store=store.address, run=run.facts, at=now, status="finished")])
-        cells = count(len(run.records), "measurement")
-        yield f"{display}: {cells} of {run.facts.imported_from} in {store.address}, run {run.facts.uid[:8]}"
-    if baseline:
-        yield _save(store, store.measurements(chosen), baseline, add=add)
-    yield from imported.findings.render()
+    if store.runs(Selection(runs=(run.facts.uid,))):
+        return f"{display}: nothing new: {store.address} has it as run {run.facts.uid[:8]}"
+    now = time.time()
+    entries = [SpooledCell(store=store.address, run=run.facts, at=now, record=record) for record in run.records]
+    store.take_in([*entries, SpooledCell(store=store.address, run=run.facts, at=now, status="finished")])
+    cells = count(len(run.records), "measurement")
+    return f"{display}: {cells} of {run.facts.imported_from} in {store.address}, run {run.facts.uid[:8]}"
 
 
-def _save(store: Store, measurements: Sequence[Measurement], baseline: str, *, add: bool) -> str:
+def _save(store: Store, run: ImportedRun, baseline: str, *, add: bool) -> bool:
+    """Make a run the baseline of its cells, and say so; whether some of it cannot be."""
+    measurements = store.measurements(Selection(runs=(run.facts.uid,)))
+    reason = f"imported as {run.facts.uid[:8]}"
     saves = [
-        Saved(
-            measurement_id=one.id, cell_key=one.cell_key, saved_at=time.time(), reason=f"imported as {one.run.uid[:8]}"
-        )
+        Saved(measurement_id=one.id, cell_key=one.cell_key, saved_at=time.time(), reason=reason)
         for one in measurements
         if not one.spoiled
     ]
     change = store.put_in_force(baseline, saves, add=add)
-    kept = [f"not set: {name_cell(one)}: {one.spoiled}" for one in measurements if one.spoiled]
-    return "\n".join((f"{count(change.came, 'measurement')} set as baseline {baseline}, {change.went} replaced", *kept))
+    click.echo(f"{count(change.came, 'measurement')} set as baseline {baseline}, {change.went} replaced")
+    for one in measurements:
+        if one.spoiled:
+            click.echo(f"not set: {name_cell(one)}: {one.spoiled}")
+    return len(saves) < len(measurements)
 
 
 def _describe(imported: ImportedFile) -> Iterator[str]:

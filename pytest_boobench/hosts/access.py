@@ -6,8 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -20,23 +19,19 @@ from filelock import FileLock, Timeout
 from pytest_boobench import PACKAGE
 from pytest_boobench.environment import make_folder
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.launcher import StartedServer
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
+from pytest_boobench.hosts.quiet import Manners, require_quiet
 from pytest_boobench.hosts.start_fields import Combination
 from pytest_boobench.hosts.watcher import Watcher
 from pytest_boobench.servers.clients import Patience, Server, Waiting
-from pytest_boobench.units import count
 
 _NOT_IN_A_FILE = re.compile(r"[^\w.-]+")
-_LOOK_EVERY_S = 0.25
 _LOCK_EVERY_S = 0.05
 _ALIVE_EVERY_S = 0.5
 _ENDING_S = 2.0
 """How long a server may work on a cancelled request of ours before the request counts as foreign."""
-_SHOWN = 3
-"""How many foreign requests a refusal names; it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,68 +40,6 @@ class Wanted:
 
     model: str
     launch: Mapping[str, str]
-
-
-Look = Callable[[], Awaitable[Sighting]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
-    """Rules for hosts that others may use."""
-
-    quiet_s: float = 2.0
-    """How long the host must have no foreign request before the first cell."""
-    wait_s: float = 0.0
-    """How long to wait for that before refusing."""
-    takeover: bool = False
-    """Measure even if others use the host."""
-
-
-async def require_quiet(host: str, look: Look, manners: Manners, *, quiet_s: float, grace_s: float = 0.0) -> Sighting:
-    """Return once the host was quiet for ``quiet_s``, else raise HostError: who uses it, and what the user can do.
-
-    Never raises before ``grace_s`` is over. With takeover, looks once and accepts what it sees.
-    """
-    sighting = await look()
-    if manners.takeover:
-        return sighting
-    began = quiet_since = time.monotonic()
-    passed: list[str] = []
-    while True:
-        now = time.monotonic()
-        if not sighting.known:
-            why = sighting.why or "this kind of server cannot tell whether others use it"
-            raise HostError(
-                f"{host}: {why}; if nobody does, say 'shared: false' in the hosts file, or "
-                "measure all the same with --boobench-takeover"
-            )
-        if sighting.in_flight or passed:
-            quiet_since = now
-            if now - began >= max(manners.wait_s, grace_s):
-                raise HostError(_refusal(host, sighting, passed, manners))
-        elif now - quiet_since >= quiet_s:
-            return sighting
-        await asyncio.sleep(_LOOK_EVERY_S)
-        before, sighting = sighting, await look()
-        passed = list((Counter(sighting.recent) - Counter(before.recent)).elements())
-
-
-def _refusal(host: str, sighting: Sighting, passed: Sequence[str], manners: Manners) -> str:
-    waited = f" after waiting {manners.wait_s:g} s" if manners.wait_s else ""
-    requests = list(map(str, sighting.in_flight))
-    if requests:
-        lines = [f"{host}: busy{waited}: {count(len(requests), 'foreign request')} in flight: {_name(requests)}"]
-        if sighting.recent:
-            lines.append(f"ended in the last minute: {'; '.join(sighting.recent[:_SHOWN])}")
-    else:
-        lines = [f"{host}: not quiet{waited}: a request came and went while we looked: {_name(passed)}"]
-    lines.append("wait for it with --boobench-wait 10m, or measure all the same with --boobench-takeover")
-    return "\n".join(lines)
-
-
-def _name(requests: Sequence[str]) -> str:
-    more = len(requests) - _SHOWN
-    return f"{'; '.join(requests[:_SHOWN])}{f'; and {more} more' if more > 0 else ''}"
 
 
 @dataclass(frozen=True, slots=True)

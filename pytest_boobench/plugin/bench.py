@@ -97,7 +97,8 @@ class Bench:
     @pytest.hookimpl(trylast=True)
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
         """Grant the host, once no other session on this machine uses it."""
-        from pytest_boobench.hosts.access import Hosts, Manners, Wanted
+        from pytest_boobench.hosts.access import Hosts, Wanted
+        from pytest_boobench.hosts.quiet import Manners
         from pytest_boobench.servers.clients import Patience
 
         if self._hosts is None:

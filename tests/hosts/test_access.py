@@ -13,10 +13,11 @@ from filelock import FileLock
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts import access
-from pytest_boobench.hosts.access import Hosts, Look, Manners, require_quiet
+from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings
 from pytest_boobench.hosts.embedded import start as embedded_start
 from pytest_boobench.hosts.inventory import Host, Inventory, load
+from pytest_boobench.hosts.quiet import Look, Manners, require_quiet
 from pytest_boobench.servers.clients import Clients, Patience, Waiting
 from tests.fault_server import closed_port
 from tests.stand_in import openai_server

@@ -16,9 +16,10 @@ import pytest
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ForeignRequest, OwnTraffic, Traffic
 from pytest_boobench.hosts import access
-from pytest_boobench.hosts.access import Hosts, Manners
+from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.embedded import EmbeddedServer
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.quiet import Manners
 from pytest_boobench.hosts.swap_events import HostState, InFlight
 from pytest_boobench.hosts.swap_log import Evidence, LoggedRequest, fetch_rows, weigh
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
@@ -231,7 +232,7 @@ class TestWatching:
     def test_a_request_that_comes_and_goes_in_the_quiet_period_refuses(
         self, swap: LlamaSwapStandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pytest_boobench.hosts.access._LOOK_EVERY_S", 0.1)
+        monkeypatch.setattr("pytest_boobench.hosts.quiet._LOOK_EVERY_S", 0.1)
 
         async def come_and_go() -> None:
             while swap.seen.count("GET /api/metrics/activity?limit=20") < 2:

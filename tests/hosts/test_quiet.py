@@ -11,7 +11,7 @@ import pytest
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import ForeignRequest, Sighting
-from pytest_boobench.hosts.access import Manners, require_quiet
+from pytest_boobench.hosts.quiet import Manners, require_quiet
 
 CURL = ForeignRequest(
     id="7", model="qwen", path="/v1/chat/completions", user_agent="curl/8", address="10.0.0.7", age_s=12.4, queued=False

@@ -17,6 +17,7 @@ from hypothesis import strategies as some
 from pytest_boobench.cli import OUR_BUG, boobench, main
 from pytest_boobench.record import Measurement
 from pytest_boobench.store import Selection, Store
+from tests.other_tools.test_vllm_bench import DETAILED
 
 FILES = Path(__file__).parent / "files"
 NAMES = sorted(path.name for path in FILES.glob("*.json*"))
@@ -406,17 +407,23 @@ def put(value: Any, way: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
     return copy
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".json")])
-@settings(max_examples=30, deadline=None)
+def write_changed(name: str, value: Any) -> str:
+    return (
+        "\n".join(map(json.dumps, value)) if name.endswith(".jsonl") and isinstance(value, list) else json.dumps(value)
+    )
+
+
+@pytest.mark.parametrize("name", [*NAMES, "vllm"])
+@settings(max_examples=20, deadline=None)
 @given(data=some.data())
 def test_no_change_of_a_real_file_is_our_bug(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: some.DataObject
 ) -> None:
-    value = load(name)
+    value = DETAILED if name == "vllm" else read_requests(name) if name.endswith(".jsonl") else load(name)
     for _ in range(data.draw(some.integers(1, 3))):
         way = data.draw(some.sampled_from(list_places(value)))
         value = put(value, way, lambda _: data.draw(JSON))
-    check(tmp_path_factory, json.dumps(value))
+    check(tmp_path_factory, write_changed(name, value))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,8 +1,9 @@
-"""``vllm bench serve``: its files as its source writes them (0.32), detailed and not."""
+"""``vllm bench serve``: a real file of each kind, and others as its source (0.32) writes them."""
 
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,35 @@ def bring(*results: dict[str, Any]) -> tuple[Result, list[Measurement]]:
     result = run("vllm.json")
     with Store.open("store.db") as store:
         return result, store.measurements(Selection())
+
+
+def load(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "files" / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_real_file_with_details() -> None:
+    wrote = load("vllm-bench-detailed.json")
+    _, (one,) = bring(wrote)
+    assert one.node_id == "vllm-bench::imported::tiny-chat[pp64-tg16-c2]"
+    assert (one.samples, one.failed, one.total_tok_s) == (8, 0, wrote["output_throughput"])
+    assert one.aggregates["ttft_ms"].median == pytest.approx(wrote["median_ttft_ms"])
+    assert one.aggregates["ttft_ms"].mean == pytest.approx(wrote["mean_ttft_ms"])
+    tpots = [
+        (whole - first) / (tokens - 1)
+        for whole, first, tokens in zip(wrote["latencies"], wrote["ttfts"], wrote["output_lens"], strict=True)
+    ]
+    assert statistics.median(tpots) * 1000 == pytest.approx(wrote["median_tpot_ms"])
+    rates = [1 / tpot for tpot in tpots]
+    assert one.aggregates["decode_tok_s"].median == pytest.approx(statistics.median(rates))
+    assert "itl_ms" not in one.aggregates, "this server ends with an event that has no token"
+
+
+def test_a_real_file_without_details() -> None:
+    wrote = load("vllm-bench.json")
+    _, (one,) = bring(wrote)
+    assert {key: found.n for key, found in one.aggregates.items()} == {"e2e_ms": 8}
+    assert one.aggregates["e2e_ms"].median == pytest.approx(statistics.median(wrote["latencies"]) * 1000)
 
 
 def test_detailed() -> None:

@@ -11,9 +11,10 @@ import pytest
 from pytest_boobench import gate, walk
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts import access
-from pytest_boobench.hosts.access import Grant, Hosts, Manners
+from pytest_boobench.hosts.access import Grant, Hosts
 from pytest_boobench.hosts.embedded import EmbeddedServer, provide_model
 from pytest_boobench.hosts.inventory import Host, Inventory
+from pytest_boobench.hosts.quiet import Manners
 from pytest_boobench.measure.block import Measurer
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.record import CellRecord
