@@ -653,11 +653,17 @@ def test_no_descriptor_is_left(server: FaultServer) -> None:
                 requests = [client.post(f"/{scenario}", {}, Timeouts(first_byte_s=0.1)) for _ in range(4)]
                 await asyncio.gather(*requests, return_exceptions=True)
 
+    def count_descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    async def count_with_a_loop() -> int:
+        return count_descriptors()
+
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = run(count_with_a_loop())
     run(many())
-    run(until(lambda: server.open_connections == 0))
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    # the server is of this process, and closes its end of a connection a moment later
+    run(until(lambda: server.open_connections == 0 and count_descriptors() <= before))
 
 
 def test_the_thread_that_reads_ends_with_the_client(server: FaultServer) -> None:
