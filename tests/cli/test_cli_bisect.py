@@ -31,7 +31,7 @@ SMALL = (
     "--prompt-tokens",
     "16",
     "--output-tokens",
-    "32",
+    "24",
     "--together",
     "--metric",
     "decode_tok_s",
