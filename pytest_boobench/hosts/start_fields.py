@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pytest_boobench.documents.validation import FileModel, Located, duration, parsed, text
-from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
+from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.suite.launching import BUILD, StartNeeds
+from pytest_boobench.suite.launching import BUILD, WORD_JSON, StartNeeds, read_word
 
 PORT, MODEL, MODEL_FILE = "port", "model", "model_file"
 READY_S = 600.0
@@ -46,18 +46,10 @@ def _take_command(given: Any, _: Problems) -> object:
 def _take_env(given: Any, problems: Problems) -> Mapping[str, str]:
     if not isinstance(given, Located):
         raise ValueError
-    return {name: _read_word(given.node.child(name), problems) for name in given}
+    return {name: read_word(given.node.child(name), problems) for name in given}
 
 
-def _read_word(node: Node, problems: Problems) -> str:
-    """A text or a number as it was written."""
-    if not isinstance(node.value, str | int | float) or isinstance(node.value, bool):
-        problems.add(node, f"expected a text or a number, got {node.describe()}; write it in quotes")
-    return node.text
-
-
-_WORD_JSON = {"type": ["string", "number"]}
-_LIST_JSON = {"type": "array", "items": _WORD_JSON, "minItems": 1}
+_LIST_JSON = {"type": "array", "items": WORD_JSON, "minItems": 1}
 _COMMAND_JSON = {"anyOf": [_LIST_JSON, {"type": "object", "additionalProperties": _LIST_JSON, "minProperties": 1}]}
 
 
@@ -68,7 +60,7 @@ class StartFields(FileModel):
     """The program and its arguments, with placeholders; or several such by name, so that the build is an axis."""
     env: Annotated[
         dict[str, str],
-        parsed("a mapping of variables to texts", _take_env, {"type": "object", "additionalProperties": _WORD_JSON}),
+        parsed("a mapping of variables to texts", _take_env, {"type": "object", "additionalProperties": WORD_JSON}),
     ] = Field(default_factory=dict)
     """Environment variables beside those of pytest."""
     folder: Annotated[str | None, text()] = None
@@ -80,15 +72,13 @@ class StartFields(FileModel):
         """Build -> words of its command, exactly as they are written; a command without a name is called ``ONLY``."""
         node = self.node.child("command")
         if isinstance(node.value, tuple):
-            return {ONLY: tuple(_read_word(word, problems) for word in node.value)}
+            return {ONLY: tuple(read_word(word, problems) for word in node.value)}
         if not isinstance(node.value, Mapping):
             return {}
         for build, words in node.value.items():
             if not isinstance(words.value, tuple) or not words.value:
                 problems.add(words, f"expected the words of the command {build!r} as a list, got {words.describe()}")
-        return {
-            build: tuple(_read_word(word, problems) for word in words.listed) for build, words in node.value.items()
-        }
+        return {build: tuple(read_word(word, problems) for word in words.listed) for build, words in node.value.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

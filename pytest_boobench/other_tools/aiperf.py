@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_boobench.aggregate import Aggregate
@@ -88,7 +87,9 @@ def _make_cell(summary: Fields, requests: list[ToolRequest | None]) -> ToolCell:
         concurrency=lanes,
         length=None if samples else _find_length(summary, prompts["osl"]),
         settings={"request_rate": Setting("rate", rate)} if rate else {},
-        started_at=min((sample.started_at for sample in samples), default=_read_time(summary)),
+        started_at=min(
+            (sample.started_at for sample in samples), default=summary.date("start_time", "2026-11-24T09:30:00")
+        ),
         samples=samples,
         aggregates={} if samples else _read_summaries(summary),
         total_tok_s=throughput.number("avg"),
@@ -260,16 +261,3 @@ def _find_prompts(config: Fields) -> dict[str, int | None]:
         mean = to_number(asked.get("mean"))
         found[name] = max(1, round(mean)) if mean and mean > 0 else None
     return found
-
-
-def _read_time(summary: Fields) -> float | None:
-    """By the clock of the machine that measured; taken for UTC where it has no zone."""
-    text = summary.text("start_time")
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, OSError):
-        summary.leave_out(f"start_time is {text}, expected a time such as 2026-11-24T09:30:00")
-        return None

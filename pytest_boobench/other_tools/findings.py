@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pytest_boobench.untrusted import (
@@ -84,6 +85,18 @@ class Fields:
             return found
         self.leave_out(f"{key} is {show(found)}, expected seconds since 1970")
         return None
+
+    def date(self, key: str, example: str) -> float | None:
+        """The same, of a text such as the example; taken for UTC where it has no zone."""
+        text = self.text(key)
+        if text is None:
+            return None
+        try:
+            found = datetime.fromisoformat(text)
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.leave_out(f"{key} is {text}, expected a time such as {example}")
+            return None
 
     def count(self, key: str) -> int | None:
         """A whole number from 0."""

@@ -6,7 +6,6 @@ https://github.com/eugr/llama-benchy
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_boobench.aggregate import Aggregate, condense
@@ -33,7 +32,7 @@ def read(file: ResultFile, findings: Findings) -> ToolResults:
     (report,) = file.objects(findings)[:1]
     model = report.text("model") or "model"
     cached = report.source.get("prefix_caching_enabled") is True
-    started_at = _read_time(report)
+    started_at = report.date("timestamp", "2026-11-24 09:30:00Z")
     latency_ms = report.number("latency_ms", least=0.0)
     if latency_ms:
         findings.remark(f"took {latency_ms:.3g} ms of latency off each prompt's time: its prefill is without them")
@@ -111,15 +110,3 @@ def _condense_rest(
             f"{run.place(name)} has values of {len(values[key])} of {requests} requests: llama-benchy drops the others"
         )
     return found
-
-
-def _read_time(report: Fields) -> float | None:
-    text = report.text("timestamp")
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, OSError):
-        report.leave_out(f"timestamp is {text}, expected a time such as 2026-11-24 09:30:00Z")
-        return None

@@ -12,6 +12,8 @@ from pytest_boobench.suite.names import shorten
 
 BUILD = "build"
 """The placeholder that selects one of several commands."""
+WORD_JSON = {"type": ["string", "number"]}
+"""JSON Schema of what `read_word` reads."""
 _OURS = ("port", "model", "model_file")
 
 
@@ -31,8 +33,7 @@ class StartNeeds:
 
 def launch_values() -> Expected:
     """Placeholder -> a text, or for an axis a tuple of texts; all as written."""
-    value = {"type": ["string", "number"]}
-    either = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
+    either = {"anyOf": [WORD_JSON, {"type": "array", "items": WORD_JSON, "minItems": 1, "uniqueItems": True}]}
     return parsed("a mapping such as kv: [f16, q8_0]", _read_launch, {"type": "object", "additionalProperties": either})
 
 
@@ -46,7 +47,7 @@ def _read_launch(given: Any, problems: Problems) -> dict[str, str | tuple[str, .
             reason = "the plugin fills it" if name in _OURS else "expected a name of letters, digits and _"
             problems.add(node, f"{reason}; leave it out" if name in _OURS else reason)
             continue
-        texts = tuple(_read_text(item, problems) for item in node.listed)
+        texts = tuple(read_word(item, problems) for item in node.listed)
         for place, text in enumerate(texts):
             if text in texts[:place]:
                 problems.add(node.listed[place], f"{text} stands twice; keep one of them")
@@ -56,7 +57,8 @@ def _read_launch(given: Any, problems: Problems) -> dict[str, str | tuple[str, .
     return found
 
 
-def _read_text(node: Node, problems: Problems) -> str:
+def read_word(node: Node, problems: Problems) -> str:
+    """A text or a number as it is written; notes anything else."""
     if not isinstance(node.value, str | int | float) or isinstance(node.value, bool):
         problems.add(node, f"expected a text or a number, got {node.describe()}; write it in quotes")
     return node.text
