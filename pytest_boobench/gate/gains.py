@@ -20,8 +20,9 @@ FEWEST: Mapping[Pairing, int] = {"requests": 20, "starts": 10}
 agree, chance is just below the sign test's 0.001; requests are cheap."""
 LOOKS = (1, 2, 3, 5, 7, 11, 16, 24, 36, 54)
 """After so many times the fewest pairs a duet that goes on is looked at: about half as many more each time."""
-P_MISSED = 0.05
-"""Greatest chance that one of the intervals of all looks misses the true gain."""
+P_MISSED = 0.04
+"""Greatest chance that one of the intervals of all looks misses the true gain. Less than the 5 % that an interval of
+95 % may have: neighbouring pairs resemble each other, and so real intervals miss a little more often."""
 P_LOOK = P_MISSED / len(LOOKS)
 """The same for each look, whatever the others said (Bonferroni 1936): so it does not matter why a duet stops."""
 P_PROVEN = 0.05

@@ -806,13 +806,13 @@ def test_a_duet_in_doubt(ratios: Sequence[float], reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "rank"),
-    [(8, 0), (9, 1), (10, 1), (11, 1), (12, 1), (20, 4), (40, 11), (60, 19), (100, 36), (1080, 494)],
+    [(8, 0), (9, 1), (10, 1), (11, 1), (12, 1), (20, 4), (40, 11), (60, 19), (100, 36), (1080, 493)],
 )
 def test_the_interval_of_a_duet_is_two_order_statistics(number: int, rank: int) -> None:
-    """With fewer pairs below one end than any 0.25 % of coins would allow; checked against the sums themselves."""
-    assert gains.find_rank(number, 0.0025) == rank
+    """With fewer pairs below one end than any 0.2 % of coins would allow; checked against the sums themselves."""
+    assert gains.find_rank(number, 0.002) == rank
     ways = [math.comb(number, below) for below in range(rank + 1)]
-    assert sum(ways[:rank]) / 2**number <= 0.0025 < sum(ways) / 2**number
+    assert sum(ways[:rank]) / 2**number <= 0.002 < sum(ways) / 2**number
     ratios = [math.exp(0.001 * place) for place in range(number)]
     verdict = judge_duet(duet_of(ratios), allowed=0.9)
     found = (verdict.change_low, verdict.change_high)
@@ -822,8 +822,8 @@ def test_the_interval_of_a_duet_is_two_order_statistics(number: int, rank: int) 
         assert found == (None, None)
 
 
-def test_all_looks_together_miss_once_in_twenty() -> None:
-    assert len(gains.LOOKS) * gains.P_LOOK == pytest.approx(0.05)
+def test_all_looks_together_miss_in_four_percent() -> None:
+    assert len(gains.LOOKS) * gains.P_LOOK == pytest.approx(0.04)
     assert gains.find_rank(gains.FEWEST["starts"], gains.P_LOOK / 2) == 1
     assert 2 ** -gains.FEWEST["starts"] < P_BELIEVED <= 2 ** (1 - gains.FEWEST["starts"])
 
