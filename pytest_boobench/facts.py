@@ -151,6 +151,38 @@ class OwnTraffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """The processors that a server used during a block, as its machine reports them; None for what it does not tell."""
+
+    gpu_clock_mhz: float | None = None
+    """Median clock of the GPU; of several, the slowest."""
+    gpu_temperature_c: float | None = None
+    """Highest temperature."""
+    power_w: float | None = None
+    """Mean power of all GPUs together."""
+    power_limit_w: float | None = None
+    """Sum of the GPUs' power limits."""
+    kv_usage_share: float | None = None
+    """Greatest used share of the KV cache, 0 to 1."""
+    throttled: str | None = None
+    """Why a GPU ran below its clock, as the driver names the reasons."""
+    source: str | None = None
+    """Who reported it, as in ``nvml``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logprobs:
+    """A model's probabilities after each of some fixed prefixes of one text."""
+
+    text: str
+    """Name and version of the text."""
+    tokens: tuple[tuple[int, ...], ...]
+    """For each prefix, the most likely next tokens, the likeliest first."""
+    logs: tuple[tuple[float, ...], ...]
+    """Natural logarithms of their probabilities."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
     """Speed and load of the client's machine before a block, for servers that run on it; megabytes per second."""
 

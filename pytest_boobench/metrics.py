@@ -111,6 +111,12 @@ class Sample:
     """Whether the wall clock was set during the request; its times are then by the user clock."""
     failure: FailureKind | None = None
     failure_text: str | None = None
+    turn: Annotated[int, Since("0004")] = 0
+    """Number of the turn in its conversation, from 1; 0: the request is no part of one."""
+    send_lag_ms: Annotated[float | None, Since("0004")] = None
+    """In an open loop: how much later than planned it was sent. All its times are from the planned moment."""
+    accepted_len: Annotated[float | None, Since("0004")] = None
+    draft_accept_share: Annotated[float | None, Since("0004")] = None
 
     @property
     def ok(self) -> bool:
@@ -173,12 +179,14 @@ class Metric:
     """Whether the gate judges it by default, with one lane."""
     of_start: bool = False
     """Whether it belongs to a server's start: then it is a fact of the cell, and not of each request."""
+    of_block: bool = False
+    """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
 
     def values(self, sample: Sample) -> tuple[float, ...]:
         """Return this metric's finite values in a sample: one or none, or one for each gap."""
-        found = None if self.of_start else getattr(sample, self.key)
+        found = getattr(sample, self.key, None)  # metrics of a start or a block are no facts of a sample
         several = found if isinstance(found, tuple) else () if found is None else (found,)
         return tuple(float(value) for value in several if math.isfinite(value))
 

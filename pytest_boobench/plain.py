@@ -82,18 +82,19 @@ def take(names: Iterable[str], source: object) -> dict[str, Any]:
 def rebuild(kind: type[T], plain: Mapping[str, Any]) -> T:
     """The inverse of `dataclasses.asdict`, for data of this process or its workers. Does not check single values."""
     known = list_facts(cast("Any", kind))
-    return kind(**{name: _rebuild(known[name].type, value) for name, value in plain.items()})
+    return kind(**{name: rebuild_value(known[name].type, value) for name, value in plain.items()})
 
 
-def _rebuild(hint: Any, value: Any) -> Any:
+def rebuild_value(hint: Any, value: Any) -> Any:
+    """The same for one value, of the type that ``hint`` names."""
     if value is None:
         return None
     if is_dataclass(hint):
         return rebuild(cast("type[Any]", hint), value)
     origin, parts = get_origin(hint), get_args(hint)
     if origin is tuple:
-        return tuple(_rebuild(parts[0], each) for each in value)
-    return {key: _rebuild(parts[1], each) for key, each in value.items()} if origin is Mapping else value
+        return tuple(rebuild_value(parts[0], each) for each in value)
+    return {key: rebuild_value(parts[1], each) for key, each in value.items()} if origin is Mapping else value
 
 
 def make(kind: type[T], plain: object, where: str = "") -> T:

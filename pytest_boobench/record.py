@@ -18,7 +18,7 @@ from pytest_boobench.aggregate import (
     find_trend_of_pairs,
     measured,
 )
-from pytest_boobench.facts import Canary, ClientFacts, ModelFacts, ServerFacts, Traffic
+from pytest_boobench.facts import Canary, ClientFacts, Hardware, Logprobs, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.plain import Since, list_facts, take
 from pytest_boobench.suite.cell import Cell
@@ -84,6 +84,9 @@ class Circumstances:
     """As in a shell, without its port and its secrets; None if unknown."""
     driver: Annotated[str | None, Doc("The graphics driver."), Since("0003")] = None
     """Of this machine, if the server runs on it."""
+    hardware: Annotated[Hardware | None, Doc("Clocks, power and memory of its processors."), Since("0004")] = None
+    logprobs: Annotated[Logprobs | None, Doc("The model's probabilities of a fixed text."), Since("0004")] = None
+    """None if the suite does not ask for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,10 @@ class CellFacts(Circumstances):
     """What the pairs of a duet are; None: no duet, or one of an older version, whose pairs were requests."""
     blanks: Annotated[Mapping[str, str], Since("0002")] = field(default_factory=dict)
     """Metric -> why it is None, for those that such a cell usually has."""
+    depth_ms: Annotated[float | None, Since("0004")] = None
+    """How long the host took to evaluate the context before the prompts, all lanes and blocks together."""
+    of_blocks: Annotated[Mapping[str, tuple[float, ...]], Since("0004")] = field(default_factory=dict)
+    """Metric -> its value in each block, for the metrics of blocks."""
     error: str | None = None
     """Why the cell could not be measured, or not completely; None if it was."""
 

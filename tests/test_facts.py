@@ -21,23 +21,23 @@ from pytest_boobench.plain import Since, list_facts, make, rebuild
 from tests.conftest import CHECKOUT
 
 AXIS = """\
-    depth_tokens: Annotated[
-        int, whole(0), Axis("Tokens before the prompt.", sign="d", in_grid=True, absent=0), Since("0004")
+    warp_tokens: Annotated[
+        int, whole(0), Axis("Tokens before the prompt.", sign="d", in_grid=True, absent=0), Since("0005")
     ] = 0
 """
-FACT = '    draft_ms: Annotated[float | None, Since("0004")] = None\n'
+FACT = '    draft_ms: Annotated[float | None, Since("0005")] = None\n'
 METRIC = '        Metric("draft_ms", "draft", "ms", "lower", "the server\'s own time for its drafts"),\n'
-CIRCUMSTANCE = '    firmware: Annotated[str | None, Doc("The firmware."), Since("0004")] = None\n'
+CIRCUMSTANCE = '    firmware: Annotated[str | None, Doc("The firmware."), Since("0005")] = None\n'
 MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0004", "0003"
+revision, down_revision = "0005", "0004"
 
 
 def upgrade() -> None:
     with op.batch_alter_table("bench_cells") as cells:
-        cells.add_column(sa.Column("depth_tokens", sa.BigInteger()))
+        cells.add_column(sa.Column("warp_tokens", sa.BigInteger()))
         cells.add_column(sa.Column("firmware", sa.Text()))
     with op.batch_alter_table("bench_samples") as samples:
         samples.add_column(sa.Column("draft_ms", sa.Double()))
@@ -74,10 +74,10 @@ with Store.open("store.db") as store:
 pathlib.Path("baseline.yaml").write_text(baseline_file.render(file))
 again = baseline_file.read(pathlib.Path("baseline.yaml"), "baseline.yaml").runs[0].record
 print(json.dumps({
-    "store": [stored.identity["depth_tokens"], stored.cell_key == cell.key, stored.firmware,
+    "store": [stored.identity["warp_tokens"], stored.cell_key == cell.key, stored.firmware,
               stored.aggregates["draft_ms"].median, baseline.runs[0].firmware],
-    "file": [again.identity["depth_tokens"], again.firmware, again.aggregates["draft_ms"].median],
-    "export": [rows[0]["depth_tokens"], rows[0]["firmware"], NUMBER_COLUMNS[-1], rows[2]["draft_ms"],
+    "file": [again.identity["warp_tokens"], again.firmware, again.aggregates["draft_ms"].median],
+    "export": [rows[0]["warp_tokens"], rows[0]["firmware"], NUMBER_COLUMNS[-1], rows[2]["draft_ms"],
                [row["median"] for row in numbers if row["metric"] == "draft_ms"]],
 }))
 """
@@ -93,11 +93,11 @@ def test_a_fact_is_declared_once(tmp_path: Path) -> None:
     metrics = package / "metrics.py"
     head, mark, tail = metrics.read_text(encoding="utf-8").partition('        Metric("itl_ms"')
     metrics.write_text(head + METRIC + mark + tail, encoding="utf-8")
-    (package / "store" / "migrations" / "versions" / "0004_new.py").write_text(MIGRATION)
+    (package / "store" / "migrations" / "versions" / "0005_new.py").write_text(MIGRATION)
     shutil.copytree(CHECKOUT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__", "real*"))
     (tmp_path / "deep.yaml").write_text(
         "suite: deep\nhosts: [a]\nmodels: [m]\nkind: chat\n"
-        "grid: {prompt_tokens: 64, output_tokens: 32, concurrency: 1, depth_tokens: 4096}\n"
+        "grid: {prompt_tokens: 64, output_tokens: 32, concurrency: 1, warp_tokens: 4096}\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", JOURNEY], cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -107,7 +107,7 @@ def test_a_fact_is_declared_once(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {
         "store": [4096, True, "595.10", 4.5, "595.10"],
         "file": [4096, "595.10", 4.5],
-        "export": [4096, "595.10", "depth_tokens", 4.5, [4.5]],
+        "export": [4096, "595.10", "warp_tokens", 4.5, [4.5]],
     }
 
 

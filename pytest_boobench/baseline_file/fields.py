@@ -15,6 +15,7 @@ from pytest_boobench.documents.validation import (
     Expected,
     FileModel,
     Keyed,
+    Located,
     Named,
     ValueType,
     choice,
@@ -30,9 +31,9 @@ from pytest_boobench.documents.validation import (
     write_value_schema,
 )
 from pytest_boobench.documents.yaml_tree import Problems
-from pytest_boobench.facts import Canary, ModelFacts
+from pytest_boobench.facts import Canary, Hardware, Logprobs, ModelFacts
 from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
-from pytest_boobench.plain import Fact, list_facts
+from pytest_boobench.plain import Fact, list_facts, make
 from pytest_boobench.record import Circumstances
 from pytest_boobench.suite.cell import AXES, make_identity
 
@@ -103,7 +104,25 @@ _METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for 
 
 _MODEL = Keyed({name: text() if fact.type is str else whole(0) for name, fact in list_facts(ModelFacts).items()})
 _CANARY = Keyed({name: number(0) for name in list_facts(Canary)})
-_PARTS: Mapping[type, ValueType] = {ModelFacts: _MODEL, Canary: _CANARY}
+
+
+def _part(kind: type, words: str) -> Expected:
+    """A group of facts -> the dataclass that declares them."""
+
+    def parse(given: Any, _: Problems) -> Any:
+        if not isinstance(given, Located):
+            raise ValueError
+        return make(kind, given.node.to_plain(), words)
+
+    return parsed(f"a mapping of {words}", parse, {"type": "object"})
+
+
+_PARTS: Mapping[type, ValueType] = {
+    ModelFacts: _MODEL,
+    Canary: _CANARY,
+    Hardware: _part(Hardware, "hardware"),
+    Logprobs: _part(Logprobs, "logprobs"),
+}
 RATES = tuple(name for name, fact in list_facts(Canary).items() if fact.required)
 """Fields that every canary has."""
 

@@ -194,6 +194,11 @@ class Found:
         """Set facts of the record."""
         self.record = replace(self.record, **facts)  # type: ignore[arg-type]
 
+    def note_of_block(self, metric: str, value: float) -> None:
+        """Append the value of a metric of blocks."""
+        of_blocks = self.record.of_blocks
+        self.note(of_blocks={**of_blocks, metric: (*of_blocks.get(metric, ()), value)})
+
     def add(self, samples: Sequence[Sample]) -> None:
         """Append samples."""
         self.note(samples=(*self.record.samples, *samples))
@@ -204,7 +209,7 @@ class Found:
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
         blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
-        found |= summarize_start(record)
+        found |= summarize_start(record) | summarize_blocks(record)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
 
 
@@ -212,6 +217,12 @@ def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
     """Metric key -> Aggregate, for the metrics of the server's start that are known: of one number each."""
     values = {key: getattr(record, key) for key, metric in METRICS.items() if metric.of_start}
     found = {key: condense([value]) for key, value in values.items() if value is not None}
+    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
+
+
+def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
+    """Metric key -> Aggregate, for the metrics of which each block has one number."""
+    found = {key: condense(record.of_blocks.get(key, ())) for key, metric in METRICS.items() if metric.of_block}
     return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Select, Table, and_, func, select
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Canary, ForeignRequest, ModelFacts, Traffic
 from pytest_boobench.metrics import Sample
-from pytest_boobench.plain import Fact, list_facts
+from pytest_boobench.plain import Fact, list_facts, rebuild_value
 from pytest_boobench.record import Measurement, RunFacts, RunStatus, Verdict
 from pytest_boobench.store.selection import Selection, select_measurements
 from pytest_boobench.store.tables import (
@@ -111,7 +111,7 @@ def read_fact(fact: Fact, stored: Any) -> Any:
         return stored.timestamp()
     if get_origin(fact.type) is tuple:  # JSON has no NaN or infinity: they come back as None
         return tuple(value for value in stored if value is not None)
-    return stored
+    return rebuild_value(fact.type, stored)
 
 
 def read_run(row: Any) -> RunFacts:

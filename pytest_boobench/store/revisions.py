@@ -110,7 +110,7 @@ def _begin(connection: Connection) -> None:
 
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0003"
+NEWEST = "0004"
 """The schema version of today's tables."""
 _SHOWN = 3
 """How many tables of another program a message names."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, Connection, Table, delete, func, insert, select, update
 
@@ -124,7 +124,10 @@ def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]
 
 
 def _cell_row(record: CellRecord) -> dict[str, Any]:
-    facts = take(tables.CELL_FACTS, record)
+    facts = {
+        name: asdict(cast("Any", fact)) if is_dataclass(fact) else fact
+        for name, fact in take(tables.CELL_FACTS, record).items()
+    }
     return {
         **{name: record.identity.get(name) for name in tables.AXIS_NAMES},
         **facts,

@@ -16,7 +16,17 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from pytest_boobench.documents.validation import Expected, FileModel, choice, duration, flag, mapping, text, whole
+from pytest_boobench.documents.validation import (
+    Expected,
+    FileModel,
+    choice,
+    duration,
+    flag,
+    mapping,
+    number,
+    text,
+    whole,
+)
 from pytest_boobench.metrics import Kind, Length
 from pytest_boobench.plain import Since
 from pytest_boobench.suite.thresholds import Thresholds, gate_limits
@@ -25,6 +35,8 @@ Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
 """What to do with a cell that foreign requests disturbed twice: do not judge it, judge it anyway, or fail it."""
 
+Arrival = Literal["constant", "poisson"]
+"""Gaps between the starts of requests in an open loop: all equal, or exponentially distributed."""
 Policy = Literal["default", "strict", "literal"]
 """What to do in doubt: keep it as its own outcome, fail, or decide by the estimate alone."""
 BLOCKS = 4
@@ -103,6 +115,10 @@ class Axis:
     """The value if a suite omits the axis and the field has no default; None if the axis is required."""
     absent: Any = NEVER
     """The value that identity and id omit: for an axis that came later, so that older cells keep their keys."""
+    beside_grid: bool = False
+    """Whether an axis of the grid may also stand beside ``grid:``."""
+    written: str = ""
+    """Its name in a suite file, if that is another: the field's name has the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,59 @@ class Cell:
         Since("0003"),
     ] = field(default_factory=dict)
     """Placeholder -> its value, for the command that starts the host."""
+    depth_tokens: Annotated[
+        int,
+        whole(0),
+        Axis("Tokens of context before the prompt, kept by the server's cache.", sign="d", in_grid=True, absent=0),
+        Since("0004"),
+    ] = 0
+    turns: Annotated[
+        int,
+        whole(1),
+        Axis("Turns of a conversation that grows.", sign="turns", in_grid=True, absent=1, beside_grid=True),
+        Since("0004"),
+    ] = 1
+    rate: Annotated[
+        float,
+        number(0, 10_000),
+        Axis(
+            "Requests per second, sent at planned times whether or not earlier ones have ended; 0: closed loop.",
+            sign="rate",
+            in_grid=True,
+            absent=0.0,
+            beside_grid=True,
+        ),
+        Since("0004"),
+    ] = 0.0
+    turn_tokens: Annotated[
+        int,
+        whole(1),
+        Axis("Tokens of the user's text in each turn after the first.", default=64, absent=64),
+        Since("0004"),
+    ] = 64
+    think_time_s: Annotated[
+        float,
+        duration(),
+        Axis("Pause before each turn after the first, as 2s.", default=0.0, absent=0.0, written="think_time"),
+        Since("0004"),
+    ] = 0.0
+    arrival: Annotated[
+        Arrival,
+        choice(*get_args(Arrival)),
+        Axis("Gaps between the planned starts at a rate.", default="constant", absent="constant"),
+        Since("0004"),
+    ] = "constant"
+    slo: Annotated[
+        Mapping[str, Any],
+        mapping("a mapping of metrics to their limits"),
+        Axis("Most that each metric of a request may be for the request to be good.", absent={}),
+        Since("0004"),
+    ] = field(default_factory=dict)
+    """Metric -> its limit, in the metric's unit."""
+    prompts: Annotated[
+        str, text(), Axis("SHA-256 of the file with the suite's own prompts.", absent=""), Since("0004")
+    ] = ""
+    """64 hex digits; empty: the prompts are made."""
     plan: Plan
     id: str
     """The part of the node id in brackets, as in ``pp512-tg32-c4``."""

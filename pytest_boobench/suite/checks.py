@@ -9,7 +9,7 @@ from typing import Any
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.launching import StartNeeds, check_launch
-from pytest_boobench.suite.spec import AXES_OF_CELLS, MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, MarkedPlan, OverrideFields, SuiteFields
 
 _SHOWN_VALUES = 8
 
@@ -29,6 +29,7 @@ def check(
         needs = {host: starts.get(host) for host in written.hosts if host in known_hosts}
         check_launch(written.launch, written.node.child("launch"), written.node.child("models"), needs, problems)
     _check_names_of_axes(written, problems)
+    _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
@@ -68,6 +69,14 @@ def _check_names_of_axes(written: SuiteFields, problems: Problems) -> None:
             problems.add(
                 written.node.child("launch").child(name), "is the name of another axis; rename the placeholder"
             )
+
+
+def _check_axes_beside_grid(written: SuiteFields, problems: Problems) -> None:
+    """Note axes that stand in the grid and beside it."""
+    for one in BESIDE_GRID:
+        node = written.node.child(one.name)
+        if not node.missing and not written.node.child("grid").child(one.name).missing:
+            problems.add(node, "stands under grid too; write it once")
 
 
 def _check_kind(written: SuiteFields, problems: Problems) -> None:

@@ -247,6 +247,9 @@ _BY_KIND: dict[str, Any] = {
 SINGLE: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.default is not None and not one.axis.in_grid)
 """The axes that have one value per suite."""
 
+BESIDE_GRID: tuple[NamedAxis, ...] = tuple(one for one in GRID if one.axis.beside_grid)
+"""The axes of the grid that may also stand beside it."""
+
 if TYPE_CHECKING:
 
     class SingleFields(MarkedPlan):
@@ -259,8 +262,18 @@ else:
         "SingleFields",
         __base__=MarkedPlan,
         **{
-            one.name: (Annotated[one.type, one.value], Field(one.axis.default, description=one.axis.doc))
+            one.name: (
+                Annotated[one.type, one.value],
+                Field(one.axis.default, description=one.axis.doc, validation_alias=one.axis.written or one.name),
+            )
             for one in SINGLE
+        },
+        **{
+            one.name: (
+                Annotated[tuple[Any, ...], OneOrMore(one.value)],
+                Field((), description=f"{one.axis.doc} Also an axis of the grid."),
+            )
+            for one in BESIDE_GRID
         },
     )
 
@@ -294,6 +307,7 @@ class SuiteFields(SingleFields):
     def list_axes(self) -> dict[str, tuple[Any, ...]]:
         """Return axis -> its values: the grid's, outermost first, then lists of sampling and launch as in the file."""
         grid = {one.name: getattr(self.grid, one.name, ()) for one in GRID}
+        grid |= {one.name: values for one in BESIDE_GRID if (values := getattr(self, one.name))}
         if self.kind == "embedding":
             del grid["output_tokens"]
         late = {one.name for one in GRID if grid.get(one.name) == (one.axis.absent,)}

@@ -19,7 +19,7 @@ from pytest_boobench.baseline_file import BaselineFile, SavedRun
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.facts import Canary
 from pytest_boobench.record import CellRecord, RunFacts
-from pytest_boobench.suite.cell import make_key
+from pytest_boobench.suite.cell import AXES, NEVER, make_key
 from tests.conftest import BenchFolder
 from tests.making import make_cell, make_model, make_record, make_sample
 from tests.plugin.test_session import scale_baselines
@@ -365,8 +365,9 @@ def test_the_schema_knows_every_field() -> None:
     measured = cell["properties"]["measured"]["items"]
     whole = yaml.safe_load(WHOLE)
     assert whole.keys() == schema["properties"].keys()
-    assert {*whole["cells"][0], "length", "launch"} == cell["properties"].keys()
-    assert {*whole["cells"][0]["measured"][0], "text_digest", "command", "driver"} == measured["properties"].keys()
+    late = {one.name for one in AXES if one.axis.absent is not NEVER}
+    assert {*whole["cells"][0], *late} == cell["properties"].keys()
+    assert {*whole["cells"][0]["measured"][0], "text_digest", "command", "driver", "hardware", "logprobs"} == measured["properties"].keys()
     assert {"decode_tok_s", "itl_ms"} <= measured["properties"]["metrics"]["properties"].keys()
     assert measured["properties"]["metrics"]["properties"]["itl_ms"]["required"][:2] == ["max", "mean"]
     assert cell["properties"]["sampling"]["type"] == "object"

@@ -192,7 +192,7 @@ def test_a_store_that_is_there(project: Path) -> None:
     (project / "pytest.ini").write_text("[pytest]\nboobench_store = my/bench.db\n")
     Store.open(str(project / "my" / "bench.db")).close()
     (store,) = lines_of(run(), "store")
-    assert store.startswith("ok: my/bench.db, schema 0003, ")
+    assert store.startswith("ok: my/bench.db, schema 0004, ")
     assert store.endswith(" kB")
     assert lines_of(run("--store", f"sqlite:///{project}/my/bench.db"), "store") == [store]
 
@@ -220,7 +220,7 @@ def test_a_teams_store(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.open(url).close()
     (store,) = lines_of(run("--store", url), "store")
     assert store.startswith("ok: postgresql://postgres@/")
-    assert store.endswith(", schema 0003")
+    assert store.endswith(", schema 0004")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write")

@@ -48,9 +48,9 @@ def test_a_store_of_today_is_left_alone(project: Path, store: Store) -> None:
 def test_a_team_s_store_is_upgraded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = make_database()
     Store.open(url).close()
-    monkeypatch.setattr("pytest_boobench.cli.store_command.NEWEST", "0004")
+    monkeypatch.setattr("pytest_boobench.cli.store_command.NEWEST", "0005")
     result = run("upgrade", "--store", url)
-    assert re.fullmatch(r"postgresql://postgres@/bench_\d+: upgraded from schema 0003 to 0004\n", result.output)
+    assert re.fullmatch(r"postgresql://postgres@/bench_\d+: upgraded from schema 0004 to 0005\n", result.output)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_team_s_store_is_upgraded(project: Path, monkeypatch: pytest.MonkeyPat
         (None, "there is no store, let pytest --boobench make one or name another store with --boobench-store"),
         (
             "9999",
-            "its schema 9999 is newer than the 0003 of this pytest-boobench, "
+            "its schema 9999 is newer than the 0004 of this pytest-boobench, "
             "upgrade pytest-boobench or name another store with --boobench-store",
         ),
     ],

@@ -202,7 +202,7 @@ NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0004", "0003"
+revision, down_revision = "0005", "0004"
 
 
 def upgrade():
@@ -216,9 +216,9 @@ def with_next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     def install() -> None:
         folder = tmp_path / "100% new" / "migrations"
         shutil.copytree(revisions.MIGRATIONS, folder)
-        (folder / "versions" / "0004_third.py").write_text(NEXT_REVISION)
+        (folder / "versions" / "0005_third.py").write_text(NEXT_REVISION)
         monkeypatch.setattr(revisions, "MIGRATIONS", folder)
-        monkeypatch.setattr(revisions, "NEWEST", "0004")
+        monkeypatch.setattr(revisions, "NEWEST", "0005")
 
     return install
 
@@ -236,7 +236,7 @@ def test_an_old_schema_is_upgraded_with_its_data(
         store.record(store.start_run(run_facts("b")), cell())
     assert rows(path, "SELECT count(novelty), count(*) FROM bench_cells") == [(0, 2)]
     assert rows(path, "SELECT count(*) FROM bench_samples") == [(6,)]
-    assert rows(path, "SELECT version_num FROM bench_schema") == [("0004",)]
+    assert rows(path, "SELECT version_num FROM bench_schema") == [("0005",)]
 
 
 def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_next_revision: Callable[[], None]) -> None:
@@ -246,7 +246,7 @@ def test_an_old_schema_of_a_team_is_left_alone(path: Path, with_next_revision: C
         revisions.bring_to_newest(connection, "postgresql://rack/bench", create=True, upgrade_old=False)
     engine.dispose()
     assert str(caught.value) == (
-        "postgresql://rack/bench: its schema 0003 is older than the 0004 of this pytest-boobench, "
+        "postgresql://rack/bench: its schema 0004 is older than the 0005 of this pytest-boobench, "
         "upgrade it for the whole team with boobench store upgrade"
     )
 
@@ -262,14 +262,14 @@ def test_the_next_revision_can_be_generated(
     engine = open_engine(parse_url(str(path)), create=True)
     with migrating(engine) as connection:
         connection.exec_driver_sql("ALTER TABLE bench_cells DROP COLUMN total_tok_s")
-        command.revision(revisions.configuration(connection), "what changes", rev_id="0005", autogenerate=True)
+        command.revision(revisions.configuration(connection), "what changes", rev_id="0006", autogenerate=True)
     engine.dispose()
-    (file,) = revisions.MIGRATIONS.glob("versions/0005*.py")
+    (file,) = revisions.MIGRATIONS.glob("versions/0006*.py")
     text = file.read_text()
     assert text.startswith('"""Room 5: what changes.')
-    assert "revision = '0005'\ndown_revision = '0004'\n" in text
+    assert "revision = '0006'\ndown_revision = '0005'\n" in text
     assert "batch_op.add_column(sa.Column('total_tok_s', sa.Double(), nullable=True))" in text
-    monkeypatch.setattr(revisions, "NEWEST", "0005")
+    monkeypatch.setattr(revisions, "NEWEST", "0006")
     Store.open(str(path)).close()
     assert rows(path, "SELECT total_tok_s FROM bench_cells") == []
 
@@ -281,7 +281,7 @@ def test_a_newer_schema_is_refused(path: Path, create: bool) -> None:
     with pytest.raises(StoreError) as caught:
         Store.open(str(path), create=create)
     assert str(caught.value) == (
-        f"{path}: its schema 9999 is newer than the 0003 of this pytest-boobench, upgrade pytest-boobench {ELSEWHERE}"
+        f"{path}: its schema 9999 is newer than the 0004 of this pytest-boobench, upgrade pytest-boobench {ELSEWHERE}"
     )
     assert rows(path, "SELECT version_num FROM bench_schema") == [("9999",)]
 

@@ -83,9 +83,9 @@ def install_next_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     migrations = folder / "migrations"
     shutil.copytree(revisions.MIGRATIONS, migrations)
     revision = NEXT_REVISION.replace(', recreate="always"', "")
-    (migrations / "versions" / "0004_third.py").write_text(revision)
+    (migrations / "versions" / "0005_third.py").write_text(revision)
     monkeypatch.setattr(revisions, "MIGRATIONS", migrations)
-    monkeypatch.setattr(revisions, "NEWEST", "0004")
+    monkeypatch.setattr(revisions, "NEWEST", "0005")
 
 
 def test_an_old_schema_waits_for_somebody_who_upgrades_it_for_all(
@@ -97,11 +97,11 @@ def test_an_old_schema_waits_for_somebody_who_upgrades_it_for_all(
     install_next_revision(tmp_path, monkeypatch)
     for create in (True, False):
         assert refusal(url, create=create) == (
-            f"{address_of(url)}: its schema 0003 is older than the 0004 of this pytest-boobench, "
+            f"{address_of(url)}: its schema 0004 is older than the 0005 of this pytest-boobench, "
             "upgrade it for the whole team with boobench store upgrade"
         )
-    assert upgrade_schema(parse_url(url)) == "0003"
     assert upgrade_schema(parse_url(url)) == "0004"
+    assert upgrade_schema(parse_url(url)) == "0005"
     with Store.open(url) as store:
         assert store.baselines("main") == before
         add(store, "b", make())
@@ -112,7 +112,7 @@ def test_a_newer_schema_is_refused(url: str) -> None:
     run_as_admin("UPDATE bench_schema SET version_num = '9999'", url)
     for create in (True, False):
         assert refusal(url, create=create) == (
-            f"{address_of(url)}: its schema 9999 is newer than the 0003 of this pytest-boobench, "
+            f"{address_of(url)}: its schema 9999 is newer than the 0004 of this pytest-boobench, "
             f"upgrade pytest-boobench {ELSEWHERE}"
         )
 

@@ -608,8 +608,8 @@ def test_a_name_is_one_files(tmp_path: Path) -> None:
 
 
 NEW_AXIS = """\
-    depth_tokens: Annotated[
-        int, whole(0), Axis("Tokens that stand before the prompt.", sign="d", in_grid=True, absent=0)
+    warp_tokens: Annotated[
+        int, whole(0), Axis("Tokens that stand before the prompt.", sign="w", in_grid=True, absent=0)
     ] = 0
 """
 LOAD_DEEP = """
@@ -617,11 +617,11 @@ import json, pathlib, sys
 from pytest_boobench import baseline_file, suite
 from pytest_boobench.errors import DocumentError
 schemas = suite.schema()["properties"]["grid"]["properties"], baseline_file.schema()["properties"]["cells"]["items"]
-told = {"grid": schemas[0]["depth_tokens"], "baseline": schemas[1]["properties"]["depth_tokens"]}
+told = {"grid": schemas[0]["warp_tokens"], "baseline": schemas[1]["properties"]["warp_tokens"]}
 for name in sys.argv[1:]:
     try:
         cells = suite.load(pathlib.Path(name), display="x", known_hosts=None).cells
-        told[name] = [[cell.id, cell.depth_tokens, cell.key, "depth_tokens" in cell.identity] for cell in cells]
+        told[name] = [[cell.id, cell.warp_tokens, cell.key, "warp_tokens" in cell.identity] for cell in cells]
     except DocumentError as error:
         told[name] = str(error)
 print(json.dumps(told))
@@ -638,8 +638,8 @@ def test_a_new_axis_is_one_field_of_cell(tmp_path: Path) -> None:
     one = CHAT.replace("[64, 512]", "64").replace("[1, 4]", "1")
     files = {
         "old": one,
-        "deep": f"{one}  depth_tokens: [0, 4096]\noverrides: {{where: {{depth_tokens: 4096}}, samples: 3}}\n",
-        "bad": f"{one}  depth_tokens: -1\noverrides: {{where: {{depth_tokens: 4096}}, samples: 3}}\n",
+        "deep": f"{one}  warp_tokens: [0, 4096]\noverrides: {{where: {{warp_tokens: 4096}}, samples: 3}}\n",
+        "bad": f"{one}  warp_tokens: -1\noverrides: {{where: {{warp_tokens: 4096}}, samples: 3}}\n",
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content)
@@ -653,8 +653,8 @@ def test_a_new_axis_is_one_field_of_cell(tmp_path: Path) -> None:
     assert told["old"] == [["pp64-tg32-c1", 0, key, False]]
     shallow, (deep_id, depth, deep_key, named) = told["deep"]
     assert shallow == told["old"][0], "cells that were measured before the axis came are what they were"
-    assert (deep_id, depth, named, deep_key != key) == ("pp64-tg32-c1-d4096", 4096, True, True)
-    assert told["bad"] == "x:8: grid.depth_tokens: expected a whole number from 0, got -1"
+    assert (deep_id, depth, named, deep_key != key) == ("pp64-tg32-c1-w4096", 4096, True, True)
+    assert told["bad"] == "x:8: grid.warp_tokens: expected a whole number from 0, got -1"
     value = {"type": "integer", "minimum": 0}
     assert told["grid"]["anyOf"][0] == value
     assert (told["grid"]["default"], told["grid"]["description"]) == (0, "Tokens that stand before the prompt.")
@@ -664,9 +664,9 @@ def test_a_new_axis_is_one_field_of_cell(tmp_path: Path) -> None:
 def test_an_axis_says_what_a_file_may_hold() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Other(Cell):
-        depth_tokens: Annotated[int, Axis("Tokens before the prompt.")] = 0
+        warp_tokens: Annotated[int, Axis("Tokens before the prompt.")] = 0
 
-    with pytest.raises(TypeError, match=r"^Other\.depth_tokens: an axis without what a file may hold; add whole\(1\)"):
+    with pytest.raises(TypeError, match=r"^Other\.warp_tokens: an axis without what a file may hold; add whole\(1\)"):
         list_axes(Other)
 
 
@@ -736,6 +736,7 @@ class TestSchema:
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
             *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
+            *("rate", "turns", "turn_tokens", "think_time", "arrival"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",

@@ -1,0 +1,39 @@
+"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, and metrics of blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+_CELLS: tuple[sa.Column[Any], ...] = (
+    sa.Column("depth_tokens", sa.BigInteger()),
+    sa.Column("turns", sa.BigInteger()),
+    sa.Column("rate", sa.Double()),
+    sa.Column("turn_tokens", sa.BigInteger()),
+    sa.Column("think_time_s", sa.Double()),
+    sa.Column("arrival", sa.Text()),
+    sa.Column("slo", sa.JSON()),
+    sa.Column("prompts", sa.Text()),
+    sa.Column("hardware", sa.JSON()),
+    sa.Column("logprobs", sa.JSON()),
+    sa.Column("depth_ms", sa.Double()),
+    sa.Column("of_blocks", sa.JSON()),
+)
+_SAMPLES: tuple[sa.Column[Any], ...] = (
+    sa.Column("turn", sa.BigInteger()),
+    sa.Column("send_lag_ms", sa.Double()),
+    sa.Column("accepted_len", sa.Double()),
+    sa.Column("draft_accept_share", sa.Double()),
+)
+
+
+def upgrade() -> None:
+    """The new columns are NULL for older measurements."""
+    for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
+        for column in columns:
+            op.add_column(table, column)
