@@ -1,4 +1,4 @@
-"""Room 3: the phases of a cell. It runs requests as a closed loop of lanes; their answers are read afterwards."""
+"""Room 3: the phases of a cell. A workload decides when requests are sent; their answers are read afterwards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_boobench.metrics import Phase
 from pytest_boobench.servers.clients import ServerAnswer
@@ -23,6 +24,10 @@ class Ticket:
     """Number in the phase, from 0, in the order of starting."""
     phase_began_ns: int
     """Monotonic clock when the phase began."""
+    turn: int = 0
+    """Number of the turn in its conversation, from 1; 0: no conversation."""
+    planned_ns: int | None = None
+    """Monotonic clock when it should be sent, in an open loop."""
 
 
 Send = Callable[[Ticket], Awaitable[ServerAnswer]]
@@ -56,40 +61,77 @@ class PhaseResult:
     """Whether the host died during the phase."""
 
 
+@dataclass(slots=True)
+class PhaseRun:
+    """A phase that is going on: the way of a workload to send requests."""
+
+    send: Send
+    alive: Callable[[], Awaitable[bool]]
+    phase: Phase
+    count: int
+    """How many requests there are at most."""
+    observe: Observe = ignore_progress
+    began_ns: int = field(default_factory=time.monotonic_ns)
+    started: int = 0
+    gone: bool = False
+    """Whether the host died. Then no further request is sent: each would only wait for its time-out."""
+    answers: list[tuple[Ticket, ServerAnswer]] = field(default_factory=list)
+
+    async def request(self, lane: int, *, turn: int = 0, planned_ns: int | None = None) -> ServerAnswer | None:
+        """Send the next request and wait for its answer; None if there is none left, or the host is gone.
+
+        A failed request does not end the phase.
+        """
+        if self.gone or self.started >= self.count:
+            return None
+        ticket = Ticket(self.phase, lane, self.started, self.began_ns, turn, planned_ns)
+        self.started += 1
+        answer = await self.send(ticket)
+        self.answers.append((ticket, answer))
+        self.observe(self.phase, len(self.answers), self.count)
+        if answer.unanswered and not await self.alive():
+            self.gone = True
+        return answer
+
+
+class Workload(Protocol):
+    """When requests are sent."""
+
+    async def run(self, phase: PhaseRun) -> None:
+        """Send the requests of a phase."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """Each lane starts its next request as soon as its last one has ended."""
+
+    lanes: int
+
+    async def run(self, phase: PhaseRun) -> None:
+        """Send requests down all lanes until none is left."""
+
+        async def run_lane(lane: int) -> None:
+            while await phase.request(lane) is not None:
+                pass
+
+        async with asyncio.TaskGroup() as group:
+            for lane in range(min(self.lanes, phase.count)):
+                group.create_task(run_lane(lane))
+
+
 async def run_phase(
     send: Send,
     alive: Callable[[], Awaitable[bool]],
     phase: Phase,
+    workload: Workload,
     *,
-    lanes: int,
     count: int,
     observe: Observe = ignore_progress,
 ) -> PhaseResult:
-    """Send ``count`` requests in all: each lane starts its next one as soon as its last one has ended.
-
-    A failed request does not end the others, but a host that is no longer ``alive`` ends them all: each would only wait
-    for its time-out.
-    """
+    """Send ``count`` requests in all, when the workload says."""
     observe(phase, 0, count)
-    began_ns = time.monotonic_ns()
-    numbers = iter(range(count))
-    answers: list[tuple[Ticket, ServerAnswer]] = []
-    gone = False
-
-    async def run_lane(lane: int) -> None:
-        nonlocal gone
-        for index in numbers:
-            if gone:
-                return
-            ticket = Ticket(phase, lane, index, began_ns)
-            answer = await send(ticket)
-            answers.append((ticket, answer))
-            observe(phase, len(answers), count)
-            if answer.unanswered and not await alive():
-                gone = True
-
+    run = PhaseRun(send, alive, phase, count, observe)
     with collector_held():
-        async with asyncio.TaskGroup() as group:
-            for lane in range(min(lanes, count)):
-                group.create_task(run_lane(lane))
-    return PhaseResult(tuple(sorted(answers, key=lambda pair: pair[0].index)), gone)
+        await workload.run(run)
+    return PhaseResult(tuple(sorted(run.answers, key=lambda pair: pair[0].index)), run.gone)

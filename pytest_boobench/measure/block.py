@@ -75,7 +75,8 @@ async def run_calls(
     async def send(ticket: measure.Ticket) -> ServerAnswer:
         return await server.send(calls[ticket.index], cell)
 
-    return await measure.run_phase(send, server.alive, phase, lanes=cell.concurrency, count=len(calls), observe=observe)
+    workload = measure.ClosedLoop(cell.concurrency)
+    return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
 
 
 def find_seeds(calls: Sequence[Call]) -> frozenset[int]:

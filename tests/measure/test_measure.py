@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_boobench.measure import PhaseResult, Ticket, run_phase
+from pytest_boobench.measure import ClosedLoop, PhaseResult, Ticket, run_phase
 from pytest_boobench.metrics import Phase
 
 
@@ -43,8 +43,8 @@ class Script:
         self.asked_alive += 1
         return self.is_alive
 
-    async def run(self, phase: Phase = "measure", **said: Any) -> PhaseResult:
-        return await run_phase(self.send, self.alive, phase, **said)  # type: ignore[arg-type]
+    async def run(self, phase: Phase = "measure", *, lanes: int, **said: Any) -> PhaseResult:
+        return await run_phase(self.send, self.alive, phase, ClosedLoop(lanes), **said)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("lanes", "count", "most"), [(1, 5, 1), (4, 10, 4), (8, 3, 3), (3, 0, 0)])
