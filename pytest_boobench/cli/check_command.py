@@ -82,16 +82,16 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
     PATHS are suite files and folders; by default all below the project's root.
     """
     project = find_project(Path.cwd())
-    files = [file for path in paths or (project.root,) for file in _find_suites(path, project.patterns)]
+    files = [file for path in paths or (project.root,) for file in find_suites(path, project.patterns)]
     if not files:
         wanted = " or ".join(project.patterns) or "by boobench_files, which is empty"
         raise click.UsageError(f"no suite there; expected files named {wanted}")
-    reports = list(_check(files, project, hosts_file))
+    reports = list(check_files(files, project, hosts_file))
     echo({"files": [report.to_plain() for report in reports]} if as_json else map(str, reports))
     return 1 if any(report.problems for report in reports) else 0
 
 
-def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
+def check_files(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
     """The hosts file where it is wrong, then each suite; without the hosts, suites may name any host."""
     inventory: Inventory | None = None
     try:
@@ -111,7 +111,7 @@ def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> 
             yield FileReport(shown, problems=error.problems)
 
 
-def _find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
+def find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
     """The file itself, or a folder's suites in order; hidden folders and those of tools are left out."""
     if path.is_file():
         yield path
