@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -163,6 +163,8 @@ class Measurer:
     worker: str = "main"
     client: ClientFacts = field(default_factory=ClientFacts)
     observe: measure.Observe = measure.ignore_progress
+    observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
+    """Receives the samples of each phase that is over, while no request is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class Found:
     """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
+    observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -201,7 +204,8 @@ class Found:
         self.note(of_blocks={**of_blocks, metric: (*of_blocks.get(metric, ()), value)})
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Append samples."""
+        """Append samples of a phase that is over."""
+        self.observe_samples(samples)
         self.note(samples=(*self.record.samples, *samples))
 
     def condense(self, cell: Cell) -> CellRecord:
@@ -258,7 +262,7 @@ def name_as_listed(cell: Cell, grant: Grant) -> Cell:
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
-    found = Found(record)
+    found = Found(record, block.session.observe_samples)
     try:
         await prepare(block, grant, found)
         hear_canary(block, grant, found)
