@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,25 +17,40 @@ from pytest_boobench import baseline_file, suite
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import echo, hosts_option, json_option, to_json
 from pytest_boobench.cli.project import Project, find_project, read_inventory, show_path
-from pytest_boobench.errors import DocumentError, Problem
+from pytest_boobench.errors import DocumentError, MissingExtra, Problem
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.suite.cell import Suite
 from pytest_boobench.suite.names import shorten
 from pytest_boobench.units import count
 
-SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baseline_file.schema}
+
+def _write_api_schema() -> dict[str, Any]:
+    """That of the page, which this room does not import: it needs the extra."""
+    if importlib.util.find_spec("starlette") is None:
+        raise MissingExtra("the schema of the page's API", "page")
+    made: dict[str, Any] = importlib.import_module("pytest_boobench.page.api_schema").schema()
+    return made
+
+
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "suite": suite.schema,
+    "hosts": inventory.schema,
+    "baseline": baseline_file.schema,
+    "api": _write_api_schema,
+}
 
 
 @click.command(
     epilog=show_examples(
         ("boobench schema > suite.schema.json", "for *.boobench.yaml, in an editor's yaml.schemas"),
         ("boobench schema hosts > hosts.schema.json", "for boobench.hosts.yaml"),
+        ("boobench schema api", "what the page's server takes and answers"),
     )
 )
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def schema_command(what: str) -> int:
-    """Print the JSON Schema of suite, hosts or baseline files."""
+    """Print the JSON Schema of suite, hosts or baseline files, or of the page's API."""
     click.echo(to_json(SCHEMAS[what]()))
     return 0
 

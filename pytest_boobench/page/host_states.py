@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_boobench.errors import BoobenchError, HostError
 from pytest_boobench.hosts.access import is_locked
@@ -58,11 +58,7 @@ class HostStates:
         if asked != host or (busy is None and time.monotonic() - at > _FRESH_S):
             known = describe(host) if busy is not None else await ask(host)
             self._known[host.name] = (time.monotonic() if busy is None else 0.0, host, known)
-        return HostAnswer(**{**_fields(known), "busy": busy})
-
-
-def _fields(answer: HostAnswer) -> dict[str, object]:
-    return {name: getattr(answer, name) for name in HostAnswer.__dataclass_fields__}
+        return replace(known, busy=busy)
 
 
 def describe(host: Host) -> HostAnswer:
@@ -94,17 +90,17 @@ async def ask(host: Host) -> HostAnswer:
     try:
         clients = open_host(host, host.base_url, patience=NONE)
     except BoobenchError as error:
-        return HostAnswer(**{**_fields(about), "reachable": False, "why": str(error)})
+        return replace(about, reachable=False, why=str(error))
     try:
         async with asyncio.timeout(_WITHIN_S):
             await require_direct(host)
             server = await connect(host.name, host.base_url, clients, host.server)
             models = await _list_models(server)
-        return HostAnswer(**{**_fields(about), "reachable": True, "kind": server.kind, "models": models})
+        return replace(about, reachable=True, kind=server.kind, models=models)
     except TimeoutError:
-        return HostAnswer(**{**_fields(about), "reachable": False, "why": f"no answer within {_WITHIN_S:.0f} s"})
+        return replace(about, reachable=False, why=f"no answer within {_WITHIN_S:.0f} s")
     except BoobenchError as error:
-        return HostAnswer(**{**_fields(about), "reachable": False, "why": str(error)})
+        return replace(about, reachable=False, why=str(error))
     finally:
         await clients.close()
 

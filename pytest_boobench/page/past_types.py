@@ -163,7 +163,7 @@ class BaselineAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """All votes on a pair. ``share`` is a's part of the decided ones, ``low`` and ``high`` its Wilson interval, 95 %."""
+    """All votes on a pair. ``share`` is a's part of the decided ones, low and high its Wilson interval (95 %)."""
 
     a: str
     b: str

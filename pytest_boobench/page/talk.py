@@ -89,7 +89,7 @@ class Talked:
 
 
 def read_sample(server: Server, answer: ServerAnswer, cell: Cell) -> Sample:
-    """The sample of an answer, as a measurement reads it. The length of the prompt is the server's own count: nobody has
+    """The sample of an answer, as a measurement reads it. The prompt's length is the server's own count: nobody has
     counted it before."""
     blank = Sample(phase="measure", lane=0, index=0, started_at=answer.sent_at, offset_ms=0.0)
     sample = server.read(blank, answer, cell)

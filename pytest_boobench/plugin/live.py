@@ -85,7 +85,7 @@ class Relay:
         self._config.hook.pytest_boobench_progress(config=self._config, progress=progress)
 
 
-def tell_end(report: pytest.TestReport) -> dict[str, str | None]:
+def tell_end(report: pytest.TestReport) -> dict[str, Any]:
     """How a cell ended: its most urgent verdict, and why it failed or was skipped."""
     facts: Mapping[str, Any] = getattr(report, "boobench", {})
     outcomes = [verdict["outcome"] for verdict in facts.get("verdicts", ())]
