@@ -43,14 +43,11 @@ def schema() -> dict[str, Any]:
     taken = [body for _, _, body, _ in ROUTES if body is not None]
     _, made = models_json_schema([(body, "validation") for body in taken], ref_template=_REF)
     definitions: dict[str, Any] = dict(made.get("$defs", {}))
-    answers = [answer for _, _, _, answer in ROUTES if answer is not None] + [
-        api_types.ErrorAnswer,
-        api_types.CellState,
-    ]
-    for answer in answers:
-        told = adapt(answer).json_schema(ref_template=_REF, mode="serialization")
+    answers: list[Any] = [answer for _, _, _, answer in ROUTES if answer is not None]
+    for kind in (*answers, api_types.ErrorAnswer, api_types.CellState):
+        told = adapt(kind).json_schema(ref_template=_REF, mode="serialization")
         definitions |= told.pop("$defs", {})
-        definitions[answer.__name__] = told
+        definitions[kind.__name__] = told
     paths: dict[str, Any] = {}
     for method, path, body, answer in ROUTES:
         about = paths.setdefault(path, {})[method.lower()] = {}

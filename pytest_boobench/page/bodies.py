@@ -170,7 +170,9 @@ def read_body(kind: type[B], content: bytes) -> B:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or None
+        several = error.errors(include_url=False, include_input=False, include_context=False)
+        begin = several[0]["loc"][:1]  # of a value that may be two things, what is wrong deeper inside says more
+        first = max((one for one in several if one["loc"][:1] == begin), key=lambda one: len(one["loc"]))
+        where = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()) or None
         text = f"{where}: {first['msg']}" if where else first["msg"]
         raise ApiRefusal(400 if first["type"].startswith("json") else 422, text, where) from None

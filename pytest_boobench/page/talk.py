@@ -184,7 +184,7 @@ class Talker:
     desk: Desk
     states: HostStates
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
     _thread: threading.Thread | None = None
     _hosts: Hosts | None = None
     _machines: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -194,6 +194,7 @@ class Talker:
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run in the thread, which the first exchange starts."""
         if self._thread is None:
+            self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="boobench talk", daemon=True)
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
