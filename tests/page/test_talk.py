@@ -130,7 +130,9 @@ def test_a_hostile_answer_is_text_and_a_stopped_one_ends(folder: Path) -> None:
 
 
 def test_live_text_in_pieces_of_any_size() -> None:
-    body = b'data: {"choices":[{"delta":{"reasoning_content":"r"}}]}\n\ndata: {"choices":[{"delta":{"content":"\xc3\xa4"}}]}\n\n'
+    events = [{"reasoning_content": "r"}, {"content": "ä"}]
+    lines = [json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False) for delta in events]
+    body = "".join(f"data: {line}\n\n" for line in lines).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     for size in (1, 7, len(answer)):
         text = LiveText()
@@ -179,6 +181,6 @@ def test_wilson() -> None:
     assert find_wilson(0, 0) == (None, None)
     assert find_wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)  # 0.490, 0.943 in the literature
     low, high = find_wilson(0, 5)
-    assert low == 0.0
+    assert low == pytest.approx(0.0, abs=1e-12)
     assert high is not None
     assert high < 0.5
