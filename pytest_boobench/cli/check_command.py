@@ -50,7 +50,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
 )
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def schema_command(what: str) -> int:
-    """Print the JSON Schema of suite, hosts or baseline files, or of the page's API."""
+    """Print the JSON Schema of a kind of file, or of the page's API."""
     click.echo(to_json(SCHEMAS[what]()))
     return 0
 

@@ -66,7 +66,7 @@ def command(  # an argument for each option
     hosts_file: Path | None,
     typed_store: str | None,
 ) -> int:
-    """Open a local page: launch runs, watch them, look back, try models, compare them.
+    """Open a local page: launch, watch, look back, try, compare.
 
     It prints an address with a token that works once. Ctrl-C ends the page, and interrupts the runs that it started.
     """

@@ -179,7 +179,7 @@ def test_who_refused_is_read_from_the_refusal() -> None:
     text = _refusal("rack-1", Sighting(known=True, in_flight=requests), [], Manners())
     (refused,) = find_refused([text])
     assert refused.host == "rack-1"
-    assert refused.who == tuple(map(str, requests))
+    assert refused.who == tuple(dict.fromkeys(map(str, requests)))
     assert find_refused(["decode 12 % below"]) == ()
 
 
