@@ -34,7 +34,7 @@ _BLIND = (
     "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
     "with --metrics"
 )
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.2
 """All foreign requests that last longer are found. The looks slow decode by 0.2 %."""
 
 

@@ -77,7 +77,7 @@ class NvidiaGpu:
 
 
 def _name_throttles(reasons: Any) -> frozenset[str]:
-    if not isinstance(reasons, int):
+    if not isinstance(reasons, int) or reasons < 0:
         return frozenset()
     return frozenset(name for bit, name in _THROTTLES.items() if reasons & bit)
 

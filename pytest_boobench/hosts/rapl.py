@@ -42,7 +42,7 @@ class RaplPackage:
         self._last_uj = now_uj
         return SensorReading(energy_j=self._total_uj / 1e6)
 
-    def measure_mb(self, pids: Collection[int]) -> None:  # noqa: ARG002  # as all sensors
+    def measure_mb(self, pids: Collection[int]) -> None:
         """It has no memory of its own."""
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Room 2: the GPUs of llama-swap's machine, by the samples that it takes itself every five seconds or more.
 
-They are asked for at the ends of a window only, so that nothing is added to what llama-swap does anyway. llama-swap tells
-power and temperature of each GPU, but no clock and no limit; each version since v220 may, unless its configuration turns
-``performance`` off.
+They are asked for at the ends of a window only, so that nothing is added to what llama-swap does anyway. llama-swap
+tells power and temperature of each GPU, but no clock and no limit; each version since v220 may, unless its
+configuration turns ``performance`` off.
 """
 
 from __future__ import annotations

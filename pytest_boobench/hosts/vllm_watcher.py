@@ -1,7 +1,7 @@
 """Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read at the ends of a window.
 
-In between only the use of the KV cache is read, and seldom: a page takes vLLM some milliseconds of the process that also
-sends the answers. None of its gauges is reset by a reader.
+In between only the use of the KV cache is read, and seldom: a page takes vLLM some milliseconds of the process that
+also sends the answers. None of its gauges is reset by a reader.
 
 vLLM counts a request when it is finished or aborted. So every request of a window either ended in it or is in flight
 at its end. It counts tokens when it generates them.

@@ -63,14 +63,14 @@ class Served:
 
 
 @contextmanager
-def run_server(lanes: int, *, real: bool) -> Iterator[Served]:
-    """The real llama-server, or the embedded one, with the embedded model on one thread."""
+def run_server(lanes: int, threads: int, *, real: bool) -> Iterator[Served]:
+    """The real llama-server, or the embedded one, with the embedded model."""
     if real:
         model = provide_model(EmbeddedSettings())
-        with serve("-m", model, "-np", str(lanes), "-c", str(4096 * lanes), "--metrics") as server:
+        with serve("-m", model, "-t", str(threads), "-np", str(lanes), "-c", str(4096 * lanes), "--metrics") as server:
             yield Served(server.url, server.process.pid, read_build(server.url))
     else:
-        with start(EmbeddedSettings(slots=lanes)) as embedded:
+        with start(EmbeddedSettings(slots=lanes, threads=threads)) as embedded:
             yield Served(embedded.url, embedded.pid, read_build(embedded.url))
 
 
@@ -183,16 +183,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.watching", description=__doc__.splitlines()[0])
     parser.add_argument("--real", action="store_true", help="the llama-server of the wheel, not the embedded one")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--threads", type=int, default=1, help="that compute")
     parser.add_argument("--minutes", type=float, default=5.0, help="for each number of lanes")
     parser.add_argument("--tokens", type=int, default=100, help="of an answer")
     parser.add_argument("--every", type=float, nargs="+", default=[LOOK_EVERY_S, 0.02], help="seconds between looks")
     options = parser.parse_args()
     for lanes in options.lanes:
-        with run_server(lanes, real=options.real) as served:
+        with run_server(lanes, options.threads, real=options.real) as served:
             end_s = time.monotonic() + 60 * options.minutes
             turns = asyncio.run(compare(served, options, lanes, end_s))
         pairs = f"{len(turns[None])} pairs of {options.tokens} tokens"
-        print(f"\n{served.build}, lanes {lanes}, {pairs}, load {os.getloadavg()[1]:.1f}\n")
+        print(f"\n{served.build}, lanes {lanes}, threads {options.threads}, {pairs}, load {os.getloadavg()[1]:.1f}\n")
         print_table(turns)
 
 
