@@ -27,6 +27,7 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
@@ -193,6 +194,8 @@ class Found:
 
     record: CellRecord
     observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
+    no_energy: str = ""
+    """Why the last block has no energy of a token; empty where it has."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -202,6 +205,11 @@ class Found:
         """Append the value of a metric of blocks."""
         of_blocks = self.record.of_blocks
         self.note(of_blocks={**of_blocks, metric: (*of_blocks.get(metric, ()), value)})
+
+    def note_machine(self, window: MachineWindow, samples: Sequence[Sample], cell: Cell) -> None:
+        """Add what was seen of the host's machine during the block's last attempt."""
+        facts, self.no_energy = list_machine_facts(self.record, window, samples, cell.kind)
+        self.note(**facts)
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Append samples of a phase that is over."""
@@ -215,6 +223,8 @@ class Found:
         blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
         found |= summarize_start(record) | summarize_blocks(record)
+        if self.no_energy and ENERGY in (cell.plan.gate or {}) and ENERGY not in found:
+            blanks[ENERGY] = self.no_energy
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
 
 
@@ -262,7 +272,7 @@ def name_as_listed(cell: Cell, grant: Grant) -> Cell:
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
-    found = Found(record, block.session.observe_samples)
+    found = Found(record, observe_samples=block.session.observe_samples)
     try:
         await prepare(block, grant, found)
         hear_canary(block, grant, found)
@@ -274,7 +284,7 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
 
 
 def note_memory(grant: Grant, found: Found) -> None:
-    """Record the memory of a server that we started, the most of all blocks."""
+    """Record the memory of a server that we started, the most of all blocks; that of others is seen by sensors."""
     if grant.started is None:
         return
     rss_mb, vram_mb = grant.started.measure_memory()
@@ -324,11 +334,14 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         calls = await block.make_calls(server, str(attempt), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
-        taken = await run_calls(server, cell, calls, "measure", session.observe)
+        with watch_machine(grant) as machine:
+            taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
-        if not traffic.disturbed and not find_trend(samples):
+        if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:
+            machine.add_report(watcher.hardware)
+            found.note_machine(machine, samples, cell)
             return

@@ -1,7 +1,7 @@
 """What an open page costs a measurement beside it: ``python -m tests.benchmarks.beside_page [--rounds 20]``.
 
-One embedded server is measured by the wire of a measurement, in alternating rounds with and without a page's server that
-follows a growing run, with one browser's stream open. Prints the change of decode between both, with its interval.
+One embedded server is measured by the wire of a measurement, in alternating rounds with and without a page's server
+that follows a growing run, with one browser's stream open. Prints the change of decode between both, with its interval.
 """
 
 from __future__ import annotations
@@ -95,6 +95,11 @@ def measure_beside(url: str, name: str) -> float:
             page.wait()
 
 
+def take(url: str, name: str, *, beside: bool) -> float:
+    """One side of a round."""
+    return measure_beside(url, name) if beside else asyncio.run(measure(url, name))
+
+
 def main() -> None:
     """Print a line for each round, then the change."""
     parser = argparse.ArgumentParser()
@@ -105,18 +110,12 @@ def main() -> None:
         asyncio.run(measure(server.url, "warm-up"))
         for number in range(rounds):
             order = (False, True) if number % 2 else (True, False)
-            found = {
-                beside: measure_beside(server.url, f"{number}b")
-                if beside
-                else asyncio.run(measure(server.url, f"{number}a"))
-                for beside in order
-            }
+            found = {beside: take(server.url, f"{number}{beside}", beside=beside) for beside in order}
             changes.append(math.log(found[True] / found[False]))
             print(f"{number + 1}: alone {found[False]:.1f} tok/s, beside a page {found[True]:.1f} tok/s", flush=True)
     middle, error = statistics.median(changes), statistics.stdev(changes) / math.sqrt(rounds)
-    print(
-        f"beside an open page decode changes by {middle:+.2%} (median), mean {statistics.mean(changes):+.2%} +- {2 * error:.2%}"
-    )
+    mean = statistics.mean(changes)
+    print(f"beside an open page decode changes by {middle:+.2%} (median), mean {mean:+.2%} +- {2 * error:.2%}")
 
 
 if __name__ == "__main__":
