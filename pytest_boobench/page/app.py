@@ -88,12 +88,20 @@ class PageServer:
         try:
             yield
         finally:
-            self.ending = True
+            self.end()
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
             await self.exchanges.talker.close()
             await self.runs.close()
+
+    def end(self) -> None:
+        """End all streams: the server is about to end, and would wait for them."""
+        self.ending = True
+        for run in self.runs.runs.values():
+            run.changed.set()
+        for exchange in self.exchanges.kept.values():
+            exchange.end()
 
     # --- the way in
 

@@ -11,6 +11,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -143,9 +144,13 @@ def _serve(desk: Desk, listener: socket.socket, address: str, *, opens: bool) ->
     )  # fmt: skip
     server = uvicorn.Server(config)
 
-    def end(*_: object) -> None:
-        page.ending = server.should_exit = True
+    usual = server.handle_exit
 
+    def end(number: int, frame: FrameType | None) -> None:
+        page.end()
+        usual(number, frame)
+
+    server.handle_exit = end  # type: ignore[method-assign]
     signal.signal(signal.SIGHUP, end)
     if opens:
         _open(desk.root, link)
