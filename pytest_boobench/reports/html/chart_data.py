@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_boobench.aggregate import counted, describe_failures, measured
 from pytest_boobench.gate.change_points import find_changes
-from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.metrics import Sample, find_metric
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
 from pytest_boobench.reports.sentences import list_versions, sentence
@@ -117,7 +117,7 @@ def tell_turn(course: Series) -> str | None:
     ends = (newest.index if newest.gradual else max(0, newest.index - 1), newest.last)
     first, last = (_describe_point(course.measurements[place]) for place in ends)
     verb = "slid" if newest.gradual else "stepped"
-    return f"{METRICS[verdict.metric].title} {verb} by {show_change(newest.ratio)} between {first} and {last}"
+    return f"{find_metric(verdict.metric).title} {verb} by {show_change(newest.ratio)} between {first} and {last}"
 
 
 def _describe_point(measurement: Measurement) -> str:
@@ -165,7 +165,7 @@ def compare_samples(course: Series, samples: Mapping[int, Sequence[Sample]]) -> 
 
 def _plot_samples(key: str, measurement: Measurement, samples: Sequence[Sample]) -> dict[str, list[Number]]:
     box = [getattr(measurement.aggregates[key], name) for name in ("n", "p10", "p25", "median", "p75", "p90")]
-    values = sorted(value for sample in counted(samples) for value in METRICS[key].values(sample))
+    values = sorted(value for sample in counted(samples) for value in find_metric(key).values(sample))
     step = max(1, math.ceil(len(values) / MOST_DOTS))
     return {"box": list(map(shorten, box)), "dots": list(map(shorten, values[::step]))}
 
