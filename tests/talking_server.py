@@ -6,7 +6,7 @@ template leaves out.
 
 from __future__ import annotations
 
-import os
+from itertools import takewhile
 from typing import Any
 
 from tests.fault_server import Peer
@@ -53,7 +53,7 @@ class Talking(Paced):
             return
         self.requests.append(fields)
         turn, tokens = (len(said) + 1) // 2, fields["max_tokens"]
-        known = len(os.path.commonprefix([self._kept, text])) if fields.get("cache_prompt", len(said) > 1) else 0
+        known = self._find_known(text) if fields.get("cache_prompt", len(said) > 1) else 0
         if turn in self.breaks_at:
             known = min(known, SYSTEM_TOKENS)
         self._evaluated = len(text) - known
@@ -62,6 +62,10 @@ class Talking(Paced):
         await self.stream(peer, tokens)
         self._kept = text + "a" * tokens
         await self.finish(peer, len(text), tokens)
+
+    def _find_known(self, text: str) -> int:
+        same = zip(self._kept, text, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], same))
 
     @property
     def ttft_s(self) -> float:

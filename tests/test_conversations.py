@@ -32,7 +32,7 @@ def talk(
             output_tokens=50,
             ttft_ms=time_ms,
             **said,
-        )  # fmt: skip
+        )
         for place, (prompt, known, time_ms) in enumerate(zip(prompts, cached, times, strict=True))
     ]
 

@@ -381,6 +381,7 @@ def make_discovery(url: str, **changed: Any) -> Discovery:
         "unusable": (),
         "chosen": (MODEL,),
         "fixed_length": False,
+        "keeps_prefixes": False,
         "sees_others": False,
     }
     return Discovery(**{**facts, **changed})

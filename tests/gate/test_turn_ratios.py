@@ -19,6 +19,7 @@ from tests.gate.test_gate import HOUR_S, run_of
 from tests.making import make_cell, make_record, make_sample
 
 KEY = "ttft_ms.turn[3]"
+LIMIT = TurnRatio(1.3, 2)
 
 
 def talks_of(*ttft_ms: tuple[float, float, float], blocks: int = 1, cached: tuple[int, int] = (90, 190)) -> CellRecord:
@@ -35,7 +36,7 @@ def talks_of(*ttft_ms: tuple[float, float, float], blocks: int = 1, cached: tupl
     return replace(make_record(), samples=tuple(samples), aggregates=summarize(samples, "chat"))
 
 
-def judge(record: CellRecord, limit: Any = TurnRatio(1.3, 2), key: str = KEY, **rules: Any) -> Any:
+def judge(record: CellRecord, limit: Any = LIMIT, key: str = KEY, **rules: Any) -> Any:
     cell = make_cell(turns=3, plan=Plan(gate={key: limit}))
     (verdict,) = gate.judge_cell(cell, record, None, gate.Rules(**rules), {})
     return verdict, gate.find_cell_doubts(cell, record, None, gate.Rules(**rules), {})
@@ -66,8 +67,8 @@ def test_its_sentence_says_both_turns_and_the_limit() -> None:
     )
     few, _ = judge(talks_of((400.0, 100.0, 160.0), (400.0, 100.0, 140.0)))
     assert sentence(few) == (
-        "TTFT turn 3 150 ms, inconclusive: 1.50 × that of turn 2 (100 ms), at most 1.30 × allowed; 2 conversations from "
-        "1.40 to 1.60 ×, too few or too scattered to tell; more samples"
+        "TTFT turn 3 150 ms, inconclusive: 1.50 × that of turn 2 (100 ms), at most 1.30 × allowed; 2 conversations "
+        "from 1.40 to 1.60 ×, too few or too scattered to tell; more samples"
     )
 
 
@@ -101,7 +102,7 @@ def test_conversations_that_lack_a_turn_do_not_count() -> None:
 
 @pytest.mark.parametrize(("truth", "most_red", "least_red"), [(1.0, 0, 0), (1.3, 4, 0), (2.0, 200, 196)])
 def test_how_often_it_is_red(truth: float, most_red: int, least_red: int) -> None:
-    """Scatter of 10 % in each turn, 20 conversations: a ratio at its limit is red in under 1 %, twice the limit always."""
+    """Scatter of 10 % in each turn, 20 conversations: a ratio at its limit is rarely red, one far beyond it always."""
     luck = random.Random(14)
     red = 0
     for _ in range(200):

@@ -69,8 +69,8 @@ def test_a_cache_that_breaks_is_named_wherever_the_cell_is_shown(bench: BenchFol
 def test_a_template_that_drops_the_history_is_no_conversation(bench: BenchFolder) -> None:
     cell = talk_to(bench, Talking(forgets=True))
     assert cell["error"] == (
-        "talking: prompt-length: the server counted 40 tokens in turn 2, the conversation has 642 (within 67): its chat "
-        "template, its context or a proxy leaves out what was said before"
+        "talking: prompt-length: the server counted 40 tokens in turn 2, the conversation has 642 (within 67): its "
+        "chat template, its context or a proxy leaves out what was said before"
     )
 
 

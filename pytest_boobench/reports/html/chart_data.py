@@ -12,7 +12,7 @@ from pytest_boobench.gate.change_points import find_changes
 from pytest_boobench.metrics import Sample, find_metric
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
-from pytest_boobench.reports.sentences import list_versions, sentence
+from pytest_boobench.reports.sentences import list_turns, list_versions, sentence
 from pytest_boobench.reports.session import find_value
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
@@ -135,6 +135,8 @@ def explain(course: Series, samples: Sequence[Sample]) -> list[str]:
         failed = [sample for sample in measured(samples) if not sample.ok]
         why = f": {describe_failures(failed)}" if failed else ""
         ranked.append((RANKS["failed requests"], f"{newest.failed} of {newest.samples} requests failed{why}"))
+    if newest.cache_break and not any(newest.cache_break in text for _, text in ranked):
+        ranked.append((RANKS["pass"], newest.cache_break))
     if newest.spoiled and not any(newest.spoiled in text for _, text in ranked):
         ranked.append((RANKS["inconclusive"], newest.spoiled))
     said = list(dict.fromkeys(text for _, text in sorted(ranked, key=lambda pair: pair[0])))
@@ -177,6 +179,16 @@ def split_ttft(course: Series) -> dict[str, list[Number]]:
         for name, measurement in course.compared.items()
         if "ttft_ms" in measurement.aggregates
     }
+
+
+def tabulate_turns(course: Series) -> dict[str, dict[str, list[Number]]]:
+    """Metric with its unit -> its median in each turn: of the newest measurement, and of its baseline."""
+    sides = {}
+    for name, measurement in course.compared.items():
+        if turns := list_turns(measurement):
+            titles = {key: " ".join(filter(None, (find_metric(key).title, find_metric(key).unit))) for key in turns}
+            sides[name] = {titles[key]: list(map(shorten, medians)) for key, medians in turns.items()}
+    return sides
 
 
 def list_facts(course: Series) -> list[tuple[str, str]]:

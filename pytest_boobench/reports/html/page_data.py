@@ -21,6 +21,7 @@ from pytest_boobench.reports.html.chart_data import (
     plot_metric,
     plot_runs,
     split_ttft,
+    tabulate_turns,
 )
 from pytest_boobench.reports.html.series import RANKS, STATES, Gap, Series, follow
 from pytest_boobench.reports.session import Unmeasured, find_shown
@@ -102,6 +103,7 @@ def _encode_cell(
             "metrics": {key: plot_metric(cell, key) for key in cell.charted},
             "samples": compare_samples(cell, samples),
             "split": split_ttft(cell),
+            "turns": tabulate_turns(cell),
         }
     else:
         facts = [("outcome", cell.cell.outcome), ("test", cell.cell.node_id)]
