@@ -387,6 +387,13 @@ def make_discovery(url: str, **changed: Any) -> Discovery:
     return Discovery(**{**facts, **changed})
 
 
+@pytest.mark.parametrize(("keeps", "kind", "proposed"), [(True, "chat", 1), (False, "chat", 0), (True, "embedding", 0)])
+def test_turns_are_proposed_where_a_prefix_cache_is_seen(keeps: bool, kind: Any, proposed: int) -> None:
+    model = replace(MODEL, kind=kind)
+    text = init_texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,), keeps_prefixes=keeps), model)
+    assert text.count("\n# turns: 8 ") == proposed
+
+
 def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:
     from pytest_boobench.cli.init_command import say_what_next
 

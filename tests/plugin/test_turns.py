@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests import kinds_stand_in as kinds
 from tests.conftest import BenchFolder
+from tests.fault_server import Peer
 from tests.kinds_stand_in import KindServer
 from tests.plugin.test_session import query
 from tests.talking_server import Talking
@@ -54,11 +56,11 @@ def test_each_turn_has_what_was_said_and_its_own_numbers(bench: BenchFolder) -> 
 def test_a_cache_that_breaks_is_named_wherever_the_cell_is_shown(bench: BenchFolder) -> None:
     gate = {"ttft_ms.turn[last]": "1.3 x turn[2]", "ttft_ms.turn[3]": "1.3 x turn[2]"}
     options = ("--boobench-summary", "out.md", "--boobench-report", "out.html", "--junit-xml", "out.xml")
-    cell = talk_to(bench, Talking(breaks_at=(3,)), *options, gate=gate, samples=36, max_samples=36)
+    cell = talk_to(bench, Talking(breaks_at=(3,)), *options, gate=gate, policy="literal")
     said = "the prefix cache breaks at turn 3: 20 of 688 tokens were cached, turn 2 had 604 of 644; TTFT rose from "
     assert cell["cache_break"].startswith(said)
     last, third = cell["verdicts"]
-    assert (last["outcome"], third["outcome"]) == ("pass", "regression")
+    assert (last["outcome"], third["outcome"]) == ("pass", "regression"), third["sentence"]
     assert said in third["sentence"]
     assert said in cell["failure"]
     for file in ("out.md", "out.xml", "out.html"):
@@ -89,6 +91,65 @@ def test_what_a_server_does_not_count_is_blank(bench: BenchFolder) -> None:
     first, *later = medians_of(cell, "prefill_tok_s")
     assert first is not None
     assert later == [None] * 3
+    assert None not in medians_of(cell, "ttft_ms")
+
+
+class TalkingVllm(kinds.Vllm):
+    """Keeps the newest prompt of each salt in blocks of 16 tokens."""
+
+    def __init__(self) -> None:
+        super().__init__(("m",))
+        self.kept: dict[str, str] = {}
+
+    async def _tokenize(self, peer: Peer, fields: dict[str, Any]) -> None:
+        text = _join(fields) if "messages" in fields else fields["prompt"]
+        await peer.answer("200 OK", {"count": len(text), "max_model_len": 8192, "tokens": [*map(ord, text)]})
+
+    async def _complete(self, peer: Peer, fields: dict[str, Any]) -> None:
+        text, salt = _join(fields), fields["cache_salt"]
+        before = self.kept.get(salt, "")
+        self.kept[salt] = text + "a" * fields["min_tokens"]
+        known = len(before) // 16 * 16 if text.startswith(before) else 0
+        usage = {"prompt_tokens": len(text), "prompt_tokens_details": {"cached_tokens": known}}
+        await kinds.stream_openai(
+            peer, True, fields["min_tokens"], {**usage, "completion_tokens": fields["min_tokens"]}
+        )
+
+
+class TalkingOllama(kinds.Ollama):
+    """Counts whole prompts, and says nothing of its cache."""
+
+    async def _chat(self, peer: Peer, fields: dict[str, Any]) -> None:
+        self.loaded.add(fields["model"])
+        await self._tell(peer, fields, len(_join(fields)), lambda text, key: {"message": {key: text}})
+
+
+def _join(fields: dict[str, Any]) -> str:
+    """With a template of nothing around the model's own answers."""
+    return "".join(kinds.TEMPLATE * (one["role"] == "user") + one["content"] for one in fields["messages"])
+
+
+def talk_to_kind(bench: BenchFolder, stand_in: kinds.StandIn, kind: str) -> dict[str, Any]:
+    with KindServer(stand_in) as server:
+        bench.write_hosts(other={"server": kind, "url": server.url, "shared": False})
+        bench.write_suite(hosts=["other"], models=["m"], **TURNS)
+        bench.run("--boobench-json", "out.json")
+    (cell,) = json.loads((bench.path / "out.json").read_text())["cells"]
+    return dict(cell)
+
+
+def test_all_turns_of_a_conversation_have_one_salt_for_vllm(bench: BenchFolder) -> None:
+    cell = talk_to_kind(bench, TalkingVllm(), "vllm")
+    assert (cell["error"], cell["cache_break"]) == (None, None)
+    shares = [share for share in medians_of(cell, "cached_share") if share is not None]
+    assert shares == pytest.approx([592 / 650, 640 / 700, 704 / 750])
+
+
+def test_ollama_says_nothing_of_its_cache(bench: BenchFolder) -> None:
+    cell = talk_to_kind(bench, TalkingOllama(("m",)), "ollama")
+    assert cell["error"] is None
+    assert medians_of(cell, "cached_share") == [None] * 4
+    assert medians_of(cell, "prefill_tok_s")[1:] == [None] * 3
     assert None not in medians_of(cell, "ttft_ms")
 
 
