@@ -10,9 +10,7 @@ from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
-    Aggregate,
     add_totals,
-    condense,
     describe_failures,
     find_blanks,
     find_trend,
@@ -27,8 +25,10 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.beside_samples import summarize_blocks, summarize_start
+from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.measure.talks import Script, TurnReader, require_context
-from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample, find_metric
+from pytest_boobench.metrics import FailureKind, Phase, Sample, find_metric
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
@@ -193,6 +193,8 @@ class Found:
     """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
+    no_energy: str = ""
+    """Why the last block has no energy of a token; empty where it has."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -202,6 +204,11 @@ class Found:
         """Append the value of a metric of blocks."""
         of_blocks = self.record.of_blocks
         self.note(of_blocks={**of_blocks, metric: (*of_blocks.get(metric, ()), value)})
+
+    def note_machine(self, window: MachineWindow, samples: Sequence[Sample], cell: Cell) -> None:
+        """Add what was seen of the host's machine during the block's last attempt."""
+        facts, self.no_energy = list_machine_facts(self.record, window, samples, cell.kind)
+        self.note(**facts)
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Append samples."""
@@ -217,20 +224,9 @@ class Found:
             key: value for key, value in summarize(samples, cell.kind).items() if find_metric(key).base not in blanks
         }
         found |= summarize_start(record) | summarize_blocks(record)
+        if self.no_energy and ENERGY in (cell.plan.gate or {}) and ENERGY not in found:
+            blanks[ENERGY] = self.no_energy
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
-
-
-def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of the server's start that are known: of one number each."""
-    values = {key: getattr(record, key) for key, metric in METRICS.items() if metric.of_start}
-    found = {key: condense([value]) for key, value in values.items() if value is not None}
-    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
-
-
-def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of which each block has one number."""
-    found = {key: condense(record.of_blocks.get(key, ())) for key, metric in METRICS.items() if metric.of_block}
-    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
@@ -276,7 +272,7 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
 
 
 def note_memory(grant: Grant, found: Found) -> None:
-    """Record the memory of a server that we started, the most of all blocks."""
+    """Record the memory of a server that we started, the most of all blocks; that of others is seen by sensors."""
     if grant.started is None:
         return
     rss_mb, vram_mb = grant.started.measure_memory()
@@ -329,14 +325,17 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         script = await Script.write(server, cell, block.series(str(attempt))) if cell.turns > 1 else None
         calls = script.calls if script else await block.make_calls(server, str(attempt), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
-        if script:
-            taken = await script.run("measure", session.observe)
-        else:
-            taken = await run_calls(server, cell, calls, "measure", session.observe)
+        with watch_machine(grant) as machine:
+            if script:
+                taken = await script.run("measure", session.observe)
+            else:
+                taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
-        if not traffic.disturbed and not find_trend(samples):
+        if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:
+            machine.add_report(watcher.hardware)
+            found.note_machine(machine, samples, cell)
             return

@@ -16,6 +16,7 @@ _BASE_UNITS = {
     "tok/s": ("tok_s", "tokens_per_second", 1.0),
     "MB": ("mb", "bytes", 1e-6),
     "": ("share", "ratio", 1.0),
+    "J": ("joule_per_token", "joules_per_token", 1.0),
 }
 """Our unit -> its end in a metric's key, OpenMetrics' unit, ours in one of those."""
 
