@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from pytest_boobench.metrics import Kind, Sample, metrics_of
+from pytest_boobench.conversations import list_conversations
+from pytest_boobench.metrics import OF_TURNS, Kind, Sample, find_metric, metrics_of, name_of_turn
 from pytest_boobench.units import percent, quantity
 
 BOUND_SHARE = 0.5
@@ -91,9 +92,14 @@ def counted(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
-    """Return metric key -> Aggregate, for the metrics of this kind of cell that have at least one value."""
+    """Return metric key -> Aggregate, for the metrics of this kind of cell that have at least one value.
+
+    Conversations have some of them for each turn too.
+    """
     good, found = counted(samples), {}
-    for metric in metrics_of(kind):
+    turns = sorted({sample.turn for sample in good} - {0})
+    of_turns = [find_metric(name_of_turn(key, turn)) for turn in turns for key in OF_TURNS]
+    for metric in (*metrics_of(kind), *of_turns):
         aggregate = condense(value for sample in good for value in metric.values(sample))
         if aggregate is not None:
             found[metric.key] = aggregate
@@ -246,9 +252,15 @@ def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
 
 
 def _times_of_rounds(samples: Sequence[Sample]) -> dict[int, float]:
-    """Number of a round -> the median of its end-to-end times; a round is one request per lane."""
+    """Number of a round -> the median of its end-to-end times; a round is one request or conversation per lane."""
     lanes, times = _count_lanes(samples), defaultdict[int, list[float]](list)
-    for sample in samples:
+    conversations = list_conversations(samples)
+    most = max(map(len, conversations), default=0)
+    for place, conversation in enumerate(conversations):
+        own = [sample.e2e_ms for sample in conversation if sample.ok and sample.e2e_ms]
+        if len(own) == most:  # a shorter one failed
+            times[place // lanes].append(sum(own))
+    for sample in () if conversations else samples:
         if sample.ok and sample.e2e_ms:
             times[sample.index // lanes].append(sample.e2e_ms)
     return {number: statistics.median(found) for number, found in times.items()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pytest_boobench.arrivals import find_token_gaps
@@ -131,6 +132,13 @@ class Sample:
         return self.ttft_ms - self.prompt_ms
 
     @property
+    def cached_share(self) -> float | None:
+        """Cached / prompt tokens of a conversation's later turn; None if the server does not count cached ones."""
+        if self.turn < 2 or self.cached_tokens is None or not self.prompt_tokens:
+            return None
+        return self.cached_tokens / self.prompt_tokens
+
+    @property
     def itl_ms(self) -> tuple[float, ...]:
         """Inter-token latencies, see `find_token_gaps`; empty if the stream does not show them."""
         if "itl_ms" in self.blanks or (self.output_tokens or 0) < 2:
@@ -165,7 +173,7 @@ STORED_BESIDE = ("queue_ms", "stalls")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured quantity. ``key`` is the name of the Sample's attribute, a number or a tuple of numbers."""
+    """One measured quantity. ``key`` begins with the name of the Sample's attribute, a number or a tuple of numbers."""
 
     key: str
     title: str
@@ -183,10 +191,19 @@ class Metric:
     """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
+    turn: int = 0
+    """The only turn of a conversation whose samples have it; 0: any sample."""
+
+    @property
+    def base(self) -> str:
+        """Its key without the turn."""
+        return self.key.partition(".")[0]
 
     def values(self, sample: Sample) -> tuple[float, ...]:
         """Return this metric's finite values in a sample: one or none, or one for each gap."""
-        found = getattr(sample, self.key, None)  # metrics of a start or a block are no facts of a sample
+        if self.turn not in (0, sample.turn):
+            return ()
+        found = getattr(sample, self.base, None)  # metrics of a start or a block are no facts of a sample
         several = found if isinstance(found, tuple) else () if found is None else (found,)
         return tuple(float(value) for value in several if math.isfinite(value))
 
@@ -211,6 +228,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("e2e_ms", "e2e", "ms", "lower", "request sent to end of answer", kinds=_ALL),
         Metric("connect_ms", "connect", "ms", "lower", "opening the connection, TLS included", kinds=_ALL),
         Metric("headers_ms", "headers", "ms", "lower", "request sent to end of the response's header", kinds=_ALL),
+        Metric("cached_share", "cached", "", "higher",
+               "cached / prompt tokens of a conversation's later turns, by the server's count", kinds=("chat",)),
         Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
@@ -228,18 +247,56 @@ METRICS: Mapping[str, Metric] = {
 """Every metric by its key; reports, gate, schema and store derive from this table."""
 
 
+OF_TURNS = ("ttft_ms", "prefill_tok_s", "decode_tok_s", "e2e_ms", "cached_share")
+"""Metrics that each turn of a conversation has for itself too, under a key such as ``ttft_ms.turn[3]``."""
+_OF_TURN = re.compile(r"(\w+)\.turn\[([1-9]\d{0,5})\]")
+
+
+def name_of_turn(key: str, turn: int) -> str:
+    """Return the key of a metric in one turn: ``ttft_ms.turn[3]``."""
+    return f"{key}.turn[{turn}]"
+
+
+def find_metric(key: str) -> Metric:
+    """Return the metric with this key, of all requests or of one turn. Raises KeyError like `METRICS`."""
+    match = _OF_TURN.fullmatch(key)
+    if match is None or match[1] not in OF_TURNS:
+        return METRICS[key]
+    metric, turn = METRICS[match[1]], int(match[2])
+    title, definition = f"{metric.title} turn {turn}", f"{metric.definition}; turn {turn} of the conversations"
+    return replace(metric, key=key, title=title, definition=definition, gated=False, turn=turn)
+
+
+def is_metric(key: str) -> bool:
+    """Whether `find_metric` knows the key."""
+    match = _OF_TURN.fullmatch(key)
+    return key in METRICS or (match is not None and match[1] in OF_TURNS)
+
+
+def sort_metrics(keys: Iterable[str]) -> list[str]:
+    """Return the keys in table order, then those of turns by turn; leaves out what is no metric."""
+    places = {key: place for place, key in enumerate(METRICS)}
+    found = [find_metric(key) for key in keys if is_metric(key)]
+    return [metric.key for metric in sorted(found, key=lambda metric: (metric.turn, places[metric.base]))]
+
+
 def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     """Return the metrics that exist for a kind of cell, in table order."""
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
-def gated_metrics(kind: Kind, lanes: int, length: Length = "exact") -> tuple[str, ...]:
+def gated_metrics(kind: Kind, lanes: int, length: Length = "exact", turns: int = 1) -> tuple[str, ...]:
     """Return the keys of the metrics that the gate judges by default.
 
     With several lanes, end-to-end time replaces prefill: it is chance how long a prompt waits for those of other lanes,
     and a longer wait means fewer others during its decoding. If answers end by themselves, the end-to-end time depends
-    on their length, so the rate of all lanes together replaces it.
+    on their length, so the rate of all lanes together replaces it. In a conversation, turns differ: the last one's time
+    replaces prefill, to the first token or, with several lanes, to the end.
     """
     several = "e2e_ms" if length == "exact" else "lanes_tok_s"
+    if turns > 1 and (lanes == 1 or length == "exact"):
+        second = name_of_turn("ttft_ms" if lanes == 1 else "e2e_ms", turns)
+    else:
+        second = several if lanes > 1 else "prefill_tok_s"
     keys = [metric.key for metric in metrics_of(kind) if metric.gated]
-    return tuple(several if key == "prefill_tok_s" and lanes > 1 else key for key in keys)
+    return tuple(second if key == "prefill_tok_s" else key for key in keys)

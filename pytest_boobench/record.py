@@ -18,6 +18,7 @@ from pytest_boobench.aggregate import (
     find_trend_of_pairs,
     measured,
 )
+from pytest_boobench.conversations import find_cache_break
 from pytest_boobench.facts import Canary, ClientFacts, Hardware, Logprobs, ModelFacts, ServerFacts, Traffic
 from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.plain import Since, list_facts, take
@@ -150,6 +151,7 @@ class CondensedFacts(CellFacts):
     client_limit: str | None = None
     rates: Annotated[str | None, Since("0002")] = None
     contradiction: Annotated[str | None, Since("0002")] = None
+    cache_break: Annotated[str | None, Since("0004")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,11 @@ class CellRecord(CellFacts):
     def rates(self) -> str | None:
         """Whose clock the rates are from: server, client or mixed; None without rates."""
         return find_rate_sources(self.samples)
+
+    @property
+    def cache_break(self) -> str | None:
+        """At which turn of its conversations the prefix cache breaks, in words; None if it holds or is unknown."""
+        return find_cache_break(measured(self.samples))
 
     @property
     def clean(self) -> bool:

@@ -73,6 +73,8 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
         reference_host=f"{reference.cell.host}{f'::{reference.cell.model}' if duet.names_model else ''}",
         pairing=course.pairing,
     )
+    if cell.turns > 1:
+        return replace(record, error=f"{cell.host}: a duet compares single requests; measure turns against a baseline")
     if duet.shared:
         try:
             record = replace(record, pairing=await find_pairing(duet))

@@ -24,6 +24,7 @@ class Paced(StandIn):
     timings = False
     burst = 1
     """Events that are held back until so many are there."""
+    ttft_s: float = TTFT_S
 
     def __init__(self) -> None:
         super().__init__(("m",))
@@ -75,7 +76,7 @@ class Paced(StandIn):
         began = time.monotonic()
         for first in range(0, tokens, self.burst):
             last = min(first + self.burst, tokens)
-            await asyncio.sleep(max(0.0, began + TTFT_S + (last - 1) * GAP_S - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + self.ttft_s + (last - 1) * GAP_S - time.monotonic()))
             events = b"".join(self.event(self.chunk()) for _ in range(first, last))
             peer.writer.write(b"%x\r\n%b\r\n" % (len(events), events))
             await peer.writer.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -32,7 +33,7 @@ from pytest_boobench.documents.validation import (
 )
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.facts import Canary, Hardware, Logprobs, ModelFacts
-from pytest_boobench.metrics import METRICS, ClockKind, Kind, Sample
+from pytest_boobench.metrics import METRICS, OF_TURNS, ClockKind, Kind, Sample, is_metric
 from pytest_boobench.plain import Fact, list_facts, make
 from pytest_boobench.record import Circumstances
 from pytest_boobench.suite.cell import AXES, make_identity
@@ -98,7 +99,27 @@ _LIST_OR_SUMMARY = Expected(
 _SUMMARY_ONLY = parsed("a summary of its numbers", _read_summary, _write_summary_schema)
 LISTED = METRICS.keys() & list_facts(Sample).keys()
 """Metrics with one number per request; the others are derived from facts outside the file."""
-_METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for key in METRICS})
+_KNOWN_METRICS = Keyed({key: _LIST_OR_SUMMARY if key in LISTED else _SUMMARY_ONLY for key in METRICS})
+
+
+def _read_metrics(given: Any, problems: Problems) -> dict[str, Any]:
+    """Parse metric -> its numbers; those of one turn are summaries."""
+    if not isinstance(given, Located):
+        raise ValueError
+    children = {key: given.node.child(key) for key in given}
+    of_turns = {key: child for key, child in children.items() if is_metric(key) and key not in METRICS}
+    others = {key: child for key, child in children.items() if key not in of_turns}
+    found = read_value(_KNOWN_METRICS, replace(given.node, value=others), problems) or {}
+    summaries = {key: read_value(_SUMMARY_ONLY, child, problems) for key, child in of_turns.items()}
+    return {**found, **{key: summary for key, summary in summaries.items() if summary is not None}}
+
+
+def _write_metrics_schema() -> dict[str, Any]:
+    pattern = rf"^({'|'.join(OF_TURNS)})\.turn\[[1-9][0-9]*\]$"
+    return {**write_value_schema(_KNOWN_METRICS), "patternProperties": {pattern: _write_summary_schema()}}
+
+
+_METRICS = parsed("a mapping", _read_metrics, _write_metrics_schema)
 
 # --- the file
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pytest_boobench.aggregate import counted
 from pytest_boobench.baseline_file.fields import FORMAT, LISTED, RunFields
-from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.metrics import Sample, find_metric, sort_metrics
 from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import Baseline, CellRecord, Circumstances, Measurement, RunFacts, make_baseline_run
 from pytest_boobench.suite.cell import AXES
@@ -167,17 +167,15 @@ def _render_metrics(record: CellRecord) -> Iterator[str]:
     """A list if each request has one number, else a summary."""
     yield "metrics:" if record.aggregates else "metrics: {}"
     good = counted(record.samples)
-    for key, metric in METRICS.items():
-        aggregate = record.aggregates.get(key)
-        if aggregate is None:
-            continue
-        kind = _Milliseconds if metric.unit == "ms" else _Rate
+    for key in sort_metrics(record.aggregates):
+        aggregate = record.aggregates[key]
+        kind = _Milliseconds if find_metric(key).unit == "ms" else _Rate
         if good and key in LISTED:
             numbers = (getattr(sample, key) for sample in good)
             yield f"  {key}: {_flow([None if number is None else kind(number) for number in numbers])}"
         else:
             summary = {field: kind(number) for field, number in _known(asdict(aggregate)).items() if field != "n"}
-            yield f"  {key}: {_flow({'n': aggregate.n, **summary})}"
+            yield f"  {_flow(key)}: {_flow({'n': aggregate.n, **summary})}"
 
 
 class _Rate(float):

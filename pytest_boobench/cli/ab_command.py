@@ -22,7 +22,7 @@ from pytest_boobench.cli.parameters import (
     store_option,
 )
 from pytest_boobench.cli.project import find_project
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.plain import list_facts
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.units import change, count, number
@@ -142,7 +142,7 @@ def render(found: Ab) -> Iterator[str]:
 
 
 def _make_row(found: AbChange) -> tuple[str, ...]:
-    metric = METRICS[found.metric]
+    metric = find_metric(found.metric)
     return (
         metric.title,
         number(found.old),

@@ -29,7 +29,7 @@ from pytest_boobench.gate.comparison import find_gain
 from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.inventory import load
 from pytest_boobench.hosts.quiet import Manners
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Outcome, Pairing
 from pytest_boobench.servers.clients import Patience
 from pytest_boobench.servers.control import show_names
@@ -100,7 +100,7 @@ class AbChange:
         """The gain, and the lower and upper end of its interval, as logarithms; None without an interval."""
         if self.change is None or self.low is None or self.high is None:
             return None
-        metric = METRICS[self.metric]
+        metric = find_metric(self.metric)
         if min(self.change, self.low, self.high) <= -1:
             return None
         gain, one, other = (find_gain(metric, 1 + change, 1.0) for change in (self.change, self.low, self.high))
@@ -228,7 +228,7 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
 
 def _allow(metric: str, drop: float) -> dict[str, str]:
     """What a suite says to allow a drop; a time may rise by as much as the drop of a rate makes it rise."""
-    if METRICS[metric].better == "higher":
+    if find_metric(metric).better == "higher":
         return {"max_drop": f"{drop:.4%}"}
     return {"max_rise": f"{drop / (1 - drop):.4%}"}
 

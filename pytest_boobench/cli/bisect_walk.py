@@ -18,7 +18,7 @@ from pytest_boobench.cli.ab_command import describe_time
 from pytest_boobench.cli.ab_session import IMPOSSIBLE, INTERRUPTED, NOT_SLOWER, SLOWER, UNDECIDED, Ab
 from pytest_boobench.errors import explain_os_error
 from pytest_boobench.gate.bisection import FINEST, Estimate, Walk
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric, is_metric
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.units import BLANK, change, count
 
@@ -110,7 +110,7 @@ class WalkState:
 
 
 def _read_look(kept: Mapping[str, Any]) -> Look:
-    gains = {metric: _read_ends(*ends) for metric, ends in kept["gains"].items() if metric in METRICS}
+    gains = {metric: _read_ends(*ends) for metric, ends in kept["gains"].items() if is_metric(metric)}
     return Look(**{**kept, "gains": gains, "slower": tuple(kept["slower"])})
 
 
@@ -215,7 +215,7 @@ class CandidateWalk:
         """A line for each candidate that was compared, and the answer."""
         walk, lost = self.see(), self.lost
         shown = lost or next(iter(self.end.gains if self.end else ()), "decode_tok_s")
-        head = ("candidate", f"{METRICS[shown].title} change", "pairs", "time", "")
+        head = ("candidate", f"{find_metric(shown).title} change", "pairs", "time", "")
         rows = [(self.candidates[0], BLANK, BLANK, BLANK, "the first")]
         for place, look in sorted(self.state.looks.items()):
             rows.append((self.candidates[place], *_show_look(look, shown), _tell(walk, place, look, lost)))
@@ -247,7 +247,7 @@ class CandidateWalk:
 
 def _show_look(look: Look, metric: str) -> tuple[str, str, str]:
     ends = look.gains.get(metric)
-    changes = [math.expm1(gain if METRICS[metric].better == "higher" else -gain) for gain in ends or ()]
+    changes = [math.expm1(gain if find_metric(metric).better == "higher" else -gain) for gain in ends or ()]
     pairs = BLANK if look.pairs is None else str(look.pairs)
     shown = change(changes[0], *sorted(changes[1:])) if changes else BLANK
     return shown, pairs, describe_time(look.took_s)

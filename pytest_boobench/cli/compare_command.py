@@ -17,7 +17,7 @@ from pytest_boobench.cli.compared_changes import ChangedGroup, group_changes, re
 from pytest_boobench.cli.compared_sides import NEWEST, Side, find_side, recall
 from pytest_boobench.cli.parameters import echo, find_allowed, json_option, name_cell, read_percent, store_option
 from pytest_boobench.cli.project import find_project
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, CellRecord, Measurement, Outcome, Verdict, make_baseline_run
 from pytest_boobench.reports.sentences import sentence
 from pytest_boobench.reports.text import render_table
@@ -147,7 +147,7 @@ def render_text(first: Side, second: Side, found: ComparedCells, *, explain: boo
 
 
 def _make_row(pair: Pair) -> tuple[str, ...]:
-    metric = METRICS[pair.verdict.metric]
+    metric = find_metric(pair.verdict.metric)
     numbers = (number(pair.was), number(pair.verdict.now), change(pair.change))
     return (pair.measurement.run.suite, pair.cell, metric.title, metric.unit, *numbers, pair.verdict.outcome)
 
@@ -178,7 +178,7 @@ def to_plain(first: Side, second: Side, found: ComparedCells) -> dict[str, Any]:
                 "cell": pair.cell,
                 "node_id": pair.measurement.node_id,
                 "measurement": pair.measurement.id,
-                "unit": METRICS[pair.verdict.metric].unit,
+                "unit": find_metric(pair.verdict.metric).unit,
                 "a": pair.was,
                 "b": pair.verdict.now,
                 "change": pair.change,

@@ -19,7 +19,7 @@ from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import selection_options, store_option, to_json
 from pytest_boobench.errors import explain_os_error
-from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.metrics import Sample, find_metric, sort_metrics
 from pytest_boobench.plain import list_facts
 from pytest_boobench.record import Measurement, RunFacts, Verdict
 from pytest_boobench.reports.text import without_nan
@@ -91,11 +91,11 @@ def list_numbers(store: Store, selection: Selection) -> Iterator[Row]:
             "git_commit": measurement.run.git_commit,
             **{name: getattr(measurement, name) for name in _FACTS},
         }
-        found = [key for key in METRICS if key in measurement.aggregates]
+        found = sort_metrics(measurement.aggregates)
         for key in found:
             # The counts of samples and blocks are those of the measurement, not those of the verdict.
             aggregate = asdict(measurement.aggregates[key])
-            yield {**judged.get(key, {}), **about, **aggregate, "metric": key, "unit": METRICS[key].unit}
+            yield {**judged.get(key, {}), **about, **aggregate, "metric": key, "unit": find_metric(key).unit}
         if not found:
             yield about
 

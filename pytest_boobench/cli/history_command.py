@@ -24,7 +24,7 @@ from pytest_boobench.cli.parameters import (
 )
 from pytest_boobench.errors import explain_os_error
 from pytest_boobench.gate.change_points import Change, find_changes
-from pytest_boobench.metrics import METRICS, Metric, metrics_of
+from pytest_boobench.metrics import METRICS, Metric, find_metric, is_metric, metrics_of
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports import html
 from pytest_boobench.reports.text import render_table
@@ -62,6 +62,13 @@ class CellHistory:
         return self.points[-1].measurement
 
 
+class _MetricKey(click.Choice[str]):
+    """The key of a metric, of all requests or of one turn."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if is_metric(value) else super().convert(value, param, ctx)
+
+
 def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHistory:
     """The history of one cell's measurements, oldest first; of its first gated metric where none is named."""
     key = metric or _choose_metric(measurements)
@@ -74,7 +81,7 @@ def follow(measurements: Sequence[Measurement], metric: str | None) -> CellHisto
         points.append(Median(measurement, median, ratio, "error" if measurement.error else judged))
         before = before if median is None else median
     changes = find_changes([point.median for point in points])
-    return CellHistory(metric=METRICS[key], points=tuple(points), changes=changes)
+    return CellHistory(metric=find_metric(key), points=tuple(points), changes=changes)
 
 
 def _choose_metric(measurements: Sequence[Measurement]) -> str:
@@ -197,7 +204,7 @@ def describe_change(history: CellHistory, found: Change) -> str:
     )
 )
 @selection_options
-@click.option("--metric", type=click.Choice(tuple(METRICS)), metavar="KEY", help="Which metric (default: as gated).")
+@click.option("--metric", type=_MetricKey(tuple(METRICS)), metavar="KEY", help="Which metric (default: as gated).")
 @click.option("-v", "--verbose", is_flag=True, help="Every measurement, also where there are several cells.")
 @json_option
 @store_option

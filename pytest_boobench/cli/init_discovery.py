@@ -67,6 +67,8 @@ class Discovery:
     """One for each kind of request, the embedding model first."""
     fixed_length: bool
     """Whether it can be told to generate exactly as many tokens as a request asks for."""
+    keeps_prefixes: bool
+    """Whether its requests can use a prefix cache and say how much came from it."""
     sees_others: bool
     """Whether it can tell of other users."""
     notes: tuple[str, ...] = ()
@@ -105,6 +107,7 @@ async def discover(host: Host, server: Server) -> Discovery:
         unusable=tuple(name for name in names if purposes.get(name, (None, False))[0] is None),
         chosen=tuple(chosen),
         fixed_length=server.can.ignore_eos,
+        keeps_prefixes=server.can.cache_control,
         sees_others=(await look_at_traffic(server, chosen[0].name)).known,
         notes=tuple(notes),
     )

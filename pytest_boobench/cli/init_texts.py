@@ -169,6 +169,8 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
     if model.kind != "embedding":
         yield _line("sampling: {temperature: 0.0, seed: 42}", "sent as written, and nothing else is")
     yield _line("cache: cold", "no cached prompt token may be reused; warm: it may")
+    if model.kind == "chat" and found.keeps_prefixes:
+        yield _line("# turns: 8", "conversations that grow, each turn with its own TTFT: boobench manual turns")
     yield _line("samples: 12", "requests per test; a multiple of the concurrency")
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("length: natural", "this server cannot be told to go on: answers end where the model ends them")

@@ -46,11 +46,14 @@ def name_cell(measurement: Measurement) -> str:
 
 def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[str, float]:
     """Metric -> allowed worsening, a ratio: ``max_drop``, or what was allowed at the measuring, or the default."""
-    judged: dict[str, float | None] = {verdict.metric: verdict.allowed for verdict in measurement.verdicts}
+    compared = [verdict for verdict in measurement.verdicts if verdict.allowed is not None]
+    judged: dict[str, float | None] = {verdict.metric: verdict.allowed for verdict in compared}
     if not judged and measurement.run.imported_from is not None:
         judged = dict.fromkeys(_list_imported(measurement))
     lanes = measurement.identity["concurrency"]
-    return gate.limits(measurement.identity["kind"], judged or None, gate.Rules(max_drop=max_drop), lanes=lanes)
+    turns = measurement.identity.get("turns", 1)
+    rules = gate.Rules(max_drop=max_drop)
+    return gate.limits(measurement.identity["kind"], judged or None, rules, lanes=lanes, turns=turns)
 
 
 def _list_imported(measurement: Measurement) -> list[str]:

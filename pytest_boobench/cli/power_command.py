@@ -22,7 +22,7 @@ from pytest_boobench.cli.parameters import (
     read_percent,
     store_option,
 )
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Measurement
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.store import Saved, Selection, Store
@@ -116,7 +116,7 @@ def render_foundation(foundation: Foundation) -> Iterator[str]:
     yield from (f"  {_describe_proof(proof)}" for proof in foundation.proofs)
     later = f", {count(foundation.later, 'later run')} that passed" if foundation.later else ""
     yield f"  {count(len(foundation.runs), 'run')}, {count(foundation.sessions, 'session')}{later}"
-    metrics = [METRICS[proof.metric] for proof in foundation.proofs]
+    metrics = [find_metric(proof.metric) for proof in foundation.proofs]
     head = ("measured (UTC)", "session", "commit", "build", *(metric.title for metric in metrics), "saved (UTC)", "")
     rows = [
         (
@@ -135,7 +135,7 @@ def render_foundation(foundation: Foundation) -> Iterator[str]:
 
 def _describe_proof(proof: Proof) -> str:
     """As in ``decode 50.1 tok/s: proves a drop of 10 %``."""
-    metric = METRICS[proof.metric]
+    metric = find_metric(proof.metric)
     if proof.level is None or proof.provable is None:
         return f"{metric.title}: no run gives it"
     worsening = "drop" if metric.better == "higher" else "rise"
@@ -225,7 +225,7 @@ def _render(baseline: str, found: Sequence[tuple[Foundation, Proof]]) -> Iterato
         (
             cell.newest.run.suite,
             name_cell(cell.newest),
-            METRICS[proof.metric].title,
+            find_metric(proof.metric).title,
             str(cell.sessions),
             percent(proof.allowed),
             "none" if proof.provable == math.inf else percent(proof.provable),

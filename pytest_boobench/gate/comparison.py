@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
-from pytest_boobench.metrics import METRICS, Kind, Length, Metric, gated_metrics
+from pytest_boobench.metrics import Kind, Length, Metric, find_metric, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
+from pytest_boobench.suite.thresholds import Thresholds, TurnRatio
 from pytest_boobench.units import percent
 
 MAX_DROP = 0.10
@@ -50,21 +51,30 @@ class Rules:
 
 
 def limits(
-    kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1, length: Length = "exact"
+    kind: Kind,
+    gate: Thresholds | None,
+    rules: Rules,
+    *,
+    lanes: int = 1,
+    length: Length = "exact",
+    turns: int = 1,
 ) -> dict[str, float]:
     """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
+
+    Limits inside a measurement are left out: they need no baseline.
 
     A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
         rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # no limit, so that times are not judged
-        keys = gated_metrics(kind, lanes, length)
-        found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
+        keys = gated_metrics(kind, lanes, length, turns)
+        found = {key: allowed if find_metric(key).better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
+    named = {key: allowed for key, allowed in gate.items() if not isinstance(allowed, TurnRatio)}
     if rules.max_drop is not None:
-        return dict.fromkeys(gate, rules.max_drop)
-    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in gate.items()}
+        return dict.fromkeys(named, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in named.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +150,7 @@ class Comparison:
 
 
 def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
-    """Compare a metric that has a usable median now with a baseline's.
+    """Compare a metric that has a usable median now, or a rate or share of zero, with a baseline's.
 
     The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
     time now.
@@ -148,8 +158,7 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
     now = aggregates[metric.key]
     gain = fast_gain = find_gain(metric, now.median, was.level)
     if was.fast is not None:
-        fast = fast_side(metric, now)
-        fast_gain = find_gain(metric, fast, was.fast) if usable(fast) else math.inf
+        fast_gain = find_gain(metric, fast_side(metric, now), was.fast)
     requests = count_requests(aggregates, metric.key)
     return Comparison(
         metric=metric,
@@ -165,7 +174,9 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
 
 
 def find_gain(metric: Metric, now: float, was: float) -> float:
-    """Return the logarithm of the ratio, above zero if ``now`` is better."""
+    """Return the logarithm of the ratio, above zero if ``now`` is better; infinite if ``now`` is zero."""
+    if not usable(now):
+        return math.inf if metric.better == "lower" else -math.inf
     ratio = math.log(now / was)
     return ratio if metric.better == "higher" else -ratio
 

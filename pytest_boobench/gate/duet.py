@@ -13,7 +13,7 @@ from pytest_boobench.gate.comparison import (
     to_change,
 )
 from pytest_boobench.gate.gains import Pairs, chance_of, pair_up
-from pytest_boobench.metrics import METRICS, Metric
+from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import CellRecord, Outcome, Verdict
 from pytest_boobench.units import count
 
@@ -27,7 +27,7 @@ def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdic
     Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start
     or a block are not judged: no pair has them.
     """
-    judged = ((METRICS[key], limit) for key, limit in allowed.items())
+    judged = ((find_metric(key), limit) for key, limit in allowed.items())
     return tuple(_judge(record, metric, limit) for metric, limit in judged if not (metric.of_start or metric.of_block))
 
 

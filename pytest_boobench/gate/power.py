@@ -19,7 +19,7 @@ from pytest_boobench.gate.comparison import (
     to_change,
 )
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, LEAST_NOISE, Reference, consult, scatter
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline
 from pytest_boobench.units import count, percent
 
@@ -37,19 +37,19 @@ def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mappi
     Never below ``allowed``. `judge` finds a true worsening of this size every other time. Infinite if the samples'
     scatter is; None if no run has the metric.
     """
-    was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
+    was = consult(find_metric(metric), baseline, spread.get(metric, 0.0))
     if was is None:
         return None
     loss = max(_noise(was), was.scatter / CLEAR) if _is_too_scattered(was) else _noise(was)
-    return max(allowed, abs(to_change(-loss, METRICS[metric]))) if math.isfinite(loss) else math.inf
+    return max(allowed, abs(to_change(-loss, find_metric(metric)))) if math.isfinite(loss) else math.inf
 
 
 def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> str:
     """Say in one line how the baseline could prove the allowed worsening; empty if it can, or has no number."""
-    was = consult(METRICS[metric], baseline, spread.get(metric, 0.0))
+    was = consult(find_metric(metric), baseline, spread.get(metric, 0.0))
     if was is None:
         return ""
-    limit = -find_limit(METRICS[metric], allowed)
+    limit = -find_limit(find_metric(metric), allowed)
     if _is_too_scattered(was):
         missing = count(ENOUGH_SESSIONS - was.known_sessions, "more session")
         return f"samples scatter by {_width(was.scatter)}: {missing} {_HOW}, {_CALMER_BASELINE}"

@@ -133,7 +133,9 @@ def fast_side(metric: Metric, aggregate: Aggregate) -> float:
 
 
 def scatter(aggregate: Aggregate) -> float:
-    """Return the interquartile range of the logarithms; infinite if a quartile has no logarithm."""
+    """Return the interquartile range of the logarithms; infinite if a quartile has no logarithm and differs."""
+    if aggregate.p25 == aggregate.p75:
+        return 0.0
     if not usable(aggregate.p25) or not usable(aggregate.p75):
         return math.inf
     return math.log(aggregate.p75 / aggregate.p25)

@@ -24,7 +24,8 @@ from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, 
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.gate.turn_ratios import find_ratio_doubts, judge_ratios
+from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
 
@@ -77,7 +78,9 @@ def judge_cell(
     allowed = _find_limits(cell, record, baseline, rules)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
-    return judge(record, baseline, allowed, _merge(rules, cell), spread)
+    merged = _merge(rules, cell)
+    ratios = judge_ratios(record, cell.plan.gate, _find_spoiled(record, merged), merged.policy)
+    return (*judge(record, baseline, allowed, merged, spread), *ratios)
 
 
 def find_cell_doubts(
@@ -86,7 +89,10 @@ def find_cell_doubts(
     """Return the metrics whose verdict another block could change; empty if the cell has all its blocks."""
     if record.reference_host is not None or record.blocks >= cell.plan.blocks:
         return ()
-    return find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), _merge(rules, cell), spread)
+    merged = _merge(rules, cell)
+    doubts = find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), merged, spread)
+    ratios = find_ratio_doubts(record, cell.plan.gate, _find_spoiled(record, merged), merged.policy)
+    return (*doubts, *ratios)
 
 
 def _merge(rules: Rules, cell: Cell) -> Rules:
@@ -96,7 +102,7 @@ def _merge(rules: Rules, cell: Cell) -> Rules:
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
     """The limits of what is judged. Omits a metric that the suite does not name if neither side has it."""
-    allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
+    allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length, turns=cell.turns)
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & allowed.keys():
         return allowed
@@ -116,10 +122,14 @@ class _Case:
     changes: tuple[Difference, ...] = ()
 
 
+def _find_spoiled(record: CellRecord, rules: Rules) -> str | None:
+    """Why nothing can be judged; None if it can."""
+    return record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
+
+
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
     case = _Case(record=record, baseline=baseline, policy=rules.policy)
-    spoiled = record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
-    if spoiled:
+    if spoiled := _find_spoiled(record, rules):
         return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
         return case
@@ -138,19 +148,19 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
     now, baseline = case.record.aggregates.get(key), case.baseline
     outcome: Outcome = "inconclusive"
     if now is None:
-        reason = case.record.blanks.get(key) or "no sample gives this metric"
+        reason = case.record.blanks.get(find_metric(key).base) or "no sample gives this metric"
     elif case.obstacle is not None:
         outcome, reason = case.obstacle
     elif baseline is None:
         outcome, reason = "no baseline", ""
-    elif not usable(now.median):
+    elif not usable(now.median) and not (now.median == 0 and find_metric(key).base == "cached_share"):
         reason = "no ratio can be taken of its median"
     elif key == _ENERGY and (other := find_other_sensor(case.record, baseline.runs)):
         outcome, reason = "not comparable", other
-    elif (was := consult(METRICS[key], baseline, spread)) is None:
+    elif (was := consult(find_metric(key), baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
-        return compare(METRICS[key], case.record.aggregates, was, allowed)
+        return compare(find_metric(key), case.record.aggregates, was, allowed)
     return Verdict(
         metric=key,
         outcome=outcome,
@@ -173,6 +183,11 @@ def _doubt(case: _Case, comparison: Comparison) -> str:
     return explain(comparison, decided=blocks > 1 or case.record.closed, slow_machine=excuse, name=name)
 
 
+def _find_cause_in_cache(record: CellRecord, metric: Metric) -> str | None:
+    """Where the prefix cache breaks, if the metric depends on it; None if it holds."""
+    return record.cache_break if metric.turn > 1 and metric.base in ("ttft_ms", "e2e_ms", "cached_share") else None
+
+
 def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     record, was, key = case.record, found.was, found.metric.key
     doubt = _doubt(case, found)
@@ -188,6 +203,8 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
+    if outcome == "regression" and (text := _find_cause_in_cache(record, found.metric)):
+        notes.append(text)
     if outcome == "regression" and record.closed and record.blocks < 2:
         notes.append("imported: no second block could confirm it")
     if was.assumed:

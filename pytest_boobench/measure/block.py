@@ -10,9 +10,7 @@ from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
-    Aggregate,
     add_totals,
-    condense,
     describe_failures,
     find_blanks,
     find_trend,
@@ -27,12 +25,15 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.beside_samples import summarize_blocks, summarize_start
 from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
-from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
+from pytest_boobench.measure.talks import Script, TurnReader, require_context
+from pytest_boobench.metrics import FailureKind, Phase, Sample, find_metric
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.suite.thresholds import TurnRatio
 
 ATTEMPTS = 2
 """A block that others disturbed, or that was still warming up, is measured again."""
@@ -95,8 +96,9 @@ def read_answers(
     reference: bool = False,
 ) -> list[Sample]:
     """The samples of a phase that is over: reading them earlier would disturb its clocks."""
+    reader = TurnReader(server, cell)
     samples = [
-        server.read(
+        reader.read(
             Sample(
                 phase=ticket.phase,
                 lane=ticket.lane,
@@ -106,9 +108,9 @@ def read_answers(
                 reference=reference,
                 started_at=answer.sent_at,
                 offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
+                turn=ticket.turn,
             ),
             answer,
-            cell,
         )
         for ticket, answer in result.answers
     ]
@@ -220,25 +222,15 @@ class Found:
         """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
-        blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
-        found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
+        allowed = {key: limit for key, limit in (cell.plan.gate or {}).items() if not isinstance(limit, TurnRatio)}
+        blanks = find_blanks(samples, cell.kind, allowed)
+        found = {
+            key: value for key, value in summarize(samples, cell.kind).items() if find_metric(key).base not in blanks
+        }
         found |= summarize_start(record) | summarize_blocks(record)
         if self.no_energy and ENERGY in (cell.plan.gate or {}) and ENERGY not in found:
             blanks[ENERGY] = self.no_energy
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
-
-
-def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of the server's start that are known: of one number each."""
-    values = {key: getattr(record, key) for key, metric in METRICS.items() if metric.of_start}
-    found = {key: condense([value]) for key, value in values.items() if value is not None}
-    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
-
-
-def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of which each block has one number."""
-    found = {key: condense(record.of_blocks.get(key, ())) for key, metric in METRICS.items() if metric.of_block}
-    return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
@@ -329,13 +321,19 @@ def hear_canary(block: Block, grant: Grant, found: Found) -> None:
 async def take_block(block: Block, grant: Grant, found: Found) -> None:
     """Warm up and take samples; again where others disturbed them or the host was still warming up."""
     cell, server, session = block.cell, grant.server, block.session
+    if cell.turns > 1 and server.can.exact_tokens:
+        require_context(cell, found.record.model)
     seeds = await warm_up(block, server, found)
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
-        calls = await block.make_calls(server, str(attempt), cell.plan.samples)
+        script = await Script.write(server, cell, block.series(str(attempt))) if cell.turns > 1 else None
+        calls = script.calls if script else await block.make_calls(server, str(attempt), cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
         with watch_machine(grant) as machine:
-            taken = await run_calls(server, cell, calls, "measure", session.observe)
+            if script:
+                taken = await script.run("measure", session.observe)
+            else:
+                taken = await run_calls(server, cell, calls, "measure", session.observe)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))

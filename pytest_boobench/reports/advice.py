@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pytest_boobench.gate import measure_spread, provable_drop, remedy
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Outcome
-from pytest_boobench.reports.sentences import explain_rates, explain_rerun, explain_slots, lanes_of
+from pytest_boobench.reports.sentences import explain_cache, explain_rates, explain_rerun, explain_slots, lanes_of
 from pytest_boobench.reports.session import FinishedCell, explain_unsavable, name_cell
 from pytest_boobench.reports.terminal import TerminalLine
 from pytest_boobench.reports.text import cut_names
@@ -63,6 +63,7 @@ def render_closing(
         find_reasons(rows, "not comparable"),
         "if you meant this change, save a new baseline with --boobench-save-baseline",
     )
+    yield from tell("without a whole prefix cache", annotate(rows, explain_cache))
     yield from tell("run again by another plugin", annotate(rows, explain_rerun))
     most_lanes_first = sorted(rows, key=lanes_of, reverse=True)
     yield from tell("with more lanes than slots", annotate(most_lanes_first, explain_slots))
@@ -133,7 +134,7 @@ def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Not
         for verdict in row.verdicts:
             if verdict.outcome == outcome:
                 of_metric = outcome == "inconclusive" and verdict.change is not None
-                title = f"{METRICS[verdict.metric].title} " if of_metric else ""
+                title = f"{find_metric(verdict.metric).title} " if of_metric else ""
                 changes = f"; {verdict.note}" if outcome == "not comparable" and verdict.note else ""
                 reasons.append(f"{title}{verdict.reason}{changes}")
         yield from ((row, reason) for reason in dict.fromkeys(reasons))
@@ -154,7 +155,7 @@ def explain_short(row: FinishedCell) -> str:
         takes_ms = tokens / rate.median * 1000
         if takes_ms < least_ms:
             enough = math.ceil(least_ms / 1000 * rate.median)
-            found.append(f"{METRICS[metric].title} takes only {takes_ms:.0f} ms ({axis}: {enough} would be enough)")
+            found.append(f"{find_metric(metric).title} takes only {takes_ms:.0f} ms ({axis}: {enough} would be enough)")
     return ", ".join(found)
 
 
@@ -177,7 +178,7 @@ def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -
 
 
 def _explain_weak(metric: str, least: float, allowed: float, advice: str) -> str:
-    change = "drop" if METRICS[metric].better == "higher" else "rise"
-    title = METRICS[metric].title
+    change = "drop" if find_metric(metric).better == "higher" else "rise"
+    title = find_metric(metric).title
     shows = f"shows only {change}s over {percent(least)}" if math.isfinite(least) else f"shows no {change}"
     return f"{title} {shows}, {percent(allowed)} is allowed{f'; {advice}' if advice else ''}"

@@ -17,7 +17,7 @@ def properties_of_record(record: CellRecord) -> list[Property]:
     found: dict[str, object] = {key: value for key, value in record.identity.items() if not isinstance(value, dict)}
     found |= {f"sampling.{name}": value for name, value in record.identity["sampling"].items()}
     found |= {"samples": record.measured, "failed": len(record.failed), "total_tok_s": _rounded(record.total_tok_s)}
-    found |= take(("stalls", "client_limit"), record)
+    found |= take(("stalls", "client_limit", "cache_break"), record)
     for key, aggregate in record.aggregates.items():
         found[key] = _rounded(aggregate.median)
         found |= {f"{key}.{name}": _rounded(getattr(aggregate, name)) for name in ("p50", "p90", "p95", "p99", "stdev")}

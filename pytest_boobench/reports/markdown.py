@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from pytest_boobench.metrics import METRICS
-from pytest_boobench.reports.sentences import advise_reruns, advise_slots, sentence
+from pytest_boobench.metrics import find_metric
+from pytest_boobench.reports.sentences import advise_cache, advise_reruns, advise_slots, sentence
 from pytest_boobench.reports.session import (
     ALL_LANES,
     SHOWN,
@@ -93,7 +93,7 @@ def _render_findings(session: SessionReport, rows: Sequence[FinishedCell]) -> It
                 yield f"- <code>{escape(row.record.host)} {escape(name_cell(row))}</code> ({escape(row.record.suite)})"
                 yield from (f"  - {escape(reason)}" for reason in _explain(row, session))
             yield ""
-    if notes := [*advise_reruns(rows), *advise_slots(rows)]:
+    if notes := [*advise_reruns(rows), *advise_slots(rows), *advise_cache(rows)]:
         yield from ("**To be known**", "", *(f"- {escape(note)}" for note in notes), "")
     if lost := [cell for cell in session.unmeasured if cell.outcome == "failed"]:
         yield from ("**Lost**", "")
@@ -128,7 +128,7 @@ def _render_row(row: FinishedCell, values: Sequence[float | None]) -> list[str]:
     if worst is not None and worst.outcome == standing:
         changed = change(worst.change, worst.change_low, worst.change_high)
         if standing in ("regression", "improvement"):
-            word = f"{standing} {METRICS[worst.metric].title}"
+            word = f"{standing} {find_metric(worst.metric).title}"
     shown = f"**{word}**" if standing in _RED else f"{word}, saved" if row.saved else word
     names = [escape(row.record.host), escape(row.record.suite), f"<code>{escape(name_cell(row))}</code>"]
     return [*names, *map(number, values), changed, shown]

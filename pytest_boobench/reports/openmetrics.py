@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pytest_boobench.metrics import METRICS, Metric
+from pytest_boobench.metrics import METRICS, Metric, find_metric
 from pytest_boobench.reports.session import FinishedCell, name_cell
 from pytest_boobench.reports.text import flatten
 
@@ -15,6 +15,7 @@ _BASE_UNITS = {
     "ms": ("ms", "seconds", 1000.0),
     "tok/s": ("tok_s", "tokens_per_second", 1.0),
     "MB": ("mb", "bytes", 1e-6),
+    "": ("share", "ratio", 1.0),
     "J": ("joule_per_token", "joules_per_token", 1.0),
 }
 """Our unit -> its end in a metric's key, OpenMetrics' unit, ours in one of those."""
@@ -63,12 +64,15 @@ def _render_gauges(rows: Sequence[FinishedCell]) -> Iterator[str]:
 
 
 def _points(row: FinishedCell, metric: Metric, per_base: float) -> Iterator[Point]:
-    """The median and the tail of the worse values; the JSON document has all others."""
-    aggregate = row.record.aggregates.get(metric.key)
-    if aggregate is not None:
+    """The median and the tail of the worse values, also of each turn; the JSON document has all others."""
+    for key, aggregate in row.record.aggregates.items():
+        found = find_metric(key)
+        if found.base != metric.key:
+            continue
+        turn = {"turn": str(found.turn)} if found.turn else {}
         tail = ("p10", aggregate.p10) if metric.better == "higher" else ("p95", aggregate.p95)
         for stat, value in (("median", aggregate.median), tail):
-            yield {**_labels(row), "stat": stat}, value / per_base
+            yield {**_labels(row), **turn, "stat": stat}, value / per_base
 
 
 def _labels(row: FinishedCell) -> dict[str, str]:

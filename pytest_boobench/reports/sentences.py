@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_boobench.aggregate import describe_failures
+from pytest_boobench.aggregate import describe_failures, median_of
 from pytest_boobench.facts import Hardware
 from pytest_boobench.gate import group_sessions
 from pytest_boobench.gate.comparison import describe_distance
-from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Baseline, CellRecord, Verdict
+from pytest_boobench.metrics import OF_TURNS, find_metric, is_metric, name_of_turn
+from pytest_boobench.record import Baseline, CellFacts, CellRecord, Verdict
 from pytest_boobench.reports.session import FinishedCell, name_cell
 from pytest_boobench.reports.text import flatten
 from pytest_boobench.units import change, count, moment, number, percent, quantity
@@ -19,11 +19,13 @@ from pytest_boobench.units import change, count, moment, number, percent, quanti
 
 def sentence(verdict: Verdict) -> str:
     """One verdict, as in ``decode 41.9 tok/s, 16.3 % below baseline main (50.1), 10 % allowed; noise 3.9 %; …``."""
-    metric = METRICS[verdict.metric]
+    metric = find_metric(verdict.metric)
     note = f"; {verdict.note}" if verdict.note else ""
     if verdict.outcome == "inconclusive" and verdict.change is not None:
         return f"inconclusive: {metric.title} {verdict.reason}{_interval(verdict)}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
+    if verdict.outcome in {"regression", "pass"} and verdict.change is None and verdict.reason:
+        return f"{now}, {verdict.reason}{note}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
         name = verdict.baseline_name or ""
         reference = f"{name if name.startswith('duet ') else f'baseline {name}'} ({number(verdict.baseline)})"
@@ -38,7 +40,7 @@ def _evidence(verdict: Verdict) -> str:
     if verdict.samples is None:
         return ""
     if verdict.outcome == "pass":
-        word = "drop" if METRICS[verdict.metric].better == "higher" else "rise"
+        word = "drop" if find_metric(verdict.metric).better == "higher" else "rise"
         ruled = "ruled out" if verdict.proven else "not ruled out"
         return f"{_interval(verdict)}; a {word} of {percent(verdict.allowed)} is {ruled}"
     if verdict.fast_change is None:
@@ -61,7 +63,7 @@ def explain_blanks(row: FinishedCell) -> list[str]:
     reasons: dict[str, list[str]] = defaultdict(list)
     for key, reason in row.record.blanks.items():
         if key not in judged:
-            reasons[reason].append(METRICS[key].title)
+            reasons[reason].append(find_metric(key).title)
     return [f"{', '.join(titles)} blank: {reason}" for reason, titles in reasons.items()]
 
 
@@ -192,8 +194,38 @@ def explain_rates(row: FinishedCell) -> str:
     return f"rates: {record.rates}: {record.contradiction}" if record.contradiction else ""
 
 
+def explain_cache(row: FinishedCell) -> str:
+    """Where the prefix cache of the cell's conversations breaks; empty where it holds."""
+    return row.record.cache_break or ""
+
+
+def list_turns(cell: CellFacts) -> dict[str, list[float | None]]:
+    """Metric -> its median in each turn of the cell's conversations, for those that any turn has."""
+    turns = max((find_metric(key).turn for key in cell.aggregates if is_metric(key)), default=0)
+    found = {
+        key: [median_of(cell.aggregates, name_of_turn(key, turn)) for turn in range(1, turns + 1)] for key in OF_TURNS
+    }
+    return {key: medians for key, medians in found.items() if any(median is not None for median in medians)}
+
+
+def describe_turns(row: FinishedCell) -> str:
+    """``by turn: TTFT 543, 160, 175 ms; prefill …``; empty where there are no conversations."""
+    parts = [
+        f"{find_metric(key).title} {', '.join(map(number, medians))} {find_metric(key).unit}".rstrip()
+        for key, medians in list_turns(row.record).items()
+    ]
+    return f"by turn: {'; '.join(parts)}" if parts else ""
+
+
+def advise_cache(rows: Iterable[FinishedCell]) -> Iterator[str]:
+    """A line for each cell whose prefix cache breaks."""
+    for row in rows:
+        if text := explain_cache(row):
+            yield f"{row.record.host} {name_cell(row)}: {text}"
+
+
 def notes_of(row: FinishedCell) -> list[str]:
     """What the reader should know of one cell's numbers, for reports that show it beside the cell."""
     rates = explain_rates(row)
-    texts = (explain_slots(row), f"{rates}; the server's timings are not used" if rates else "")
+    texts = (explain_slots(row), explain_cache(row), f"{rates}; the server's timings are not used" if rates else "")
     return [*filter(None, texts), *(f"run again: {flatten(why)}" for why in row.reruns)]

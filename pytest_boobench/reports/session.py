@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pytest_boobench.aggregate import median_of
-from pytest_boobench.metrics import METRICS, Metric
+from pytest_boobench.metrics import METRICS, Metric, find_metric
 from pytest_boobench.record import CellFacts, CellRecord, RunFacts, Verdict
 
 ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error", "in doubt"]
@@ -35,6 +35,11 @@ SHOWN: Mapping[str, Metric] = {
     ALL_LANES: Metric(ALL_LANES, "all lanes", "tok/s", "higher", "tokens of all lanes together over the wall"),
 }
 """The metrics of tables and charts."""
+
+
+def find_shown(key: str) -> Metric:
+    """The metric of tables and charts with this key, of all requests or of one turn."""
+    return SHOWN[key] if key in SHOWN else find_metric(key)
 
 
 def find_value(cell: CellFacts, key: str) -> float | None:

@@ -6,19 +6,20 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import METRICS, find_metric, sort_metrics
 from pytest_boobench.plain import take
 from pytest_boobench.reports.sentences import notes_of, sentence
 from pytest_boobench.reports.session import FinishedCell, SessionReport, count_standings, stand
 from pytest_boobench.reports.text import without_nan
 
 SCHEMA = 1
-_DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled", "rates", "contradiction")
+_DERIVED = ("measured", "blocks", "attempts", "stalls", "clock", "spoiled", "rates", "contradiction", "cache_break")
 """Facts of a record that follow from its samples; the document has them also without the samples."""
 
 
 def render_json(session: SessionReport, *, samples: bool = False) -> str:
     """The document's text, ASCII; ``samples`` adds the raw samples, which then are nearly all of its size."""
+    keys = sort_metrics({*METRICS, *(key for row in session.rows for key in row.record.aggregates)})
     document = {
         "schema": SCHEMA,
         "plugin_version": session.plugin_version,
@@ -27,7 +28,7 @@ def render_json(session: SessionReport, *, samples: bool = False) -> str:
         "exit_status": session.exit_status,
         "baseline": session.baseline,
         "counts": count_standings(session.rows),
-        "metrics": {key: take(("title", "unit", "better", "definition"), metric) for key, metric in METRICS.items()},
+        "metrics": {key: take(("title", "unit", "better", "definition"), find_metric(key)) for key in keys},
         "runs": [asdict(run) for run in session.runs],
         "cells": [_describe_cell(row, session, samples=samples) for row in session.rows],
         "unmeasured": [asdict(cell) for cell in session.unmeasured],

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_boobench.aggregate import counted, median_of
-from pytest_boobench.metrics import METRICS
-from pytest_boobench.reports.sentences import describe_hardware, explain_blanks, sentence
+from pytest_boobench.metrics import find_metric
+from pytest_boobench.reports.sentences import describe_hardware, describe_turns, explain_blanks, sentence
 from pytest_boobench.reports.session import ALL_LANES, SHOWN, FinishedCell, find_value, find_worst, name_cell
 from pytest_boobench.reports.text import cut_names, cut_right, measure_width, render_table
 from pytest_boobench.units import BLANK, change, number
@@ -129,7 +129,8 @@ def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, widt
         yield TerminalLine(f"{' ' * _INDENT}{line}", _colour(row), wraps=False)
         if verbosity > 0:
             hardware = describe_hardware(row.record.hardware)
-            texts = [*map(sentence, row.verdicts), *explain_blanks(row), *filter(None, [hardware])]
+            beside = filter(None, [describe_turns(row), hardware])
+            texts = [*map(sentence, row.verdicts), *explain_blanks(row), *beside]
             yield from (TerminalLine(f"      {text}") for text in texts)
 
 
@@ -187,7 +188,7 @@ def _judge(row: FinishedCell) -> tuple[str, str]:
         return BLANK, row.outcome
     word: str = worst.outcome
     if worst.outcome in {"regression", "improvement"}:
-        word = f"{word} {METRICS[worst.metric].title}"
+        word = f"{word} {find_metric(worst.metric).title}"
     if row.outcome == "failed" and worst.outcome != "regression":
         word = f"failed: {len(row.record.failed)} of {row.record.measured} requests"
     if row.record.contradiction:

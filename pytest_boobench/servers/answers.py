@@ -5,7 +5,7 @@ Answers are parsed after the phase, so parsing disturbs no clock. It never raise
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import httpx
 
 from pytest_boobench import wire
 from pytest_boobench.metrics import FailureKind, Sample
-from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunks, read_stream
+from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunks, list_texts, read_stream
 from pytest_boobench.servers.claims import read_claims
 from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.refusals import KEY_WANTED, read_words
@@ -38,6 +38,9 @@ class Tolerance:
 
 
 EXACT = Tolerance()
+_UNCOUNTED = "the server does not say how many tokens of a later turn came from its cache"
+_TEMPLATE = 64
+"""Tokens that a chat template may put around two messages, or take back from the end of the last prompt."""
 
 
 def find_most_bytes(output_tokens: int) -> int:
@@ -54,6 +57,14 @@ def find_slack(prompt_tokens: int) -> int:
     At least two: similar common words make one token more or less.
     """
     return max(2, int(0.01 * prompt_tokens))
+
+
+def find_turn_tolerance(output_tokens: int) -> Tolerance:
+    """Return by how much a later turn's prompt may differ from the middle of what is possible.
+
+    Between none and all tokens of the last answer are in it: reasoning is not sent back.
+    """
+    return Tolerance(slack=output_tokens // 2 + 1 + _TEMPLATE)
 
 
 def read(
@@ -113,6 +124,12 @@ def read_text(answer: ServerAnswer, chunks: Chunks = list_chunks) -> str:
     return join_text(chunks(answer.exchange)) if answer.exchange is not None else ""
 
 
+def read_reply(answer: ServerAnswer, chunks: Chunks = list_chunks) -> Iterator[str]:
+    """Yield the model's visible text, event by event."""
+    for _, said in list_texts(chunks(answer.exchange)) if answer.exchange is not None else ():
+        yield said
+
+
 def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
     """Add the facts of its stream to the sample; mark it failed if a number is impossible."""
     sample = replace(
@@ -161,7 +178,17 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
         ),
         claims,
     )
-    return replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    found = replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    uncounted = sample.turn > 1 and claims.cached_tokens is None
+    return _blank_uncounted(found) if uncounted else found
+
+
+def _blank_uncounted(sample: Sample) -> Sample:
+    """Without what needs the number of cached tokens, in a later turn whose server does not tell it."""
+    blanks = {"cached_share": _UNCOUNTED, **sample.blanks}
+    if "prompt_n" in sample.timings:  # these are the evaluated ones
+        return replace(sample, blanks=blanks)
+    return replace(sample, prefill_tok_s=None, blanks={"prefill_tok_s": _UNCOUNTED, **blanks})
 
 
 def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +244,11 @@ def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = Tru
         counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
         about = f" (within {slack})" if slack else ""
         text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens{about}"
+        if sample.turn > 1:
+            text = (
+                f"the server counted {counted} in turn {sample.turn}, the conversation has {cell.prompt_tokens} "
+                f"(within {slack}): its chat template, its context or a proxy leaves out what was said before"
+            )
         return _fail(sample, "prompt-length", text)
     if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.cached:
         text = f"cache: cold, but the server took {sample.cached_tokens} prompt tokens from its cache"

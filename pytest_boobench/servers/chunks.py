@@ -167,11 +167,13 @@ def _add_tokens(stream: Stream, event: wire.Event, size: int) -> None:
 
 def join_text(chunks: Iterable[Chunk]) -> str:
     """Return all text of the model, reasoning first; empty if nothing can be parsed."""
-    reasoning, visible = [], []
+    pieces = list(list_texts(chunks))
+    return "".join([*(thought for thought, _ in pieces), *(said for _, said in pieces)])
+
+
+def list_texts(chunks: Iterable[Chunk]) -> Iterator[tuple[str, str]]:
+    """Yield reasoning and visible text of each event that can be parsed."""
     for value, _ in chunks:
         with contextlib.suppress(Fault):  # an unusual shape holds no text
             for choice in get_list(value, "choices")[:1] if isinstance(value, Mapping) else ():
-                thought, said = read_delta(choice) if isinstance(choice, Mapping) else ("", "")
-                reasoning.append(thought)
-                visible.append(said)
-    return "".join([*reasoning, *visible])
+                yield read_delta(choice) if isinstance(choice, Mapping) else ("", "")

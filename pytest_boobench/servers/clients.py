@@ -6,7 +6,7 @@ A time-stamping client sends the measured requests, an ordinary one all others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -188,6 +188,8 @@ class Prompt:
     ids: tuple[int, ...] | None = None
     seed: int | None = None
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
+    history: tuple[Mapping[str, str], ...] = ()
+    """The messages before it in its conversation; then the cache may be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,10 @@ class Server(Protocol):
         """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible."""
         ...
 
+    async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Return one text of ``cell.turn_tokens`` per nonce, for later turns: the chat template does not count."""
+        ...
+
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """Make the measured request for a prompt."""
         ...
@@ -246,9 +252,16 @@ class Server(Protocol):
         ...
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        """Return the sample with all facts of its answer, checked against the cell."""
+        """Return the sample with all facts of its answer, checked against the cell.
+
+        In a later turn, the cell's ``prompt_tokens`` are those that are expected of the whole conversation so far.
+        """
         ...
 
     def read_text(self, answer: ServerAnswer) -> str:
         """Return the model's text, reasoning first; empty if nothing can be parsed."""
+        ...
+
+    def read_reply(self, answer: ServerAnswer) -> Iterator[str]:
+        """Yield the pieces of the model's visible text, one for each event: a caller may pause between them."""
         ...

@@ -90,6 +90,17 @@ class LlamaServer(OpenAIServer):
 
         return await self._make_exact_prompts(cell, nonces, count, tokenize)
 
+    async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Count the bare text by ``/tokenize``."""
+
+        async def tokenize(text: str) -> tuple[int, ...]:
+            return await self._ask_ids({"content": text, "add_special": False, "parse_special": True})
+
+        async def count(text: str) -> int:
+            return len(await tokenize(text))
+
+        return await self._make_exact_prompts(replace(cell, prompt_tokens=cell.turn_tokens), nonces, count, tokenize)
+
     async def _template(self, cell: Cell) -> tuple[str, str]:
         """The chat template's text before and after the user's, made with the fields that the suite sends along."""
         body = {"messages": [{"role": "user", "content": _MARK}], "model": cell.model, **cell.request}
@@ -179,6 +190,10 @@ class LlamaRouter(LlamaServer):
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Count by the model's own tokenizer."""
         return await self._server_of(cell.model).make_prompts(cell, nonces)
+
+    async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Count by the model's own tokenizer."""
+        return await self._server_of(cell.model).make_turns(cell, nonces)
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """If the router has unloaded the model meanwhile, the request fails: no load time gets into a sample."""

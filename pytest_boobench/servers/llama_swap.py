@@ -145,6 +145,13 @@ class LlamaSwap(LlamaServer):
         self._foreign_engines.add(cell.model)
         return await OpenAIServer.make_prompts(self, cell, nonces)
 
+    async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """Exact by the model's own tokenizer if its server is a llama-server, else fitted to ``usage``."""
+        upstream = self._upstream(cell.model)
+        if await upstream.find_props():
+            return await upstream.make_turns(cell, nonces)
+        return await OpenAIServer.make_turns(self, cell, nonces)
+
     def _find_slack(self, cell: Cell) -> int:
         return answers.find_slack(cell.prompt_tokens) if cell.model in self._foreign_engines else 0
 

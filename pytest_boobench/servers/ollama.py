@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +98,7 @@ class Ollama(OpenAIServer):
         asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
         listed = to_objects(to_object(await self._find("/api/ps")).get("models"))
         context = asked or to_count(_find(listed, cell.model).get("context_length"))
-        needed = cell.prompt_tokens + (cell.output_tokens or 0)
+        needed = cell.context_tokens
         if context is not None and context < needed:
             enough = -(-needed // 1024) * 1024  # contexts are multiples of 1024
             raise HostError(
@@ -142,10 +142,10 @@ class Ollama(OpenAIServer):
         exchange = answer.exchange
         if cell.kind == "embedding" and exchange is not None:
             answer = replace(answer, exchange=replace(exchange, body=translate_embedding(exchange.body)))
-        tolerance = self._find_tolerance(cell)
+        tolerance = self._find_tolerance(sample, cell)
         asked = Asked(cell.prompt_tokens, tolerance.slack, cold=cell.cache == "cold")
         found = answers.read(sample, answer, cell, tolerance, lambda exchange: list_chunks(exchange, asked))
-        if asked.cold and "prompt_eval_cached_count" not in found.timings:
+        if (asked.cold or sample.turn > 1) and "prompt_eval_cached_count" not in found.timings:
             found = replace(found, cached_tokens=None)  # it does not report it, and a matching count proves nothing
         counted = found.prompt_tokens
         if found.failure == "prompt-length" and counted is not None and counted < cell.prompt_tokens:
@@ -155,6 +155,9 @@ class Ollama(OpenAIServer):
 
     def read_text(self, answer: ServerAnswer) -> str:
         return answers.read_text(answer, list_chunks)
+
+    def read_reply(self, answer: ServerAnswer) -> Iterator[str]:
+        return answers.read_reply(answer, list_chunks)
 
     async def _show(self, model: str) -> Mapping[str, Any]:
         return await self._ask_object(Question("POST", "/api/show", {"model": model}))

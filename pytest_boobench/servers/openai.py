@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_boobench.errors import HostError, PromptError
@@ -103,6 +104,11 @@ class OpenAIServer(ControlRequests):
         await self._count_template(cell)
         return [Prompt(text=prompts.make_text(nonce, len(fitted) + len(nonce) - len(nonces[0]))) for nonce in nonces]
 
+    async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
+        """As first prompts that are longer by the chat template."""
+        template = await self._count_template(cell)
+        return await self.make_prompts(replace(cell, prompt_tokens=template + cell.turn_tokens), nonces)
+
     async def _count_template(self, cell: Cell) -> int:
         """Count the tokens of the chat template alone, once per model; 0 if the server refuses an empty message."""
         known = cell.model, cell.kind
@@ -151,7 +157,7 @@ class OpenAIServer(ControlRequests):
     def _input(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         content = list(prompt.ids) if prompt.ids is not None else prompt.text
         if cell.kind == "chat":
-            return {"messages": [{"role": "user", "content": content}]}
+            return {"messages": [*prompt.history, {"role": "user", "content": content}]}
         return {"input": content} if cell.kind == "embedding" else {"prompt": content}
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
@@ -159,7 +165,7 @@ class OpenAIServer(ControlRequests):
         body: dict[str, Any] = {"model": cell.model, **self._input(cell, prompt)}
         if cell.kind != "embedding":
             body |= {"max_tokens": cell.output_tokens, "stream": True, "stream_options": {"include_usage": True}}
-            body |= self._extras(cell)
+            body |= self._extras(replace(cell, cache="warm") if prompt.history else cell)
         return Call(PATHS[cell.kind], {**body, **cell.sampling, **cell.request})
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:  # noqa: ARG002  # the other kinds use it
@@ -174,7 +180,9 @@ class OpenAIServer(ControlRequests):
         """By how many tokens a prompt may be off: 0 if it is counted before it is sent."""
         return 0 if self.can.exact_tokens else answers.find_slack(cell.prompt_tokens)
 
-    def _find_tolerance(self, cell: Cell) -> answers.Tolerance:
+    def _find_tolerance(self, sample: Sample, cell: Cell) -> answers.Tolerance:
+        if sample.turn > 1:
+            return answers.find_turn_tolerance(cell.output_tokens or 0)
         slack = self._find_slack(cell)
         if self.can.cache_control:
             return answers.Tolerance(slack)
@@ -182,10 +190,13 @@ class OpenAIServer(ControlRequests):
         return answers.Tolerance(slack, slack + self._template_tokens.get((cell.model, cell.kind), 0))
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
-        return answers.read(sample, answer, cell, self._find_tolerance(cell))
+        return answers.read(sample, answer, cell, self._find_tolerance(sample, cell))
 
     def read_text(self, answer: ServerAnswer) -> str:
         return answers.read_text(answer)
+
+    def read_reply(self, answer: ServerAnswer) -> Iterator[str]:
+        return answers.read_reply(answer)
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
         return await self._ask_list("/v1/models", "data", "is this an LLM server?")

@@ -65,6 +65,9 @@ class Vllm(OpenAIServer):
 
         return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
 
+    async def _count_template(self, cell: Cell) -> int:
+        return await self._count(cell, "")
+
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
         question = Question("POST", "/tokenize", {"model": cell.model, **shape, **cell.request})
@@ -75,11 +78,15 @@ class Vllm(OpenAIServer):
         return found
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache."""
+        """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache.
+
+        All turns of a conversation have the salt of the first.
+        """
         call = super().call(cell, prompt)
         if cell.kind == "embedding" or cell.cache != "cold":
             return call
-        salt = hashlib.sha256(repr(prompt.ids or prompt.text).encode()).hexdigest()
+        first = prompt.history[0]["content"] if prompt.history else prompt.ids or prompt.text
+        salt = hashlib.sha256(repr(first).encode()).hexdigest()
         return replace(call, body={"cache_salt": salt, **call.body})
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:

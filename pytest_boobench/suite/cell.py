@@ -41,6 +41,8 @@ Policy = Literal["default", "strict", "literal"]
 """What to do in doubt: keep it as its own outcome, fail, or decide by the estimate alone."""
 BLOCKS = 4
 """The most blocks of a cell, unless its suite says otherwise."""
+CONVERSATIONS = 5
+"""Conversations in a block, unless its suite says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,13 @@ class Cell:
     turns: Annotated[
         int,
         whole(1),
-        Axis("Turns of a conversation that grows.", sign="turns", in_grid=True, absent=1, beside_grid=True),
+        Axis(
+            "Turns of a conversation that grows; samples are whole conversations, by themselves 5.",
+            sign="turns",
+            in_grid=True,
+            absent=1,
+            beside_grid=True,
+        ),
         Since("0004"),
     ] = 1
     rate: Annotated[
@@ -263,6 +271,12 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Everything that must be equal to compare two measurements, as plain JSON."""
         return make_identity({name: getattr(self, name) for name in _NAMES})
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the last turn with its answer, without what a chat template puts around later turns."""
+        answer = self.output_tokens or 0
+        return self.prompt_tokens + answer + (self.turns - 1) * (self.turn_tokens + answer)
 
     @property
     def key(self) -> str:

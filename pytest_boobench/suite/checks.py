@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.metrics import METRICS, metrics_of
+from pytest_boobench.suite.conversing import check_turns
 from pytest_boobench.suite.launching import StartNeeds, check_launch
 from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, MarkedPlan, OverrideFields, SuiteFields
 
@@ -31,6 +32,7 @@ def check(
     _check_names_of_axes(written, problems)
     _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
+    check_turns(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
         limit = f"the limit is {max_cells:,} (ini boobench_max_cells)"
@@ -99,8 +101,9 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
 def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) -> None:
     known = [metric.key for metric in metrics_of(written.kind)]
     for key in fields.gate or ():
-        if key not in known:
-            text = f"kind {written.kind} has no {METRICS[key].title}; known are {', '.join(known)}"
+        base = key.partition(".")[0]
+        if base not in known:
+            text = f"kind {written.kind} has no {METRICS[base].title}; known are {', '.join(known)}"
             problems.add(fields.node.child("gate").child(key), text)
 
 

@@ -16,11 +16,11 @@ from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError, Problem
 from pytest_boobench.metrics import Kind
 from pytest_boobench.plain import take
-from pytest_boobench.suite.cell import Cell, Mark, Plan, Suite
+from pytest_boobench.suite.cell import CONVERSATIONS, Cell, Mark, Plan, Suite
 from pytest_boobench.suite.checks import check
 from pytest_boobench.suite.launching import StartNeeds, show_values
 from pytest_boobench.suite.spec import GRID, SINGLE, MarkedPlan, OverrideFields, SuiteFields
-from pytest_boobench.suite.thresholds import default_thresholds
+from pytest_boobench.suite.thresholds import Thresholds, default_thresholds, resolve_turns
 
 _SIGNS = {one.name: one.axis.sign for one in GRID}
 """Axis of the grid -> its prefix in an id; a sampling field's prefix is its name."""
@@ -152,17 +152,18 @@ class _Treatments:
     def __init__(self, written: SuiteFields) -> None:
         self._written = written
         self._made: dict[tuple[int, ...], _Treatment] = {}
-        """By the number of lanes and the overrides."""
+        """By the numbers of lanes and of turns, and the overrides."""
 
     def choose(self, at: Mapping[str, Any]) -> _Treatment:
         """Return the treatment of the cell at these values of the axes, with ``host`` and ``model``."""
         written = self._written
         picked = tuple(i for i, override in enumerate(written.overrides) if _picks(override, at))
-        key = (at["concurrency"], *picked)
+        size = at["concurrency"], at.get("turns", 1)
+        key = (*size, *picked)
         if key not in self._made:
             steps = (written, *(written.overrides[i] for i in picked))
             marks = tuple(mark for step in steps for mark in step.marks)
-            self._made[key] = _Treatment(_make_plan(steps, written.kind, at["concurrency"]), marks)
+            self._made[key] = _Treatment(_make_plan(steps, written.kind, *size), marks)
         return self._made[key]
 
 
@@ -170,17 +171,24 @@ def _picks(override: OverrideFields, at: Mapping[str, Any]) -> bool:
     return all(at[axis] in values for axis, values in override.where.items())
 
 
-def _make_plan(steps: Sequence[MarkedPlan], kind: Kind, lanes: int) -> Plan:
+def _make_plan(steps: Sequence[MarkedPlan], kind: Kind, lanes: int, turns: int) -> Plan:
     """Merge the steps into the defaults: gates of overrides by metric, timeouts one by one.
 
-    The default number of samples is a multiple of the lanes, so that no sample runs beside fewer others.
+    The default number of samples is a multiple of the lanes, so that no sample runs beside fewer others. Conversations
+    are whole: their samples are a multiple of the turns.
     """
-    plan = Plan(samples=lanes * math.ceil(Plan().samples / lanes))
+    requests = Plan().samples if turns == 1 else CONVERSATIONS
+    plan = Plan(samples=turns * lanes * math.ceil(requests / lanes))
     for step in steps:
         given = step.given
-        if isinstance(step, OverrideFields) and step.gate is not None:
-            before = default_thresholds(kind, lanes) if plan.gate is None else plan.gate
-            given["gate"] = {**before, **step.gate}
+        if step.gate is not None:
+            gate = resolve_turns(step.gate, turns)
+            before: Thresholds = {}
+            if isinstance(step, OverrideFields):
+                before = default_thresholds(kind, lanes, turns) if plan.gate is None else plan.gate
+            given["gate"] = {**before, **gate}
+        if "samples" in given:
+            given["samples"] = max(1, step.samples // turns) * turns
         if "timeouts" in given:
             changed = {name: getattr(step.timeouts, name) for name in step.timeouts.model_fields_set}
             given["timeouts"] = plan.timeouts.model_copy(update=changed)

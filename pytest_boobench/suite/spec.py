@@ -28,7 +28,7 @@ from pytest_boobench.documents.validation import (
 )
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.metrics import Kind, Length
-from pytest_boobench.suite.cell import AXES, Mark, NamedAxis, Plan
+from pytest_boobench.suite.cell import AXES, Cache, Mark, NamedAxis, Plan
 from pytest_boobench.suite.launching import launch_values
 from pytest_boobench.suite.names import model_name, node_name
 
@@ -257,6 +257,7 @@ if TYPE_CHECKING:
 
         kind: Kind
         length: Length
+        cache: Cache
 else:
     SingleFields = create_model(
         "SingleFields",

@@ -2,62 +2,156 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_boobench.documents.validation import Expected, Located, parsed, percentage, read_value, write_value_schema
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
-from pytest_boobench.metrics import METRICS, Kind, Metric, gated_metrics
+from pytest_boobench.metrics import METRICS, OF_TURNS, Kind, Metric, gated_metrics, name_of_turn
 
-Thresholds = Mapping[str, float | None]
-"""Metric key -> allowed worsening as a ratio; None: the session's default."""
+LAST = -1
+"""Stands for the last turn of a conversation, until its number is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRatio:
+    """A limit inside one measurement: a metric of one turn, as a multiple of the same metric of another turn."""
+
+    factor: float
+    """Most if lower is better, least if higher is better."""
+    turn: int
+    """The other turn, from 1, or `LAST`."""
+
+    def resolve(self, turns: int) -> TurnRatio:
+        """The same in conversations of so many turns."""
+        return replace(self, turn=turns) if self.turn == LAST else self
+
+
+Threshold = float | TurnRatio | None
+"""Allowed worsening as a ratio, or a limit inside the measurement; None: the session's default."""
+Thresholds = Mapping[str, Threshold]
+"""Metric key -> its threshold. The turn in a key may be ``last``, until `resolve_turns`."""
 _LIMITS = {"higher": ("max_drop", percentage(below=1)), "lower": ("max_rise", percentage())}
 """Which direction is better -> key and type of a limit. Nothing can drop by 100 % or more."""
+_RATIOS = {"higher": ("at_least", (">=", "≥"), "0.8"), "lower": ("at_most", ("<=", "≤"), "1.3")}
+"""Which direction is better -> key of a limit inside the measurement, its signs, and an example of its factor."""
+_WORDS = {word for words in (*_LIMITS.values(), *_RATIOS.values()) for word in words[:1]}
+_TURN = r"turn\[(first|last|[1-9]\d{0,5})\]"
+_KEY = re.compile(rf"(\w+)\.{_TURN}")
+_RATIO = re.compile(rf"\s*([<>]=|[≤≥])?\s*(\d+(?:\.\d+)?)\s*[x×*]\s*{_TURN}\s*")
 
 
-def default_thresholds(kind: Kind, lanes: int) -> Thresholds:
+def default_thresholds(kind: Kind, lanes: int, turns: int = 1) -> Thresholds:
     """Return the thresholds of a suite without a gate."""
-    return dict.fromkeys(gated_metrics(kind, lanes))
+    return dict.fromkeys(gated_metrics(kind, lanes, turns=turns))
+
+
+def list_turns(key: str, threshold: Threshold) -> list[int]:
+    """Return the turns that a key and its threshold name; empty for a metric of all requests."""
+    match = _KEY.fullmatch(key)
+    own = [] if match is None else [_read_turn(match[2])]
+    return [*own, threshold.turn] if isinstance(threshold, TurnRatio) else own
+
+
+def resolve_turns(gate: Thresholds, turns: int) -> Thresholds:
+    """Return the thresholds with numbers for all turns, in conversations of so many turns."""
+    found: dict[str, Threshold] = {}
+    for key, threshold in gate.items():
+        match = _KEY.fullmatch(key)
+        number = 0 if match is None else _read_turn(match[2])
+        at = name_of_turn(key.partition(".")[0], turns if number == LAST else number) if number else key
+        found[at] = threshold.resolve(turns) if isinstance(threshold, TurnRatio) else threshold
+    return found
 
 
 def gate_limits() -> Expected:
     """Metric -> ``{max_drop: 10%}`` if higher is better, ``{max_rise: 10%}`` if lower is better, or just ``10%``.
 
-    ``{}`` for a metric means the session's default.
+    ``{}`` for a metric means the session's default. A metric of a turn, as ``ttft_ms.turn[last]``, may have a limit
+    inside the measurement instead: ``{at_most: 1.3 x turn[2]}``, or just ``<= 1.3 x turn[2]``.
     """
     return parsed("a mapping such as decode_tok_s: {max_drop: 10%}", _read_gate, _write_schema)
+
+
+def _read_turn(word: str) -> int:
+    return {"first": 1, "last": LAST}.get(word) or int(word)
 
 
 def _read_gate(given: Any, problems: Problems) -> Thresholds:
     if not isinstance(given, Located):
         raise ValueError
-    for key in given.keys() - METRICS.keys():
-        problems.add(given.node.child(key), f"unknown metric; {suggest(key, METRICS)}")
-    known = (key for key in given if key in METRICS)
-    return {key: _read_threshold(METRICS[key], given.node.child(key), problems) for key in known}
+    found: dict[str, Threshold] = {}
+    for key in given:
+        base, dot, _ = key.partition(".")
+        node = given.node.child(key)
+        if base not in METRICS:
+            problems.add(node, f"unknown metric; {suggest(key, METRICS)}")
+        elif dot and base not in OF_TURNS:
+            problems.add(node, f"{METRICS[base].title} has no number of a turn; known are {', '.join(OF_TURNS)}")
+        elif dot and not _KEY.fullmatch(key):
+            problems.add(node, f"expected a turn such as {base}.turn[2], {base}.turn[first] or {base}.turn[last]")
+        else:
+            found[key] = _read_threshold(METRICS[base], node, problems, of_turn=bool(dot))
+    return found
 
 
-def _read_threshold(metric: Metric, node: Node, problems: Problems) -> float | None:
+def _read_threshold(metric: Metric, node: Node, problems: Problems, *, of_turn: bool) -> Threshold:
     word, limit = _LIMITS[metric.better]
+    inside = _RATIOS[metric.better][0]
     if node.value is None:
         return None
     if isinstance(node.value, Mapping):
-        for key in node.value.keys() - {word}:
-            other = key in ("max_drop", "max_rise")
-            remedy = f"{metric.title} is better when {metric.better}; write {word}"
-            problems.add(node.child(key), remedy if other else f"unknown key; {suggest(key, [word])}")
+        known = [word, inside] if of_turn else [word]
+        for key in node.value.keys() - set(known):
+            text = f"unknown key; {suggest(key, known)}"
+            if key == inside:
+                text = f"compares two turns; write it below {metric.key}.turn[last]"
+            elif key in _WORDS:
+                text = f"{metric.title} is better when {metric.better}; write {' or '.join(known)}"
+            problems.add(node.child(key), text)
+        if word in node.value and inside in node.value:
+            problems.add(node.child(inside), f"stands beside {word}; a metric has one limit, so keep one of them")
+        if of_turn and inside in node.value:
+            return _read_ratio(metric, node.child(inside), problems)
         node = node.child(word)
+    elif of_turn and isinstance(node.value, str) and "turn" in node.value:
+        return _read_ratio(metric, node, problems)
     ratio: float | None = None if node.missing else read_value(limit, node, problems)
     return ratio
 
 
+def _read_ratio(metric: Metric, node: Node, problems: Problems) -> TurnRatio | None:
+    word, signs, factor = _RATIOS[metric.better]
+    match = _RATIO.fullmatch(node.value) if isinstance(node.value, str) else None
+    if match is None or float(match[2]) <= 0:
+        problems.add(node, f"expected a multiple of another turn such as {factor} x turn[2], got {node.describe()}")
+        return None
+    if match[1] not in (None, *signs):
+        problems.add(node, f"{metric.title} is better when {metric.better}; write {signs[0]}, or {word}")
+    return TurnRatio(float(match[2]), _read_turn(match[3]))
+
+
 def _write_schema() -> dict[str, Any]:
     """Make the JSON Schema, with each metric's definition."""
-    properties = {}
+    properties, of_turns = {}, {}
     for key, metric in METRICS.items():
         word, limit = _LIMITS[metric.better]
         json = write_value_schema(limit)
-        table = {"type": "object", "properties": {word: json}, "additionalProperties": False}
-        about = f"{metric.definition}, {metric.unit}; {metric.better} is better"
-        properties[key] = {"anyOf": [*json["anyOf"], table, {"type": "null"}], "description": about}
+        about = f"{metric.definition}, {metric.unit or 'a share'}; {metric.better} is better"
+        properties[key] = {"anyOf": [*json["anyOf"], _table({word: json}), {"type": "null"}], "description": about}
+        if key in OF_TURNS:
+            ratio = {"type": "string", "pattern": f"^{_RATIO.pattern}$"}
+            table = {"anyOf": [_table({word: json}), _table({_RATIOS[metric.better][0]: ratio})]}
+            of_turns[rf"^{key}\.{_TURN}$"] = {
+                "anyOf": [*json["anyOf"], ratio, table, {"type": "null"}],
+                "description": f"{about}; of one turn of a conversation",
+            }
+    return {
+        "type": "object", "properties": properties, "patternProperties": of_turns, "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _table(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}

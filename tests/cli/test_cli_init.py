@@ -381,9 +381,17 @@ def make_discovery(url: str, **changed: Any) -> Discovery:
         "unusable": (),
         "chosen": (MODEL,),
         "fixed_length": False,
+        "keeps_prefixes": False,
         "sees_others": False,
     }
     return Discovery(**{**facts, **changed})
+
+
+@pytest.mark.parametrize(("keeps", "kind", "proposed"), [(True, "chat", 1), (False, "chat", 0), (True, "embedding", 0)])
+def test_turns_are_proposed_where_a_prefix_cache_is_seen(keeps: bool, kind: Any, proposed: int) -> None:
+    model = replace(MODEL, kind=kind)
+    text = init_texts.write_suite(make_discovery("http://10.0.0.5:1", chosen=(model,), keeps_prefixes=keeps), model)
+    assert text.count("\n# turns: 8 ") == proposed
 
 
 def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixture[str]) -> None:

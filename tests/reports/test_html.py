@@ -33,6 +33,7 @@ from pytest_boobench.reports.html.chart_data import (
     plot_runs,
     shorten,
     split_ttft,
+    tabulate_turns,
     tell_turn,
 )
 from pytest_boobench.reports.html.page_data import group_hosts, group_lanes
@@ -358,6 +359,15 @@ def test_samples_lie_beside_the_baselines() -> None:
     pruned = compare_samples(course_of(was, now), {})
     assert pruned["decode_tok_s"]["was"]["dots"] == []
     assert compare_samples(course_of(was, make_measurement(CELL, 1, **NOT_MEASURED)), {}) == {}
+
+
+def test_a_conversation_has_a_table_of_its_turns() -> None:
+    medians = {"ttft_ms.turn[1]": 180.0, "ttft_ms.turn[2]": 20.0, "cached_share.turn[2]": 0.9, "ttft_ms": 100.0}
+    was = make_measurement(CELL, 0, baselines=("main",))
+    told = {key: make_aggregate(median) for key, median in medians.items()}
+    now = make_measurement(CELL, 1, verdicts=(judge_as("pass"),), aggregates=told, cache_break="it breaks at turn 2")
+    assert tabulate_turns(course_of(was, now)) == {"now": {"TTFT ms": [180, 20], "cached": [None, 0.9]}}
+    assert "it breaks at turn 2" in explain(course_of(was, now), ())
 
 
 def test_where_the_ttft_goes() -> None:

@@ -101,10 +101,19 @@ KEYWORDS: Mapping[str, tuple[str, Callable[[Any, Any, Any], bool]]] = {
     "required": ("object", lambda v, to, _: set(to) <= set(v)),
     "properties": ("object", lambda v, to, _: all(fits(v[key], to[key]) for key in set(to) & set(v))),
     "propertyNames": ("object", lambda v, to, _: all(fits(key, to) for key in v)),
-    "additionalProperties": ("object", lambda v, to, schema: to or set(v) <= set(schema["properties"])),
+    "patternProperties": (
+        "object",
+        lambda v, to, _: all(fits(v[key], to[like]) for like in to for key in v if re.search(like, key)),
+    ),
+    "additionalProperties": ("object", lambda v, to, schema: to or all(is_named(key, schema) for key in v)),
 }
 """JSON Schema as far as our schemas use it: keyword -> type of value that it speaks of, and what it says."""
 ANNOTATIONS = {"$schema", "title", "description", "default", "then", "else"}
+
+
+def is_named(key: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a JSON Schema names a key, as it is or by a pattern."""
+    return key in schema["properties"] or any(re.search(like, key) for like in schema.get("patternProperties", ()))
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 from pytest_boobench.aggregate import counted, describe_failures, measured
 from pytest_boobench.gate.change_points import find_changes
-from pytest_boobench.metrics import METRICS, Sample
+from pytest_boobench.metrics import Sample, find_metric
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
-from pytest_boobench.reports.sentences import describe_hardware, list_versions, sentence
+from pytest_boobench.reports.sentences import describe_hardware, list_turns, list_versions, sentence
 from pytest_boobench.reports.session import find_value
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
@@ -117,7 +117,7 @@ def tell_turn(course: Series) -> str | None:
     ends = (newest.index if newest.gradual else max(0, newest.index - 1), newest.last)
     first, last = (_describe_point(course.measurements[place]) for place in ends)
     verb = "slid" if newest.gradual else "stepped"
-    return f"{METRICS[verdict.metric].title} {verb} by {show_change(newest.ratio)} between {first} and {last}"
+    return f"{find_metric(verdict.metric).title} {verb} by {show_change(newest.ratio)} between {first} and {last}"
 
 
 def _describe_point(measurement: Measurement) -> str:
@@ -135,6 +135,8 @@ def explain(course: Series, samples: Sequence[Sample]) -> list[str]:
         failed = [sample for sample in measured(samples) if not sample.ok]
         why = f": {describe_failures(failed)}" if failed else ""
         ranked.append((RANKS["failed requests"], f"{newest.failed} of {newest.samples} requests failed{why}"))
+    if newest.cache_break and not any(newest.cache_break in text for _, text in ranked):
+        ranked.append((RANKS["pass"], newest.cache_break))
     if newest.spoiled and not any(newest.spoiled in text for _, text in ranked):
         ranked.append((RANKS["inconclusive"], newest.spoiled))
     said = list(dict.fromkeys(text for _, text in sorted(ranked, key=lambda pair: pair[0])))
@@ -165,7 +167,7 @@ def compare_samples(course: Series, samples: Mapping[int, Sequence[Sample]]) -> 
 
 def _plot_samples(key: str, measurement: Measurement, samples: Sequence[Sample]) -> dict[str, list[Number]]:
     box = [getattr(measurement.aggregates[key], name) for name in ("n", "p10", "p25", "median", "p75", "p90")]
-    values = sorted(value for sample in counted(samples) for value in METRICS[key].values(sample))
+    values = sorted(value for sample in counted(samples) for value in find_metric(key).values(sample))
     step = max(1, math.ceil(len(values) / MOST_DOTS))
     return {"box": list(map(shorten, box)), "dots": list(map(shorten, values[::step]))}
 
@@ -177,6 +179,16 @@ def split_ttft(course: Series) -> dict[str, list[Number]]:
         for name, measurement in course.compared.items()
         if "ttft_ms" in measurement.aggregates
     }
+
+
+def tabulate_turns(course: Series) -> dict[str, dict[str, list[Number]]]:
+    """Metric with its unit -> its median in each turn: of the newest measurement, and of its baseline."""
+    sides = {}
+    for name, measurement in course.compared.items():
+        if turns := list_turns(measurement):
+            titles = {key: " ".join(filter(None, (find_metric(key).title, find_metric(key).unit))) for key in turns}
+            sides[name] = {titles[key]: list(map(shorten, medians)) for key, medians in turns.items()}
+    return sides
 
 
 def list_facts(course: Series) -> list[tuple[str, str]]:

@@ -21,9 +21,10 @@ from pytest_boobench.reports.html.chart_data import (
     plot_metric,
     plot_runs,
     split_ttft,
+    tabulate_turns,
 )
 from pytest_boobench.reports.html.series import RANKS, STATES, Gap, Series, follow
-from pytest_boobench.reports.session import SHOWN, Unmeasured
+from pytest_boobench.reports.session import Unmeasured, find_shown
 from pytest_boobench.reports.text import clean
 
 RUNS = 50
@@ -75,7 +76,8 @@ def encode(cells: Sequence[Series | Gap], samples: Mapping[int, Sequence[Sample]
     """The page's data, in the order of the cells."""
     runs, texts = Pool(), Pool()
     courses = {place: cell for place, cell in enumerate(cells) if isinstance(cell, Series)}
-    metrics = [SHOWN[key] for key in dict.fromkeys(key for course in courses.values() for key in course.charted)]
+    charted = dict.fromkeys(key for course in courses.values() for key in course.charted)
+    metrics = [find_shown(key) for key in charted]
     return {
         "metrics": {
             metric.key: {**take(("title", "unit", "better"), metric), "is": metric.definition} for metric in metrics
@@ -101,6 +103,7 @@ def _encode_cell(
             "metrics": {key: plot_metric(cell, key) for key in cell.charted},
             "samples": compare_samples(cell, samples),
             "split": split_ttft(cell),
+            "turns": tabulate_turns(cell),
         }
     else:
         facts = [("outcome", cell.cell.outcome), ("test", cell.cell.node_id)]

@@ -21,7 +21,9 @@ from pytest_boobench.units import change, count, number
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = "elements text data scale tip history explore strip samples split hosts lanes cells filter start".split()
+_SCRIPTS = (
+    "elements text data scale tip history explore strip samples split turns hosts lanes cells filter start".split()
+)
 """In ``assets/``, in their order on the page."""
 _NAMED = 4
 """Most names in a line; the others are counted."""

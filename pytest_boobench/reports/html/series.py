@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pytest_boobench.metrics import METRICS, metrics_of
+from pytest_boobench.metrics import find_metric, metrics_of
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.session import ALL_LANES, Unmeasured, find_value
 
@@ -162,7 +162,7 @@ def _order(course: Series) -> tuple[Any, ...]:
     worst_first, decisive = 0.0, course.decisive
     if decisive is not None and course.state.tone == "bad":
         change = decisive.change or 0.0
-        worst_first = change if METRICS[decisive.metric].better == "higher" else -change
+        worst_first = change if find_metric(decisive.metric).better == "higher" else -change
     return RANKS[course.state.word], worst_first, course.suite, course.host, *course.size
 
 

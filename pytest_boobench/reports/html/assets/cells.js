@@ -48,7 +48,7 @@ function detailRow(cell, columns) {
   const inside = element("div", { class: "detail" },
     element("div", { class: "said" }, ...cell.said.map((text) => element("p", {}, text))),
     keys.length > 1 ? metricChoice(cell, keys, show) : null, charts,
-    element("div", { class: "near" }, ...sampleCharts(cell), splitChart(cell)),
+    element("div", { class: "near" }, ...sampleCharts(cell), splitChart(cell)), turnsTable(cell),
     element("dl", { class: "facts" }, ...cell.facts.map(([what, value]) =>
       element("div", {}, element("dt", {}, what), element("dd", {}, value)))));
   if (keys.length) show(keys[0]);

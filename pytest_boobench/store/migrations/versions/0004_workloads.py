@@ -23,6 +23,7 @@ _CELLS: tuple[sa.Column[Any], ...] = (
     sa.Column("logprobs", sa.JSON()),
     sa.Column("depth_ms", sa.Double()),
     sa.Column("of_blocks", sa.JSON()),
+    sa.Column("cache_break", sa.Text()),
 )
 _SAMPLES: tuple[sa.Column[Any], ...] = (
     sa.Column("turn", sa.BigInteger()),
