@@ -150,7 +150,7 @@ def _serve(desk: Desk, listener: socket.socket, address: str, *, opens: bool) ->
         page.end()
         usual(number, frame)
 
-    server.handle_exit = end  # type: ignore[method-assign]
+    server.handle_exit = end  # type: ignore[assignment, method-assign]
     signal.signal(signal.SIGHUP, end)
     if opens:
         _open(desk.root, link)
