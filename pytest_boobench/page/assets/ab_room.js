@@ -29,7 +29,7 @@ export function AbRoom({ state }) {
   const wanted = useSignal(settings);
   useEffect(() => { votes.refresh(); }, [now?.vote]);
   useEffect(() => {
-    if (found.length && wanted.sides.every((side) => !side)) set("sides")(wanted.sides.map(() => firstPair(found)));
+    if (found.length && wanted.sides.every((side) => !side)) set("sides")(wanted.sides.map((_, place) => firstPair(found, place)));
   }, [known.value]);
   return html`<h1 class="unseen">A/B</h1><div class="room split">
     <section class="card settings" aria-labelledby="sides"><h2 id="sides">Who answers</h2>
@@ -60,7 +60,7 @@ function Sides({ found, wanted }) {
   const pick = (place) => (pair) => set("sides")(sides.map((side, at) => (at === place ? pair : side)));
   return html`${sides.map((side, place) => html`<${PickModel} key=${place} label=${`Model ${place + 1}`} value=${side}
       onChange=${pick(place)} found=${found} />`)}
-    <p class="row"><button type="button" class="small" disabled=${sides.length >= 4} onClick=${() => set("sides")([...sides, firstPair(found)])}>
+    <p class="row"><button type="button" class="small" disabled=${sides.length >= 4} onClick=${() => set("sides")([...sides, firstPair(found, sides.length)])}>
         One more</button>
       <button type="button" class="small" disabled=${sides.length <= 2} onClick=${() => set("sides")(sides.slice(0, -1))}>One less</button></p>`;
 }

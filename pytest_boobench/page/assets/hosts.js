@@ -26,13 +26,13 @@ export const splitPair = (pair) => {
   return { host, model };
 };
 
-// The first model that can answer: of the embedded server, or of any host in reach.
-export function firstPair(found) {
+// The first model that can answer, or another one where there is one: of the embedded server, or of any host in reach.
+export const firstPair = (found, place = 0) => {
   const able = found.filter((host) => host.reachable !== false);
   const sorted = [...able].sort((a, b) => (b.kind === "embedded") - (a.kind === "embedded"));
   const pairs = sorted.flatMap((host) => host.models.filter(({ embeds }) => embeds !== true).map(({ name }) => pairOf(host.name, name)));
-  return pairs[0] ?? "";
-}
+  return pairs[place] ?? pairs[0] ?? "";
+};
 
 export function lampOf(host) {
   if (host.reachable === false) return ["bad", "✕", `cannot be reached${host.why ? `: ${host.why}` : ""}`];
@@ -48,7 +48,7 @@ export function PickModel({ label, value, onChange, found, first }) {
         disabled=${host.reachable === false}>
       ${host.models.map((model) => html`<option key=${model.name} value=${pairOf(host.name, model.name)}
         disabled=${model.embeds === true}>
-        ${model.name}${model.state === "unknown" ? "" : ` (${model.state})`}${model.embeds === true ? ", embeds only" : ""}</option>`)}
+        ${model.name} on ${host.name}${model.state === "unknown" ? "" : ` (${model.state})`}${model.embeds === true ? ", embeds only" : ""}</option>`)}
     </optgroup>`)}</select><//>`;
 }
 

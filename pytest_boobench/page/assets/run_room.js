@@ -147,7 +147,7 @@ function told(shown, chosen, many) {
   if (!many) return "No cell is selected.";
   const { seconds, unknown } = estimate(shown, chosen);
   const about = unknown < many ? `, about ${duration(seconds)} one after another` : "";
-  return `${count(many, "cell")}${about}${unknown ? ` (${unknown} never measured: unknown)` : ""}.`;
+  return `${count(many, "cell")}${about}${unknown ? `; ${unknown} of them without a history` : ""}.`;
 }
 
 export function Busy({ busy }) {

@@ -33,11 +33,11 @@ export function Sessions() {
       ${found.value && html`
         ${found.value.changes.length > 0 && html`<${Table} caption="What else differs" heads=${["", "was", "now"]}
           rows=${found.value.changes.map((one) => [one.what, one.what, one.was ?? BLANK, one.now ?? BLANK])} />`}
-        <p class="row note" role="status">${count(rows.length, "number")} compared, ${rows.length - shown.length} that passed
-          ${all ? "" : "not shown"} <button type="button" class="small" onClick=${() => setAll(!all)}>
+        <p class="row note" role="status">${count(rows.length, "number")} compared, ${all ? "all shown" : `${rows.length - shown.length} that passed left out`}
+          ${" "}<button type="button" class="small" onClick=${() => setAll(!all)}>
           ${all ? "Only what differs" : "Show all"}</button></p>
         <${Table} caption="Cells of both sessions" heads=${["cell", "metric", "was", "now", "change", "interval", "verdict"]}
-          rows=${shown.map((row) => [`${row.node_id} ${row.metric}`, row.node_id, `${row.metric} ${row.unit}`, number(row.was),
+          rows=${shown.map((row) => [`${row.node_id} ${row.metric}`, row.node_id, row.metric, number(row.was),
             number(row.now), percent(row.change), row.low === null ? BLANK : `${percent(row.low)} to ${percent(row.high)}`,
             html`<${Mark} word=${row.outcome} />`])} />`}`}
   </section>`;
