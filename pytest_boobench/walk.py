@@ -62,7 +62,7 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     halves of a pair see the same changes from minute to minute.
     """
     cell, reference = duet.ours.cell, duet.other
-    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
+    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length, load=cell.load)
     record = identify(
         cell,
         node_id,

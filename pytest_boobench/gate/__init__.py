@@ -11,6 +11,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``power``          explains why a worse number is no regression; what a baseline can prove
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
+- ``floors``         a share of the requests against the least that is asked
 - ``duet``           the same verdicts for two live hosts in turns
 - ``change_points``  where the history of a cell changed
 

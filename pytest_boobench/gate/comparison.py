@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
-from pytest_boobench.metrics import METRICS, Kind, Length, Metric, gated_metrics
+from pytest_boobench.metrics import METRICS, Kind, Length, Load, Metric, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
+from pytest_boobench.suite.thresholds import Thresholds, keep_relative
 from pytest_boobench.units import percent
 
 MAX_DROP = 0.10
@@ -50,21 +51,29 @@ class Rules:
 
 
 def limits(
-    kind: Kind, gate: Mapping[str, float | None] | None, rules: Rules, *, lanes: int = 1, length: Length = "exact"
+    kind: Kind,
+    gate: Thresholds | None,
+    rules: Rules,
+    *,
+    lanes: int = 1,
+    length: Length = "exact",
+    load: Load = "lanes",
 ) -> dict[str, float]:
     """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
+    Metrics with a floor are left out: they are not compared with a baseline.
     A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
         rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # no limit, so that times are not judged
-        keys = gated_metrics(kind, lanes, length)
+        keys = gated_metrics(kind, lanes, length, load)
         found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
+    relative = keep_relative(gate)
     if rules.max_drop is not None:
-        return dict.fromkeys(gate, rules.max_drop)
-    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in gate.items()}
+        return dict.fromkeys(relative, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in relative.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +160,7 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
         fast = fast_side(metric, now)
         fast_gain = find_gain(metric, fast, was.fast) if usable(fast) else math.inf
     requests = count_requests(aggregates, metric.key)
+    share = aggregates["slo_share"].mean if metric.binomial and "slo_share" in aggregates else None
     return Comparison(
         metric=metric,
         now=now,
@@ -160,7 +170,7 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
         fast_gain=fast_gain,
         limit=find_limit(metric, allowed),
         run_noise=find_run_noise(was, scatter(now)),
-        deviation=estimate_deviation(was, scatter(now), requests),
+        deviation=estimate_deviation(was, scatter(now), requests, share),
     )
 
 
@@ -187,17 +197,21 @@ def find_run_noise(was: Reference, scatter_now: float) -> float:
     return max(was.run_noise, UNSTEADY * scatter_now) if was.assumed else was.run_noise
 
 
-def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> float:
+def estimate_deviation(was: Reference, scatter_now: float, requests: int, share: float | None = None) -> float:
     """Standard deviation of the logarithm of now / level on an unchanged host.
 
     The noise between sessions counts twice: for now and for the level, a median over the sessions. Measured noise
     already contains the samples' noise; we add that again for now, because a cell is judged after each of up to four
-    blocks, and each time is another chance to be wrong.
+    blocks, and each time is another chance to be wrong. Of a metric that counts good requests, ``share`` of them is
+    good now; its values of whole blocks say little, and its binomial noise is added.
     """
     between = find_run_noise(was, scatter_now) ** 2 * (1 + median_variance(was.sessions))
     within = median_error(scatter_now, requests) ** 2
     if was.assumed:
         within += median_error(was.scatter, was.requests) ** 2
+    if share is not None:
+        within += share_error(share, requests) ** 2
+        within += share_error(was.share, was.requests) ** 2 if was.assumed and was.share is not None else 0.0
     return math.sqrt(between + within)
 
 
@@ -210,6 +224,13 @@ def median_variance(count: int) -> float:
 def median_error(scatter_of_logs: float, count: int) -> float:
     """Standard error of a median from its IQR (McGill, Tukey and Larsen 1978: 1.25 IQR / 1.35 sqrt(n))."""
     return 0.929 * scatter_of_logs / math.sqrt(count)
+
+
+def share_error(share: float, count: int) -> float:
+    """Standard error of the logarithm of a share of so many requests, with two good and two bad ones added, so that
+    none is certain (Agresti and Coull 1998)."""
+    likely = (share * count + 2) / (count + 4)
+    return math.sqrt((1 - likely) / (likely * count)) if count else math.inf
 
 
 def to_change(gain: float, metric: Metric) -> float:

@@ -21,6 +21,7 @@ from pytest_boobench.gate.circumstances import (
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
 from pytest_boobench.gate.duet import judge_duet
+from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
 from pytest_boobench.metrics import METRICS
@@ -70,10 +71,10 @@ def judge_cell(
     cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
     """Return the record's verdicts by the cell's own gate, and by the session's rules for the rest."""
-    allowed = _find_limits(cell, record, baseline, rules)
+    allowed, own = _find_limits(cell, record, baseline, rules), _merge(rules, cell)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
-    return judge(record, baseline, allowed, _merge(rules, cell), spread)
+    return judge(record, baseline, allowed, own, spread) + judge_floors(cell, record, own)
 
 
 def find_cell_doubts(
@@ -82,7 +83,9 @@ def find_cell_doubts(
     """Return the metrics whose verdict another block could change; empty if the cell has all its blocks."""
     if record.reference_host is not None or record.blocks >= cell.plan.blocks:
         return ()
-    return find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), _merge(rules, cell), spread)
+    allowed, own = _find_limits(cell, record, baseline, rules), _merge(rules, cell)
+    doubts = find_doubts(record, baseline, allowed, own, spread)
+    return doubts + find_floor_doubts(cell, record, own)
 
 
 def _merge(rules: Rules, cell: Cell) -> Rules:
@@ -92,7 +95,8 @@ def _merge(rules: Rules, cell: Cell) -> Rules:
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
     """The limits of what is judged. Omits a metric that the suite does not name if neither side has it."""
-    allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
+    plan, lanes = cell.plan, cell.concurrency
+    allowed = limits(cell.kind, plan.gate, rules, lanes=lanes, length=cell.length, load=cell.load)
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & allowed.keys():
         return allowed
@@ -192,7 +196,7 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         allowed=allowed,
         baseline_name=case.baseline.name if case.baseline is not None else None,
         reason=doubt if outcome == "inconclusive" else "",
-        fast_change=found.fast_change,
+        fast_change=None if found.metric.of_block else found.fast_change,
         noise=abs(to_change(-found.noise, found.metric)),
         run_noise=found.run_noise,
         sessions=was.sessions,

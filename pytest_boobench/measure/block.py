@@ -27,11 +27,14 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.goodput import explain_goodput, find_goodput
+from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
 from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.suite.thresholds import keep_relative
 
 ATTEMPTS = 2
 """A block that others disturbed, or that was still warming up, is measured again."""
@@ -68,14 +71,19 @@ async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key
 
 
 async def run_calls(
-    server: Server, cell: Cell, calls: Sequence[Call], phase: Phase, observe: measure.Observe = measure.ignore_progress
+    server: Server,
+    cell: Cell,
+    calls: Sequence[Call],
+    phase: Phase,
+    observe: measure.Observe = measure.ignore_progress,
+    loop: OpenLoop | None = None,
 ) -> measure.PhaseResult:
-    """Send the calls in their order down the cell's lanes."""
+    """Send the calls in their order, down the cell's lanes or at the times of an open loop."""
 
     async def send(ticket: measure.Ticket) -> ServerAnswer:
-        return await server.send(calls[ticket.index], cell)
+        return await server.send(replace(calls[ticket.index], planned_ns=ticket.planned_ns), cell)
 
-    workload = measure.ClosedLoop(cell.concurrency)
+    workload = loop or measure.ClosedLoop(cell.concurrency)
     return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
 
 
@@ -95,23 +103,27 @@ def read_answers(
 ) -> list[Sample]:
     """The samples of a phase that is over: reading them earlier would disturb its clocks."""
     samples = [
-        server.read(
-            Sample(
-                phase=ticket.phase,
-                lane=ticket.lane,
-                index=ticket.index,
-                block=block,
-                attempt=attempt,
-                reference=reference,
-                started_at=answer.sent_at,
-                offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
+        count_from_plan(
+            server.read(
+                Sample(
+                    phase=ticket.phase,
+                    lane=ticket.lane,
+                    index=ticket.index,
+                    block=block,
+                    attempt=attempt,
+                    reference=reference,
+                    started_at=answer.sent_at,
+                    offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
+                ),
+                answer,
+                cell,
             ),
+            ticket,
             answer,
-            cell,
         )
         for ticket, answer in result.answers
     ]
-    return add_totals(samples, cell.kind) if cell.concurrency > 1 else samples
+    return add_totals(samples, cell.kind) if cell.concurrency > 1 or cell.rate else samples
 
 
 def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
@@ -207,10 +219,12 @@ class Found:
     def condense(self, cell: Cell) -> CellRecord:
         """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
-        wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
-        blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
+        whole = record.blocks == 1 and record.reference_host is None and not cell.rate
+        wall = total_tok_s(samples, cell.kind) if whole else None
+        blanks = find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
+        blanks |= explain_goodput(cell, samples, blanks)
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
-        found |= summarize_start(record) | summarize_blocks(record)
+        found |= summarize_start(record) | summarize_blocks(record, blanks)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
 
 
@@ -221,9 +235,10 @@ def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
     return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
-def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
+def summarize_blocks(record: CellRecord, blanks: Mapping[str, str]) -> dict[str, Aggregate]:
     """Metric key -> Aggregate, for the metrics of which each block has one number."""
-    found = {key: condense(record.of_blocks.get(key, ())) for key, metric in METRICS.items() if metric.of_block}
+    keys = [key for key, metric in METRICS.items() if metric.of_block and key not in blanks]
+    found = {key: condense(record.of_blocks.get(key, ())) for key in keys}
     return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
@@ -316,15 +331,20 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     """Warm up and take samples; again where others disturbed them or the host was still warming up."""
     cell, server, session = block.cell, grant.server, block.session
     seeds = await warm_up(block, server, found)
+    warmed = [sample for sample in found.record.samples if sample.block == block.number]
+    loop = OpenLoop.after_warm_up(cell, warmed) if cell.rate else None
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
-        calls = await block.make_calls(server, str(attempt), cell.plan.samples)
+        calls = await block.make_calls(server, str(attempt), loop.total if loop else cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
-        taken = await run_calls(server, cell, calls, "measure", session.observe)
+        taken = await run_calls(server, cell, calls, "measure", session.observe, loop)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
+        samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
         if not traffic.disturbed and not find_trend(samples):
-            return
+            break
+    for key, value in find_goodput(cell, samples).items():
+        found.note_of_block(key, value)
