@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
+from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter_of, usable
 from pytest_boobench.metrics import METRICS, Kind, Length, Load, Metric, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.suite.thresholds import Thresholds, keep_relative
@@ -123,7 +123,8 @@ class Comparison:
     @property
     def clean(self) -> bool:
         """Whether the samples scatter little enough; if the noise is assumed, also the baseline's."""
-        widest = max(scatter(self.now), self.was.scatter) if self.was.assumed else scatter(self.now)
+        own = scatter_of(self.metric, self.now)
+        widest = max(own, self.was.scatter) if self.was.assumed else own
         return widest < self.most_scatter
 
     @property
@@ -149,17 +150,20 @@ class Comparison:
 
 
 def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
-    """Compare a metric that has a usable median now with a baseline's.
+    """Compare a metric that has a usable median now, or counts requests, with a baseline's.
 
     The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
     time now.
     """
-    now = aggregates[metric.key]
-    gain = fast_gain = find_gain(metric, now.median, was.level)
+    now, requests = aggregates[metric.key], count_requests(aggregates, metric.key)
+    median = now.median
+    if not usable(median):  # no request was good: as if half a request had been
+        median = was.level * 0.5 / requests / (was.share or 1.0)
+    gain = fast_gain = find_gain(metric, median, was.level)
     if was.fast is not None:
         fast = fast_side(metric, now)
         fast_gain = find_gain(metric, fast, was.fast) if usable(fast) else math.inf
-    requests = count_requests(aggregates, metric.key)
+    spread = scatter_of(metric, now)
     share = aggregates["slo_share"].mean if metric.binomial and "slo_share" in aggregates else None
     return Comparison(
         metric=metric,
@@ -169,8 +173,8 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
         gain=gain,
         fast_gain=fast_gain,
         limit=find_limit(metric, allowed),
-        run_noise=find_run_noise(was, scatter(now)),
-        deviation=estimate_deviation(was, scatter(now), requests, share),
+        run_noise=find_run_noise(was, spread),
+        deviation=estimate_deviation(was, spread, requests, share),
     )
 
 

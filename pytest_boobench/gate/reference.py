@@ -89,7 +89,7 @@ def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Referenc
     return Reference(
         level=statistics.median(_condense(sessions, lambda run: run.aggregates[key].median)),
         fast=fast if usable(fast) and not metric.of_block else None,
-        scatter=statistics.median(_condense(sessions, lambda run: scatter(run.aggregates[key]))),
+        scatter=statistics.median(_condense(sessions, lambda run: scatter_of(metric, run.aggregates[key]))),
         requests=sum(requests),
         requests_of_run=statistics.median_low(requests),
         sessions=len(sessions),
@@ -143,12 +143,18 @@ def scatter(aggregate: Aggregate) -> float:
     return math.log(aggregate.p75 / aggregate.p25)
 
 
+def scatter_of(metric: Metric, aggregate: Aggregate) -> float:
+    """Return the scatter of a metric's samples; zero for one that counts requests, whose noise is binomial."""
+    return 0.0 if metric.binomial else scatter(aggregate)
+
+
 def count_requests(aggregates: Mapping[str, Aggregate], metric: str) -> int:
     """Count the independent requests behind a metric's values: the many gaps of one request count once, and a share
     of a block stands for the block's requests."""
     values, whole = aggregates[metric].n, aggregates.get("e2e_ms")
-    if METRICS[metric].binomial and whole is not None:
-        return whole.n
+    if METRICS[metric].binomial:
+        every = whole or aggregates.get("connect_ms")  # a host that does not keep up has no steady times
+        return every.n if every is not None else values
     return min(values, whole.n) if whole is not None else values
 
 

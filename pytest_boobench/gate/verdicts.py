@@ -143,7 +143,7 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         outcome, reason = case.obstacle
     elif baseline is None:
         outcome, reason = "no baseline", ""
-    elif not usable(now.median):
+    elif not usable(now.median) and not METRICS[key].binomial:
         reason = "no ratio can be taken of its median"
     elif (was := consult(METRICS[key], baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
