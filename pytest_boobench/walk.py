@@ -73,6 +73,9 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
         reference_host=f"{reference.cell.host}{f'::{reference.cell.model}' if duet.names_model else ''}",
         pairing=course.pairing,
     )
+    if cell.rate:
+        text = "a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
+        return replace(record, error=f"{cell.host}: {text}")
     if duet.shared:
         try:
             record = replace(record, pairing=await find_pairing(duet))

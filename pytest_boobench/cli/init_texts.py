@@ -170,6 +170,7 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
         yield _line("sampling: {temperature: 0.0, seed: 42}", "sent as written, and nothing else is")
     yield _line("cache: cold", "no cached prompt token may be reused; warm: it may")
     yield _line("samples: 12", "requests per test; a multiple of the concurrency")
+    yield _line("# rate: [1, 2]", "instead of concurrency: requests per second, as users send them")
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("length: natural", "this server cannot be told to go on: answers end where the model ends them")
     if model.kind == "embedding":

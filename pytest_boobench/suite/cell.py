@@ -76,8 +76,7 @@ class Plan(FileModel):
     warmup_s: Annotated[float | None, duration(), Field(validation_alias="warmup_time")] = None
     """Warm up for at least this long, with as many requests as fit; as 10s."""
     samples: Annotated[int, whole(1)] = 10
-    """Measured requests per block, over all lanes; by itself a multiple of the concurrency. At a rate, those of 30 s,
-    20 at least."""
+    """Measured requests per block, over all lanes; by itself a multiple of the concurrency; at a rate those of 30 s."""
     duration_s: Annotated[float | None, duration(), Field(validation_alias="duration")] = None
     """Measure at a rate for this long instead of a number of samples; as 60s."""
     max_samples: Annotated[int | None, whole(1)] = None

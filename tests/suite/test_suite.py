@@ -40,7 +40,7 @@ grid:
 
 NO_EMBED = (
     "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
-    "e2e_ms, connect_ms, headers_ms, lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb"
+    "e2e_ms, connect_ms, headers_ms, lanes_tok_s, slo_share, goodput_rps, load_ms, rss_peak_mb, vram_peak_mb"
 )
 EMBEDDING = """\
 suite: e
@@ -507,7 +507,7 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
                 "8: grid.output_tokens: an embedding generates no tokens; leave it out",
                 "9: sampling: an embedding samples no tokens; leave it out",
                 "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms, "
-                "lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb",
+                "lanes_tok_s, slo_share, goodput_rps, load_ms, rss_peak_mb, vram_peak_mb",
             ],
         ),
         (
@@ -736,12 +736,13 @@ class TestSchema:
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
             *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
-            *("rate", "turns", "turn_tokens", "think_time", "arrival"),
+            *("rate", "turns", "turn_tokens", "think_time", "arrival", "duration", "slo"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
+            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency; at a "
+            "rate those of 30 s.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)
