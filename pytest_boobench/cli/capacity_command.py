@@ -94,10 +94,10 @@ def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str,
 @store_option
 @json_option
 def command(host: str, hosts_file: Path | None, as_json: bool, **typed: Any) -> int:
-    """Search the highest rate, in requests per second, at which HOST keeps the SLO.
+    """Search the highest rate at which HOST keeps an SLO.
 
-    HOST is a host of the hosts file, a URL, or a command line with {port} in quotes. The requests of a rate come in
-    equal gaps, and each probe is stored like any cell.
+    The rate is in requests per second, which come in equal gaps. HOST is a host of the hosts file, a URL, or a command
+    line with {port} in quotes. Each probe is stored like any cell.
 
     Exit code 0 where a rate was found that holds and one that does not, 3 where only one of the two was, 2 for what
     cannot be measured.

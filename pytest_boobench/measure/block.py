@@ -222,7 +222,7 @@ class Found:
         whole = record.blocks == 1 and record.reference_host is None and not cell.rate
         wall = total_tok_s(samples, cell.kind) if whole else None
         blanks = find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
-        blanks |= explain_goodput(cell, samples, blanks)
+        blanks |= explain_goodput(cell, samples)
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
         found |= summarize_start(record) | summarize_blocks(record, blanks)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from pytest_boobench.aggregate import counted
+from pytest_boobench.aggregate import CLIENT_LATE, counted
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import quantity
@@ -15,6 +15,8 @@ WAITING = ("ttft_ms", "ttfo_ms", "queue_ms", "headers_ms", "e2e_ms")
 """The times that grow for as long as a host does not keep up."""
 GROWING = 0.2
 """A host that answers less than this share below its rate keeps up: its queue is long, but ends."""
+MOST_DOUBTFUL = 0.01
+"""If the client may have made more than this share of the requests miss the SLO, there is no share."""
 _FEWEST = 6
 """Fewer requests show no growth."""
 
@@ -64,22 +66,31 @@ def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:
     return found | ({"goodput_rps": good.count(True) / window_ms * 1000} if window_ms > 0 else {})
 
 
-def explain_goodput(cell: Cell, samples: Sequence[Sample], blanks: Mapping[str, str]) -> dict[str, str]:
+def explain_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """Return metric -> why it is blank, for those of the SLO and for the times of a host that does not keep up."""
-    return _explain_unknown(cell, samples, blanks) | _explain_growth(cell, samples)
+    reason = _explain_unknown(cell, counted(samples)) if cell.slo else ""
+    return (dict.fromkeys(GOODPUT, reason) if reason else {}) | _explain_growth(cell, samples)
 
 
-def _explain_unknown(cell: Cell, samples: Sequence[Sample], blanks: Mapping[str, str]) -> dict[str, str]:
-    """One of the SLO's times is not known, or not to trust."""
-    reason = next((blanks[key] for key in cell.slo if key in blanks), "")
-    for sample in counted(samples) if cell.slo and not reason else ():
+def _explain_unknown(cell: Cell, good: Sequence[Sample]) -> str:
+    """Why nobody can tell which requests were within the SLO: a time is not known, or the client was late."""
+    for sample in good:
         if is_good(sample, cell.slo) is None:
             key = next(key for key in cell.slo if find_time_ms(sample, key) is None)
-            reason = (
-                sample.blanks.get(key) or f"a request has no {key}, so nobody can say whether it was within the SLO"
-            )
-            break
-    return dict.fromkeys(GOODPUT, reason) if reason else {}
+            unknown = f"a request has no {key}, so nobody can say whether it was within the SLO"
+            return sample.blanks.get(key) or unknown
+    late = sum(_is_late_by_client(sample, cell.slo) for sample in good)
+    if late <= MOST_DOUBTFUL * len(good):
+        return ""
+    return f"{CLIENT_LATE}: {late} of {len(good)} requests may have missed the SLO only because it sent or read late"
+
+
+def _is_late_by_client(sample: Sample, slo: Mapping[str, float]) -> bool:
+    """Whether a request that missed the SLO would have been within it without the client's own lateness."""
+    if is_good(sample, slo) is not False:
+        return False
+    times = [(find_time_ms(sample, key) or 0.0, sample.find_client_bound(key), limit) for key, limit in slo.items()]
+    return all(time_ms * (1 - min(bound, 1.0)) <= limit_ms for time_ms, bound, limit_ms in times)
 
 
 def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:

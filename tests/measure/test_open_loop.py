@@ -13,9 +13,13 @@ import pytest
 
 from pytest_boobench.aggregate import find_blanks
 from pytest_boobench.errors import HostError
+from pytest_boobench.gate import Rules
 from pytest_boobench.measure import PhaseResult, Ticket, open_loop, run_phase
+from pytest_boobench.measure.block import Measurer
 from pytest_boobench.measure.goodput import explain_goodput, find_goodput, is_good
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan, plan_window
+from pytest_boobench.measure.sides import Duet, DuetSide
+from pytest_boobench.walk import run_duet
 from tests.making import make_cell, make_sample
 
 AT_RATE = make_cell(rate=10.0, slo={"ttft_ms": 100.0})
@@ -138,16 +142,32 @@ def test_what_nobody_can_tell_is_blank() -> None:
     samples = [make_sample(ttft_ms=50.0), make_sample(index=1, ttft_ms=None)]
     assert find_goodput(AT_RATE, samples) == {}
     said = "a request has no ttft_ms, so nobody can say whether it was within the SLO"
-    assert explain_goodput(AT_RATE, samples, {}) == {"slo_share": said, "goodput_rps": said}
-    assert explain_goodput(AT_RATE, samples[:1], {"ttft_ms": "late"}) == {"slo_share": "late", "goodput_rps": "late"}
+    assert explain_goodput(AT_RATE, samples) == {"slo_share": said, "goodput_rps": said}
+
+
+@pytest.mark.parametrize(("ttft_ms", "blank"), [(102.0, True), (140.0, False), (90.0, False)])
+def test_a_late_client_matters_only_where_it_makes_a_request_miss_the_slo(ttft_ms: float, blank: bool) -> None:
+    samples = [make_sample(index=n, ttft_ms=ttft_ms, e2e_ms=200.0, send_lag_ms=20.0) for n in range(4)]
+    found = explain_goodput(AT_RATE, samples)
+    assert ("slo_share" in found) is blank
+    if blank:
+        assert found["slo_share"].startswith("the client was the bottleneck: 4 of 4 requests may have missed the SLO")
 
 
 @pytest.mark.parametrize(("slower_ms", "blank"), [(2.0, False), (40.0, True)])
 def test_times_of_a_host_that_does_not_keep_up_are_blank(slower_ms: float, blank: bool) -> None:
     """Each request waits so much longer than the one before; they come 100 ms apart."""
     samples = [make_sample(index=n, ttft_ms=50.0, e2e_ms=200.0 + slower_ms * n) for n in range(30)]
-    found = explain_goodput(AT_RATE, samples, {})
+    found = explain_goodput(AT_RATE, samples)
     assert ("e2e_ms" in found) is blank
     assert "slo_share" not in found
     if blank:
         assert found["e2e_ms"].startswith("rack-1 does not keep up with 10 requests per second: the first ones took")
+
+
+def test_a_duet_says_that_a_rate_does_not_go_with_it() -> None:
+    sides = [DuetSide(SimpleNamespace(takeover=False), AT_RATE, reference=known) for known in (False, True)]  # type: ignore[arg-type]
+    duet = Duet(*sides, Measurer(run_uid="x"))
+    record = asyncio.run(run_duet(duet, node_id="x", rules=Rules()))
+    said = "rack-1: a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
+    assert record.error == said
