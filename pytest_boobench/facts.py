@@ -155,17 +155,19 @@ class Hardware:
     """The processors that a server used during a block, as its machine reports them; None for what it does not tell."""
 
     gpu_clock_mhz: float | None = None
-    """Median clock of the GPU; of several, the slowest."""
+    """Median clock of the GPU while it works; of several, the slowest."""
+    memory_clock_mhz: float | None = None
+    """The same of its memory."""
     gpu_temperature_c: float | None = None
     """Highest temperature."""
     power_w: float | None = None
-    """Mean power of all GPUs together."""
+    """Mean power of the GPUs that the server uses, together; if it uses none, of the processor packages."""
     power_limit_w: float | None = None
     """Sum of the GPUs' power limits."""
     kv_usage_share: float | None = None
     """Greatest used share of the KV cache, 0 to 1."""
     throttled: str | None = None
-    """Why a GPU ran below its clock, as the driver names the reasons."""
+    """The limits that held a GPU's clock down, as in ``power cap, thermal slowdown``."""
     source: str | None = None
     """Who reported it, as in ``nvml``."""
 

@@ -231,8 +231,11 @@ METRICS: Mapping[str, Metric] = {
                kinds=_ALL, of_start=True, assumed_noise=0.1),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
                kinds=_ALL, of_start=True),
-        Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server that we started",
+        Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server on this machine",
                kinds=_ALL, of_start=True),
+        Metric("joule_per_token", "energy/token", "J", "lower",
+               "energy of the block / generated tokens of all its requests; of embeddings / prompt tokens",
+               kinds=_ALL, of_block=True),
     )
 }
 # fmt: on

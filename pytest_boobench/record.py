@@ -110,7 +110,7 @@ class CellFacts(Circumstances):
     rss_peak_mb: Annotated[float | None, Since("0003")] = None
     """Peak resident memory of a server that we started, all its processes together, since its start; 10^6 bytes."""
     vram_peak_mb: Annotated[float | None, Since("0003")] = None
-    """Highest observed memory that it used on all GPUs together; 10^6 bytes."""
+    """Highest observed memory that a server on this machine used on all GPUs together; 10^6 bytes."""
     server_log: Annotated[str | None, Since("0003")] = None
     """The log file of a server that we started."""
     traffic: Traffic | None = None
@@ -126,7 +126,7 @@ class CellFacts(Circumstances):
     depth_ms: Annotated[float | None, Since("0004")] = None
     """How long the host took to evaluate the context before the prompts, all lanes and blocks together."""
     of_blocks: Annotated[Mapping[str, tuple[float, ...]], Since("0004")] = field(default_factory=dict)
-    """Metric -> its value in each block, for the metrics of blocks."""
+    """Its value in each block, by the name of a metric of blocks, or of a number of `Hardware`."""
     error: str | None = None
     """Why the cell could not be measured, or not completely; None if it was."""
 

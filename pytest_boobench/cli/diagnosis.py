@@ -21,6 +21,7 @@ from pytest_boobench.cli.project import Project, show_path
 from pytest_boobench.environment import FOLDER, read_ci
 from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
+from pytest_boobench.hosts.sensors import explain_nothing, find_sensors
 from pytest_boobench.store import Store
 from pytest_boobench.store.revisions import NEWEST
 from pytest_boobench.store.spool import find_waiting
@@ -66,6 +67,7 @@ def look_around(project: Project, store_url: str) -> Iterator[Diagnosis]:
     yield _look_at_load()
     yield _look_at_clock()
     yield _look_at_priority()
+    yield _look_at_sensors()
     ci = ", ".join(f"{key} {value}" for key, value in read_ci(os.environ).items())
     yield Diagnosis("ok", "ci", ci or "none that is known")
     yield _look_at_store(store_url)
@@ -150,6 +152,17 @@ def _look_at_priority() -> Diagnosis:
     text = "the thread that reads answers has no priority: it reads late on a busy machine, and cells say so"
     remedy = "Linux gives it priority with 'nice -10' for this user in limits.conf, or LimitNICE=-10 in a systemd unit"
     return Diagnosis("ok", "priority", text, remedy)
+
+
+def _look_at_sensors() -> Diagnosis:
+    """Who reports the power of servers on this machine; that nobody does is no fault."""
+    found = find_sensors()
+    told = [f"{sensor.name} ({sensor.source})" for one in found for sensor in one.sensors]
+    for one in found:
+        for sensor in one.sensors:
+            sensor.close()
+    reasons = [one.reason for one in found if one.reason]
+    return Diagnosis("ok", "sensors", "; ".join([", ".join(told), *reasons] if told else [explain_nothing(found)]))
 
 
 async def _ask_ourselves() -> wire.Exchange:

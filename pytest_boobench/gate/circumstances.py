@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from pytest_boobench.facts import DECISIVE, Canary
+from pytest_boobench.facts import DECISIVE, Canary, Hardware
 from pytest_boobench.gate.flags import MODEL_FLAGS, PROGRAM, FlagChange, compare_commands
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord
-from pytest_boobench.units import count, percent
+from pytest_boobench.units import count, number, percent
 
 CANARY = 0.95
 """A canary below this share of the baseline's speed can explain a slower server."""
@@ -23,6 +23,14 @@ SHOWN_FLAGS = 8
 """How many flags a line names; it counts the rest."""
 BUSIER = 0.10
 """If other programs use this much more of the machine's processors, that explains any loss."""
+CLOCK = 0.98
+"""A GPU's clock below this share of the baseline's is lower: clocks of an unchanged GPU differ by steps of 1 %."""
+CLOCK_EXPLAINED = 1.25
+"""Greatest loss that a lower clock explains, in multiples of its own, as logarithms. A program cannot lose more than
+the clock that all of it depends on; the rest is for the error of both medians."""
+HARD_LIMITS = frozenset({"hardware slowdown", "hardware thermal slowdown", "power brake", "thermal slowdown"})
+"""If one of these limits holds a GPU down that did not with the baseline, that explains any loss. A power cap does not:
+at full load it holds most GPUs down always, and what it costs is seen in their clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,9 @@ _FACTS: Mapping[str, str] = {
     "engine": "engine_build",
     "flags": "command",
     "driver": "driver",
+    "GPU clock": "hardware.gpu_clock_mhz",
+    "memory clock": "hardware.memory_clock_mhz",
+    "power limit": "hardware.power_limit_w",
     "model file": "model.path",
     **{title: f"model.{key}" for key, title in DECISIVE},
     "KV type": "model.kv_type",
@@ -73,6 +84,8 @@ _FACTS: Mapping[str, str] = {
     "answer": "text_digest",
 }
 """Name of a circumstance -> its path in record and baseline."""
+_UNITS: Mapping[str, str] = {"GPU clock": "MHz", "memory clock": "MHz", "power limit": "W"}
+"""Circumstances that are measured numbers: those that differ by less than `CLOCK` are the same."""
 _OBSTACLES = frozenset({"processor", *(title for _, title in DECISIVE)})
 _KNOWN: Mapping[str, Sequence[str]] = {
     "build": ("engine_build",),
@@ -99,7 +112,7 @@ class Difference:
 def list_differences(record: CellRecord, runs: Sequence[BaselineRun]) -> list[Difference]:
     """Return what changed since the newest run that knows it. A fact unknown on one side counts as unchanged."""
     pairs = {what: _find_pair(record, runs, fact) for what, fact in _FACTS.items()}
-    differ = {what: pair for what, pair in pairs.items() if pair is not None and pair[0] != pair[1]}
+    differ = {what: pair for what, pair in pairs.items() if pair is not None and _differs(what, *pair)}
     if not record.canaries:  # the host is another machine
         differ.pop("processor", None)
     found: list[Difference] = []
@@ -111,8 +124,17 @@ def list_differences(record: CellRecord, runs: Sequence[BaselineRun]) -> list[Di
             words = "the model says something else to the same prompt"
             found.append(Difference(what, "as it was", "another text to the same prompt", words))
         else:
-            found.append(Difference(what, str(was), str(now), f"{what} {now}, was {was}"))
+            then, today = (_write(what, value) for value in (was, now))
+            found.append(Difference(what, then, today, f"{what} {today}, was {then}"))
     return found
+
+
+def _differs(what: str, was: Any, now: Any) -> bool:
+    return bool(min(was, now) < CLOCK * max(was, now) if what in _UNITS else was != now)
+
+
+def _write(what: str, value: Any) -> str:
+    return f"{number(value)} {_UNITS[what]}" if what in _UNITS else str(value)
 
 
 def _name_flag(change: FlagChange) -> Difference:
@@ -153,6 +175,42 @@ def describe_sameness(record: CellRecord, runs: Sequence[BaselineRun]) -> str:
 
 
 def find_slow_machine(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
+    """What explains the greatest loss: this machine's canary, or the GPU's clock and limits; None if nothing does."""
+    found = (_find_slow_canary(record, runs), _find_slow_gpu(record, runs))
+    return max((slow for slow in found if slow is not None), key=lambda slow: slow.explains, default=None)
+
+
+def _find_slow_gpu(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
+    """Compare the GPU's clocks and limits, as far as both sides know them; median over the runs. None for another
+    machine."""
+    now, known = record.hardware, [run.hardware for run in runs if run.hardware is not None]
+    if not record.canaries or now is None or not known:
+        return None
+    if limits := HARD_LIMITS & _list_limits(now) - frozenset[str]().union(*map(_list_limits, known)):
+        clock = "" if now.gpu_clock_mhz is None else f" at {now.gpu_clock_mhz:.0f} MHz"
+        return SlowMachine(f"the GPU{clock} was throttled ({', '.join(sorted(limits))}), and not with the baseline")
+    found = []
+    for title, fact in (("GPU", "gpu_clock_mhz"), ("GPU memory", "memory_clock_mhz")):
+        clocks = [clock for clock in map(attrgetter(fact), known) if clock is not None]
+        clock, then = getattr(now, fact), statistics.median(clocks) if clocks else None
+        if clock and then and clock < CLOCK * then:
+            why = f" ({now.throttled})" if now.throttled else ""
+            words = f"{title} at {clock:.0f} MHz{why}, {then:.0f} with the baseline"
+            found.append(SlowMachine(words, explains=CLOCK_EXPLAINED * math.log(then / clock)))
+    return max(found, key=lambda slow: slow.explains, default=None)
+
+
+def _list_limits(hardware: Hardware) -> frozenset[str]:
+    return frozenset((hardware.throttled or "").split(", ")) - {""}
+
+
+def find_other_sensor(record: CellRecord, runs: Sequence[BaselineRun]) -> str:
+    """Why no energy can be compared: other sensors reported it; empty if the same did, or one side does not know."""
+    pair = _find_pair(record, runs, "hardware.source")
+    return f"energy by {pair[1]}, was by {pair[0]}" if pair is not None and pair[0] != pair[1] else ""
+
+
+def _find_slow_canary(record: CellRecord, runs: Sequence[BaselineRun]) -> SlowMachine | None:
     """Compare this machine's canary: median over the blocks with median over the runs.
     None if the machine is as fast and as free as then, or if the host is another machine."""
     known = [run.canary for run in runs if run.canary is not None]

@@ -24,11 +24,11 @@ P_BELIEVED = 0.001
 def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdict, ...]:
     """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
-    Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start are not
-    judged: no pair has them.
+    Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start
+    or a block are not judged: no pair has them.
     """
     judged = ((METRICS[key], limit) for key, limit in allowed.items())
-    return tuple(_judge(record, metric, limit) for metric, limit in judged if not metric.of_start)
+    return tuple(_judge(record, metric, limit) for metric, limit in judged if not (metric.of_start or metric.of_block))
 
 
 def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[str, ...]:

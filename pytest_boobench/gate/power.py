@@ -120,7 +120,7 @@ def _find_disagreement(comparison: Comparison) -> str:
 
 
 def _find_poor_samples(comparison: Comparison) -> str:
-    if comparison.requests < FEWEST_REQUESTS and not comparison.metric.of_start:
+    if comparison.requests < FEWEST_REQUESTS and not (comparison.metric.of_start or comparison.metric.of_block):
         return f"{count(comparison.requests, 'sample')} are too few to judge; more samples or more blocks"
     if comparison.clean:
         return ""

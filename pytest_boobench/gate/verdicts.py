@@ -15,6 +15,7 @@ from pytest_boobench.gate.circumstances import (
     SlowMachine,
     describe_differences,
     describe_sameness,
+    find_other_sensor,
     find_slow_machine,
     keep_comparable,
     list_differences,
@@ -29,6 +30,9 @@ from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
 
 _DEFAULTS = Rules()
+_ENERGY = "joule_per_token"
+_UNTIMED = frozenset({"J", "MB"})
+"""Units of metrics that no slow machine explains."""
 _NO_SPREAD: Mapping[str, float] = {}
 
 
@@ -145,6 +149,8 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         outcome, reason = "no baseline", ""
     elif not usable(now.median) and not METRICS[key].binomial:
         reason = "no ratio can be taken of its median"
+    elif key == _ENERGY and (other := find_other_sensor(case.record, baseline.runs)):
+        outcome, reason = "not comparable", other
     elif (was := consult(METRICS[key], baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
@@ -164,7 +170,8 @@ def _doubt(case: _Case, comparison: Comparison) -> str:
     """Why a metric is neither within its limit nor a regression; empty if it is one of them."""
     if not comparison.slower and (case.policy == "literal" or not comparison.fast_slower):
         return ""
-    slow, name = case.slow_machine, case.baseline.name if case.baseline is not None else ""
+    slow = case.slow_machine if comparison.metric.unit not in _UNTIMED else None
+    name = case.baseline.name if case.baseline is not None else ""
     excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
     blocks = case.record.blocks
     return explain(comparison, decided=blocks > 1 or case.record.closed, slow_machine=excuse, name=name)
@@ -179,6 +186,8 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     elif found.slower:
         outcome = "regression"
     notes = describe_differences(case.changes)
+    if case.slow_machine is not None and case.slow_machine.words in doubt:  # it names the clock already
+        notes = [note for note in notes if not note.startswith(("GPU clock", "memory clock"))]
     if outcome == "regression" and not notes and case.baseline is not None:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):

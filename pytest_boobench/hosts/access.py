@@ -23,6 +23,7 @@ from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.launcher import StartedServer
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
 from pytest_boobench.hosts.quiet import Manners, require_quiet
+from pytest_boobench.hosts.sensors import Sensors
 from pytest_boobench.hosts.start_fields import Combination
 from pytest_boobench.hosts.watcher import Watcher
 from pytest_boobench.servers.clients import Patience, Server, Waiting
@@ -57,6 +58,8 @@ class Grant:
     """True if nobody checked whether others use the host."""
     local: bool = False
     """Whether the host is this machine."""
+    sensors: Sensors | None = None
+    """The sensors of this machine, if the host is on it."""
     started: StartedServer | None = None
     """The server, if we started it by a command of the hosts file."""
     listed_as: str | None = None
@@ -144,6 +147,7 @@ class Hosts:
             watcher=connection.watch,
             takeover=terms.takeover,
             local=host.local,
+            sensors=connection.sensors,
             started=connection.started,
             listed_as=terms.listed_as,
             fresh=partial(self._start_anew, host, terms) if host.ours else None,

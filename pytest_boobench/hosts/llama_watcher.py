@@ -34,7 +34,7 @@ _BLIND = (
     "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
     "with --metrics"
 )
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.2
 """All foreign requests that last longer are found. The looks slow decode by 0.2 %."""
 
 
@@ -202,7 +202,7 @@ class SlotsWatcher(Watcher):
         return name_slots((slot for slot in slots if slot.processing), name)
 
     async def begin(self, marks: OwnMarks) -> None:
-        """Open a window: read the counters, then look at the slots ten times a second."""
+        """Open a window: read the counters, then look at the slots five times a second."""
         await self.close()
         self._ours = OwnRequests.by(marks.seeds, known=self._ours.seeds)
         self._window = Window(self._processes, self._ours, self.model, self._patience_s)

@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,8 @@ from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.hosts.launcher import StartedServer, launch
 from pytest_boobench.hosts.llama_watcher import SlotsWatcher
 from pytest_boobench.hosts.restore import Restore
+from pytest_boobench.hosts.sensors import Sensors
+from pytest_boobench.hosts.server_process import find_listening, list_family
 from pytest_boobench.hosts.start_fields import Combination
 from pytest_boobench.hosts.swap_watcher import SwapWatcher
 from pytest_boobench.hosts.vllm_watcher import VllmWatcher
@@ -57,6 +60,8 @@ class OpenHost:
     started: StartedServer | None = None
     """The server that a command of the hosts file started."""
     restore: Restore | None = None
+    sensors: Sensors | None = None
+    """Those of this machine, if the server runs on it."""
     used: bool = False
     """Whether a cell has used it."""
     served: bool = False
@@ -86,6 +91,8 @@ class OpenHost:
         """Leave the host as it was. Waits only for a model that is restored."""
         self.clients.patience = replace(self.clients.patience, waits=False, refused_s=0.0, tell=tell_nobody)
         await self.watcher.close()
+        if self.sensors is not None:
+            self.sensors.close()
         if self.restore is not None and self.used:
             with contextlib.suppress(HostError):  # a dead host has nothing to restore
                 await self.restore.leave()
@@ -117,7 +124,17 @@ async def open_connection(host: Host, run_uid: str, lock: FileLock, make: MakeSe
             process.stop()
         raise
     restore = Restore(server, lock) if isinstance(server, LlamaSwap) and host.restore else None
-    return OpenHost(server, clients, choose(server, ""), process=process, restore=restore)
+    sensors = _choose_sensors(host, url, process)
+    return OpenHost(server, clients, choose(server, ""), process=process, restore=restore, sensors=sensors)
+
+
+def _choose_sensors(host: Host, url: str, process: embedded.EmbeddedServer | None) -> Sensors | None:
+    """This machine's, for the processes of a server on it; None if it is another machine."""
+    if process is not None:
+        return Sensors(partial(list_family, process.pid))
+    address = httpx.URL(url)
+    port = address.port or DEFAULT_PORTS[address.scheme]
+    return Sensors(partial(find_listening, port)) if host.local else None
 
 
 async def open_started(
@@ -139,7 +156,8 @@ async def open_started(
         raise
     if isinstance(server, OpenAIServer):
         server.started_with = process.command
-    return OpenHost(server, clients, choose(server, ""), started=process)
+    sensors = Sensors(lambda: frozenset(one.pid for one in process.processes()))
+    return OpenHost(server, clients, choose(server, ""), started=process, sensors=sensors)
 
 
 async def _connect_kind(host: Host, url: str, clients: Clients, combination: Combination) -> Server:

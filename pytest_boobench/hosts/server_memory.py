@@ -1,14 +1,15 @@
-"""Room 2: memory of a server that we started: resident memory from the kernel, GPU memory from NVML if installed."""
+"""Room 2: memory of a server that we started: resident memory from the kernel, GPU memory from its driver."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from pytest_boobench.hosts.amd_smi import find_amd
+from pytest_boobench.hosts.nvml import find_nvidia
 
 _MB = 1e6
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
@@ -32,31 +33,9 @@ def _find_peak(process: psutil.Process) -> int | None:
 
 
 def find_gpu_mb(pids: Collection[int]) -> float | None:
-    """GPU memory in MB of these processes on all GPUs together; None without NVML or GPU, or if NVML does not know."""
-    if importlib.util.find_spec("pynvml") is None:
-        return None
-    import pynvml  # noqa: PLC0415  # only there with the extra gpu
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        used = [
-            running.usedGpuMemory
-            for index in range(pynvml.nvmlDeviceGetCount())
-            for running in _list_running(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
-            if running.pid in pids
-        ]
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-    known = [size for size in used if size is not None]
-    return sum(known) / _MB if known else None
-
-
-def _list_running(pynvml: Any, device: Any) -> Iterable[Any]:
-    """A process may use a device for compute and graphics; list it once."""
-    both = [*pynvml.nvmlDeviceGetComputeRunningProcesses(device), *pynvml.nvmlDeviceGetGraphicsRunningProcesses(device)]
-    return {running.pid: running for running in both}.values()
+    """GPU memory in MB of these processes on all GPUs together; None if no driver tells it."""
+    found = (*find_nvidia().sensors, *find_amd().sensors)
+    sizes = [size for gpu in found if (size := gpu.measure_mb(pids)) is not None]
+    for gpu in found:
+        gpu.close()
+    return sum(sizes) if sizes else None

@@ -17,6 +17,7 @@ from pytest_boobench.hosts.swap_log import (
     leave_ours_out,
     weigh,
 )
+from pytest_boobench.hosts.swap_machine import Samples, fetch_samples, summarize_samples
 from pytest_boobench.hosts.watcher import RUN_HEADER, OwnMarks, Watcher
 from pytest_boobench.servers.clients import Clients
 
@@ -38,6 +39,8 @@ class SwapWatcher(Watcher):
         """The last id in the log when the window opened."""
         self._known_id = 0
         """Requests up to this id were in a window: looks do not show them."""
+        self._samples: Samples = {}
+        """Of its machine, when the window opened."""
 
     async def look(self) -> Sighting:
         """Return what is in flight now; unknown before v192, which has no such events."""
@@ -56,6 +59,7 @@ class SwapWatcher(Watcher):
         self._run_uid = marks.run_uid
         await self._catch_up()
         self._newest_id = await find_newest_id(self._client)
+        self.hardware, self._samples = None, await fetch_samples(self._client)
         self._state.mark()
         present = self._find_present()
         total = self._state.total if self._state.detail == "totals" else len(present)
@@ -65,6 +69,8 @@ class SwapWatcher(Watcher):
         """Close the window."""
         await self._catch_up()
         state = self._state
+        if state.states.get(self.model) == "ready":  # a peer's model runs on another machine
+            self.hardware = summarize_samples(self._samples, await fetch_samples(self._client))
         ended = _count_posted(state.seen.values()) - _count_posted(state.live.values())
         rows = await self._fetch_rows(max(own.requests, ended))
         self._known_id = max((row.id for row in rows or ()), default=self._known_id)

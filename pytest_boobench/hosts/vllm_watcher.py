@@ -1,4 +1,7 @@
-"""Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read only at the ends of a window.
+"""Room 2: watching vLLM by the counters and gauges of its ``/metrics``, read at the ends of a window.
+
+In between only the use of the KV cache is read, and seldom: a page takes vLLM some milliseconds of the process that
+also sends the answers. None of its gauges is reset by a reader.
 
 vLLM counts a request when it is finished or aborted. So every request of a window either ended in it or is in flight
 at its end. It counts tokens when it generates them.
@@ -8,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import httpx
 
-from pytest_boobench.facts import OwnTraffic, Sighting, Traffic
+from pytest_boobench.facts import Hardware, OwnTraffic, Sighting, Traffic
 from pytest_boobench.hosts.watcher import (
     OwnMarks,
     RecentlyEnded,
@@ -25,6 +29,11 @@ from pytest_boobench.hosts.watcher import (
 from pytest_boobench.servers.clients import Clients
 
 _SETTLE_STEP_S = 0.05
+KV_FIRST_S = 1.0
+"""After so long of a window the use of the KV cache is read for the first time."""
+KV_EVERY_S = 5.0
+_KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+"""Gauges from 0 to 1, whatever their names say; the second one is that of older versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +46,8 @@ class Reading:
     prompt_tokens: int
     """Includes those from the cache."""
     generated_tokens: int
+    kv_usage_share: float | None = None
+    """Used share of the KV cache; None if it does not tell, or tells of several."""
     process: float | None
     """Start of the process, seconds since 1970 UTC; None if vLLM runs several API servers."""
 
@@ -50,6 +61,7 @@ class VllmWatcher(Watcher):
         self._patience_s = patience_s
         self._opening: Reading | None = None
         self._ended = RecentlyEnded()
+        self._looking: asyncio.Task[None] | None = None
 
     async def look(self) -> Sighting:
         """Return how many requests are in flight now."""
@@ -62,15 +74,37 @@ class VllmWatcher(Watcher):
 
     async def begin(self, marks: OwnMarks) -> None:  # noqa: ARG002  # the others need it
         """Open a window."""
+        await self.close()
+        self.hardware = None
         self._opening = await self._read_settled()
+        self._looking = asyncio.create_task(self._keep_looking())
 
     async def end(self, own: OwnTraffic) -> Traffic:
         """Close the window."""
+        await self.close()
         self._ended.forget()
         opening, closing = self._opening, await self._read_settled()
         if opening is None or closing is None:
             return Traffic(notes=("/metrics: no answer with vllm's counters, so foreign traffic is not known",))
         return compare(opening, closing, own)
+
+    async def close(self) -> None:
+        """Stop looking at the KV cache."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+            self._looking = None
+
+    async def _keep_looking(self) -> None:
+        """Keep the greatest use of the KV cache."""
+        await asyncio.sleep(KV_FIRST_S)
+        most = 0.0
+        while True:
+            reading = await self._read()
+            if reading is not None and reading.kv_usage_share is not None:
+                most = max(most, reading.kv_usage_share)
+                self.hardware = Hardware(kv_usage_share=most, source="vllm")
+            await asyncio.sleep(KV_EVERY_S)
 
     async def _read(self) -> Reading | None:
         try:
@@ -102,10 +136,20 @@ def read(text: str) -> Reading | None:
             ended=take_whole(values, "vllm:request_success_total", 0),
             prompt_tokens=take_whole(values, "vllm:prompt_tokens_total"),
             generated_tokens=take_whole(values, "vllm:generation_tokens_total"),
+            kv_usage_share=_find_share(text, values),
             process=values.get("process_start_time_seconds"),
         )
     except KeyError:
         return None
+
+
+def _find_share(text: str, values: Mapping[str, float]) -> float | None:
+    """The use of the KV cache; None with several, one for each engine or model: the sum of their shares is none."""
+    for name in _KV_USAGE:
+        if name in values:
+            alone = sum(line.startswith((f"{name}{{", f"{name} ")) for line in text.split("\n")) == 1
+            return values[name] if alone and 0 <= values[name] <= 1 else None
+    return None
 
 
 def compare(opening: Reading, closing: Reading, own: OwnTraffic) -> Traffic:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from pytest_boobench.facts import ForeignRequest, OwnTraffic, Sighting, Traffic
+from pytest_boobench.facts import ForeignRequest, Hardware, OwnTraffic, Sighting, Traffic
 from pytest_boobench.units import count
 from pytest_boobench.untrusted import MAX_COUNT
 
@@ -42,6 +42,8 @@ class Watcher:
     def __init__(self, model: str) -> None:
         self.model = model
         """The model that the next window is for."""
+        self.hardware: Hardware | None = None
+        """What the server itself reported of its machine in the last window."""
 
     async def look(self) -> Sighting:
         """Return what is in flight now. Never loads a model."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
@@ -27,6 +25,8 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.digest import digest_text
+from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
 from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
@@ -43,7 +43,6 @@ CANARY_S = (0.02, 0.5)
 BUSY_SHARE = 0.05
 """Where other programs seem to use more of the processors, the canary runs again, for the longer time: a short one
 cannot tell a burst from a steady load, and the system counts in hundredths of a second."""
-_GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
@@ -153,20 +152,6 @@ def require_good(samples: Sequence[Sample], result: measure.PhaseResult, cell: C
         raise HostError(f"{cell.host}: every request failed: {describe_failures(failed)}")
 
 
-async def digest_text(server: Server, cell: Cell) -> str | None:
-    """A fingerprint of the answer to a constant prompt, at temperature 0 and with a fixed seed.
-
-    16 hex digits of SHA-256; None where there is no text, as in an embedding.
-    """
-    if cell.kind == "embedding":
-        return None
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY})
-    (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
-    answer = await server.send(server.call(greedy, prompt), greedy)
-    text = server.read_text(answer)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurer:
     """Who measures, and who receives the progress."""
@@ -202,6 +187,8 @@ class Found:
     """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
+    no_energy: str = ""
+    """Why the last block has no energy of a token; empty where it has."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -211,6 +198,11 @@ class Found:
         """Append the value of a metric of blocks."""
         of_blocks = self.record.of_blocks
         self.note(of_blocks={**of_blocks, metric: (*of_blocks.get(metric, ()), value)})
+
+    def note_machine(self, window: MachineWindow, samples: Sequence[Sample], cell: Cell) -> None:
+        """Add what was seen of the host's machine during the block's last attempt."""
+        facts, self.no_energy = list_machine_facts(self.record, window, samples, cell.kind)
+        self.note(**facts)
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Append samples."""
@@ -225,6 +217,8 @@ class Found:
         blanks |= explain_goodput(cell, samples)
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
         found |= summarize_start(record) | summarize_blocks(record, blanks)
+        if self.no_energy and ENERGY in (cell.plan.gate or {}) and ENERGY not in found:
+            blanks[ENERGY] = self.no_energy
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
 
 
@@ -285,7 +279,7 @@ async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecor
 
 
 def note_memory(grant: Grant, found: Found) -> None:
-    """Record the memory of a server that we started, the most of all blocks."""
+    """Record the memory of a server that we started, the most of all blocks; that of others is seen by sensors."""
     if grant.started is None:
         return
     rss_mb, vram_mb = grant.started.measure_memory()
@@ -337,14 +331,17 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         calls = await block.make_calls(server, str(attempt), loop.total if loop else cell.plan.samples)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
-        taken = await run_calls(server, cell, calls, "measure", session.observe, loop)
+        with watch_machine(grant) as machine:
+            taken = await run_calls(server, cell, calls, "measure", session.observe, loop)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
-        if not traffic.disturbed and not find_trend(samples):
+        if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:
+            machine.add_report(watcher.hardware)
+            found.note_machine(machine, samples, cell)
             break
     for key, value in find_goodput(cell, samples).items():
         found.note_of_block(key, value)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_boobench.aggregate import describe_failures
+from pytest_boobench.facts import Hardware
 from pytest_boobench.gate import group_sessions
 from pytest_boobench.gate.comparison import describe_distance
 from pytest_boobench.metrics import METRICS
@@ -64,6 +65,24 @@ def explain_blanks(row: FinishedCell) -> list[str]:
         if key not in judged:
             reasons[reason].append(METRICS[key].title)
     return [f"{', '.join(titles)} blank: {reason}" for reason, titles in reasons.items()]
+
+
+def describe_hardware(hardware: Hardware | None) -> str:
+    """Clocks, temperature, power and limits, as in ``GPU 2625 MHz, 61 °C, 215 W of 300 W (nvml)``; empty if unknown."""
+    if hardware is None:
+        return ""
+    power = "" if hardware.power_w is None else quantity(hardware.power_w, "W")
+    limit = "" if hardware.power_limit_w is None else f"{power and ' of '}{quantity(hardware.power_limit_w, 'W')}"
+    known = (
+        (hardware.gpu_clock_mhz, "GPU {:.0f} MHz"),
+        (hardware.memory_clock_mhz, "its memory {:.0f} MHz"),
+        (hardware.gpu_temperature_c, "{:.0f} °C"),
+        (f"{power}{limit}" or None, "{}"),
+        (hardware.throttled, "held down by {}"),
+        (None if hardware.kv_usage_share is None else percent(hardware.kv_usage_share), "KV cache {} full"),
+    )
+    told = ", ".join(words.format(value) for value, words in known if value is not None)
+    return f"{told} ({hardware.source})" if told and hardware.source else told
 
 
 def failure_text(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pytest_boobench.aggregate import counted, median_of
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.reports.sentences import explain_blanks, sentence
+from pytest_boobench.reports.sentences import describe_hardware, explain_blanks, sentence
 from pytest_boobench.reports.session import ALL_LANES, SHOWN, FinishedCell, find_value, find_worst, name_cell
 from pytest_boobench.reports.text import cut_names, cut_right, measure_width, render_table
 from pytest_boobench.units import BLANK, change, number
@@ -86,6 +86,7 @@ _COLUMNS = (
     Column("stalls", "", lambda row: row.record.stalls, verbosity=1, hides_zero=True),
     _median_of("e2e_ms", verbosity=1),
     _median_of(ALL_LANES, rank=5),
+    _median_of("joule_per_token", rank=7),
     _foreign("in flight", "at start", "in_flight_at_start"),
     _foreign("foreign", "requests", "concurrent_foreign_requests"),
     _foreign("foreign", "tokens", "foreign_tokens"),
@@ -127,7 +128,8 @@ def _render_suite(suite: str, rows: Sequence[FinishedCell], verbosity: int, widt
     for row, line in zip(rows, lines, strict=True):
         yield TerminalLine(f"{' ' * _INDENT}{line}", _colour(row), wraps=False)
         if verbosity > 0:
-            texts = [*map(sentence, row.verdicts), *explain_blanks(row)]
+            hardware = describe_hardware(row.record.hardware)
+            texts = [*map(sentence, row.verdicts), *explain_blanks(row), *filter(None, [hardware])]
             yield from (TerminalLine(f"      {text}") for text in texts)
 
 

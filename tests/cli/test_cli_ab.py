@@ -252,7 +252,10 @@ def test_ctrl_c_stores_and_shows_what_there_is(project: Path, urls: dict[str, st
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             _wait_for_pairs(watched, process)
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=60)
+            try:
+                said, _ = process.communicate(timeout=60)
+            finally:
+                process.kill()  # a session that was started with SIGINT ignored passes that on
     assert process.returncode == 130, said
     assert "; interrupted: so far" in said
     assert "decode" in said

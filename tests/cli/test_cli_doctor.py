@@ -60,7 +60,7 @@ def test_a_good_environment(project: Path) -> None:
     assert result.return_value == 0
     topics = [line.split(":")[0].split(maxsplit=1)[1] for line in result.output.splitlines()]
     assert topics[:3] == ["python", "pytest-boobench", "packages"]
-    assert topics[-8:] == ["machine", "clock", "priority", "ci", "store", "cache", "spool", "hosts file"]
+    assert topics[-9:] == ["machine", "clock", "priority", "sensors", "ci", "store", "cache", "spool", "hosts file"]
     (packages,) = lines_of(result, "packages")
     assert f"pytest {version('pytest')}, pytest-benchmark {version('pytest-benchmark')}, " in packages
     assert lines_of(result, "extra embedded") == ["ok: installed, for the embedded host"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pytest_boobench.facts import Canary, ClientFacts, ModelFacts, ServerFacts
+from pytest_boobench.facts import Canary, ClientFacts, Hardware, ModelFacts, ServerFacts
 from pytest_boobench.gate import Rules, judge
 from pytest_boobench.gate.flags import compare_commands
 from pytest_boobench.record import CellRecord, Verdict
 from pytest_boobench.reports.sentences import sentence
-from tests.making import make_baseline, make_model, make_record, make_sample
+from tests.making import aggregate_of, make_baseline, make_model, make_record, make_sample
 
 ALLOWED = {"decode_tok_s": 0.1}
 SAME_BUILD = {"engine_build": "b11549"}
@@ -159,3 +159,55 @@ def test_the_newest_run_that_knows_a_fact_counts() -> None:
     runs = (replace(first, command="s -b 1"), replace(second, command="s -b 2"), third)
     (verdict,) = judge(measure(30.0, command="s -b 3"), replace(baseline, runs=runs), ALLOWED, Rules())
     assert verdict.note.startswith("flags: -b 3, was 2; ")
+
+
+# --- clocks and limits of a GPU
+
+QUIET = Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)
+THEN = Hardware(gpu_clock_mhz=2625.0, memory_clock_mhz=10501.0, power_limit_w=450.0, source="nvml")
+
+
+@pytest.mark.parametrize(
+    ("decode", "now", "outcome", "words"),
+    [
+        (30.0, {"gpu_clock_mhz": 1275.0}, "inconclusive", "GPU at 1275 MHz, 2625 with the baseline"),
+        (30.0, {"gpu_clock_mhz": 1275.0, "throttled": "power cap"}, "inconclusive", "1275 MHz (power cap), 2625 with"),
+        (30.0, {"memory_clock_mhz": 5000.0}, "inconclusive", "GPU memory at 5000 MHz, 10501 with the baseline"),
+        (
+            5.0,
+            {"throttled": "thermal slowdown"},
+            "inconclusive",
+            "the GPU at 2625 MHz was throttled (thermal slowdown), and not with the baseline",
+        ),
+        (15.0, {"gpu_clock_mhz": 2000.0}, "regression", "GPU clock 2000 MHz, was 2625 MHz"),
+        (30.0, {"gpu_clock_mhz": 2600.0}, "regression", "nothing known has changed"),
+        (30.0, {"throttled": "power cap"}, "regression", "nothing known has changed"),
+        (30.0, {"power_limit_w": 300.0}, "regression", "power limit 300 W, was 450 W"),
+        (50.0, {"gpu_clock_mhz": 1275.0}, "pass", "GPU clock 1275 MHz, was 2625 MHz"),
+    ],
+)  # fmt: skip
+def test_a_slower_gpu_explains_as_much_as_its_clock(
+    decode: float, now: Mapping[str, Any], outcome: str, words: str
+) -> None:
+    record = measure(decode, canaries=(QUIET,), hardware=replace(THEN, **now))
+    verdict = verdict_of(record, **SAME_BUILD, canary=QUIET, hardware=THEN)
+    assert verdict.outcome == outcome
+    assert words in f"{verdict.reason}; {verdict.note}"
+
+
+@pytest.mark.parametrize("hardware", [None, Hardware(power_w=200.0, source="llama-swap")])
+def test_where_no_clock_is_known_nothing_is_explained(hardware: Hardware | None) -> None:
+    record = measure(30.0, canaries=(QUIET,), hardware=hardware)
+    verdict = verdict_of(record, **SAME_BUILD, canary=QUIET, hardware=THEN)
+    assert verdict.outcome == "regression"
+    record = measure(30.0, hardware=replace(THEN, gpu_clock_mhz=1275.0))
+    assert verdict_of(record, **SAME_BUILD, hardware=THEN).outcome == "regression", "of a machine that is not this one"
+
+
+def test_energy_of_another_sensor_is_not_compared() -> None:
+    allowed = {"joule_per_token": 0.1}
+    record = measure(50.0, hardware=Hardware(power_w=90.0, source="rapl"))
+    record = replace(record, aggregates={**record.aggregates, "joule_per_token": aggregate_of(2.0)})
+    baseline = make_baseline(1.0, metric="joule_per_token", hardware=THEN)
+    (verdict,) = judge(record, baseline, allowed, Rules())
+    assert (verdict.outcome, verdict.reason) == ("not comparable", "energy by rapl, was by nvml")

@@ -23,7 +23,7 @@ from pytest_boobench.documents.validation import OneOrMore, whole
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.cell import Axis, Cell, Mark, Plan, Suite, Timeouts, list_axes
 
 HOSTS = ("embedded", "rack-1", "rack-2")
@@ -38,10 +38,8 @@ grid:
   concurrency: [1, 4]
 """
 
-NO_EMBED = (
-    "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
-    "e2e_ms, connect_ms, headers_ms, lanes_tok_s, slo_share, goodput_rps, load_ms, rss_peak_mb, vram_peak_mb"
-)
+NO_EMBED = f"kind chat has no embed; known are {', '.join(metric.key for metric in metrics_of('chat'))}"
+OF_EMBEDDINGS = ", ".join(metric.key for metric in metrics_of("embedding"))
 EMBEDDING = """\
 suite: e
 hosts: [embedded]
@@ -506,8 +504,7 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
             [
                 "8: grid.output_tokens: an embedding generates no tokens; leave it out",
                 "9: sampling: an embedding samples no tokens; leave it out",
-                "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms, "
-                "lanes_tok_s, slo_share, goodput_rps, load_ms, rss_peak_mb, vram_peak_mb",
+                f"10: gate.ttft_ms: kind embedding has no TTFT; known are {OF_EMBEDDINGS}",
             ],
         ),
         (

@@ -12,7 +12,7 @@ from pytest_boobench.gate.change_points import find_changes
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.record import Measurement, Verdict
 from pytest_boobench.reports.html.series import RANKS, Series, find_state, find_verdict
-from pytest_boobench.reports.sentences import list_versions, sentence
+from pytest_boobench.reports.sentences import describe_hardware, list_versions, sentence
 from pytest_boobench.reports.session import find_value
 from pytest_boobench.reports.text import clean, show_time
 from pytest_boobench.units import change as show_change
@@ -206,6 +206,7 @@ def _describe_host(course: Series) -> Iterator[tuple[str, str]]:
     yield "engine", newest.engine_build or ""
     yield "started by", newest.command or ""
     yield "graphics driver", newest.driver or ""
+    yield "hardware", describe_hardware(newest.hardware)
     yield "listed as", newest.identity["model"] if newest.identity["model"] != course.model else ""
     if model is not None:
         size = quantity(model.size_bytes / 1e9, "GB") if model.size_bytes else None
