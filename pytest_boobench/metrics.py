@@ -18,6 +18,8 @@ Length = Literal["exact", "natural"]
 """Whether each answer has as many tokens as requested, or ends where the model ends it."""
 ClockKind = Literal["kernel", "user"]
 """Source of a time stamp: the kernel when the bytes arrived, or Python right after the read."""
+Load = Literal["lanes", "rate", "slo"]
+"""What decides how many requests are in flight: lanes, or a rate, without an SLO or with one."""
 RateSource = Literal["server", "client"]
 """Whose clock a rate comes from: the server's raw counts and milliseconds, or the client's arrival times."""
 FailureKind = Literal[
@@ -115,7 +117,8 @@ class Sample:
     turn: Annotated[int, Since("0004")] = 0
     """Number of the turn in its conversation, from 1; 0: the request is no part of one."""
     send_lag_ms: Annotated[float | None, Since("0004")] = None
-    """In an open loop: how much later than planned it was sent. All its times are from the planned moment."""
+    """In an open loop: how much later than planned, or than its connection was open, it was sent. All its times are
+    from the planned moment."""
     accepted_len: Annotated[float | None, Since("0004")] = None
     draft_accept_share: Annotated[float | None, Since("0004")] = None
 
@@ -147,11 +150,14 @@ class Sample:
 
     def find_client_bound(self, metric: str) -> float:
         """Return by how much a late client may have moved this metric, as a share of its value."""
-        first, last = self.first_late_ms, self.last_late_ms
+        first, last, unsent = self.first_late_ms, self.last_late_ms, self.send_lag_ms or 0.0
+        if unsent and metric in ("headers_ms", "e2e_ms"):
+            return unsent / self.e2e_ms if self.e2e_ms else 0.0
         if metric in ("ttft_ms", "ttfo_ms", "queue_ms") or (metric == "prefill_tok_s" and self.rate_source == "client"):
             known = self.queue_ms if metric == "queue_ms" else self.ttft_ms
             whole = self.ttfo_ms if known is None else known
-            return first / whole if whole and whole > 0 else math.inf if first else 0.0
+            late = first + (0.0 if metric == "prefill_tok_s" else unsent)
+            return late / whole if whole and whole > 0 else math.inf if late else 0.0
         if metric == "decode_tok_s" and self.rate_source == "client":
             span = self.chunk_ms[-1] - self.chunk_ms[0] if self.chunk_ms else 0.0
             return (first + last) / span if span else 0.0
@@ -191,6 +197,8 @@ class Metric:
     """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
+    binomial: bool = False
+    """Whether it counts requests that are good or not, so that its noise follows from their number."""
     turn: int = 0
     """The only turn of a conversation whose samples have it; 0: any sample."""
 
@@ -232,6 +240,12 @@ METRICS: Mapping[str, Metric] = {
                "cached / prompt tokens of a conversation's later turns, by the server's count", kinds=("chat",)),
         Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
+        Metric("slo_share", "within SLO", "", "higher",
+               "share of the measured requests that were within every limit of the SLO; failed ones were not",
+               kinds=_ALL, of_block=True, binomial=True),
+        Metric("goodput_rps", "goodput", "req/s", "higher",
+               "requests within the SLO / duration of the window in which they were planned or, in a closed loop, sent",
+               kinds=_ALL, of_block=True, binomial=True),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
                kinds=_ALL, of_start=True, assumed_noise=0.1),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
@@ -285,14 +299,28 @@ def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
-def gated_metrics(kind: Kind, lanes: int, length: Length = "exact", turns: int = 1) -> tuple[str, ...]:
+def find_load(rate: float | None, slo: Mapping[str, Any] | None) -> Load:
+    """What decides how many requests of a cell with this rate and SLO are in flight."""
+    return "lanes" if not rate else "slo" if slo else "rate"
+
+
+def gated_metrics(
+    kind: Kind, lanes: int, length: Length = "exact", turns: int = 1, load: Load = "lanes"
+) -> tuple[str, ...]:
     """Return the keys of the metrics that the gate judges by default.
+
+    At a rate it judges what a user feels: the goodput where there is an SLO, else the times, of which the end-to-end
+    time is left out if answers end by themselves.
 
     With several lanes, end-to-end time replaces prefill: it is chance how long a prompt waits for those of other lanes,
     and a longer wait means fewer others during its decoding. If answers end by themselves, the end-to-end time depends
     on their length, so the rate of all lanes together replaces it. In a conversation, turns differ: the last one's time
     replaces prefill, to the first token or, with several lanes, to the end.
     """
+    if load == "slo":
+        return ("goodput_rps",)
+    if load == "rate":
+        return ("e2e_ms",) if kind == "embedding" else ("ttft_ms", "e2e_ms") if length == "exact" else ("ttft_ms",)
     several = "e2e_ms" if length == "exact" else "lanes_tok_s"
     if turns > 1 and (lanes == 1 or length == "exact"):
         second = name_of_turn("ttft_ms" if lanes == 1 else "e2e_ms", turns)

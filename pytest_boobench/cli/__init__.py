@@ -21,8 +21,9 @@ import click
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
-VERBS = tuple(
-    "init check schema hosts doctor ab bisect history compare power baseline report export import store manual".split()
+VERBS = (
+    *"init check schema hosts doctor ab bisect capacity history compare power".split(),
+    *"baseline report export import store manual".split(),
 )
 _ELSEWHERE = {"schema": ("check_command", "schema_command"), "report": ("history_command", "report_command")}
 """Verb -> its module and name there, where that is not ``VERB_command.command``."""

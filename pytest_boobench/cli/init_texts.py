@@ -172,6 +172,7 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
     if model.kind == "chat" and found.keeps_prefixes:
         yield _line("# turns: 8", "conversations that grow, each turn with its own TTFT: boobench manual turns")
     yield _line("samples: 12", "requests per test; a multiple of the concurrency")
+    yield _line("# rate: [1, 2]", "instead of concurrency: requests per second, as users send them")
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("length: natural", "this server cannot be told to go on: answers end where the model ends them")
     if model.kind == "embedding":

@@ -12,6 +12,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
 - ``turn_ratios``    limits inside one measurement: one turn against another
+- ``floors``         a share of the requests against the least that is asked
 - ``duet``           the same verdicts for two live hosts in turns
 - ``change_points``  where the history of a cell changed
 

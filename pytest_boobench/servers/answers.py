@@ -173,7 +173,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
             headers_ms=sample.headers_ms or 0.0,
             connect_ms=sample.connect_ms or 0.0,
             e2e_ms=sample.e2e_ms or 0.0,
-            lanes=cell.concurrency,
+            lanes=2 if cell.rate else cell.concurrency,
             reasoned=stream.reasoned,
         ),
         claims,

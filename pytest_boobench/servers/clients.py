@@ -98,6 +98,16 @@ class ServerAnswer:
         return self.failure is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to measure."""
+
+    path: str
+    body: Mapping[str, Any]
+    planned_ns: int | None = None
+    """When to send it, by the monotonic clock; None: at once."""
+
+
 @dataclass(slots=True)
 class Clients:
     """Both clients of a host, with the same address, headers and TLS context."""
@@ -108,13 +118,11 @@ class Clients:
     patience: Patience = field(default_factory=Patience)
     """Callers may replace it, for example when no time is left."""
 
-    async def send(
-        self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
-    ) -> ServerAnswer:
+    async def send(self, call: Call, timeouts: Timeouts, max_bytes: int | None = None) -> ServerAnswer:
         """Send a measured request and read the answer, up to ``max_bytes``. Never raises for what the host does."""
         asked_at, asked_ns = time.time(), time.monotonic_ns()
         try:
-            exchange = await self.stream.post(path, body, timeouts, max_bytes)
+            exchange = await self.stream.post(call.path, call.body, timeouts, max_bytes, call.planned_ns)
         except wire.NoAnswer as error:
             return ServerAnswer(sent_at=asked_at, sent_ns=asked_ns, failure=error.failure)
         return ServerAnswer(
@@ -190,14 +198,6 @@ class Prompt:
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
     history: tuple[Mapping[str, str], ...] = ()
     """The messages before it in its conversation; then the cache may be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to measure."""
-
-    path: str
-    body: Mapping[str, Any]
 
 
 class Server(Protocol):

@@ -174,7 +174,7 @@ class OpenAIServer(ControlRequests):
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
         most = None if cell.output_tokens is None else answers.find_most_bytes(cell.output_tokens)
-        return await self.clients.send(call.path, call.body, cell.plan.timeouts, most)
+        return await self.clients.send(call, cell.plan.timeouts, most)
 
     def _find_slack(self, cell: Cell) -> int:
         """By how many tokens a prompt may be off: 0 if it is counted before it is sent."""

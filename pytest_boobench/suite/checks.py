@@ -10,9 +10,15 @@ from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.conversing import check_turns
 from pytest_boobench.suite.launching import StartNeeds, check_launch
-from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.objectives import list_objectives
+from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, GRID, MarkedPlan, OverrideFields, SuiteFields
 
 _SHOWN_VALUES = 8
+_NOT_AT_RATE = {
+    "concurrency": "rate decides how many are in flight; leave concurrency out",
+    "depth_tokens": "its context is kept for each lane, and a rate has none; leave depth_tokens or rate out",
+}
+"""Axis -> why it cannot be beside a rate."""
 
 
 def check(
@@ -37,6 +43,7 @@ def check(
     if cells > max_cells:
         limit = f"the limit is {max_cells:,} (ini boobench_max_cells)"
         problems.add(written.node.child("grid"), f"{sum_text}, {limit}")
+    _check_rate(written, problems)
     _check_overrides(written, problems)
     _check_plans(written, problems)
 
@@ -96,6 +103,33 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):
         _check_gate(fields, written, problems)
+    limited = list_objectives(written.kind)
+    for key in written.slo:
+        if key not in limited:
+            text = f"kind {written.kind} has no {METRICS[key].title}; known are {', '.join(limited)}"
+            problems.add(written.node.child("slo").child(key), text)
+
+
+def _check_rate(written: SuiteFields, problems: Problems) -> None:
+    """Note what does not go with requests at planned times, and what needs them."""
+    axes = written.list_axes()
+    at_rate = [rate for rate in axes.get("rate", ()) if rate]
+    if not at_rate:
+        for name, fields in (("arrival", written), *(("duration", each) for each in (written, *written.overrides))):
+            if not (node := fields.node.child(name)).missing:
+                problems.add(node, "needs a rate: requests per second, as in rate: [1, 2]")
+        return
+    for name, remedy in _NOT_AT_RATE.items():
+        absent = next(one.axis.default or one.axis.absent for one in GRID if one.name == name)
+        if any(value != absent for value in axes.get(name, ())):
+            beside = written.node.child(name)
+            problems.add(written.node.child("grid").child(name) if beside.missing else beside, remedy)
+    for fields in (written, *written.overrides):
+        if fields.given.get("warmup") == 0:
+            text = "expected at least 1 at a rate: how long the last of them took decides how long the lead-in is"
+            problems.add(fields.node.child("warmup"), text)
+        if fields.duration_s is not None and "samples" in fields.given:
+            problems.add(fields.node.child("duration"), "stands beside samples: either one decides how many; write one")
 
 
 def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) -> None:
@@ -105,6 +139,8 @@ def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) ->
         if base not in known:
             text = f"kind {written.kind} has no {METRICS[base].title}; known are {', '.join(known)}"
             problems.add(fields.node.child("gate").child(key), text)
+        elif METRICS[base].binomial and not written.slo:
+            problems.add(fields.node.child("gate").child(key), "needs an slo, as in slo: {ttft_ms: 500}")
 
 
 def _check_overrides(written: SuiteFields, problems: Problems) -> None:

@@ -742,12 +742,13 @@ class TestSchema:
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
             *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
-            *("rate", "turns", "turn_tokens", "think_time", "arrival"),
+            *("rate", "turns", "turn_tokens", "think_time", "arrival", "duration", "slo"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
+            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency; at a "
+            "rate those of 30 s.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)
