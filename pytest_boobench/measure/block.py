@@ -27,6 +27,7 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.depth import FilledDepth, fill_depth, require_cache
 from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
@@ -70,12 +71,13 @@ async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key
 async def run_calls(
     server: Server, cell: Cell, calls: Sequence[Call], phase: Phase, observe: measure.Observe = measure.ignore_progress
 ) -> measure.PhaseResult:
-    """Send the calls in their order down the cell's lanes."""
+    """Send the calls in their order down the cell's lanes; with a depth, each down the lane that has its context."""
+    shares = [iter(calls[lane :: cell.concurrency]) for lane in range(cell.concurrency)]
 
     async def send(ticket: measure.Ticket) -> ServerAnswer:
-        return await server.send(calls[ticket.index], cell)
+        return await server.send(next(shares[ticket.lane]) if cell.depth_tokens else calls[ticket.index], cell)
 
-    workload = measure.ClosedLoop(cell.concurrency)
+    workload: measure.Workload = (measure.EqualShares if cell.depth_tokens else measure.ClosedLoop)(cell.concurrency)
     return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
 
 
@@ -148,7 +150,7 @@ async def digest_text(server: Server, cell: Cell) -> str | None:
     """
     if cell.kind == "embedding":
         return None
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY})
+    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}, depth_tokens=0)
     (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
     answer = await server.send(server.call(greedy, prompt), greedy)
     text = server.read_text(answer)
@@ -190,6 +192,8 @@ class Found:
     """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
+    filled: FilledDepth | None = None
+    """The context before the prompts, in this block."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -230,8 +234,13 @@ def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
     """Warm up until it no longer helps, or as long as the suite says; returns the seeds of the requests."""
     cell, plan, lanes = block.cell, block.cell.plan, block.cell.concurrency
-    end = time.monotonic() + (plan.warmup_s or 0.0)
     seeds: frozenset[int] = frozenset()
+    if cell.depth_tokens:
+        filled = found.filled = await fill_depth(server, cell, block.series("depth"), block.session.observe)
+        seeds |= filled.seeds
+        if not reference:
+            found.note(depth_ms=(found.record.depth_ms or 0.0) + filled.took_ms)
+    end = time.monotonic() + (plan.warmup_s or 0.0)
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
@@ -241,6 +250,7 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
         found.add([replace(sample, index=sample.index + len(rounds) * lanes) for sample in samples])
         require_good(samples, warmed, cell)
+        require_cache(found.filled, samples, cell)
         rounds.extend(samples[at : at + lanes] for at in range(0, len(samples), lanes))
         if plan.warmup_s is None:
             enough = len(rounds) >= plan.warmup_max or is_settled(rounds)
@@ -326,5 +336,6 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
+        require_cache(found.filled, samples, cell)
         if not traffic.disturbed and not find_trend(samples):
             return

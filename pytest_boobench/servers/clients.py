@@ -179,6 +179,11 @@ class Capabilities:
     load: bool = False
     """It loads a model on request."""
 
+    @property
+    def depth(self) -> bool:
+        """Whether a context before the prompt can be exact, kept in the cache and proven to have come from there."""
+        return self.exact_tokens and self.cache_control
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -188,6 +193,8 @@ class Prompt:
     ids: tuple[int, ...] | None = None
     seed: int | None = None
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
+    slot: int | None = None
+    """The slot whose cache the request needs, for a server that has slots; None: the server finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +241,10 @@ class Server(Protocol):
         ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible."""
+        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible.
+
+        In a cell with a depth, each begins with the context of its lane: number i has lane i modulo the lanes.
+        """
         ...
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:

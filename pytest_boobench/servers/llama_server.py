@@ -85,10 +85,10 @@ class LlamaServer(OpenAIServer):
         async def tokenize(text: str, *, special: bool = False) -> tuple[int, ...]:
             return await self._ask_ids({"content": text, "add_special": special, "parse_special": True})
 
-        async def count(text: str) -> int:
-            return len(await tokenize(f"{before}{text}{after}", special=True))
+        async def tokenize_request(text: str) -> tuple[int, ...]:
+            return await tokenize(f"{before}{text}{after}", special=True)
 
-        return await self._make_exact_prompts(cell, nonces, count, tokenize)
+        return await self._make_exact_prompts(cell, nonces, tokenize, tokenize_request)
 
     async def _template(self, cell: Cell) -> tuple[str, str]:
         """The chat template's text before and after the user's, made with the fields that the suite sends along."""
@@ -107,9 +107,10 @@ class LlamaServer(OpenAIServer):
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """Unless the suite sets a seed, add one that ``/slots`` shows: it marks the request as ours."""
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or prompt.seed is None:
+        if cell.kind == "embedding":
             return call
-        return replace(call, body={"seed": prompt.seed, **call.body})
+        ours = {"seed": prompt.seed, "id_slot": prompt.slot}
+        return replace(call, body={**{key: value for key, value in ours.items() if value is not None}, **call.body})
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """If the context is too small, the failure says how to enlarge it."""
@@ -122,7 +123,7 @@ class LlamaServer(OpenAIServer):
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         exact = {"ignore_eos": True} if cell.length == "exact" else {}
-        return {"cache_prompt": cell.cache == "warm", **exact}
+        return {"cache_prompt": cell.cache == "warm" or cell.depth_tokens > 0, **exact}
 
 
 class LlamaRouter(LlamaServer):
@@ -186,7 +187,9 @@ class LlamaRouter(LlamaServer):
         return replace(call, path=f"{call.path}?autoload=false")
 
     def _server_of(self, model: str) -> LlamaServer:
-        return _RoutedModel(self.name, self.url, self.clients, model)
+        routed = _RoutedModel(self.name, self.url, self.clients, model)
+        routed.prefixes = self.prefixes
+        return routed
 
 
 class _RoutedModel(LlamaServer):

@@ -63,7 +63,15 @@ class Vllm(OpenAIServer):
         async def tokenize(text: str) -> tuple[int, ...]:
             return await self._ask_ids({"model": cell.model, "prompt": text, "add_special_tokens": False})
 
-        return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
+        async def tokenize_chat(text: str) -> tuple[int, ...]:
+            return await self._ask_ids(
+                {"model": cell.model, "messages": [{"role": "user", "content": text}], **cell.request}
+            )
+
+        async def count(text: str) -> int:
+            return await self._count(cell, text)
+
+        return await self._make_exact_prompts(cell, nonces, tokenize, tokenize_chat, count)
 
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
@@ -75,9 +83,12 @@ class Vllm(OpenAIServer):
         return found
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
-        """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache."""
+        """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache.
+
+        A context before the prompt must come from there; then only the prompts themselves are unique.
+        """
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or cell.cache != "cold":
+        if cell.kind == "embedding" or cell.cache != "cold" or cell.depth_tokens:
             return call
         salt = hashlib.sha256(repr(prompt.ids or prompt.text).encode()).hexdigest()
         return replace(call, body={"cache_salt": salt, **call.body})

@@ -31,6 +31,7 @@ def check(
     _check_names_of_axes(written, problems)
     _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
+    _check_depth(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
         limit = f"the limit is {max_cells:,} (ini boobench_max_cells)"
@@ -94,6 +95,21 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):
         _check_gate(fields, written, problems)
+
+
+def _check_depth(written: SuiteFields, problems: Problems) -> None:
+    """Note a depth where no lane's cache can keep a context before a made-up prompt."""
+    axes = written.list_axes()
+    if not any(axes.get("depth_tokens", ())):
+        return
+    node = written.node.child("grid").child("depth_tokens")
+    if written.kind == "embedding":
+        problems.add(node, "an embedding takes nothing from a cache; leave it out")
+    for one in BESIDE_GRID:
+        if any(value != one.axis.absent for value in axes.get(one.name, ())):
+            problems.add(node, f"cannot be combined with {one.name}; measure them in two suites")
+    if not written.node.child("prompts").missing:
+        problems.add(node, "cannot be combined with prompts; measure them in two suites")
 
 
 def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) -> None:
