@@ -69,6 +69,8 @@ class Discovery:
     """Whether it can be told to generate exactly as many tokens as a request asks for."""
     sees_others: bool
     """Whether it can tell of other users."""
+    keeps_depth: bool = False
+    """Whether its cache can keep a context before the prompts, and prove it."""
     notes: tuple[str, ...] = ()
     """What was left out or could not be measured, and why."""
 
@@ -105,6 +107,7 @@ async def discover(host: Host, server: Server) -> Discovery:
         unusable=tuple(name for name in names if purposes.get(name, (None, False))[0] is None),
         chosen=tuple(chosen),
         fixed_length=server.can.ignore_eos,
+        keeps_depth=server.can.depth,
         sees_others=(await look_at_traffic(server, chosen[0].name)).known,
         notes=tuple(notes),
     )

@@ -88,7 +88,12 @@ class LlamaServer(OpenAIServer):
         async def tokenize_request(text: str) -> tuple[int, ...]:
             return await tokenize(f"{before}{text}{after}", special=True)
 
-        return await self._make_exact_prompts(cell, nonces, tokenize, tokenize_request)
+        async def count(text: str) -> int:
+            return len(await tokenize_request(text))
+
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_request)
+        return await self._make_exact_prompts(cell, nonces, count, tokenize)
 
     async def _template(self, cell: Cell) -> tuple[str, str]:
         """The chat template's text before and after the user's, made with the fields that the suite sends along."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_boobench.errors import HostError, PromptError
@@ -16,8 +16,8 @@ from pytest_boobench.facts import ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
-from pytest_boobench.servers.control import ControlRequests, Question, list_names
-from pytest_boobench.servers.prefixes import Prefixes, Tokenize
+from pytest_boobench.servers.control import ControlRequests, Ids, Question, list_names
+from pytest_boobench.servers.prefixes import Prefixes
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, get_count, get_object, to_natural, to_object, to_text
 
@@ -137,24 +137,12 @@ class OpenAIServer(ControlRequests):
         return counted
 
     async def _make_exact_prompts(
-        self,
-        cell: Cell,
-        nonces: Sequence[str],
-        tokenize: Tokenize,
-        tokenize_chat: Tokenize,
-        count: prompts.Count | None = None,
+        self, cell: Cell, nonces: Sequence[str], count: prompts.Count, tokenize: Callable[[str], Awaitable[Ids]]
     ) -> list[Prompt]:
         """Return prompts that ``count`` finds exact; for a completion, the first N ids of a long text.
 
-        ``tokenize`` adds no begin-of-text, so that N ids are N tokens. ``tokenize_chat`` adds all that a request has.
+        ``tokenize`` adds no begin-of-text, so that N ids are N tokens.
         """
-        if cell.depth_tokens:
-            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_chat)
-
-        async def count_ids(text: str) -> int:
-            return len(await tokenize_chat(text))
-
-        count = count or count_ids
         made: dict[str, Prompt] = {}
         guess: int | None = None
         for nonce in dict.fromkeys(nonces):

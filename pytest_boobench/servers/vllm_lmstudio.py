@@ -68,10 +68,9 @@ class Vllm(OpenAIServer):
                 {"model": cell.model, "messages": [{"role": "user", "content": text}], **cell.request}
             )
 
-        async def count(text: str) -> int:
-            return await self._count(cell, text)
-
-        return await self._make_exact_prompts(cell, nonces, tokenize, tokenize_chat, count)
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_chat)
+        return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
 
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
