@@ -4,8 +4,8 @@
 
 A model that is heavy enough for one token to take longer than the server's own work around it is written for this.
 Both programs run in turns, on one thread. llama-bench begins to generate behind as many tokens as our context and
-prompt have together. The costs: all that a first cell's time is longer than that of the same cell once its context is in
-the cache, in evaluations of the context.
+prompt have together. The costs: by how much a first cell takes longer than the same cell once its context is in the
+cache, in evaluations of the context.
 """
 
 from __future__ import annotations
