@@ -49,6 +49,7 @@ class Prefixes:
     _made: dict[tuple[object, ...], Prefix] = field(default_factory=dict)
     _opened: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Prompts made so far, by model and lane."""
+    _proven: set[tuple[object, ...]] = field(default_factory=set)
 
     async def make_prompts(
         self, cell: Cell, nonces: Sequence[str], tokenize: Tokenize, tokenize_chat: Tokenize
@@ -68,8 +69,8 @@ class Prefixes:
         else:
             texts = await _make_texts(cell, nonces, tokenize_chat)
             prompts = [Prompt(text=f"{lanes[number % len(lanes)].text}{text}") for number, text in enumerate(texts)]
-            for first in prompts[: len(lanes)]:
-                await _require_whole(cell, first.text or "", tokenize_chat)
+            for lane, first in enumerate(prompts[: len(lanes)]):
+                await self._require_whole(cell, lane, first.text or "", tokenize_chat)
         return [
             Prompt(text=prompt.text, ids=prompt.ids, slot=number % len(lanes) if pinned else None)
             for number, prompt in enumerate(prompts)
@@ -83,8 +84,7 @@ class Prefixes:
         return make_opening(self._opened[cell.model, lane])
 
     async def _find(self, cell: Cell, lane: int, tokenize: Tokenize, tokenize_chat: Tokenize) -> Prefix:
-        fields = json.dumps(cell.request, sort_keys=True, default=str)  # they may change the chat template's text
-        key = (cell.model, cell.kind, cell.depth_tokens, lane, fields)
+        key = _name(cell, lane)
         if key not in self._made:
             nonce = make_nonce(_LANE_TEXT, lane)
             if cell.kind == "completion":
@@ -93,6 +93,31 @@ class Prefixes:
             else:
                 self._made[key] = Prefix(text=await _fit_context(cell, nonce, tokenize_chat))
         return self._made[key]
+
+    async def _require_whole(self, cell: Cell, lane: int, text: str, tokenize_chat: Tokenize) -> None:
+        """Raise HostError if a whole request is not as long as its parts, or has not the depth in common with others.
+
+        Asked once for each lane and length: the server counts every request again when it answers.
+        """
+        key = (*_name(cell, lane), cell.prompt_tokens)
+        if key in self._proven:
+            return
+        context = text[: text.index("\n") + 1]
+        whole, other = await tokenize_chat(text), await tokenize_chat(f"{context}{_OTHER}")
+        common = count_common(whole, other)
+        if (len(whole), common) != (cell.input_tokens, cell.depth_tokens):
+            raise HostError(
+                f"{cell.host}: depth_tokens: this model's tokens change with the text after them: {len(whole)} tokens "
+                f"with {common} of them in common, asked are {cell.input_tokens} and {cell.depth_tokens}; measure it "
+                "with kind: completion"
+            )
+        self._proven.add(key)
+
+
+def _name(cell: Cell, lane: int) -> tuple[object, ...]:
+    """What the text of a context depends on; fields of the request may change the chat template's text."""
+    fields = json.dumps(cell.request, sort_keys=True, default=str)
+    return cell.model, cell.kind, cell.depth_tokens, lane, fields
 
 
 async def _fit_context(cell: Cell, nonce: str, tokenize_chat: Tokenize) -> str:
@@ -136,19 +161,6 @@ async def _make_ids(cell: Cell, nonces: Sequence[str], tokenize: Tokenize) -> li
         for nonce in dict.fromkeys(nonces)
     }
     return [made[nonce] for nonce in nonces]
-
-
-async def _require_whole(cell: Cell, text: str, tokenize_chat: Tokenize) -> None:
-    """Raise HostError if a whole request has another length than its parts, or not the depth in common with others."""
-    context = text[: text.index("\n") + 1]
-    whole, other = await tokenize_chat(text), await tokenize_chat(f"{context}{_OTHER}")
-    common = count_common(whole, other)
-    if (len(whole), common) != (cell.input_tokens, cell.depth_tokens):
-        raise HostError(
-            f"{cell.host}: depth_tokens: this model's tokens change with the text after them: {len(whole)} tokens with "
-            f"{common} of them in common, asked are {cell.input_tokens} and {cell.depth_tokens}; measure it with kind: "
-            "completion"
-        )
 
 
 def count_common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from pytest_boobench.hosts.embedded import EmbeddedServer
 from tests import kinds_stand_in as kinds
 from tests.conftest import BenchFolder
 from tests.depth_server import Remembering
 from tests.fault_server import Peer
 from tests.kinds_stand_in import KindServer, stream_openai
+from tests.llama_swap_stand_in import LlamaSwapStandIn
 from tests.plugin.test_session import query
 
 DEPTH, PROMPT = 2000, 40
@@ -240,3 +242,16 @@ def test_a_server_that_cannot_prove_it_is_an_error(bench: BenchFolder, stand_in:
             "exact length can be kept in its cache; leave it out, or use llama-server or vLLM*"
         ]
     )
+
+
+def test_behind_llama_swap(bench: BenchFolder, llama: EmbeddedServer) -> None:
+    """Nothing of it is foreign, and the context is fitted once."""
+    with LlamaSwapStandIn({"tiny-chat": llama.url}) as swap:
+        bench.write_hosts(**{"rack-1": {"url": swap.url}})
+        grid = {"prompt_tokens": 40, "output_tokens": 4, "depth_tokens": 600, "concurrency": 2}
+        bench.write_suite(hosts=["rack-1"], models=["tiny-chat"], grid=grid, samples=4)
+        bench.run().assert_outcomes(passed=1)
+    assert query(bench, "select distinct prompt_tokens, cached_tokens from bench_samples") == [(640, 600)]
+    assert query(bench, "select concurrent_foreign_requests from bench_cells") == [(0,)]
+    long = [seen for seen in swap._server.seen if seen.target.endswith("/tokenize") and len(seen.body) > 500]
+    assert len(long) <= 12
