@@ -61,6 +61,7 @@ class AbSettings:
     """Where the old side calls it otherwise."""
     prompt_tokens: int = 512
     output_tokens: int = 128
+    depth_tokens: int = 0
     concurrency: int = 1
     samples: int = 10
     """Requests of a turn, where both servers are started for each turn."""
@@ -218,6 +219,7 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
             "prompt_tokens": [asked.prompt_tokens],
             "output_tokens": [asked.output_tokens],
             "concurrency": [asked.concurrency],
+            "depth_tokens": [asked.depth_tokens],
         },
         "sampling": {"temperature": 0.0, "seed": 42},
         "samples": asked.samples,

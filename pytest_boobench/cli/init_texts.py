@@ -22,6 +22,8 @@ _LONGER = 4
 """How many times as long the second prompt is."""
 _OUTPUT_TOKENS = 128
 _LANES = 4
+_DEPTH_TOKENS, _LEAST_DEPTH = 8192, 256
+"""The longest context before a prompt that is proposed, and the shortest."""
 _SHOWN = 20
 """Other models that are listed in the suite, as comments."""
 _COLUMN = 38
@@ -43,6 +45,8 @@ class Sizes:
     output_reason: str
     concurrency: tuple[int, ...]
     lanes_reason: str
+    depth_tokens: int
+    """A context before the prompts that all lanes have room for; 0: there is none."""
     too_long: tuple[int, ...]
     """Prompts of which several at once may not fit. llama.cpp's slots share one context where their number is not
     given, and the server does not tell whether they do."""
@@ -63,8 +67,18 @@ def choose_sizes(model: Chosen) -> Sizes:
         output_reason=output_reason,
         concurrency=(1, lanes) if lanes > 1 else (1,),
         lanes_reason="requests in flight at once" if lanes == slots else f"more may not fit into {shared} tokens",
+        depth_tokens=0 if model.kind == "embedding" else _choose_depth(model, lanes, prompts[-1] + (output or 0)),
         too_long=tuple(too_long),
     )
+
+
+def _choose_depth(model: Chosen, lanes: int, request_tokens: int) -> int:
+    """A power of two that fits beside a request, even where the slots share one context."""
+    if model.facts.n_ctx is None:
+        return _DEPTH_TOKENS
+    room = model.facts.n_ctx // lanes - request_tokens
+    depth = min(_DEPTH_TOKENS, 1 << (room.bit_length() - 1)) if room > 0 else 0
+    return depth if depth >= _LEAST_DEPTH else 0
 
 
 def _choose_output(model: Chosen) -> tuple[int, str]:
@@ -166,6 +180,10 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
     if sizes.output_tokens is not None:
         yield _line(f"  output_tokens: [{sizes.output_tokens}]", sizes.output_reason)
     yield _line(f"  concurrency: {list(sizes.concurrency)}", sizes.lanes_reason)
+    if found.keeps_depth and sizes.depth_tokens:
+        yield _line(
+            f"  # depth_tokens: [0, {sizes.depth_tokens}]", "speed behind so much context, which the cache keeps"
+        )
     if model.kind != "embedding":
         yield _line("sampling: {temperature: 0.0, seed: 42}", "sent as written, and nothing else is")
     yield _line("cache: cold", "no cached prompt token may be reused; warm: it may")

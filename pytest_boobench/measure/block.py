@@ -24,6 +24,7 @@ from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.measure.beside_samples import summarize_blocks, summarize_start
+from pytest_boobench.measure.depth import FilledDepth, fill_depth, require_cache
 from pytest_boobench.measure.digest import digest_text
 from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.measure.goodput import explain_goodput, find_goodput
@@ -77,12 +78,18 @@ async def run_calls(
     observe: measure.Observe = measure.ignore_progress,
     loop: OpenLoop | None = None,
 ) -> measure.PhaseResult:
-    """Send the calls in their order, down the cell's lanes or at the times of an open loop."""
+    """Send the calls in their order, down the cell's lanes or at the times of an open loop.
+
+    With a depth, each goes down the lane that has its context.
+    """
+    shares = [iter(calls[lane :: cell.concurrency]) for lane in range(cell.concurrency)]
 
     async def send(ticket: measure.Ticket) -> ServerAnswer:
-        return await server.send(replace(calls[ticket.index], planned_ns=ticket.planned_ns), cell)
+        call = next(shares[ticket.lane]) if cell.depth_tokens else calls[ticket.index]
+        return await server.send(replace(call, planned_ns=ticket.planned_ns), cell)
 
-    workload = loop or measure.ClosedLoop(cell.concurrency)
+    closed = measure.EqualShares if cell.depth_tokens else measure.ClosedLoop
+    workload: measure.Workload = loop or closed(cell.concurrency)
     return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
 
 
@@ -190,6 +197,8 @@ class Found:
     record: CellRecord
     no_energy: str = ""
     """Why the last block has no energy of a token; empty where it has."""
+    filled: FilledDepth | None = None
+    """The context before the prompts, in this block."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -227,8 +236,13 @@ class Found:
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
     """Warm up until it no longer helps, or as long as the suite says; returns the seeds of the requests."""
     cell, plan, lanes = block.cell, block.cell.plan, block.cell.concurrency
-    end = time.monotonic() + (plan.warmup_s or 0.0)
     seeds: frozenset[int] = frozenset()
+    if cell.depth_tokens:
+        filled = found.filled = await fill_depth(server, cell, block.series("depth"), block.session.observe)
+        seeds |= filled.seeds
+        if not reference:
+            found.note(depth_ms=(found.record.depth_ms or 0.0) + filled.took_ms)
+    end = time.monotonic() + (plan.warmup_s or 0.0)
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
@@ -238,6 +252,7 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
         found.add([replace(sample, index=sample.index + len(rounds) * lanes) for sample in samples])
         require_good(samples, warmed, cell)
+        require_cache(found.filled, samples, cell)
         rounds.extend(samples[at : at + lanes] for at in range(0, len(samples), lanes))
         if plan.warmup_s is None:
             enough = len(rounds) >= plan.warmup_max or is_settled(rounds)
@@ -334,6 +349,7 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         traffic = await watcher.end(own_traffic(samples))
         found.note(traffic=traffic)
         require_good(samples, taken, cell)
+        require_cache(found.filled, samples, cell)
         if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:
             machine.add_report(watcher.hardware)
             found.note_machine(machine, samples, cell)

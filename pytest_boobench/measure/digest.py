@@ -21,7 +21,7 @@ async def digest_text(server: Server, cell: Cell) -> str | None:
     """
     if cell.kind == "embedding":
         return None
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY})
+    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}, depth_tokens=0)
     (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
     answer = await server.send(server.call(greedy, prompt), greedy)
     text = server.read_text(answer)

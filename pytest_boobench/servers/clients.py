@@ -187,6 +187,11 @@ class Capabilities:
     load: bool = False
     """It loads a model on request."""
 
+    @property
+    def depth(self) -> bool:
+        """Whether a context before the prompt can be exact, kept in the cache and proven to have come from there."""
+        return self.exact_tokens and self.cache_control
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -198,6 +203,8 @@ class Prompt:
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
     history: tuple[Mapping[str, str], ...] = ()
     """The messages before it in its conversation; then the cache may be used."""
+    slot: int | None = None
+    """The slot whose cache the request needs, for a server that has slots; None: the server finds it."""
 
 
 class Server(Protocol):
@@ -236,7 +243,10 @@ class Server(Protocol):
         ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible."""
+        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible.
+
+        In a cell with a depth, each begins with the context of its lane: number i has lane i modulo the lanes.
+        """
         ...
 
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:

@@ -85,9 +85,14 @@ class LlamaServer(OpenAIServer):
         async def tokenize(text: str, *, special: bool = False) -> tuple[int, ...]:
             return await self._ask_ids({"content": text, "add_special": special, "parse_special": True})
 
-        async def count(text: str) -> int:
-            return len(await tokenize(f"{before}{text}{after}", special=True))
+        async def tokenize_request(text: str) -> tuple[int, ...]:
+            return await tokenize(f"{before}{text}{after}", special=True)
 
+        async def count(text: str) -> int:
+            return len(await tokenize_request(text))
+
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_request)
         return await self._make_exact_prompts(cell, nonces, count, tokenize)
 
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -118,9 +123,10 @@ class LlamaServer(OpenAIServer):
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """Unless the suite sets a seed, add one that ``/slots`` shows: it marks the request as ours."""
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or prompt.seed is None:
+        if cell.kind == "embedding":
             return call
-        return replace(call, body={"seed": prompt.seed, **call.body})
+        ours = {"seed": prompt.seed, "id_slot": prompt.slot}
+        return replace(call, body={**{key: value for key, value in ours.items() if value is not None}, **call.body})
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """If the context is too small, the failure says how to enlarge it."""
@@ -133,7 +139,7 @@ class LlamaServer(OpenAIServer):
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         exact = {"ignore_eos": True} if cell.length == "exact" else {}
-        return {"cache_prompt": cell.cache == "warm", **exact}
+        return {"cache_prompt": cell.cache == "warm" or cell.depth_tokens > 0, **exact}
 
 
 class LlamaRouter(LlamaServer):
@@ -201,7 +207,9 @@ class LlamaRouter(LlamaServer):
         return replace(call, path=f"{call.path}?autoload=false")
 
     def _server_of(self, model: str) -> LlamaServer:
-        return _RoutedModel(self.name, self.url, self.clients, model)
+        routed = _RoutedModel(self.name, self.url, self.clients, model)
+        routed.prefixes = self.prefixes
+        return routed
 
 
 class _RoutedModel(LlamaServer):

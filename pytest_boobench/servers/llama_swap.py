@@ -170,7 +170,9 @@ class LlamaSwap(LlamaServer):
         async def starting() -> bool:
             return (await self._find_states()).get(await self._resolve(model) or model) == "starting"
 
-        return Upstream(self.name, self.url, self.clients, model, starting)
+        upstream = Upstream(self.name, self.url, self.clients, model, starting)
+        upstream.prefixes = self.prefixes
+        return upstream
 
     async def _resolve(self, model: str) -> str | None:
         """The model behind an alias; None for a peer's model, and for a name that llama-swap resolves per request."""

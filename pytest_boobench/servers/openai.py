@@ -18,6 +18,7 @@ from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
 from pytest_boobench.servers.control import ControlRequests, Ids, Question, list_names
+from pytest_boobench.servers.prefixes import Prefixes
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, get_count, get_object, to_natural, to_object, to_text
 
@@ -38,6 +39,7 @@ class OpenAIServer(ControlRequests):
         super().__init__(name, url, clients)
         self._template_tokens: dict[tuple[str, Kind], int] = {}
         """Tokens of the chat template alone, by model and kind: they may come from a cache that cannot be disabled."""
+        self.prefixes = Prefixes()
         self.left_out = 0
         """Models of the last listing that `models` omits, because their names hold control characters."""
         self.started_with: str | None = None
@@ -90,6 +92,11 @@ class OpenAIServer(ControlRequests):
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Fit to ``usage``, each try with its own nonce. Each request's real count is checked later."""
+        if cell.depth_tokens:
+            raise HostError(
+                f"{self.name}: depth_tokens: this kind of server, {self.kind}, counts no text without running it, so "
+                "that no context of exact length can be kept in its cache; leave it out, or use llama-server or vLLM"
+            )
         trial = itertools.count()
 
         async def count(text: str) -> int:

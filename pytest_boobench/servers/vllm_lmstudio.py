@@ -63,6 +63,13 @@ class Vllm(OpenAIServer):
         async def tokenize(text: str) -> tuple[int, ...]:
             return await self._ask_ids({"model": cell.model, "prompt": text, "add_special_tokens": False})
 
+        async def tokenize_chat(text: str) -> tuple[int, ...]:
+            return await self._ask_ids(
+                {"model": cell.model, "messages": [{"role": "user", "content": text}], **cell.request}
+            )
+
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_chat)
         return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
 
     async def _count_template(self, cell: Cell) -> int:
@@ -80,10 +87,11 @@ class Vllm(OpenAIServer):
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache.
 
-        All turns of a conversation have the salt of the first.
+        All turns of a conversation have the salt of the first. A context before the prompt must come from the cache;
+        then only the prompts themselves are unique.
         """
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or cell.cache != "cold":
+        if cell.kind == "embedding" or cell.cache != "cold" or cell.depth_tokens:
             return call
         first = prompt.history[0]["content"] if prompt.history else prompt.ids or prompt.text
         salt = hashlib.sha256(repr(first).encode()).hexdigest()

@@ -276,6 +276,11 @@ class Cell:
         return find_load(self.rate, self.slo)
 
     @property
+    def input_tokens(self) -> int:
+        """Tokens of a whole request: the context before the prompt, and the prompt."""
+        return self.depth_tokens + self.prompt_tokens
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Everything that must be equal to compare two measurements, as plain JSON."""
         return make_identity({name: getattr(self, name) for name in _NAMES})

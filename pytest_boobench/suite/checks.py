@@ -16,7 +16,6 @@ from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, GRID, MarkedP
 _SHOWN_VALUES = 8
 _NOT_AT_RATE = {
     "concurrency": "rate decides how many are in flight; leave concurrency out",
-    "depth_tokens": "its context is kept for each lane, and a rate has none; leave depth_tokens or rate out",
 }
 """Axis -> why it cannot be beside a rate."""
 
@@ -39,6 +38,7 @@ def check(
     _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
     check_turns(written, problems)
+    _check_depth(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
         limit = f"the limit is {max_cells:,} (ini boobench_max_cells)"
@@ -130,6 +130,20 @@ def _check_rate(written: SuiteFields, problems: Problems) -> None:
             problems.add(fields.node.child("warmup"), text)
         if fields.duration_s is not None and "samples" in fields.given:
             problems.add(fields.node.child("duration"), "stands beside samples: either one decides how many; write one")
+
+
+def _check_depth(written: SuiteFields, problems: Problems) -> None:
+    """Note a depth where no lane's cache can keep a context before a made-up prompt."""
+    axes = written.list_axes()
+    if not any(axes.get("depth_tokens", ())):
+        return
+    node = written.node.child("grid").child("depth_tokens")
+    if written.kind == "embedding":
+        problems.add(node, "an embedding takes nothing from a cache; leave it out")
+    if any(axes.get("rate", ())):
+        problems.add(node, "cannot be combined with rate; measure them in two suites")
+    if not written.node.child("prompts").missing:
+        problems.add(node, "cannot be combined with prompts; measure them in two suites")
 
 
 def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) -> None:

@@ -517,6 +517,18 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
             ],
         ),
         (
+            EMBEDDING + "  depth_tokens: [0, 512]\n",
+            ["8: grid.depth_tokens: an embedding takes nothing from a cache; leave it out"],
+        ),
+        (
+            CHAT + "  depth_tokens: 64\nturns: 3\n",
+            ["9: turns: does not go with depth_tokens: a conversation makes its own context; keep one of them"],
+        ),
+        (
+            CHAT.replace("[1, 4]", "1") + "  depth_tokens: 64\n  rate: [0, 2]\n",
+            ["8: grid.depth_tokens: cannot be combined with rate; measure them in two suites"],
+        ),
+        (
             """\
 suite: "a[b]"
 hosts: [rack-9]
