@@ -24,6 +24,7 @@ The rooms of the package, in the order of the data flow. Each imports only rooms
 - ``reports``     output for people and CI systems
 - ``plugin``      entry point 1: all that knows pytest
 - ``cli``         entry point 2: the command ``boobench``
+- ``page``        entry point 3: the local page, which starts pytest and reads the store, as a user does
 
 This module imports none of them: importing the package must cost nothing.
 """

@@ -28,6 +28,8 @@ JobType = Literal["bench", "eval"]
 RunStatus = Literal["running", "finished", "interrupted"]
 Pairing = Literal["requests", "starts"]
 """Single requests in turns to two running servers, or turns of several requests with a server restarted for each."""
+VoteWord = Literal["a", "b", "c", "d", "tie", "both bad"]
+"""Which of the answers to one prompt is the best: that of a side, or of none."""
 Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]
 
 
@@ -329,6 +331,22 @@ class Measurement(CondensedFacts):
     failed: int = 0
     baselines: tuple[str, ...] = ()
     """Names under which it is in force as a baseline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """A person's vote on the answers of several sides to one prompt."""
+
+    voted_at: float
+    """Seconds since 1970 UTC."""
+    prompt_sha256: str
+    """64 hex digits; the text is not kept."""
+    sides: tuple[Mapping[str, str], ...]
+    """Host and model of each side, in the order in which they were shown."""
+    vote: VoteWord
+    seed: int | None = None
+    blind: bool = False
+    """Whether the names were hidden until the vote."""
 
 
 def identify(cell: Cell, node_id: str, *, started_at: float, **found: Any) -> CellRecord:

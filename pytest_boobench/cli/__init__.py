@@ -22,11 +22,15 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
 VERBS = (
-    *"init check schema hosts doctor ab bisect capacity history compare power".split(),
+    *"init check schema hosts doctor page ab bisect capacity history compare power".split(),
     *"baseline report export import store manual".split(),
 )
-_ELSEWHERE = {"schema": ("check_command", "schema_command"), "report": ("history_command", "report_command")}
-"""Verb -> its module and name there, where that is not ``VERB_command.command``."""
+_ELSEWHERE = {
+    "schema": ("pytest_boobench.cli.check_command", "schema_command"),
+    "report": ("pytest_boobench.cli.history_command", "report_command"),
+    "page": ("pytest_boobench.page.command", "command"),
+}
+"""Verb -> its module and name there, where that is not ``VERB_command.command`` in this room."""
 WRONG_USE, OUR_BUG, INTERRUPTED, UNREAD = 2, 3, 130, 141
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """All control characters but tabs and line ends."""
@@ -77,8 +81,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        module, name = _ELSEWHERE.get(cmd_name, (f"{cmd_name}_command", "command"))
-        command: click.Command = getattr(importlib.import_module(f"pytest_boobench.cli.{module}"), name)
+        module, name = _ELSEWHERE.get(cmd_name, (f"pytest_boobench.cli.{cmd_name}_command", "command"))
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:

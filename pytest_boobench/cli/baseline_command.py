@@ -112,7 +112,7 @@ def set_(*, selection: Selection, baseline: str, reason: str, add: bool, spoiled
         raise click.UsageError("say which with --session, --run, --commit or --since; boobench history shows them")
     with Store.open(store_url, create=False) as store:
         chosen = store.measurements(replace(selection, last=selection.last or 1))
-        flaws = {one.id: _find_flaw(one, spoiled=spoiled) for one in chosen}
+        flaws = {one.id: find_flaw(one, spoiled=spoiled) for one in chosen}
         saves = [
             Saved(measurement_id=one.id, cell_key=one.cell_key, saved_at=time.time(), reason=reason)
             for one in chosen
@@ -128,7 +128,7 @@ def set_(*, selection: Selection, baseline: str, reason: str, add: bool, spoiled
     return 1 if any(flaws.values()) else 0
 
 
-def _find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
+def find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
     """Why a measurement cannot be a baseline; empty where it can."""
     if measurement.error:
         return measurement.error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,25 +17,40 @@ from pytest_boobench import baseline_file, suite
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import echo, hosts_option, json_option, to_json
 from pytest_boobench.cli.project import Project, find_project, read_inventory, show_path
-from pytest_boobench.errors import DocumentError, Problem
+from pytest_boobench.errors import DocumentError, MissingExtra, Problem
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.suite.cell import Suite
 from pytest_boobench.suite.names import shorten
 from pytest_boobench.units import count
 
-SCHEMAS = {"suite": suite.schema, "hosts": inventory.schema, "baseline": baseline_file.schema}
+
+def _write_api_schema() -> dict[str, Any]:
+    """That of the page, which this room does not import: it needs the extra."""
+    if importlib.util.find_spec("starlette") is None:
+        raise MissingExtra("the schema of the page's API", "page")
+    made: dict[str, Any] = importlib.import_module("pytest_boobench.page.api_schema").schema()
+    return made
+
+
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "suite": suite.schema,
+    "hosts": inventory.schema,
+    "baseline": baseline_file.schema,
+    "api": _write_api_schema,
+}
 
 
 @click.command(
     epilog=show_examples(
         ("boobench schema > suite.schema.json", "for *.boobench.yaml, in an editor's yaml.schemas"),
         ("boobench schema hosts > hosts.schema.json", "for boobench.hosts.yaml"),
+        ("boobench schema api", "what the page's server takes and answers"),
     )
 )
 @click.argument("what", type=click.Choice(tuple(SCHEMAS)), default="suite")
 def schema_command(what: str) -> int:
-    """Print the JSON Schema of suite, hosts or baseline files."""
+    """Print the JSON Schema of a kind of file, or of the page's API."""
     click.echo(to_json(SCHEMAS[what]()))
     return 0
 
@@ -82,16 +99,16 @@ def command(paths: Sequence[Path], hosts_file: Path | None, as_json: bool) -> in
     PATHS are suite files and folders; by default all below the project's root.
     """
     project = find_project(Path.cwd())
-    files = [file for path in paths or (project.root,) for file in _find_suites(path, project.patterns)]
+    files = [file for path in paths or (project.root,) for file in find_suites(path, project.patterns)]
     if not files:
         wanted = " or ".join(project.patterns) or "by boobench_files, which is empty"
         raise click.UsageError(f"no suite there; expected files named {wanted}")
-    reports = list(_check(files, project, hosts_file))
+    reports = list(check_files(files, project, hosts_file))
     echo({"files": [report.to_plain() for report in reports]} if as_json else map(str, reports))
     return 1 if any(report.problems for report in reports) else 0
 
 
-def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
+def check_files(files: Sequence[Path], project: Project, hosts_file: Path | None) -> Iterator[FileReport]:
     """The hosts file where it is wrong, then each suite; without the hosts, suites may name any host."""
     inventory: Inventory | None = None
     try:
@@ -111,7 +128,7 @@ def _check(files: Sequence[Path], project: Project, hosts_file: Path | None) -> 
             yield FileReport(shown, problems=error.problems)
 
 
-def _find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
+def find_suites(path: Path, patterns: Sequence[str]) -> Iterator[Path]:
     """The file itself, or a folder's suites in order; hidden folders and those of tools are left out."""
     if path.is_file():
         yield path

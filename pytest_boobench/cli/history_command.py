@@ -101,7 +101,7 @@ def render_measurements(history: CellHistory) -> Iterator[str]:
     marks = {it.index: f"{'slide begins' if it.gradual else 'step'} {change(it.ratio)}" for it in history.changes}
     rows = [_describe_point(point, marks.get(at, "")) for at, point in enumerate(history.points)]
     yield from render_table(head, rows, left=(0, 1, 2, 3, 6, 7))
-    yield from (_describe_change(history, found) for found in history.changes)
+    yield from (describe_change(history, found) for found in history.changes)
 
 
 def render_overview(histories: Sequence[CellHistory]) -> Iterator[str]:
@@ -115,7 +115,7 @@ def render_overview(histories: Sequence[CellHistory]) -> Iterator[str]:
             quantity(history.points[-1].median, history.metric.unit),
             history.points[-1].outcome,
             draw_sparkline(history),
-            _describe_change(history, history.changes[-1]) if history.changes else "",
+            describe_change(history, history.changes[-1]) if history.changes else "",
         )
         for history in histories
     ]
@@ -183,7 +183,7 @@ def _describe_point(point: Median, mark: str) -> tuple[str, ...]:
     )
 
 
-def _describe_change(history: CellHistory, found: Change) -> str:
+def describe_change(history: CellHistory, found: Change) -> str:
     """As in ``step −12.3 % on 2026-11-20: 50.1 to 43.9 tok/s, engine b11000 to b11549``."""
     places = (max(0, found.index - 1), found.index, found.last)
     before, first, last = (history.points[place].measurement for place in places)
@@ -230,6 +230,20 @@ def command(*, selection: Selection, metric: str | None, verbose: bool, as_json:
     return 0
 
 
+def gather_history(store: Store, selection: Selection) -> html.History:
+    """What the HTML page of these measurements is made from, with the baselines of their cells."""
+    cells = Selection(
+        suites=selection.suites, hosts=selection.hosts, models=selection.models, containing=selection.containing
+    )
+
+    def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
+        # A baseline may be from another session, and older than --since.
+        wanted = replace(cells, baselines=baselines) if baselines else replace(selection, last=last)
+        return store.measurements(wanted)
+
+    return html.gather(ask, store.samples, last=selection.last or html.RUNS, store=store.address)
+
+
 @click.command(
     epilog=show_examples(
         ("boobench report", "all cells of the store, as boobench-report.html"),
@@ -249,17 +263,8 @@ def report_command(selection: Selection, output: Path, store_url: str) -> int:
     Of each cell the newest 50 measurements are shown, or as many as --last says.
     """
     html.require_template_engine()
-    cells = Selection(
-        suites=selection.suites, hosts=selection.hosts, models=selection.models, containing=selection.containing
-    )
     with Store.open(store_url, create=False) as store:
-
-        def ask(*, last: int | None = None, baselines: Collection[str] = ()) -> Sequence[Measurement]:
-            # A baseline may be from another session, and older than --since.
-            wanted = replace(cells, baselines=baselines) if baselines else replace(selection, last=last)
-            return store.measurements(wanted)
-
-        history = html.gather(ask, store.samples, last=selection.last or html.RUNS, store=store.address)
+        history = gather_history(store, selection)
     if not history.measurements and selection != Selection():
         raise click.UsageError(f"nothing of that was measured; expected what {history.store} has, see boobench history")
     page = html.render(history, made_at=time.time())

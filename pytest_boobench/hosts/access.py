@@ -286,6 +286,17 @@ async def _acquire(lock: FileLock) -> None:
         await asyncio.sleep(_LOCK_EVERY_S)
 
 
+def is_locked(host: Host) -> bool:
+    """Whether a session measures on the host's machine now; it is any but one in this process that holds the lock."""
+    lock = FileLock(_find_folder() / host.lock_name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _find_folder() -> Path:
     """Return the folder of the machine's locks; create it if it is missing."""
     folder = platformdirs.user_cache_path(PACKAGE) / "locks"

@@ -132,6 +132,19 @@ def base_url() -> Expected:
     )
 
 
+def arena_template() -> Expected:
+    """An address of another page, with placeholders for two models and the prompt."""
+
+    def check(template: str) -> str:
+        unknown = [word for word in re.findall(r"\{([^{}]*)\}", template) if word not in ("a", "b", "prompt")]
+        if not re.match(r"https?://[^{}\s]+", template) or unknown:
+            raise ValueError
+        return template
+
+    words = "an address such as https://chat.example/?models={a},{b}&q={prompt}"
+    return checked(text(words), check, {"type": "string", "pattern": "^https?://"})
+
+
 def ca_file() -> Expected:
     """Whether to check certificates, or the path of a file of CAs."""
     return flag_or_text("true, false or a file of CA certificates", quoted=False)

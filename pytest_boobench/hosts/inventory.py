@@ -18,6 +18,7 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.addresses import (
     LOOPBACK,
     Secret,
+    arena_template,
     base_url,
     ca_file,
     find_address,
@@ -85,6 +86,8 @@ class InventoryFields(FileModel):
 
     hosts: Annotated[dict[str, HostFields], Named(node_name(), HostFields, "a mapping of names to hosts")]
     """Name -> host."""
+    arena: Annotated[str | None, arena_template()] = None
+    """Where the page hands an exchange to: an address with {a}, {b} and {prompt}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,8 @@ class Inventory:
     hosts: Mapping[str, Host]
     display: str | None
     """The file's name in messages; None without a file."""
+    arena: str | None = None
+    """An address with {a}, {b} and {prompt}, for the hand-over of an exchange."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,7 +216,7 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
         _check(name, row, problems)
     problems.raise_any()
     hosts = {name: _make_host(name, row, path, display or path.name, env) for name, row in written.hosts.items()}
-    return Inventory(MappingProxyType(built_in | hosts), display or path.name)
+    return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
 
 
 def _is_embedded(name: str, row: HostFields) -> bool:

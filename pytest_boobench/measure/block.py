@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_boobench import measure
@@ -168,6 +168,8 @@ class Measurer:
     worker: str = "main"
     client: ClientFacts = field(default_factory=ClientFacts)
     observe: measure.Observe = measure.ignore_progress
+    observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
+    """Receives the samples of each phase that is over, while no request is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class Found:
     """The results of a cell so far; they are kept when the next step fails."""
 
     record: CellRecord
+    observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
     no_energy: str = ""
     """Why the last block has no energy of a token; empty where it has."""
     filled: FilledDepth | None = None
@@ -215,7 +218,8 @@ class Found:
         self.note(**facts)
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Append samples."""
+        """Append samples of a phase that is over."""
+        self.observe_samples(samples)
         self.note(samples=(*self.record.samples, *samples))
 
     def condense(self, cell: Cell) -> CellRecord:
@@ -270,7 +274,7 @@ def name_as_listed(cell: Cell, grant: Grant) -> Cell:
 
 async def add_block(block: Block, grant: Grant, record: CellRecord) -> CellRecord:
     """The record with another block, or with the part of it that was measured before an error."""
-    found = Found(record)
+    found = Found(record, observe_samples=block.session.observe_samples)
     try:
         await prepare(block, grant, found)
         hear_canary(block, grant, found)

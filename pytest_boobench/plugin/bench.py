@@ -167,8 +167,14 @@ class Bench:
         from pytest_boobench.measure.sides import Duet, DuetSide
 
         place = self._place
-        observe = self._teller(item, cell).observe
-        session = Measurer(run_uid=place.run_uid, worker=place.worker, client=place.client, observe=observe)
+        teller = self._teller(item, cell)
+        session = Measurer(
+            run_uid=place.run_uid,
+            worker=place.worker,
+            client=place.client,
+            observe=teller.observe,
+            observe_samples=teller.observe_samples,
+        )
         if (doubt := self._resumed) is not None:
             return self._run(walk.extend_cell(cell, grant, session, doubt.record, doubt.why))
         if other is not None:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from pytest_boobench.plugin.progress import Progress, State, is_progress, is_rerun
+from pytest_boobench.plugin.progress import Progress, State, explain, is_progress, is_rerun
 from pytest_boobench.plugin.settings import Settings
+from pytest_boobench.reports.session import STANDINGS
 from pytest_boobench.reports.text import cut_right
 from pytest_boobench.units import count, quantity
 from pytest_boobench.untrusted import hide_in
@@ -65,7 +66,8 @@ class Relay:
         elif report.nodeid in self._last and over and not is_rerun(report):
             state: State = "failed" if report.failed else "finished"
             last = self._last.pop(report.nodeid)
-            self._tell(replace(last, at=time.time(), state=state, left_s=None if report.failed else 0.0))
+            left_s = None if report.failed else 0.0
+            self._tell(replace(last, at=time.time(), state=state, left_s=left_s, requests=(), **tell_end(report)))
         yield
         if is_progress(report) and self._kept and self._kept[-1] is report:
             self._kept.pop()
@@ -81,6 +83,17 @@ class Relay:
 
     def _tell(self, progress: Progress) -> None:
         self._config.hook.pytest_boobench_progress(config=self._config, progress=progress)
+
+
+def tell_end(report: pytest.TestReport) -> dict[str, Any]:
+    """How a cell ended: its most urgent verdict, and why it failed or was skipped."""
+    facts: Mapping[str, Any] = getattr(report, "boobench", {})
+    outcomes = [verdict["outcome"] for verdict in facts.get("verdicts", ())]
+    outcome = min(outcomes, key=STANDINGS.index) if outcomes else "error" if report.when == "setup" else None
+    return {
+        "outcome": None if report.when == "setup" and report.skipped else outcome,
+        "sentence": explain(report) if report.failed or report.skipped else None,
+    }
 
 
 class JsonLines:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pytest
 
-from pytest_boobench.metrics import Phase
+from pytest_boobench.metrics import Phase, Sample
+from pytest_boobench.plain import take
 from pytest_boobench.record import JobType
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import hide_secrets
 
 _EVERY_S = 0.5
+_OF_REQUEST = ("phase", "lane", "started_at", "ttft_ms", "ttfo_ms", "e2e_ms")
 State = Literal["waiting", "loading", "warming up", "measuring", "in doubt", "finished", "failed"]
 
 
@@ -49,6 +51,12 @@ class Progress:
     """Estimate for the rest of the cell, from the phase's requests so far."""
     note: str | None = None
     """What it waits for, as in ``rack-1: loading the model, 12 s so far``."""
+    requests: tuple[Mapping[str, Any], ...] = ()
+    """The requests of a phase that is over: phase, lane, started_at, ttft_ms, ttfo_ms and e2e_ms of each."""
+    outcome: str | None = None
+    """At the end: the most urgent verdict, or ``error`` for a cell that could not be measured."""
+    sentence: str | None = None
+    """At the end of a cell that failed or was skipped: why."""
 
 
 class Teller:
@@ -64,6 +72,8 @@ class Teller:
         self._clock = clock
         self._phase_began_s = 0.0
         self._told_s = 0.0
+        self._newest: dict[str, Any] = {}
+        """What was last told of a phase."""
 
     def observe(self, phase: Phase, done: int, total: int) -> None:
         """Report the requests of a phase: a `measure.Observe`. Always at its begin and end, sometimes between."""
@@ -76,14 +86,20 @@ class Teller:
         took_s = now_s - self._phase_began_s
         tokens = self._cell.output_tokens or self._cell.prompt_tokens  # an embedding's are those of its prompt
         to_come = total - done + (self._cell.plan.samples if phase == "warmup" else 0)
-        self.tell(
-            "warming up" if phase == "warmup" else "measuring",
-            phase=phase,
-            done=done,
-            total=total,
-            tok_s=done * tokens / took_s if done and took_s else None,
-            left_s=to_come * took_s / done if done else None,
-        )
+        self._newest = {
+            "state": "warming up" if phase == "warmup" else "measuring",
+            "phase": phase,
+            "done": done,
+            "total": total,
+            "tok_s": done * tokens / took_s if done and took_s else None,
+            "left_s": to_come * took_s / done if done else None,
+        }
+        self.tell(**self._newest)
+
+    def observe_samples(self, samples: Sequence[Sample]) -> None:
+        """Report when the requests of a phase were sent and answered: once it is over, and none is in flight."""
+        if self._newest:
+            self.tell(**self._newest, requests=tuple(take(_OF_REQUEST, sample) for sample in samples))
 
     def tell(self, state: State, **facts: Any) -> None:
         """Report a state, with what `Progress` can say of it, on a test report of its own.

@@ -11,6 +11,7 @@
 - ``baselines``     what is in force under which name
 - ``later_runs``    measurements after a baseline that were as good
 - ``replay``, ``spool``   what a store could not take: kept as lines in files, inserted later
+- ``votes``         votes on answers of models
 - ``prune``         deletes old raw samples
 - ``database_errors``   database errors in words that a user can act on
 - ``facade``        Store: the interface for the rest of the package

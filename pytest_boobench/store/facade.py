@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from pytest_boobench.baseline_file import BaselineFile, save_measurement
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, RunStatus, Verdict
+from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, RunStatus, Verdict, Vote
 from pytest_boobench.store.baselines import (
     BaselineChange,
     BaselineName,
@@ -33,6 +33,7 @@ from pytest_boobench.store.reads import StoredRun, load_measurements, load_runs,
 from pytest_boobench.store.replay import Replayed, SpooledCell, enter_saved, take_in
 from pytest_boobench.store.revisions import reading, writing
 from pytest_boobench.store.selection import Selection
+from pytest_boobench.store.votes import insert_vote, load_votes
 from pytest_boobench.store.writes import (
     Lease,
     extend_cell,
@@ -188,6 +189,16 @@ class Store:
         """Release all leases of a session."""
         with self._write() as connection:
             give_back(connection, session)
+
+    def record_vote(self, vote: Vote) -> None:
+        """Insert a vote on the answers to one prompt."""
+        with self._enter() as connection:
+            insert_vote(connection, vote)
+
+    def votes(self) -> list[Vote]:
+        """Return all votes, oldest first."""
+        with self._read() as connection:
+            return load_votes(connection)
 
     def close(self) -> None:
         """Close all connections to the database. Idempotent."""

@@ -20,6 +20,8 @@ class Selection:
     hosts: Collection[str] = ()
     models: Collection[str] = ()
     cell_keys: Collection[str] = ()
+    ids: Collection[int] = ()
+    """The store's ids of measurements."""
     runs: Collection[str] = ()
     """Unique names of runs, or prefixes of them."""
     sessions: Collection[str] = ()
@@ -107,7 +109,9 @@ def _run_conditions(selection: Selection, runs: FromClause) -> Iterator[ColumnEl
 
 
 def _cell_conditions(selection: Selection, cells: FromClause) -> Iterator[ColumnElement[bool]]:
+    wanted: Collection[Any]
     for column, wanted in (
+        (cells.c.id, selection.ids),
         (cells.c.model, selection.models),
         (cells.c.cell_key, selection.cell_keys),
         (cells.c.engine_build, selection.builds),

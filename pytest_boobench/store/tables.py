@@ -21,7 +21,16 @@ from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import Traffic
 from pytest_boobench.metrics import Phase, Sample
 from pytest_boobench.plain import Fact, list_facts
-from pytest_boobench.record import CellRecord, CondensedFacts, JobType, Outcome, RunFacts, RunStatus, Verdict
+from pytest_boobench.record import (
+    CellRecord,
+    CondensedFacts,
+    JobType,
+    Outcome,
+    RunFacts,
+    RunStatus,
+    Verdict,
+    VoteWord,
+)
 from pytest_boobench.store.column_types import Count, Id, Moment, Number, PlainJson, PlainText
 from pytest_boobench.suite.cell import AXES, Cell
 
@@ -185,6 +194,21 @@ verdicts = Table(
     Column("judged_at", Moment, nullable=False),
     _one_of("outcome", get_args(Outcome)),
     Index(None, "cell_id"),
+)
+
+votes = Table(
+    "bench_votes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("voted_at", Moment, nullable=False),
+    # SHA-256 of the conversation: its text is not kept
+    Column("prompt_sha256", PlainText, nullable=False),
+    # host and model of each side, in the order that was shown
+    Column("sides", PlainJson, nullable=False),
+    Column("vote", PlainText, nullable=False),
+    Column("seed", Count),
+    Column("blind", Boolean, nullable=False),
+    _one_of("vote", get_args(VoteWord)),
 )
 
 leases = Table(

@@ -15,12 +15,14 @@ asyncio only.
 
 from pytest_boobench.wire.exchange import (
     ERROR,
+    OBSERVER,
     Arrival,
     Event,
     Exchange,
     Failure,
     Message,
     NoAnswer,
+    Observe,
     SseDecoder,
     events,
     stamp_messages,
@@ -38,6 +40,7 @@ from pytest_boobench.wire.reader import can_raise_priority
 __all__ = [
     "ERROR",
     "MOST_BYTES",
+    "OBSERVER",
     "Arrival",
     "BadAnswer",
     "ControlClient",
@@ -46,6 +49,7 @@ __all__ = [
     "Failure",
     "Message",
     "NoAnswer",
+    "Observe",
     "SseDecoder",
     "StreamClient",
     "can_raise_priority",

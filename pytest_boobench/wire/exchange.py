@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,11 @@ class NoAnswer(Exception):  # noqa: N818  # the outcome of a request, not our er
         self.failure = failure
 
 
+Observe = Callable[[bytes, int, int], None]
+"""Receives what one read brought (header, framing and all), and when Python had it and when the request was sent,
+both in nanoseconds of the monotonic clock. It runs in the reader's thread: it must be quick, and never raise."""
+OBSERVER: ContextVar[Observe | None] = ContextVar("OBSERVER", default=None)
+"""For the requests of a task that wants to see answers while they come; measured ones have none."""
 _BOM = b"\xef\xbb\xbf"
 ERROR = "error"
 """The type of an event that says what went wrong."""

@@ -16,7 +16,7 @@ from pytest_boobench.metrics import FailureKind
 from pytest_boobench.suite.cell import Timeouts
 from pytest_boobench.wire.clock import Reads, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
 from pytest_boobench.wire.connection import Address, Connection, Punctual, connect, reason
-from pytest_boobench.wire.exchange import Arrival, Exchange, Failure, NoAnswer
+from pytest_boobench.wire.exchange import OBSERVER, Arrival, Exchange, Failure, NoAnswer
 from pytest_boobench.wire.http1 import HttpAnswer
 from pytest_boobench.wire.reader import Reader
 from pytest_boobench.wire.sender import Sender
@@ -42,6 +42,7 @@ class Inbox:
         self._reader = reader
         self.began_ns = began_ns
         """From when on the limits count, monotonic clock."""
+        self._observe = OBSERVER.get()
 
     async def __aenter__(self) -> Self:
         self.offset_before_ns = wall_offset_ns()
@@ -86,6 +87,8 @@ class Inbox:
             length = self.reads.add(part, ancillary, read_ns)
             if ended or length > self._answer.max_bytes or not part.endswith(self._answer.goes_on):
                 ended = self._answer.follow(self.reads.data) or ended
+            if self._observe is not None:
+                self._observe(part, read_ns, self._connection.last_write_ns)
         return ended
 
     def _check_end(self) -> Failure | None:

@@ -225,7 +225,8 @@ def test_a_bad_hosts_file_is_wrong_use(project: Path, capsys: pytest.CaptureFixt
         (["check"], "Error: no suite there; expected files named *.boobench.yaml or *.boobench.yml"),
         (
             ["schema", "cell"],
-            "Error: Invalid value for '[suite|hosts|baseline]': 'cell' is not one of 'suite', 'hosts', 'baseline'.",
+            "Error: Invalid value for '[suite|hosts|baseline|api]': 'cell' is not one of 'suite', 'hosts', 'baseline', "
+            "'api'.",
         ),
     ],
 )

@@ -212,6 +212,9 @@ HOOK = """
 """
 
 
+END = {"state": "finished", "left_s": 0.0, "requests": [], "outcome": "no baseline"}
+
+
 @pytest.mark.parametrize(("args", "workers"), [((), {"main"}), (("-n", "1"), {"gw0"})])
 def test_progress_reaches_the_file_and_the_hook(bench: BenchFolder, args: tuple[str, ...], workers: set[str]) -> None:
     bench.write_suite(samples=3)
@@ -224,7 +227,7 @@ def test_progress_reaches_the_file_and_the_hook(bench: BenchFolder, args: tuple[
     lines = told["pp16-tg4-c1"]
     assert list(lines[0]) == [each.name for each in fields(Progress)]
     assert [(line["done"], line["total"]) for line in lines if line["state"] == "measuring"][-1] == (3, 3)
-    assert lines[-1] == {**lines[-2], "state": "finished", "left_s": 0.0, "at": lines[-1]["at"]}
+    assert lines[-1] == {**lines[-2], **END, "at": lines[-1]["at"]}
     assert {line["worker"] for line in lines} <= workers
     assert {(line["run"],) for line in lines} == set(query(bench, "select session from bench_runs"))
     heard = (bench.path / "heard.txt").read_text().splitlines()

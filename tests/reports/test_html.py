@@ -22,7 +22,7 @@ from pytest_boobench.errors import MissingExtra
 from pytest_boobench.facts import Canary
 from pytest_boobench.record import CellRecord, Measurement, RunFacts
 from pytest_boobench.reports import html
-from pytest_boobench.reports.html import page
+from pytest_boobench.reports.html import render_page as page
 from pytest_boobench.reports.html.chart_data import (
     MOST_DOTS,
     Pool,
@@ -36,8 +36,8 @@ from pytest_boobench.reports.html.chart_data import (
     tabulate_turns,
     tell_turn,
 )
-from pytest_boobench.reports.html.page import list_columns, list_values
 from pytest_boobench.reports.html.page_data import group_hosts, group_lanes
+from pytest_boobench.reports.html.render_page import list_columns, list_values
 from pytest_boobench.reports.html.series import STATES, Series, fill_gaps, find_state, follow
 from pytest_boobench.reports.session import ALL_LANES, Unmeasured
 from pytest_boobench.reports.text import LONGEST_TEXT, clean, to_script_json

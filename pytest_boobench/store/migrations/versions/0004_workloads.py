@@ -1,4 +1,4 @@
-"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, and metrics of blocks."""
+"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, metrics of blocks, and votes."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ def upgrade() -> None:
     for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
         for column in columns:
             op.add_column(table, column)
+    op.create_table(
+        "bench_votes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+        sa.Column("voted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("prompt_sha256", sa.Text(), nullable=False),
+        sa.Column("sides", sa.JSON(), nullable=False),
+        sa.Column("vote", sa.Text(), nullable=False),
+        sa.Column("seed", sa.BigInteger()),
+        sa.Column("blind", sa.Boolean(), nullable=False),
+        sa.CheckConstraint("vote IN ('a', 'b', 'c', 'd', 'tie', 'both bad')", name="vote"),
+    )

@@ -1,0 +1,186 @@
+"""Exchanges: the number on the page is the one that a sample would hold; comparisons, votes, texts that are hostile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_boobench import suite, wire
+from pytest_boobench.page import talk
+from pytest_boobench.page.hand_over import fill_arena, write_suite
+from pytest_boobench.page.live_text import LiveText, TextPiece
+from pytest_boobench.page.tallies import count_votes, find_wilson
+from pytest_boobench.record import Vote
+from tests.fault_server import FaultServer, Peer
+from tests.page.serving import ServedPage, serve
+
+SAID = [{"role": "user", "content": "hello"}]
+HOSTILE = "<script>alert(1)</script>\x1b[2J"
+
+
+def test_an_exchange_and_its_sample(page: ServedPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(talk, "read_sample", lambda *args: read.append(READ(*args)) or read[-1])
+    body = {"host": "llama", "model": "tiny-chat", "messages": SAID, "max_tokens": 24, "sampling": {"seed": 7}}
+    events = list(page.stream("POST", "/api/try", body))
+    assert [events[0][0], events[-1][0]] == ["start", "done"]
+    text = "".join(data["text"] for kind, data, _ in events if kind == "delta")
+    assert len(text) == 24, "the tiny model says a letter a token"
+    (sample,) = read
+    shown = events[-1][1]["sample"]
+    assert sample.ok
+    assert shown == json.loads(json.dumps({name: getattr(sample, name) for name in shown}))
+    assert shown["clock"] == "kernel"
+    assert shown["output_tokens"] == 24
+    at_ms = [data["at_ms"] for kind, data, _ in events if kind == "delta"]
+    assert at_ms == sorted(at_ms)
+    unknown = list(page.stream("POST", "/api/try", {**body, "model": "nothing"}))
+    assert unknown[-1][0] == "failed"
+    dead = list(page.stream("POST", "/api/try", {**body, "host": "dead"}))
+    assert dead[-1][0] == "failed"
+
+
+READ = talk.read_sample
+
+
+def test_a_measurement_has_no_observer() -> None:
+    assert wire.OBSERVER.get() is None
+
+
+def test_a_blind_comparison_its_vote_and_its_export(page: ServedPage) -> None:
+    sides = [{"host": "llama", "model": "tiny-chat"}, {"host": "llama", "model": "tiny-embed"}]
+    body = {"sides": sides, "messages": SAID, "max_tokens": 4}
+    refused = page.post("/api/ab", {**body, "mode": "together"}, 409)
+    assert refused["shared"] == ["this machine"]
+    assert page.get("/api/votes") == {"tallies": []}
+    events = list(page.stream("POST", "/api/ab", {**body, "blind": True}))
+    assert [data["side"] for kind, data, _ in events if kind in ("start", "done")] == [0, 0, 1, 1]
+    assert "tiny" not in json.dumps(events)
+    assert len({data["seed"] for _, data, _ in events}) == 1
+    exchange = events[0][1]["exchange"]
+    assert page.client.get(f"/api/ab/{exchange}/export").status_code == 409
+    page.post(f"/api/ab/{exchange}/vote", {"vote": "c"}, 422)
+    voted = page.post(f"/api/ab/{exchange}/vote", {"vote": "a"})
+    assert sorted(voted["sides"], key=lambda side: str(side["model"])) == sides
+    winner = f"llama::{voted['sides'][0]['model']}"
+    tally = voted["tally"]
+    assert tally["n"] == 1
+    assert tally["a_wins" if tally["a"] == winner else "b_wins"] == 1
+    page.post(f"/api/ab/{exchange}/vote", {"vote": "b"}, 409)
+    assert page.get("/api/votes")["tallies"] == [tally]
+    exported = page.get(f"/api/ab/{exchange}/export")
+    assert exported["arena_url"].startswith("https://arena.example/?models=tiny-")
+    assert all(side["text"] for side in exported["sides"])
+    with page.server.desk.write_store() as store:
+        (kept,) = store.votes()
+    assert kept.blind
+    assert "hello" not in repr(kept)
+
+
+def test_at_once_anyway(page: ServedPage) -> None:
+    sides = [{"host": "llama", "model": "tiny-chat"}] * 2
+    body = {"sides": sides, "messages": SAID, "max_tokens": 4, "mode": "together", "anyway": True}
+    events = list(page.stream("POST", "/api/ab", body))
+    assert sorted(data["side"] for kind, data, _ in events if kind == "done") == [0, 1]
+
+
+async def _hostile(peer: Peer) -> None:
+    await peer.head()
+    await peer.delta(reasoning_content="<b>")
+    await peer.delta(content=HOSTILE)
+    await peer.finish(2)
+
+
+async def _list(peer: Peer) -> None:
+    await peer.answer("200 OK", {"data": [{"id": "hostile"}, {"id": "endless"}]})
+
+
+async def _none(peer: Peer) -> None:
+    await peer.answer("404 Not Found", {})
+
+
+async def _endless(peer: Peer) -> None:
+    await peer.head()
+    for _ in range(2000):
+        await peer.delta(content="a")
+        await asyncio.sleep(0.01)
+
+
+def test_a_hostile_answer_is_text_and_a_stopped_one_ends(folder: Path) -> None:
+    scenarios = {"hostile": _hostile, "endless": _endless, "models": _list, "props": _none}
+    with FaultServer(scenarios) as faulty:
+        (folder / "boobench.hosts.yaml").write_text(
+            f"hosts:\n  bad: {{server: openai, url: '{faulty.url}', shared: false}}\n"
+        )
+        with serve(folder) as page:
+            body = {"host": "bad", "model": "hostile", "messages": SAID, "max_tokens": 4}
+            events = list(page.stream("POST", "/api/try", body))
+            said = [(data["text"], data["reasoning"]) for kind, data, _ in events if kind == "delta"]
+            assert said == [("<b>", True), (HOSTILE, False)]
+            kinds = []
+            for kind, data, _ in page.stream("POST", "/api/try", {**body, "model": "endless", "max_tokens": 4096}):
+                kinds.append(kind)
+                if kind == "start":
+                    page.post(f"/api/try/{data['exchange']}/stop", {})
+            assert kinds[-1] == "failed"
+
+
+def test_live_text_in_pieces_of_any_size() -> None:
+    events = [{"reasoning_content": "r"}, {"content": "ä"}]
+    lines = [json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False) for delta in events]
+    body = "".join(f"data: {line}\n\n" for line in lines).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    for size in (1, 7, len(answer)):
+        text = LiveText()
+        found = [piece for at in range(0, len(answer), size) for piece in text.feed(answer[at : at + size])]
+        assert found == [TextPiece("r", True, None), TextPiece("ä", False, None)]
+    assert LiveText().feed(b"nonsense") == []
+    line = b'{"message":{"content":"hi"}}\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(line)
+    assert LiveText().feed(head + line) == [TextPiece("hi", False, None)]
+
+
+def test_a_suite_of_an_exchange_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "tried.boobench.yaml"
+    path.write_text(write_suite("embedded", "tiny-chat", 14, 30, {"temperature": 0.5}))
+    (cell,) = suite.load(path, display="tried", known_hosts=("embedded",)).cells
+    assert (cell.prompt_tokens, cell.output_tokens, cell.length, cell.sampling) == (
+        14,
+        30,
+        "natural",
+        {"temperature": 0.5},
+    )
+
+
+def test_the_link_quotes_everything() -> None:
+    filled = fill_arena("https://a.example/?m={a},{b}&q={prompt}", "x/y", "{prompt}", "a&b=#c {a}")
+    assert filled is not None
+    assert filled.endswith("q=a%26b%3D%23c%20%7Ba%7D")
+    assert fill_arena(None, "a", "b", "c") is None
+
+
+def test_votes_are_counted_for_each_pair() -> None:
+    names = ("x", "y", "z")
+
+    def vote(word: Any, *order: str) -> Vote:
+        sides = tuple({"host": "h", "model": name} for name in order)
+        return Vote(voted_at=0.0, prompt_sha256="", sides=sides, vote=word)
+
+    votes = [vote("a", "x", "y"), vote("b", "x", "y"), vote("a", "y", "x"), vote("tie", "x", "y"), vote("c", *names)]
+    tallies = {(one.a, one.b): one for one in count_votes(votes)}
+    xy = tallies["h::x", "h::y"]
+    assert (xy.a_wins, xy.b_wins, xy.ties, xy.both_bad, xy.n) == (1, 2, 1, 0, 4)
+    assert (tallies["h::x", "h::z"].b_wins, tallies["h::y", "h::z"].b_wins) == (1, 1)
+
+
+def test_wilson() -> None:
+    assert find_wilson(0, 0) == (None, None)
+    assert find_wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)  # 0.490, 0.943 in the literature
+    low, high = find_wilson(0, 5)
+    assert low == pytest.approx(0.0, abs=1e-12)
+    assert high is not None
+    assert high < 0.5
