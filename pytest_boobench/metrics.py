@@ -181,6 +181,8 @@ class Metric:
     """Whether it belongs to a server's start: then it is a fact of the cell, and not of each request."""
     of_block: bool = False
     """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
+    of_baseline: bool = False
+    """Whether it is a distance from the baseline: only a verdict has it, and its limit is absolute, in its unit."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
 
@@ -215,6 +217,8 @@ METRICS: Mapping[str, Metric] = {
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
                kinds=_ALL, of_start=True, assumed_noise=0.1),
+        Metric("kld", "KLD", "nat", "lower",
+               "mean divergence of the model's probabilities from the baseline's, over a fixed text", of_baseline=True),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
                kinds=_ALL, of_start=True),
         Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server that we started",

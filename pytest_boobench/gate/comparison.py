@@ -54,7 +54,8 @@ def limits(
 ) -> dict[str, float]:
     """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
-    A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
+    Distances from the baseline have absolute limits, and are left out. A time that the suite does not name may rise by
+    as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
@@ -62,9 +63,10 @@ def limits(
         keys = gated_metrics(kind, lanes, length)
         found = {key: allowed if METRICS[key].better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
+    judged = {key: allowed for key, allowed in gate.items() if not METRICS[key].of_baseline}
     if rules.max_drop is not None:
-        return dict.fromkeys(gate, rules.max_drop)
-    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in gate.items()}
+        return dict.fromkeys(judged, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in judged.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from pytest_boobench.gate.circumstances import (
     list_differences,
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
@@ -73,7 +74,8 @@ def judge_cell(
     allowed = _find_limits(cell, record, baseline, rules)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
-    return judge(record, baseline, allowed, _merge(rules, cell), spread)
+    verdicts = judge(record, baseline, allowed, _merge(rules, cell), spread)
+    return (*verdicts, *judge_quality(cell.plan, record, baseline))
 
 
 def find_cell_doubts(

@@ -27,6 +27,7 @@ from pytest_boobench.facts import ClientFacts, OwnTraffic
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
+from pytest_boobench.measure.quality import read_quality
 from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
@@ -208,7 +209,8 @@ class Found:
         """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
         wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
-        blanks = find_blanks(samples, cell.kind, cell.plan.gate or {})
+        kept = {key: why for key, why in record.blanks.items() if METRICS[key].of_baseline}
+        blanks = kept | find_blanks(samples, cell.kind, cell.plan.gate or {})
         found = {key: value for key, value in summarize(samples, cell.kind).items() if key not in blanks}
         found |= summarize_start(record) | summarize_blocks(record)
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
@@ -299,6 +301,8 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
+    if found.record.reference_host is None:
+        found.note(**await read_quality(server, cell))
 
 
 def hear_canary(block: Block, grant: Grant, found: Found) -> None:

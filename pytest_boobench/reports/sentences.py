@@ -23,6 +23,8 @@ def sentence(verdict: Verdict) -> str:
     if verdict.outcome == "inconclusive" and verdict.change is not None:
         return f"inconclusive: {metric.title} {verdict.reason}{_interval(verdict)}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
+    if metric.of_baseline and verdict.now is not None:
+        return f"{now} from baseline {verdict.baseline_name}, {number(verdict.allowed)} allowed{note}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
         name = verdict.baseline_name or ""
         reference = f"{name if name.startswith('duet ') else f'baseline {name}'} ({number(verdict.baseline)})"

@@ -11,15 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
+from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
 from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_objects, to_text
+from pytest_boobench.untrusted import Fault, clean_json, show, to_natural, to_object, to_objects, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Marks the place of the user's text in the chat template."""
@@ -101,6 +102,21 @@ class LlamaServer(OpenAIServer):
             raise HostError(f"{self.name}: POST /apply-template: the chat template drops or changes the user's text")
         return before, after
 
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:  # noqa: ARG002  # it has only one
+        """By ``n_probs`` of ``/completion``; the cache keeps what two prefixes share."""
+
+        async def ask(prefix: Sequence[int]) -> next_tokens.Top:
+            fields = {"n_predict": 1, "n_probs": next_tokens.TOP, "cache_prompt": True, "top_k": 0, **next_tokens.PLAIN}
+            question = Question("POST", "/completion", {"prompt": list(prefix), **fields})
+            answer = await self._ask_object(question, timeout_s=timeout_s)
+            try:
+                return next_tokens.read_llama(answer, prefix)
+            except Fault as fault:
+                raise HostError(f"{self.name}: {question}: {fault}") from None
+
+        ids = await self._ask_ids({"content": next_tokens.TEXT, "add_special": True, "parse_special": False})
+        return await next_tokens.ask_for_all(ids, ask, self.name)
+
     async def _props(self) -> Mapping[str, Any]:
         return await self._ask_object(Question("GET", "/props"))
 
@@ -179,6 +195,10 @@ class LlamaRouter(LlamaServer):
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Count by the model's own tokenizer."""
         return await self._server_of(cell.model).make_prompts(cell, nonces)
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """From the model's own server."""
+        return await self._server_of(model).next_tokens(model, timeout_s)
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """If the router has unloaded the model meanwhile, the request fails: no load time gets into a sample."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Call, Clients, Prompt, ServerAnswer
@@ -144,6 +144,13 @@ class LlamaSwap(LlamaServer):
             return await upstream.make_prompts(cell, nonces)
         self._foreign_engines.add(cell.model)
         return await OpenAIServer.make_prompts(self, cell, nonces)
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """From the model's own server, if that is a llama-server."""
+        upstream = self._upstream(model)
+        if await upstream.find_props():
+            return await upstream.next_tokens(model, timeout_s)
+        return await OpenAIServer._ask_next_tokens(self, model, timeout_s)
 
     def _find_slack(self, cell: Cell) -> int:
         return answers.find_slack(cell.prompt_tokens) if cell.model in self._foreign_engines else 0
