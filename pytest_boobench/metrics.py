@@ -116,7 +116,9 @@ class Sample:
     send_lag_ms: Annotated[float | None, Since("0004")] = None
     """In an open loop: how much later than planned it was sent. All its times are from the planned moment."""
     accepted_len: Annotated[float | None, Since("0004")] = None
+    """Tokens per decoding step with speculation; of vLLM, over all requests of the same window. None without it."""
     draft_accept_share: Annotated[float | None, Since("0004")] = None
+    """Share of the draft tokens that were accepted, likewise."""
 
     @property
     def ok(self) -> bool:
@@ -129,6 +131,13 @@ class Sample:
         if self.ttft_ms is None or self.prompt_ms is None or self.contradiction is not None:
             return None
         return self.ttft_ms - self.prompt_ms
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Decoding steps per second: decode is this times the accepted length. None without speculation."""
+        if self.decode_tok_s is None or not self.accepted_len:
+            return None
+        return self.decode_tok_s / self.accepted_len
 
     @property
     def itl_ms(self) -> tuple[float, ...]:
@@ -205,6 +214,12 @@ METRICS: Mapping[str, Metric] = {
                "evaluated prompt tokens / time to evaluate them", gated=True),
         Metric("embed_tok_s", "embed", "tok/s", "higher",
                "prompt tokens / end-to-end time", kinds=("embedding",), gated=True),
+        Metric("accepted_len", "accepted", "tok/step", "higher",
+               "tokens per decoding step with speculation: 1 + accepted draft tokens / steps", assumed_noise=0.01),
+        Metric("steps_per_s", "steps", "1/s", "higher",
+               "decoding steps per second with speculation: decode / accepted_len"),
+        Metric("draft_accept_share", "drafts", "", "higher",
+               "accepted draft tokens / draft tokens, as a share of 1", assumed_noise=0.01),
         Metric("ttft_ms", "TTFT", "ms", "lower", "request sent to first token, reasoning included"),
         Metric("ttfo_ms", "TTFO", "ms", "lower", "request sent to first visible token, reasoning left out"),
         Metric("queue_ms", "queue", "ms", "lower", "TTFT less the server's prompt time"),

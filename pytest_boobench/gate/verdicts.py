@@ -8,7 +8,7 @@ inconclusive  anything else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_boobench.gate.circumstances import (
     Difference,
@@ -20,6 +20,7 @@ from pytest_boobench.gate.circumstances import (
     list_differences,
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.decode_cause import explain_decode
 from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.power import explain
@@ -43,7 +44,7 @@ def judge(
 
     ``spread`` is metric -> noise between sessions of the record's suite, from `measure_spread`.
     """
-    case = _open(record, baseline, rules)
+    case = replace(_open(record, baseline, rules), spread=spread)
     found = [(_compare(case, key, limit, spread.get(key, 0.0)), limit) for key, limit in allowed.items()]
     return tuple(what if isinstance(what, Verdict) else _judge(case, what, limit) for what, limit in found)
 
@@ -112,6 +113,8 @@ class _Case:
     """The outcome of all metrics and its reason, if none can be compared."""
     slow_machine: SlowMachine | None = None
     changes: tuple[Difference, ...] = ()
+    spread: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> the suite's noise between sessions."""
 
 
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
@@ -179,6 +182,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     notes = describe_differences(case.changes)
     if outcome == "regression" and not notes and case.baseline is not None:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
+    if outcome == "regression" and key == "decode_tok_s" and case.baseline is not None:
+        cause = explain_decode(record.aggregates, case.baseline, case.spread)
+        notes = [*filter(None, [cause]), *notes]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
     if outcome == "regression" and record.closed and record.blocks < 2:

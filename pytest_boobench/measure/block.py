@@ -32,6 +32,7 @@ from pytest_boobench.metrics import METRICS, FailureKind, Phase, Sample
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
+from pytest_boobench.servers.speculation import add_drafts_of_window, add_undrafted
 from pytest_boobench.suite.cell import Cell
 
 ATTEMPTS = 2
@@ -112,6 +113,7 @@ def read_answers(
         )
         for ticket, answer in result.answers
     ]
+    samples = add_undrafted(samples)
     return add_totals(samples, cell.kind) if cell.concurrency > 1 else samples
 
 
@@ -328,7 +330,8 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
-        found.note(traffic=traffic)
+        drafted = add_drafts_of_window(found.record.samples, len(samples), watcher.drafts)
+        found.note(traffic=traffic, samples=drafted)
         require_good(samples, taken, cell)
         if not traffic.disturbed and not find_trend(samples):
             return

@@ -17,6 +17,7 @@ from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunk
 from pytest_boobench.servers.claims import read_claims
 from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.refusals import KEY_WANTED, read_words
+from pytest_boobench.servers.speculation import add_drafts
 from pytest_boobench.servers.witness import Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
@@ -161,7 +162,8 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
         ),
         claims,
     )
-    return replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    sample = replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    return add_drafts(sample, stream.timings)
 
 
 def _keep_timings(timings: Mapping[str, Any]) -> dict[str, Any]:

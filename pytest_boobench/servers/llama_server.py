@@ -18,6 +18,7 @@ from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt,
 from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.speculation import count_undrafted
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
 from pytest_boobench.untrusted import Fault, clean_json, show, to_natural, to_object, to_objects, to_text
@@ -35,6 +36,11 @@ class LlamaServer(OpenAIServer):
     _kept_props: tuple[str, ...] = (
         "total_slots", "model_path", "model_alias", "chat_template_caps", "modalities", "is_sleeping",
     )  # fmt: skip
+
+    def __init__(self, name: str, url: str, clients: Clients) -> None:
+        super().__init__(name, url, clients)
+        self._speculating: set[str] = set()
+        """Models whose server has told that it speculates."""
 
     async def alive(self) -> bool:
         """Whether ``/health`` answers; it needs no key and no free slot."""
@@ -62,14 +68,21 @@ class LlamaServer(OpenAIServer):
         props = await self._props()
         listed = await super().model_facts(model)
         settings = to_object(props.get("default_generation_settings"))
-        return replace(
-            listed,
-            path=to_text(props.get("model_path")),
-            quantisation=listed.quantisation or to_text(props.get("model_ftype")),
-            n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
-            slots=to_natural(props.get("total_slots")),
-            speculative=await self._find_speculation(),
+        return self._remember(
+            replace(
+                listed,
+                path=to_text(props.get("model_path")),
+                quantisation=listed.quantisation or to_text(props.get("model_ftype")),
+                n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
+                slots=to_natural(props.get("total_slots")),
+                speculative=await self._find_speculation(),
+            )
         )
+
+    def _remember(self, facts: ModelFacts) -> ModelFacts:
+        if facts.speculative == "on":
+            self._speculating.add(facts.name)
+        return facts
 
     async def _find_speculation(self) -> str | None:
         """From the first slot, if slots are shown: ``/props`` always says ``none``."""
@@ -130,6 +143,8 @@ class LlamaServer(OpenAIServer):
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """If the context is too small, the failure says how to enlarge it."""
         found = super().read(sample, answer, cell)
+        if cell.model in self._speculating:
+            found = count_undrafted(found)
         if found.failure not in ("status", "stream-error") or "context size" not in (found.failure_text or "").lower():
             return found
         shared = " (its lanes share it)" if cell.concurrency > 1 else ""
@@ -157,7 +172,7 @@ class LlamaRouter(LlamaServer):
         """From the model's own server if it is loaded, else the few facts that the router lists."""
         if _status(await self._entry(model)).get("value") != "loaded":
             return await OpenAIServer.model_facts(self, model)
-        return await self._server_of(model).model_facts(model)
+        return self._remember(await self._server_of(model).model_facts(model))
 
     async def command(self, model: str) -> str | None:
         """Return the words that the router started the model's server with."""

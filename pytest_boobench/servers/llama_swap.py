@@ -98,7 +98,7 @@ class LlamaSwap(LlamaServer):
         """From the model's own server if it is ready, else from llama-swap's list."""
         name = await self._resolve(model)
         if name in await self.find_ready() and await self._upstream(name).find_props():
-            return await self._upstream(model).model_facts(model)
+            return self._remember(await self._upstream(model).model_facts(model))
         return await OpenAIServer.model_facts(self, model)
 
     async def load(self, model: str) -> float | None:

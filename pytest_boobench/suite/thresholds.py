@@ -75,5 +75,5 @@ def _write_schema() -> dict[str, Any]:
         json = write_value_schema(limit)
         table = {"type": "object", "properties": {word: json}, "additionalProperties": False}
         about = f"{metric.definition}, {metric.unit}; {metric.better} is better"
-        properties[key] = {"anyOf": [*json["anyOf"], table, {"type": "null"}], "description": about}
+        properties[key] = {"anyOf": [*json.get("anyOf", [json]), table, {"type": "null"}], "description": about}
     return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.quality``: what ``quality: kld`` sees of a model that has not changed, and of one that has.
+"""``python -m tests.benchmarks.quality``: what ``quality: kld`` says of changed and of unchanged models.
 
 A model of random weights on the real llama-server. Unchanged: the same file, asked a thousand times, on servers with
 other batches, slots, flash attention or draft, half of the time while another request is decoded, and every
@@ -71,11 +71,10 @@ def main() -> None:
         print("| unchanged | times | mean, nat | most, nat |\n|---|---|---|---|")
         for flags in _SETTINGS:
             with serve("-m", models["Q8_0"], "-c", "4096", "-np", "2", *flags) as server:
-                found = [diverge(was, now) for now in asyncio.run(repeat(server.url, times // len(_SETTINGS)))]
+                found = [diverge(was, now) for now in asyncio.run(repeat(server.url, -(-times // len(_SETTINGS))))]
             unchanged += found
-            print(
-                f"| {' '.join(flags) or 'as before'} | {len(found)} | {sum(found) / len(found):.6f} | {max(found):.6f} |"
-            )
+            name, mean = " ".join(flags) or "as before", sum(found) / len(found)
+            print(f"| {name} | {len(found)} | {mean:.6f} | {max(found):.6f} |", flush=True)
         flagged = sum(kld > AT_MOST for kld in unchanged)
         print(f"\n{flagged} of {len(unchanged)} flagged at {AT_MOST} nat\n\n| changed | nat |\n|---|---|")
         for name, (model, flags) in _CHANGED.items():

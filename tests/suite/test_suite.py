@@ -23,7 +23,7 @@ from pytest_boobench.documents.validation import OneOrMore, whole
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError
-from pytest_boobench.metrics import METRICS
+from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.cell import Axis, Cell, Mark, Plan, Suite, Timeouts, list_axes
 
 HOSTS = ("embedded", "rack-1", "rack-2")
@@ -39,8 +39,8 @@ grid:
 """
 
 NO_EMBED = (
-    "kind chat has no embed; known are decode_tok_s, prefill_tok_s, ttft_ms, ttfo_ms, queue_ms, prompt_ms, itl_ms, "
-    "e2e_ms, connect_ms, headers_ms, lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb"
+    f"kind chat has no embed; known are decode_tok_s, prefill_tok_s, "
+    f"{', '.join(metric.key for metric in metrics_of('chat')[2:])}"
 )
 EMBEDDING = """\
 suite: e
@@ -355,6 +355,13 @@ BAD_FIELDS = [
         "gate: {embed_tok_s: 10%}",
         f"8: gate.embed_tok_s: {NO_EMBED}",
     ),
+    ("gate: {kld: 0.02}", "8: gate.kld: nothing measures it; write quality: kld too"),
+    (
+        "quality: kld\ngate: {kld: {max_rise: 10%}}",
+        "9: gate.kld.max_rise: KLD is a distance; write at_most",
+    ),
+    ("quality: kld\ngate: {kld: 2%}", "9: gate.kld: expected a number from 0, got '2%'"),
+    ("quality: perplexity", "8: quality: expected kld, got 'perplexity'"),
     ("timeouts: {stall: soon}", "8: timeouts.stall: expected a time such as 30s, 5m or 250ms, got 'soon'"),
     ("timeouts: 5", "8: timeouts: expected a mapping with connect, first_byte, stall, request, got 5"),
     ("marks: [not a mark]", "8: marks[0]: expected the name of a mark, or name: arguments, got 'not a mark'"),
@@ -506,8 +513,8 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
             [
                 "8: grid.output_tokens: an embedding generates no tokens; leave it out",
                 "9: sampling: an embedding samples no tokens; leave it out",
-                "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, connect_ms, headers_ms, "
-                "lanes_tok_s, load_ms, rss_peak_mb, vram_peak_mb",
+                "10: gate.ttft_ms: kind embedding has no TTFT; known are embed_tok_s, e2e_ms, "
+                f"{', '.join(metric.key for metric in metrics_of('embedding')[2:])}",
             ],
         ),
         (
@@ -736,7 +743,7 @@ class TestSchema:
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
             *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
-            *("rate", "turns", "turn_tokens", "think_time", "arrival"),
+            *("rate", "turns", "turn_tokens", "think_time", "arrival", "quality"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
