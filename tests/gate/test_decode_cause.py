@@ -60,8 +60,8 @@ def baseline_of(length: float = LENGTH, steps: float = STEPS) -> Baseline:
         (
             3.35,
             40.0,
-            "neither acceptance (3.35 tokens a step, was 3.40) nor the speed of steps (40.0 a second, was 41.0) differs "
-            "by more than noise",
+            "neither acceptance (3.35 tokens a step, was 3.40) nor the speed of steps (40.0 a second, was 41.0) "
+            "differs by more than noise",
         ),
     ],
 )

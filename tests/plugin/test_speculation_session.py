@@ -18,9 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("drafts", "length"), [(3, 4.0), (1, 2.0)])
-def test_the_draft_of_a_model_by_itself_is_accepted(
-    bench: BenchFolder, model: Path, drafts: int, length: float
-) -> None:
+def test_drafts_of_the_model_itself_are_accepted(bench: BenchFolder, model: Path, drafts: int, length: float) -> None:
     flags = ("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", str(drafts))
     with serve("-m", model, "-c", "1024", "--alias", "tiny", *flags) as server:
         bench.write_hosts(real={"url": server.url, "shared": False})
