@@ -120,7 +120,9 @@ class Sample:
     """In an open loop: how much later than planned, or than its connection was open, it was sent. All its times are
     from the planned moment."""
     accepted_len: Annotated[float | None, Since("0004")] = None
+    """Tokens per decoding step with speculation; of vLLM, over all requests of the same window. None without it."""
     draft_accept_share: Annotated[float | None, Since("0004")] = None
+    """Share of the draft tokens that were accepted, likewise."""
 
     @property
     def ok(self) -> bool:
@@ -140,6 +142,13 @@ class Sample:
         if self.turn < 2 or self.cached_tokens is None or not self.prompt_tokens:
             return None
         return self.cached_tokens / self.prompt_tokens
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Decoding steps per second: decode is this times the accepted length. None without speculation."""
+        if self.decode_tok_s is None or not self.accepted_len:
+            return None
+        return self.decode_tok_s / self.accepted_len
 
     @property
     def itl_ms(self) -> tuple[float, ...]:
@@ -195,6 +204,8 @@ class Metric:
     """Whether it belongs to a server's start: then it is a fact of the cell, and not of each request."""
     of_block: bool = False
     """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
+    of_baseline: bool = False
+    """Whether it is a distance from the baseline: only a verdict has it, and its limit is absolute, in its unit."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
     binomial: bool = False
@@ -228,6 +239,12 @@ METRICS: Mapping[str, Metric] = {
                "evaluated prompt tokens / time to evaluate them", gated=True),
         Metric("embed_tok_s", "embed", "tok/s", "higher",
                "prompt tokens / end-to-end time", kinds=("embedding",), gated=True),
+        Metric("accepted_len", "accepted", "tok/step", "higher",
+               "tokens per decoding step with speculation: 1 + accepted draft tokens / steps", assumed_noise=0.01),
+        Metric("steps_per_s", "steps", "1/s", "higher",
+               "decoding steps per second with speculation: decode / accepted_len"),
+        Metric("draft_accept_share", "drafts", "", "higher",
+               "accepted draft tokens / draft tokens, as a share of 1", assumed_noise=0.01),
         Metric("ttft_ms", "TTFT", "ms", "lower", "request sent to first token, reasoning included"),
         Metric("ttfo_ms", "TTFO", "ms", "lower", "request sent to first visible token, reasoning left out"),
         Metric("queue_ms", "queue", "ms", "lower", "TTFT less the server's prompt time"),
@@ -248,6 +265,8 @@ METRICS: Mapping[str, Metric] = {
                kinds=_ALL, of_block=True, binomial=True),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
                kinds=_ALL, of_start=True, assumed_noise=0.1),
+        Metric("kld", "KLD", "nat", "lower",
+               "mean divergence of the model's probabilities from the baseline's, over a fixed text", of_baseline=True),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
                kinds=_ALL, of_start=True),
         Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server on this machine",

@@ -26,6 +26,8 @@ _DEPTH_TOKENS, _LEAST_DEPTH = 8192, 256
 """The longest context before a prompt that is proposed, and the shortest."""
 _SHOWN = 20
 """Other models that are listed in the suite, as comments."""
+_GIVE_PROBABILITIES = ("embedded", "llama-server", "llama-router", "llama-swap", "vllm")
+"""Kinds of server that can be asked for ``quality``."""
 _COLUMN = 38
 """Where comments begin."""
 _PLAIN = re.compile(
@@ -199,6 +201,8 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
         several = ", of several lanes decode or the end-to-end time" if lanes > 1 else ""
         yield _line("# gate: {decode_tok_s: 10%}", "left out: red where prefill or decode is more than 10 % below the")
         yield _line("", f"stored baseline{several}")
+    if model.kind != "embedding" and found.kind in _GIVE_PROBABILITIES:
+        yield _line("# quality: kld", "red too where the model no longer says the same: boobench manual quality")
     yield from _list_overrides(model, sizes, lanes)
 
 

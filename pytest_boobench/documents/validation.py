@@ -183,7 +183,8 @@ def text(words: str = "text") -> Expected:
 
 def choice(*options: str) -> Expected:
     """One of these words."""
-    return expect(f"{', '.join(options[:-1])} or {options[-1]}", core_schema.literal_schema(list(options)))
+    words = " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+    return expect(words, core_schema.literal_schema(list(options)))
 
 
 def flag_or_text(words: str, *, quoted: bool = True) -> Expected:

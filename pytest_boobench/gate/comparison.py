@@ -62,8 +62,8 @@ def limits(  # noqa: PLR0913  # what decides the default gate of a cell
 ) -> dict[str, float]:
     """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
-    Limits inside a measurement and floors are left out: they need no baseline.
-    A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
+    Limits inside a measurement, floors, and distances from the baseline, whose limits are absolute, are left out. A
+    time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop

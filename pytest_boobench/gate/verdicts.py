@@ -8,7 +8,7 @@ inconclusive  anything else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_boobench.gate.circumstances import (
     Difference,
@@ -21,6 +21,8 @@ from pytest_boobench.gate.circumstances import (
     list_differences,
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.decode_cause import explain_decode
+from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
 from pytest_boobench.gate.power import explain
@@ -48,7 +50,7 @@ def judge(
 
     ``spread`` is metric -> noise between sessions of the record's suite, from `measure_spread`.
     """
-    case = _open(record, baseline, rules)
+    case = replace(_open(record, baseline, rules), spread=spread)
     found = [(_compare(case, key, limit, spread.get(key, 0.0)), limit) for key, limit in allowed.items()]
     return tuple(what if isinstance(what, Verdict) else _judge(case, what, limit) for what, limit in found)
 
@@ -81,6 +83,7 @@ def judge_cell(
         return judge_duet(record, allowed)
     return (
         *judge(record, baseline, allowed, own, spread),
+        *judge_quality(cell.plan, record, baseline),
         *judge_floors(cell, record, own),
         *judge_ratios(record, cell.plan.gate, _find_spoiled(record, own), own.policy),
     )
@@ -133,6 +136,8 @@ class _Case:
     """The outcome of all metrics and its reason, if none can be compared."""
     slow_machine: SlowMachine | None = None
     changes: tuple[Difference, ...] = ()
+    spread: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> the suite's noise between sessions."""
 
 
 def _find_spoiled(record: CellRecord, rules: Rules) -> str | None:
@@ -219,6 +224,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes = [note for note in notes if not note.startswith(("GPU clock", "memory clock"))]
     if outcome == "regression" and not notes and case.baseline is not None:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
+    if outcome == "regression" and key == "decode_tok_s" and case.baseline is not None:
+        cause = explain_decode(record.aggregates, case.baseline, case.spread)
+        notes = [*filter(None, [cause]), *notes]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
     if outcome == "regression" and (text := _find_cause_in_cache(record, found.metric)):

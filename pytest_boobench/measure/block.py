@@ -29,11 +29,13 @@ from pytest_boobench.measure.digest import digest_text
 from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
+from pytest_boobench.measure.quality import read_quality
 from pytest_boobench.measure.talks import Script, TurnReader, require_context
 from pytest_boobench.metrics import FailureKind, Phase, Sample, find_metric
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
+from pytest_boobench.servers.speculation import add_drafts_of_window, add_undrafted
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.thresholds import keep_relative
 
@@ -130,6 +132,7 @@ def read_answers(
         )
         for ticket, answer in result.answers
     ]
+    samples = add_undrafted(samples)
     return add_totals(samples, cell.kind) if cell.concurrency > 1 or cell.rate else samples
 
 
@@ -227,7 +230,8 @@ class Found:
         samples, record = self.record.samples, self.record
         whole = record.blocks == 1 and record.reference_host is None and not cell.rate
         wall = total_tok_s(samples, cell.kind) if whole else None
-        blanks = find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
+        kept = {key: why for key, why in record.blanks.items() if find_metric(key).of_baseline}
+        blanks = kept | find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
         blanks |= explain_goodput(cell, samples)
         summary = summarize(samples, cell.kind)
         found = {key: value for key, value in summary.items() if find_metric(key).base not in blanks}
@@ -315,6 +319,8 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
+    if found.record.reference_host is None:
+        found.note(**await read_quality(server, cell))
 
 
 def hear_canary(block: Block, grant: Grant, found: Found) -> None:
@@ -351,7 +357,8 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
-        found.note(traffic=traffic)
+        drafted = add_drafts_of_window(found.record.samples, len(samples), watcher.drafts)
+        found.note(traffic=traffic, samples=drafted)
         require_good(samples, taken, cell)
         require_cache(found.filled, samples, cell)
         if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:

@@ -26,6 +26,8 @@ def sentence(verdict: Verdict) -> str:
     if metric.binomial and verdict.baseline_name is None and verdict.outcome in {"regression", "pass"}:
         return f"{metric.title}: {verdict.reason}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
+    if metric.of_baseline and verdict.now is not None:
+        return f"{now} from baseline {verdict.baseline_name}, {number(verdict.allowed)} allowed{note}"
     if verdict.outcome in {"regression", "pass"} and verdict.change is None and verdict.reason:
         return f"{now}, {verdict.reason}{note}"
     if verdict.outcome in {"regression", "improvement", "pass"}:

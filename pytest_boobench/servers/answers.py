@@ -17,6 +17,7 @@ from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunk
 from pytest_boobench.servers.claims import read_claims
 from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.refusals import KEY_WANTED, read_words
+from pytest_boobench.servers.speculation import add_drafts
 from pytest_boobench.servers.witness import Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
@@ -184,6 +185,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
         claims,
     )
     found = replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    found = add_drafts(found, stream.timings)
     uncounted = sample.turn > 1 and claims.cached_tokens is None
     return _blank_uncounted(found) if uncounted else found
 

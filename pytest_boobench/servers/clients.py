@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pytest_boobench import wire
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell, Timeouts
 
@@ -209,7 +209,7 @@ class Prompt:
 
 class Server(Protocol):
     """A host's server. Its methods raise HostError if it is dead or gives a wrong answer.
-    Only `load`, `make_prompts` and `send` load a model."""
+    Only `load`, `make_prompts`, `next_tokens` and `send` load a model."""
 
     kind: str
     can: Capabilities
@@ -251,6 +251,11 @@ class Server(Protocol):
 
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Return one text of ``cell.turn_tokens`` per nonce, for later turns: the chat template does not count."""
+        ...
+
+    async def next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """Return what a model expects after each prefix of a fixed text; ``timeout_s`` is for each of the requests.
+        Raises HostError if the server does not tell."""
         ...
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_boobench.errors import HostError, PromptError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
@@ -42,6 +42,8 @@ class OpenAIServer(ControlRequests):
         self.prefixes = Prefixes()
         self.left_out = 0
         """Models of the last listing that `models` omits, because their names hold control characters."""
+        self._next_tokens: dict[str, Logprobs] = {}
+        """What each model expects in the fixed text."""
         self.started_with: str | None = None
         """The command line as `write_command` writes it, set by the code that started the server; else None."""
 
@@ -211,6 +213,19 @@ class OpenAIServer(ControlRequests):
     async def _entry(self, model: str) -> Mapping[str, Any]:
         """The model's entry in the listing; empty if it is not listed."""
         return next((entry for entry in await self._model_list() if model in list_names(entry)), {})
+
+    async def next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """Ask once for each model: it does not change while its server runs."""
+        if model not in self._next_tokens:
+            self._next_tokens[model] = await self._ask_next_tokens(model, timeout_s)
+        return self._next_tokens[model]
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:  # noqa: ARG002  # the other kinds need it
+        """HostError: without token ids, a text's prefixes and the tokens after them have no names."""
+        raise HostError(
+            f"{self.name}: quality: kld needs probabilities of tokens with their ids, which llama-server gives, also "
+            f"behind llama-swap, and vLLM, but not this server ({self.kind}); leave quality out"
+        )
 
     def _keep_printable(self, names: Iterable[str]) -> list[str]:
         """Each name once; omits names with control characters, because requests need them unchanged."""

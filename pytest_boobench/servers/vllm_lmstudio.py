@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
+from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Prompt
 from pytest_boobench.servers.control import Question
 from pytest_boobench.servers.openai import PATHS, OpenAIServer, require_known
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import show, to_count, to_natural, to_text
+from pytest_boobench.untrusted import Fault, show, to_count, to_natural, to_text
 
 _VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed"}
 _LM_STUDIO_SAMPLING = {
@@ -74,6 +75,22 @@ class Vllm(OpenAIServer):
 
     async def _count_template(self, cell: Cell) -> int:
         return await self._count(cell, "")
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """By ``logprobs`` of ``/v1/completions``."""
+
+        async def ask(prefix: Sequence[int]) -> next_tokens.Top:
+            body = {"model": model, "prompt": list(prefix), "max_tokens": 1, "logprobs": next_tokens.TOP, "top_k": -1}
+            body |= {"return_tokens_as_token_ids": True}
+            question = Question("POST", PATHS["completion"], {**next_tokens.PLAIN, **body})
+            answer = await self._ask_object(question, timeout_s=timeout_s)
+            try:
+                return next_tokens.read_openai(answer, prefix)
+            except Fault as fault:
+                raise HostError(f"{self.name}: {question}: {fault}") from None
+
+        ids = await self._ask_ids({"model": model, "prompt": next_tokens.TEXT, "add_special_tokens": True})
+        return await next_tokens.ask_for_all(ids, ask, self.name)
 
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}

@@ -38,6 +38,8 @@ Disturbed = Literal["inconclusive", "judge", "fail"]
 
 Arrival = Literal["constant", "poisson"]
 """Gaps between the starts of requests in an open loop: all equal, or exponentially distributed."""
+Quality = Literal["kld"]
+"""How to check that a model says the same as before: by the divergence of its probabilities."""
 Policy = Literal["default", "strict", "literal"]
 """What to do in doubt: keep it as its own outcome, fail, or decide by the estimate alone."""
 BLOCKS = 4
@@ -93,6 +95,8 @@ class Plan(FileModel):
     """When in doubt: default skips, strict fails, literal decides by the estimate alone."""
     output_canary: Annotated[bool, flag()] = False
     """Send one more greedy request, and report if its answer's text has changed."""
+    quality: Annotated[Quality | None, choice(*get_args(Quality))] = None
+    """kld: judge how far the model's probabilities of a fixed text are from the baseline's."""
     timeouts: Timeouts = Timeouts()
     """How long to wait, as 30s or 5m."""
 

@@ -99,6 +99,9 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
             problems.add(written.node.child("sampling"), "an embedding samples no tokens; leave it out")
         if written.length == "natural":
             problems.add(written.node.child("length"), "an embedding generates no tokens; leave it out")
+        for fields in (written, *written.overrides):
+            if fields.quality:
+                problems.add(fields.node.child("quality"), "an embedding predicts no tokens; leave it out")
     elif isinstance(grid.value, Mapping) and output.missing:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):
@@ -155,6 +158,8 @@ def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) ->
             problems.add(fields.node.child("gate").child(key), text)
         elif METRICS[base].binomial and not written.slo:
             problems.add(fields.node.child("gate").child(key), "needs an slo, as in slo: {ttft_ms: 500}")
+        elif METRICS[base].of_baseline and not (fields.quality or written.quality):
+            problems.add(fields.node.child("gate").child(key), f"nothing measures it; write quality: {key} too")
 
 
 def _check_overrides(written: SuiteFields, problems: Problems) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_boobench.documents.validation import Expected, Located, parsed, percentage, read_value, write_value_schema
+from pytest_boobench.documents.validation import (
+    Expected,
+    Located,
+    number,
+    parsed,
+    percentage,
+    read_value,
+    write_value_schema,
+)
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
 from pytest_boobench.metrics import METRICS, OF_TURNS, Kind, Load, Metric, gated_metrics, name_of_turn
 
@@ -38,11 +46,14 @@ class Floor:
 
 
 Threshold = float | TurnRatio | Floor | None
-"""Allowed worsening as a ratio, a limit inside the measurement, or a floor; None: the session's default."""
+"""Allowed worsening as a ratio, the limit of a distance from the baseline in the metric's unit, a limit inside the
+measurement, or a floor; None: the session's default."""
 Thresholds = Mapping[str, Threshold]
 """Metric key -> its threshold. The turn in a key may be ``last``, until `resolve_turns`."""
 _LIMITS = {"higher": ("max_drop", percentage(below=1)), "lower": ("max_rise", percentage())}
 """Which direction is better -> key and type of a limit. Nothing can drop by 100 % or more."""
+_DISTANCE = ("at_most", number(0))
+"""The same for a distance from the baseline."""
 _RATIOS = {"higher": ("at_least", (">=", "≥"), "0.8"), "lower": ("at_most", ("<=", "≤"), "1.3")}
 """Which direction is better -> key of a limit inside the measurement, its signs, and an example of its factor."""
 _FLOOR, _SHARE = "at_least", percentage()
@@ -61,7 +72,11 @@ def default_thresholds(kind: Kind, lanes: int, turns: int = 1, load: Load = "lan
 
 def keep_relative(thresholds: Thresholds) -> dict[str, float | None]:
     """Return metric key -> allowed worsening, without the metrics that have another kind of limit."""
-    return {key: limit for key, limit in thresholds.items() if not isinstance(limit, Floor | TurnRatio)}
+    return {
+        key: limit
+        for key, limit in thresholds.items()
+        if not isinstance(limit, Floor | TurnRatio) and not METRICS[key.partition(".")[0]].of_baseline
+    }
 
 
 def keep_floors(thresholds: Thresholds | None) -> dict[str, float]:
@@ -119,8 +134,12 @@ def _read_gate(given: Any, problems: Problems) -> Thresholds:
     return found
 
 
+def _find_limit(metric: Metric) -> tuple[str, Expected]:
+    return _DISTANCE if metric.of_baseline else _LIMITS[metric.better]
+
+
 def _read_threshold(metric: Metric, node: Node, problems: Problems, *, of_turn: bool) -> Threshold:
-    word, limit = _LIMITS[metric.better]
+    word, limit = _find_limit(metric)
     inside = _RATIOS[metric.better][0]
     if node.value is None:
         return None
@@ -130,12 +149,14 @@ def _read_threshold(metric: Metric, node: Node, problems: Problems, *, of_turn: 
         known = [word, inside] if of_turn else [word]
         for key in node.value.keys() - set(known):
             text = f"unknown key; {suggest(key, known)}"
-            if key == inside:
+            if metric.of_baseline and key in _WORDS:
+                text = f"{metric.title} is a distance; write {word}"
+            elif key == inside:
                 text = f"compares two turns; write it below {metric.key}.turn[last]"
             elif key in _WORDS:
                 text = f"{metric.title} is better when {metric.better}; write {' or '.join(known)}"
             problems.add(node.child(key), text)
-        if word in node.value and inside in node.value:
+        if word != inside and word in node.value and inside in node.value:
             problems.add(node.child(inside), f"stands beside {word}; a metric has one limit, so keep one of them")
         if of_turn and inside in node.value:
             return _read_ratio(metric, node.child(inside), problems)
@@ -171,12 +192,12 @@ def _write_schema() -> dict[str, Any]:
     """Make the JSON Schema, with each metric's definition."""
     properties, of_turns = {}, {}
     for key, metric in METRICS.items():
-        word, limit = _LIMITS[metric.better]
+        word, limit = _find_limit(metric)
         json = write_value_schema(limit)
         floor = [_table({_FLOOR: write_value_schema(_SHARE)})] if key == FLOORED else []
         about = f"{metric.definition}, {metric.unit or 'a share'}; {metric.better} is better"
         properties[key] = {
-            "anyOf": [*json["anyOf"], _table({word: json}), *floor, {"type": "null"}],
+            "anyOf": [*json.get("anyOf", [json]), _table({word: json}), *floor, {"type": "null"}],
             "description": about,
         }
         if key in OF_TURNS:

@@ -362,6 +362,13 @@ BAD_FIELDS = [
         "gate: {embed_tok_s: 10%}",
         f"8: gate.embed_tok_s: {NO_EMBED}",
     ),
+    ("gate: {kld: 0.02}", "8: gate.kld: nothing measures it; write quality: kld too"),
+    (
+        "quality: kld\ngate: {kld: {max_rise: 10%}}",
+        "9: gate.kld.max_rise: KLD is a distance; write at_most",
+    ),
+    ("quality: kld\ngate: {kld: 2%}", "9: gate.kld: expected a number from 0, got '2%'"),
+    ("quality: perplexity", "8: quality: expected kld, got 'perplexity'"),
     ("timeouts: {stall: soon}", "8: timeouts.stall: expected a time such as 30s, 5m or 250ms, got 'soon'"),
     ("timeouts: 5", "8: timeouts: expected a mapping with connect, first_byte, stall, request, got 5"),
     ("marks: [not a mark]", "8: marks[0]: expected the name of a mark, or name: arguments, got 'not a mark'"),
@@ -753,7 +760,17 @@ class TestSchema:
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
-            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
+            *(
+                "policy",
+                "output_canary",
+                "timeouts",
+                "marks",
+                "usefixtures",
+                "overrides",
+                "length",
+                "launch",
+                "quality",
+            ),
             *("rate", "turns", "turn_tokens", "think_time", "arrival", "duration", "slo"),
         }
         assert schema["properties"]["samples"] == {
