@@ -186,6 +186,8 @@ def add_totals(samples: Sequence[Sample], kind: Kind) -> list[Sample]:
     for sample, own in zip(good, spans, strict=True):
         tokens = 0.0
         for other in spans:
+            if other.begin_ms >= own.end_ms:
+                break
             shared_ms = min(own.end_ms, other.end_ms) - max(own.begin_ms, other.first_ms)
             if shared_ms > 0 and other.end_ms > other.first_ms:
                 tokens += other.tokens * shared_ms / (other.end_ms - other.first_ms)
@@ -226,8 +228,11 @@ def is_settled(rounds: Sequence[Sequence[Sample]]) -> bool:
 def find_trend(samples: Sequence[Sample]) -> str | None:
     """Return the message that requests became faster and faster; None if they did not.
 
-    With several lanes, the last round is ignored, because it ends beside fewer and fewer other requests.
+    With several lanes, the last round is ignored, because it ends beside fewer and fewer other requests. At a rate
+    nothing is found: how long a request waits depends on how many came shortly before.
     """
+    if any(sample.send_lag_ms is not None for sample in samples):
+        return None
     rounds = _times_of_rounds(samples)
     times = [rounds[number] for number in sorted(rounds)]
     faster = _find_fall(times[:-1] if _count_lanes(samples) > 1 else times)

@@ -178,6 +178,8 @@ class Logprobs:
 
     text: str
     """Name and version of the text."""
+    ids: str
+    """Fingerprint of the text's token ids: 16 hex digits of SHA-256."""
     tokens: tuple[tuple[int, ...], ...]
     """For each prefix, the most likely next tokens, the likeliest first."""
     logs: tuple[tuple[float, ...], ...]

@@ -18,6 +18,8 @@ Length = Literal["exact", "natural"]
 """Whether each answer has as many tokens as requested, or ends where the model ends it."""
 ClockKind = Literal["kernel", "user"]
 """Source of a time stamp: the kernel when the bytes arrived, or Python right after the read."""
+Load = Literal["lanes", "rate", "slo"]
+"""What decides how many requests are in flight: lanes, or a rate, without an SLO or with one."""
 RateSource = Literal["server", "client"]
 """Whose clock a rate comes from: the server's raw counts and milliseconds, or the client's arrival times."""
 FailureKind = Literal[
@@ -115,9 +117,12 @@ class Sample:
     turn: Annotated[int, Since("0004")] = 0
     """Number of the turn in its conversation, from 1; 0: the request is no part of one."""
     send_lag_ms: Annotated[float | None, Since("0004")] = None
-    """In an open loop: how much later than planned it was sent. All its times are from the planned moment."""
+    """In an open loop: how much later than planned, or than its connection was open, it was sent. All its times are
+    from the planned moment."""
     accepted_len: Annotated[float | None, Since("0004")] = None
+    """Tokens per decoding step with speculation; of vLLM, over all requests of the same window. None without it."""
     draft_accept_share: Annotated[float | None, Since("0004")] = None
+    """Share of the draft tokens that were accepted, likewise."""
 
     @property
     def ok(self) -> bool:
@@ -139,6 +144,13 @@ class Sample:
         return self.cached_tokens / self.prompt_tokens
 
     @property
+    def steps_per_s(self) -> float | None:
+        """Decoding steps per second: decode is this times the accepted length. None without speculation."""
+        if self.decode_tok_s is None or not self.accepted_len:
+            return None
+        return self.decode_tok_s / self.accepted_len
+
+    @property
     def itl_ms(self) -> tuple[float, ...]:
         """Inter-token latencies, see `find_token_gaps`; empty if the stream does not show them."""
         if "itl_ms" in self.blanks or (self.output_tokens or 0) < 2:
@@ -147,11 +159,14 @@ class Sample:
 
     def find_client_bound(self, metric: str) -> float:
         """Return by how much a late client may have moved this metric, as a share of its value."""
-        first, last = self.first_late_ms, self.last_late_ms
+        first, last, unsent = self.first_late_ms, self.last_late_ms, self.send_lag_ms or 0.0
+        if unsent and metric in ("headers_ms", "e2e_ms"):
+            return unsent / self.e2e_ms if self.e2e_ms else 0.0
         if metric in ("ttft_ms", "ttfo_ms", "queue_ms") or (metric == "prefill_tok_s" and self.rate_source == "client"):
             known = self.queue_ms if metric == "queue_ms" else self.ttft_ms
             whole = self.ttfo_ms if known is None else known
-            return first / whole if whole and whole > 0 else math.inf if first else 0.0
+            late = first + (0.0 if metric == "prefill_tok_s" else unsent)
+            return late / whole if whole and whole > 0 else math.inf if late else 0.0
         if metric == "decode_tok_s" and self.rate_source == "client":
             span = self.chunk_ms[-1] - self.chunk_ms[0] if self.chunk_ms else 0.0
             return (first + last) / span if span else 0.0
@@ -189,8 +204,12 @@ class Metric:
     """Whether it belongs to a server's start: then it is a fact of the cell, and not of each request."""
     of_block: bool = False
     """Whether it is one number per block of requests, in `CellFacts.of_blocks`."""
+    of_baseline: bool = False
+    """Whether it is a distance from the baseline: only a verdict has it, and its limit is absolute, in its unit."""
     assumed_noise: float | None = None
     """Standard deviation of its logarithm between sessions while it is not measured; None: the gate's default."""
+    binomial: bool = False
+    """Whether it counts requests that are good or not, so that its noise follows from their number."""
     turn: int = 0
     """The only turn of a conversation whose samples have it; 0: any sample."""
 
@@ -220,6 +239,12 @@ METRICS: Mapping[str, Metric] = {
                "evaluated prompt tokens / time to evaluate them", gated=True),
         Metric("embed_tok_s", "embed", "tok/s", "higher",
                "prompt tokens / end-to-end time", kinds=("embedding",), gated=True),
+        Metric("accepted_len", "accepted", "tok/step", "higher",
+               "tokens per decoding step with speculation: 1 + accepted draft tokens / steps", assumed_noise=0.01),
+        Metric("steps_per_s", "steps", "1/s", "higher",
+               "decoding steps per second with speculation: decode / accepted_len"),
+        Metric("draft_accept_share", "drafts", "", "higher",
+               "accepted draft tokens / draft tokens, as a share of 1", assumed_noise=0.01),
         Metric("ttft_ms", "TTFT", "ms", "lower", "request sent to first token, reasoning included"),
         Metric("ttfo_ms", "TTFO", "ms", "lower", "request sent to first visible token, reasoning left out"),
         Metric("queue_ms", "queue", "ms", "lower", "TTFT less the server's prompt time"),
@@ -232,8 +257,16 @@ METRICS: Mapping[str, Metric] = {
                "cached / prompt tokens of a conversation's later turns, by the server's count", kinds=("chat",)),
         Metric("lanes_tok_s", "all lanes", "tok/s", "higher",
                "tokens per second of all lanes together, while each request ran", kinds=_ALL),
+        Metric("slo_share", "within SLO", "", "higher",
+               "share of the measured requests that were within every limit of the SLO; failed ones were not",
+               kinds=_ALL, of_block=True, binomial=True),
+        Metric("goodput_rps", "goodput", "req/s", "higher",
+               "requests within the SLO / duration of the window in which they were planned or, in a closed loop, sent",
+               kinds=_ALL, of_block=True, binomial=True),
         Metric("load_ms", "load", "ms", "lower", "loading the model, or starting the server where we start it",
                kinds=_ALL, of_start=True, assumed_noise=0.1),
+        Metric("kld", "KLD", "nat", "lower",
+               "mean divergence of the model's probabilities from the baseline's, over a fixed text", of_baseline=True),
         Metric("rss_peak_mb", "memory", "MB", "lower", "most resident memory of a server that we started",
                kinds=_ALL, of_start=True),
         Metric("vram_peak_mb", "GPU memory", "MB", "lower", "most GPU memory of a server on this machine",
@@ -285,14 +318,28 @@ def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
-def gated_metrics(kind: Kind, lanes: int, length: Length = "exact", turns: int = 1) -> tuple[str, ...]:
+def find_load(rate: float | None, slo: Mapping[str, Any] | None) -> Load:
+    """What decides how many requests of a cell with this rate and SLO are in flight."""
+    return "lanes" if not rate else "slo" if slo else "rate"
+
+
+def gated_metrics(
+    kind: Kind, lanes: int, length: Length = "exact", turns: int = 1, load: Load = "lanes"
+) -> tuple[str, ...]:
     """Return the keys of the metrics that the gate judges by default.
+
+    At a rate it judges what a user feels: the goodput where there is an SLO, else the times, of which the end-to-end
+    time is left out if answers end by themselves.
 
     With several lanes, end-to-end time replaces prefill: it is chance how long a prompt waits for those of other lanes,
     and a longer wait means fewer others during its decoding. If answers end by themselves, the end-to-end time depends
     on their length, so the rate of all lanes together replaces it. In a conversation, turns differ: the last one's time
     replaces prefill, to the first token or, with several lanes, to the end.
     """
+    if load == "slo":
+        return ("goodput_rps",)
+    if load == "rate":
+        return ("e2e_ms",) if kind == "embedding" else ("ttft_ms", "e2e_ms") if length == "exact" else ("ttft_ms",)
     several = "e2e_ms" if length == "exact" else "lanes_tok_s"
     if turns > 1 and (lanes == 1 or length == "exact"):
         second = name_of_turn("ttft_ms" if lanes == 1 else "e2e_ms", turns)

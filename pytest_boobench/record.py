@@ -298,7 +298,7 @@ class Verdict:
     change_high: Annotated[float | None, Since("0003")] = None
     """Its upper end."""
     allowed: float | None = None
-    """The allowed worsening, a ratio."""
+    """The allowed worsening, a ratio; for a distance from the baseline its limit, in the metric's unit."""
     baseline_name: str | None = None
     reason: str = ""
     """Why it was not judged, if it was not."""

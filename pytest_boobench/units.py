@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 BLANK = "–"
 """The text for a missing number."""
 
+_SMALL = 0.01
 _NARROW = 0.01
 """An interval that is at most this wide is shown with two digits."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -17,12 +18,17 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
 def number(value: float | int | None) -> str:
-    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234. An int is a count and stays unchanged."""
+    """Three significant digits and no exponent: 0.034, 9.87, 41.2, 1234; below 0.01 five decimals at most: 0.00042.
+
+    An int is a count and stays unchanged.
+    """
     if isinstance(value, int):
         return str(value)
     if value is None or not math.isfinite(value):
         return BLANK
     size = abs(value)
+    if 0 < size < _SMALL:
+        return f"{value:.5f}".rstrip("0").ljust(4, "0")
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:.{digits}f}"
 

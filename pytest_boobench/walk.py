@@ -62,7 +62,7 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     halves of a pair see the same changes from minute to minute.
     """
     cell, reference = duet.ours.cell, duet.other
-    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length)
+    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length, load=cell.load)
     record = identify(
         cell,
         node_id,
@@ -75,6 +75,9 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     )
     if cell.turns > 1:
         return replace(record, error=f"{cell.host}: a duet compares single requests; measure turns against a baseline")
+    if cell.rate:
+        text = "a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
+        return replace(record, error=f"{cell.host}: {text}")
     if duet.shared:
         try:
             record = replace(record, pairing=await find_pairing(duet))

@@ -21,9 +21,9 @@ import click
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
-VERBS = tuple(
-    "init check schema hosts doctor page ab bisect history compare power baseline report export import store "
-    "manual".split()
+VERBS = (
+    *"init check schema hosts doctor page ab bisect capacity history compare power".split(),
+    *"baseline report export import store manual".split(),
 )
 _ELSEWHERE = {
     "schema": ("pytest_boobench.cli.check_command", "schema_command"),

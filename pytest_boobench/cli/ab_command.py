@@ -34,6 +34,9 @@ _OPTIONS = (
     click.option("--old-model", metavar="NAME", help="What the old side calls it, where that is another name."),
     click.option("--prompt-tokens", type=_POSITIVE, default=512, show_default=True, metavar="N", help="Of a prompt."),
     click.option("--output-tokens", type=_POSITIVE, default=128, show_default=True, metavar="N", help="Of an answer."),
+    click.option(
+        "--depth-tokens", type=click.IntRange(min=0), default=0, metavar="N", help="Of context before the prompt."
+    ),
     click.option("--concurrency", type=_POSITIVE, default=1, show_default=True, metavar="N", help="Requests at once."),
     click.option(
         "--samples", type=_POSITIVE, default=10, show_default=True, metavar="N", help="Requests of a turn of starts."

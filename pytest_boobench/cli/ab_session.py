@@ -61,6 +61,7 @@ class AbSettings:
     """Where the old side calls it otherwise."""
     prompt_tokens: int = 512
     output_tokens: int = 128
+    depth_tokens: int = 0
     concurrency: int = 1
     samples: int = 10
     """Requests of a turn, where both servers are started for each turn."""
@@ -218,6 +219,7 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
             "prompt_tokens": [asked.prompt_tokens],
             "output_tokens": [asked.output_tokens],
             "concurrency": [asked.concurrency],
+            "depth_tokens": [asked.depth_tokens],
         },
         "sampling": {"temperature": 0.0, "seed": 42},
         "samples": asked.samples,
@@ -273,27 +275,31 @@ class _ProgressLine:
 def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
     suite = folder / f"{SUITE}.boobench.yaml"
     write_suite_file(suite, new, asked)
-    kept = [f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str)]
-    ini = ["[pytest]", "boobench_step_summary = false", "boobench_duet_same = true", *kept, ""]
+    ini = ["[pytest]", "boobench_step_summary = false", "boobench_duet_same = true", *list_kept_settings(project), ""]
     (folder / "pytest.ini").write_text("\n".join(ini), encoding="utf-8")
     arguments = list(list_arguments(folder, suite, old, asked, project))
     shows = sys.__stderr__ is not None and sys.__stderr__.isatty()
     said = io.StringIO()
-    with _own_environment(), redirect_stdout(said), redirect_stderr(said):
+    with own_environment(), redirect_stdout(said), redirect_stderr(said):
         code = int(pytest.main(arguments, plugins=[_ProgressLine()] if shows else []))
     if shows:
         click.echo("\r\x1b[K", err=True, nl=False)
     found = Ab(old=old.name, new=new.name, interrupted=code == pytest.ExitCode.INTERRUPTED)
     document = folder / "ab.json"
     if not document.is_file():
-        return found if found.interrupted else replace(found, error=_find_last_words(said.getvalue()))
+        return found if found.interrupted else replace(found, error=find_last_words(said.getvalue()))
     found = read_result(json.loads(document.read_text(encoding="utf-8")), found)
     silent = not (found.changes or found.error or found.interrupted)
-    return replace(found, error=_find_last_words(said.getvalue())) if silent else found
+    return replace(found, error=find_last_words(said.getvalue())) if silent else found
+
+
+def list_kept_settings(project: Project) -> list[str]:
+    """Lines for an ini file: what of the project's configuration holds for a session that is made here."""
+    return [f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str)]
 
 
 @contextmanager
-def _own_environment() -> Iterator[None]:
+def own_environment() -> Iterator[None]:
     """Without the variables of the user's own sessions."""
     taken = {name: os.environ.pop(name) for name in _NOT_FOR_US if name in os.environ}
     try:
@@ -302,7 +308,7 @@ def _own_environment() -> Iterator[None]:
         os.environ.update(taken)
 
 
-def _find_last_words(said: str) -> str:
+def find_last_words(said: str) -> str:
     """Why pytest ended without a result."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

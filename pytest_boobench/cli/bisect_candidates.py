@@ -21,7 +21,8 @@ from pytest_boobench.untrusted import clean
 CANDIDATE, PYTHON = "{candidate}", "{python}"
 _LONG = 60
 _ASKED = (
-    "model old_model prompt_tokens output_tokens concurrency samples until max_time_s max_drop metric together".split()
+    "model old_model prompt_tokens output_tokens depth_tokens concurrency samples until max_time_s max_drop metric "
+    "together".split()
 )
 """Settings that make another walk."""
 

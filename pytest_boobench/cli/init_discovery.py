@@ -71,6 +71,8 @@ class Discovery:
     """Whether its requests can use a prefix cache and say how much came from it."""
     sees_others: bool
     """Whether it can tell of other users."""
+    keeps_depth: bool = False
+    """Whether its cache can keep a context before the prompts, and prove it."""
     notes: tuple[str, ...] = ()
     """What was left out or could not be measured, and why."""
 
@@ -108,6 +110,7 @@ async def discover(host: Host, server: Server) -> Discovery:
         chosen=tuple(chosen),
         fixed_length=server.can.ignore_eos,
         keeps_prefixes=server.can.cache_control,
+        keeps_depth=server.can.depth,
         sees_others=(await look_at_traffic(server, chosen[0].name)).known,
         notes=tuple(notes),
     )

@@ -22,8 +22,12 @@ _LONGER = 4
 """How many times as long the second prompt is."""
 _OUTPUT_TOKENS = 128
 _LANES = 4
+_DEPTH_TOKENS, _LEAST_DEPTH = 8192, 256
+"""The longest context before a prompt that is proposed, and the shortest."""
 _SHOWN = 20
 """Other models that are listed in the suite, as comments."""
+_GIVE_PROBABILITIES = ("embedded", "llama-server", "llama-router", "llama-swap", "vllm")
+"""Kinds of server that can be asked for ``quality``."""
 _COLUMN = 38
 """Where comments begin."""
 _PLAIN = re.compile(
@@ -43,6 +47,8 @@ class Sizes:
     output_reason: str
     concurrency: tuple[int, ...]
     lanes_reason: str
+    depth_tokens: int
+    """A context before the prompts that all lanes have room for; 0: there is none."""
     too_long: tuple[int, ...]
     """Prompts of which several at once may not fit. llama.cpp's slots share one context where their number is not
     given, and the server does not tell whether they do."""
@@ -63,8 +69,18 @@ def choose_sizes(model: Chosen) -> Sizes:
         output_reason=output_reason,
         concurrency=(1, lanes) if lanes > 1 else (1,),
         lanes_reason="requests in flight at once" if lanes == slots else f"more may not fit into {shared} tokens",
+        depth_tokens=0 if model.kind == "embedding" else _choose_depth(model, lanes, prompts[-1] + (output or 0)),
         too_long=tuple(too_long),
     )
+
+
+def _choose_depth(model: Chosen, lanes: int, request_tokens: int) -> int:
+    """A power of two that fits beside a request, even where the slots share one context."""
+    if model.facts.n_ctx is None:
+        return _DEPTH_TOKENS
+    room = model.facts.n_ctx // lanes - request_tokens
+    depth = min(_DEPTH_TOKENS, 1 << (room.bit_length() - 1)) if room > 0 else 0
+    return depth if depth >= _LEAST_DEPTH else 0
 
 
 def _choose_output(model: Chosen) -> tuple[int, str]:
@@ -166,12 +182,17 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
     if sizes.output_tokens is not None:
         yield _line(f"  output_tokens: [{sizes.output_tokens}]", sizes.output_reason)
     yield _line(f"  concurrency: {list(sizes.concurrency)}", sizes.lanes_reason)
+    if found.keeps_depth and sizes.depth_tokens:
+        yield _line(
+            f"  # depth_tokens: [0, {sizes.depth_tokens}]", "speed behind so much context, which the cache keeps"
+        )
     if model.kind != "embedding":
         yield _line("sampling: {temperature: 0.0, seed: 42}", "sent as written, and nothing else is")
     yield _line("cache: cold", "no cached prompt token may be reused; warm: it may")
     if model.kind == "chat" and found.keeps_prefixes:
         yield _line("# turns: 8", "conversations that grow, each turn with its own TTFT: boobench manual turns")
     yield _line("samples: 12", "requests per test; a multiple of the concurrency")
+    yield _line("# rate: [1, 2]", "instead of concurrency: requests per second, as users send them")
     if model.kind != "embedding" and not found.fixed_length:
         yield _line("length: natural", "this server cannot be told to go on: answers end where the model ends them")
     if model.kind == "embedding":
@@ -180,6 +201,8 @@ def _list_suite_lines(found: Discovery, model: Chosen, sizes: Sizes) -> Iterator
         several = ", of several lanes decode or the end-to-end time" if lanes > 1 else ""
         yield _line("# gate: {decode_tok_s: 10%}", "left out: red where prefill or decode is more than 10 % below the")
         yield _line("", f"stored baseline{several}")
+    if model.kind != "embedding" and found.kind in _GIVE_PROBABILITIES:
+        yield _line("# quality: kld", "red too where the model no longer says the same: boobench manual quality")
     yield from _list_overrides(model, sizes, lanes)
 
 

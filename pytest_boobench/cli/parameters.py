@@ -15,7 +15,7 @@ import click
 
 from pytest_boobench import BASELINE, HOSTS_FILE, gate
 from pytest_boobench.cli.project import find_project
-from pytest_boobench.metrics import gated_metrics
+from pytest_boobench.metrics import find_load, gated_metrics
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.servers.clients import Patience, Waiting
@@ -50,10 +50,16 @@ def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[st
     judged: dict[str, float | None] = {verdict.metric: verdict.allowed for verdict in compared}
     if not judged and measurement.run.imported_from is not None:
         judged = dict.fromkeys(_list_imported(measurement))
-    lanes = measurement.identity["concurrency"]
-    turns = measurement.identity.get("turns", 1)
-    rules = gate.Rules(max_drop=max_drop)
-    return gate.limits(measurement.identity["kind"], judged or None, rules, lanes=lanes, turns=turns)
+    identity = measurement.identity
+    load = find_load(identity.get("rate"), identity.get("slo"))
+    return gate.limits(
+        identity["kind"],
+        judged or None,
+        gate.Rules(max_drop=max_drop),
+        lanes=identity["concurrency"],
+        turns=identity.get("turns", 1),
+        load=load,
+    )
 
 
 def _list_imported(measurement: Measurement) -> list[str]:

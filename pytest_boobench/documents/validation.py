@@ -160,6 +160,18 @@ def number(least: int | None = None, most: int | None = None) -> Expected:
     return expect(f"a number {_span(least, most)}".rstrip(), either, json=json)
 
 
+def real(least: int, most: int) -> Expected:
+    """A finite number between two inclusive bounds, always as float, so that 4 and 4.0 are the same."""
+
+    def parse(given: Any, _: Problems) -> float:
+        found = _plain_number(given)
+        if not least <= found <= most:
+            raise ValueError
+        return float(found)
+
+    return parsed(f"a number {_span(least, most)}", parse, {"type": "number", "minimum": least, "maximum": most})
+
+
 def _span(least: int | None, most: int | None) -> str:
     return "" if least is None else f"from {least}" if most is None else f"from {least} to {most}"
 
@@ -171,7 +183,8 @@ def text(words: str = "text") -> Expected:
 
 def choice(*options: str) -> Expected:
     """One of these words."""
-    return expect(f"{', '.join(options[:-1])} or {options[-1]}", core_schema.literal_schema(list(options)))
+    words = " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+    return expect(words, core_schema.literal_schema(list(options)))
 
 
 def flag_or_text(words: str, *, quoted: bool = True) -> Expected:

@@ -10,8 +10,11 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``flags``          the flags that differ in two command lines
 - ``power``          explains why a worse number is no regression; what a baseline can prove
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
+- ``decode_cause``   whether a slower decode is slower steps, or fewer accepted drafts
+- ``divergence``     whether the model's probabilities are still those of the baseline
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
 - ``turn_ratios``    limits inside one measurement: one turn against another
+- ``floors``         a share of the requests against the least that is asked
 - ``duet``           the same verdicts for two live hosts in turns
 - ``change_points``  where the history of a cell changed
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter, usable
-from pytest_boobench.metrics import Kind, Length, Metric, find_metric, gated_metrics
+from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter_of, usable
+from pytest_boobench.metrics import Kind, Length, Load, Metric, find_metric, gated_metrics
 from pytest_boobench.suite.cell import Disturbed, Policy
-from pytest_boobench.suite.thresholds import Thresholds, TurnRatio
+from pytest_boobench.suite.thresholds import Thresholds, keep_relative
 from pytest_boobench.units import percent
 
 MAX_DROP = 0.10
@@ -50,7 +50,7 @@ class Rules:
     verdicts are those of the default."""
 
 
-def limits(
+def limits(  # noqa: PLR0913  # what decides the default gate of a cell
     kind: Kind,
     gate: Thresholds | None,
     rules: Rules,
@@ -58,23 +58,23 @@ def limits(
     lanes: int = 1,
     length: Length = "exact",
     turns: int = 1,
+    load: Load = "lanes",
 ) -> dict[str, float]:
     """Return metric key -> allowed worsening as a ratio, for the metrics that are judged in a cell of this kind.
 
-    Limits inside a measurement are left out: they need no baseline.
-
-    A time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
+    Limits inside a measurement, floors, and distances from the baseline, whose limits are absolute, are left out. A
+    time that the suite does not name may rise by as much as the allowed drop of a rate makes it rise.
     """
     if gate is None:
         allowed = rules.default_max_drop if rules.max_drop is None else rules.max_drop
         rise = 1 / (1 - allowed) - 1 if allowed < 1 else math.inf  # no limit, so that times are not judged
-        keys = gated_metrics(kind, lanes, length, turns)
+        keys = gated_metrics(kind, lanes, length, turns, load)
         found = {key: allowed if find_metric(key).better == "higher" else rise for key in keys}
         return {key: limit for key, limit in found.items() if math.isfinite(limit)}
-    named = {key: allowed for key, allowed in gate.items() if not isinstance(allowed, TurnRatio)}
+    relative = keep_relative(gate)
     if rules.max_drop is not None:
-        return dict.fromkeys(named, rules.max_drop)
-    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in named.items()}
+        return dict.fromkeys(relative, rules.max_drop)
+    return {key: rules.default_max_drop if allowed is None else allowed for key, allowed in relative.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,8 @@ class Comparison:
     @property
     def clean(self) -> bool:
         """Whether the samples scatter little enough; if the noise is assumed, also the baseline's."""
-        widest = max(scatter(self.now), self.was.scatter) if self.was.assumed else scatter(self.now)
+        own = scatter_of(self.metric, self.now)
+        widest = max(own, self.was.scatter) if self.was.assumed else own
         return widest < self.most_scatter
 
     @property
@@ -155,11 +156,15 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
     The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
     time now.
     """
-    now = aggregates[metric.key]
-    gain = fast_gain = find_gain(metric, now.median, was.level)
+    now, requests = aggregates[metric.key], count_requests(aggregates, metric.key)
+    median = now.median
+    if not usable(median):  # no request was good: as if half a request had been
+        median = was.level * 0.5 / requests / (was.share or 1.0)
+    gain = fast_gain = find_gain(metric, median, was.level)
     if was.fast is not None:
         fast_gain = find_gain(metric, fast_side(metric, now), was.fast)
-    requests = count_requests(aggregates, metric.key)
+    spread = scatter_of(metric, now)
+    share = aggregates["slo_share"].mean if metric.binomial and "slo_share" in aggregates else None
     return Comparison(
         metric=metric,
         now=now,
@@ -168,8 +173,8 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
         gain=gain,
         fast_gain=fast_gain,
         limit=find_limit(metric, allowed),
-        run_noise=find_run_noise(was, scatter(now)),
-        deviation=estimate_deviation(was, scatter(now), requests),
+        run_noise=find_run_noise(was, spread),
+        deviation=estimate_deviation(was, spread, requests, share),
     )
 
 
@@ -198,17 +203,21 @@ def find_run_noise(was: Reference, scatter_now: float) -> float:
     return max(was.run_noise, UNSTEADY * scatter_now) if was.assumed else was.run_noise
 
 
-def estimate_deviation(was: Reference, scatter_now: float, requests: int) -> float:
+def estimate_deviation(was: Reference, scatter_now: float, requests: int, share: float | None = None) -> float:
     """Standard deviation of the logarithm of now / level on an unchanged host.
 
     The noise between sessions counts twice: for now and for the level, a median over the sessions. Measured noise
     already contains the samples' noise; we add that again for now, because a cell is judged after each of up to four
-    blocks, and each time is another chance to be wrong.
+    blocks, and each time is another chance to be wrong. Of a metric that counts good requests, ``share`` of them is
+    good now; its values of whole blocks say little, and its binomial noise is added.
     """
     between = find_run_noise(was, scatter_now) ** 2 * (1 + median_variance(was.sessions))
     within = median_error(scatter_now, requests) ** 2
     if was.assumed:
         within += median_error(was.scatter, was.requests) ** 2
+    if share is not None:
+        within += share_error(share, requests) ** 2
+        within += share_error(was.share, was.requests) ** 2 if was.assumed and was.share is not None else 0.0
     return math.sqrt(between + within)
 
 
@@ -221,6 +230,13 @@ def median_variance(count: int) -> float:
 def median_error(scatter_of_logs: float, count: int) -> float:
     """Standard error of a median from its IQR (McGill, Tukey and Larsen 1978: 1.25 IQR / 1.35 sqrt(n))."""
     return 0.929 * scatter_of_logs / math.sqrt(count)
+
+
+def share_error(share: float, count: int) -> float:
+    """Standard error of the logarithm of a share of so many requests, with two good and two bad ones added, so that
+    none is certain (Agresti and Coull 1998)."""
+    likely = (share * count + 2) / (count + 4)
+    return math.sqrt((1 - likely) / (likely * count)) if count else math.inf
 
 
 def to_change(gain: float, metric: Metric) -> float:

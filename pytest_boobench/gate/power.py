@@ -76,7 +76,7 @@ def _is_too_scattered(was: Reference) -> bool:
 
 def _noise(was: Reference) -> float:
     """How much worse a server may seem if its samples scatter as the baseline's do, as a logarithm."""
-    return Z_BELIEVED * estimate_deviation(was, was.scatter, was.requests_of_run)
+    return Z_BELIEVED * estimate_deviation(was, was.scatter, was.requests_of_run, was.share)
 
 
 def _with_more_samples(was: Reference, factor: int) -> Reference:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.metrics import Metric
+from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import APART_S, Baseline, BaselineRun
 
 Session = tuple[BaselineRun, ...]
@@ -65,6 +65,8 @@ class Reference:
     """Includes the later sessions, from which only the noise is measured."""
     run_noise: float
     """Standard deviation of an unchanged host's medians between sessions, measured or assumed."""
+    share: float | None = None
+    """For a metric that counts good requests: the share of them."""
 
     @property
     def assumed(self) -> bool:
@@ -83,15 +85,17 @@ def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Referenc
     fast = statistics.median(_condense(sessions, lambda run: fast_side(metric, run.aggregates[key])))
     requests = [count_requests(run.aggregates, key) for run in saved]
     known = _find_levels([*baseline.runs, *baseline.later], key)
+    shares = [run.aggregates["slo_share"].mean for run in saved if metric.binomial and "slo_share" in run.aggregates]
     return Reference(
         level=statistics.median(_condense(sessions, lambda run: run.aggregates[key].median)),
-        fast=fast if usable(fast) else None,
-        scatter=statistics.median(_condense(sessions, lambda run: scatter(run.aggregates[key]))),
+        fast=fast if usable(fast) and not metric.of_block else None,
+        scatter=statistics.median(_condense(sessions, lambda run: scatter_of(metric, run.aggregates[key]))),
         requests=sum(requests),
         requests_of_run=statistics.median_low(requests),
         sessions=len(sessions),
         known_sessions=len(known),
         run_noise=_estimate_noise(known, spread, metric.assumed_noise or ASSUMED_NOISE),
+        share=statistics.median(shares) if shares else None,
     )
 
 
@@ -141,9 +145,18 @@ def scatter(aggregate: Aggregate) -> float:
     return math.log(aggregate.p75 / aggregate.p25)
 
 
+def scatter_of(metric: Metric, aggregate: Aggregate) -> float:
+    """Return the scatter of a metric's samples; zero for one that counts requests, whose noise is binomial."""
+    return 0.0 if metric.binomial else scatter(aggregate)
+
+
 def count_requests(aggregates: Mapping[str, Aggregate], metric: str) -> int:
-    """Count the independent requests behind a metric's values: the many gaps of one request count once."""
+    """Count the independent requests behind a metric's values: the many gaps of one request count once, and a share
+    of a block stands for the block's requests."""
     values, whole = aggregates[metric].n, aggregates.get("e2e_ms")
+    if find_metric(metric).binomial:
+        every = whole or aggregates.get("connect_ms")  # a host that does not keep up has no steady times
+        return every.n if every is not None else values
     return min(values, whole.n) if whole is not None else values
 
 

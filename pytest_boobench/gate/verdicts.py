@@ -8,7 +8,7 @@ inconclusive  anything else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_boobench.gate.circumstances import (
     Difference,
@@ -21,7 +21,10 @@ from pytest_boobench.gate.circumstances import (
     list_differences,
 )
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.decode_cause import explain_decode
+from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
+from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
 from pytest_boobench.gate.turn_ratios import find_ratio_doubts, judge_ratios
@@ -47,7 +50,7 @@ def judge(
 
     ``spread`` is metric -> noise between sessions of the record's suite, from `measure_spread`.
     """
-    case = _open(record, baseline, rules)
+    case = replace(_open(record, baseline, rules), spread=spread)
     found = [(_compare(case, key, limit, spread.get(key, 0.0)), limit) for key, limit in allowed.items()]
     return tuple(what if isinstance(what, Verdict) else _judge(case, what, limit) for what, limit in found)
 
@@ -75,12 +78,15 @@ def judge_cell(
     cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules, spread: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
     """Return the record's verdicts by the cell's own gate, and by the session's rules for the rest."""
-    allowed = _find_limits(cell, record, baseline, rules)
+    allowed, own = _find_limits(cell, record, baseline, rules), _merge(rules, cell)
     if record.reference_host is not None:
         return judge_duet(record, allowed)
-    merged = _merge(rules, cell)
-    ratios = judge_ratios(record, cell.plan.gate, _find_spoiled(record, merged), merged.policy)
-    return (*judge(record, baseline, allowed, merged, spread), *ratios)
+    return (
+        *judge(record, baseline, allowed, own, spread),
+        *judge_quality(cell.plan, record, baseline),
+        *judge_floors(cell, record, own),
+        *judge_ratios(record, cell.plan.gate, _find_spoiled(record, own), own.policy),
+    )
 
 
 def find_cell_doubts(
@@ -89,10 +95,12 @@ def find_cell_doubts(
     """Return the metrics whose verdict another block could change; empty if the cell has all its blocks."""
     if record.reference_host is not None or record.blocks >= cell.plan.blocks:
         return ()
-    merged = _merge(rules, cell)
-    doubts = find_doubts(record, baseline, _find_limits(cell, record, baseline, rules), merged, spread)
-    ratios = find_ratio_doubts(record, cell.plan.gate, _find_spoiled(record, merged), merged.policy)
-    return (*doubts, *ratios)
+    allowed, own = _find_limits(cell, record, baseline, rules), _merge(rules, cell)
+    return (
+        *find_doubts(record, baseline, allowed, own, spread),
+        *find_floor_doubts(cell, record, own),
+        *find_ratio_doubts(record, cell.plan.gate, _find_spoiled(record, own), own.policy),
+    )
 
 
 def _merge(rules: Rules, cell: Cell) -> Rules:
@@ -102,7 +110,15 @@ def _merge(rules: Rules, cell: Cell) -> Rules:
 
 def _find_limits(cell: Cell, record: CellRecord, baseline: Baseline | None, rules: Rules) -> Mapping[str, float]:
     """The limits of what is judged. Omits a metric that the suite does not name if neither side has it."""
-    allowed = limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length, turns=cell.turns)
+    allowed = limits(
+        cell.kind,
+        cell.plan.gate,
+        rules,
+        lanes=cell.concurrency,
+        length=cell.length,
+        turns=cell.turns,
+        load=cell.load,
+    )
     given = record.aggregates.keys() | {key for run in (baseline.runs if baseline else ()) for key in run.aggregates}
     if cell.plan.gate is not None or not given & allowed.keys():
         return allowed
@@ -120,6 +136,8 @@ class _Case:
     """The outcome of all metrics and its reason, if none can be compared."""
     slow_machine: SlowMachine | None = None
     changes: tuple[Difference, ...] = ()
+    spread: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> the suite's noise between sessions."""
 
 
 def _find_spoiled(record: CellRecord, rules: Rules) -> str | None:
@@ -143,6 +161,11 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
     )
 
 
+def _may_be_zero(metric: Metric) -> bool:
+    """Whether a median of zero is a number like others: no request was good, or nothing came from the cache."""
+    return metric.binomial or metric.base == "cached_share"
+
+
 def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison | Verdict:
     """Compare the metric with the baseline, or return its verdict if there is nothing to compare."""
     now, baseline = case.record.aggregates.get(key), case.baseline
@@ -153,7 +176,7 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         outcome, reason = case.obstacle
     elif baseline is None:
         outcome, reason = "no baseline", ""
-    elif not usable(now.median) and not (now.median == 0 and find_metric(key).base == "cached_share"):
+    elif not usable(now.median) and not (now.median == 0 and _may_be_zero(find_metric(key))):
         reason = "no ratio can be taken of its median"
     elif key == _ENERGY and (other := find_other_sensor(case.record, baseline.runs)):
         outcome, reason = "not comparable", other
@@ -201,6 +224,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes = [note for note in notes if not note.startswith(("GPU clock", "memory clock"))]
     if outcome == "regression" and not notes and case.baseline is not None:
         notes = [*filter(None, [describe_sameness(record, case.baseline.runs)])]
+    if outcome == "regression" and key == "decode_tok_s" and case.baseline is not None:
+        cause = explain_decode(record.aggregates, case.baseline, case.spread)
+        notes = [*filter(None, [cause]), *notes]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
     if outcome == "regression" and (text := _find_cause_in_cache(record, found.metric)):
@@ -218,7 +244,7 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         allowed=allowed,
         baseline_name=case.baseline.name if case.baseline is not None else None,
         reason=doubt if outcome == "inconclusive" else "",
-        fast_change=found.fast_change,
+        fast_change=None if found.metric.of_block else found.fast_change,
         noise=abs(to_change(-found.noise, found.metric)),
         run_noise=found.run_noise,
         sessions=was.sessions,

@@ -10,6 +10,7 @@ at its end. It counts tokens when it generates them.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from pytest_boobench.hosts.watcher import (
     take_whole,
 )
 from pytest_boobench.servers.clients import Clients
+from pytest_boobench.servers.speculation import Drafts
+from pytest_boobench.untrusted import Fault
 
 _SETTLE_STEP_S = 0.05
 KV_FIRST_S = 1.0
@@ -34,6 +37,7 @@ KV_FIRST_S = 1.0
 KV_EVERY_S = 5.0
 _KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 """Gauges from 0 to 1, whatever their names say; the second one is that of older versions."""
+_DRAFTS = "vllm:spec_decode_num_{}_total"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,10 @@ class Reading:
     generated_tokens: int
     kv_usage_share: float | None = None
     """Used share of the KV cache; None if it does not tell, or tells of several."""
+    drafts: int | None = None
+    """Steps with draft tokens; None if the server does not speculate."""
+    drafted: int = 0
+    accepted: int = 0
     process: float | None
     """Start of the process, seconds since 1970 UTC; None if vLLM runs several API servers."""
 
@@ -83,10 +91,13 @@ class VllmWatcher(Watcher):
         """Close the window."""
         await self.close()
         self._ended.forget()
+        self.drafts = None
         opening, closing = self._opening, await self._read_settled()
         if opening is None or closing is None:
             return Traffic(notes=("/metrics: no answer with vllm's counters, so foreign traffic is not known",))
-        return compare(opening, closing, own)
+        traffic = compare(opening, closing, own)
+        self.drafts = count_drafts(opening, closing, own, traffic)
+        return traffic
 
     async def close(self) -> None:
         """Stop looking at the KV cache."""
@@ -137,6 +148,9 @@ def read(text: str) -> Reading | None:
             prompt_tokens=take_whole(values, "vllm:prompt_tokens_total"),
             generated_tokens=take_whole(values, "vllm:generation_tokens_total"),
             kv_usage_share=_find_share(text, values),
+            drafts=take_whole(values, _DRAFTS.format("drafts")) if _DRAFTS.format("drafts") in values else None,
+            drafted=take_whole(values, _DRAFTS.format("draft_tokens"), 0),
+            accepted=take_whole(values, _DRAFTS.format("accepted_tokens"), 0),
             process=values.get("process_start_time_seconds"),
         )
     except KeyError:
@@ -168,3 +182,28 @@ def compare(opening: Reading, closing: Reading, own: OwnTraffic) -> Traffic:
         note = f"{reason}, so foreign requests and tokens are known only at the start and end of the cell"
         return replace(at_ends, notes=(note,))
     return replace(at_ends, concurrent_foreign_requests=ended + left, foreign_tokens=sum(tokens))
+
+
+def count_drafts(opening: Reading, closing: Reading, own: OwnTraffic, traffic: Traffic) -> Drafts | str | None:
+    """Return the draft tokens of our requests between two readings, or why they are not known.
+
+    vLLM counts only steps that had drafts. Each other step made one token, so the tokens that were generated show how
+    many there were. An answer that has all its tokens may have had more accepted than it needed.
+    """
+    if opening.drafts is None or closing.drafts is None:
+        return None
+    if traffic.disturbed or traffic.notes:
+        return "others used the host, or may have: its counters of draft tokens are not ours alone"
+    steps, drafted = closing.drafts - opening.drafts, closing.drafted - opening.drafted
+    accepted, tokens = closing.accepted - opening.accepted, own.output_tokens - own.requests
+    longest = math.ceil(drafted / steps) if steps > 0 else 0
+    try:
+        return Drafts(
+            tokens=tokens,
+            drafted=drafted,
+            accepted=accepted,
+            steps=max(steps, tokens - accepted),
+            slack=longest * own.requests,
+        )
+    except Fault as fault:
+        return str(fault)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import httpx
 
 from pytest_boobench.facts import ForeignRequest, Hardware, OwnTraffic, Sighting, Traffic
+from pytest_boobench.servers.speculation import Drafts
 from pytest_boobench.units import count
 from pytest_boobench.untrusted import MAX_COUNT
 
@@ -44,6 +45,9 @@ class Watcher:
         """The model that the next window is for."""
         self.hardware: Hardware | None = None
         """What the server itself reported of its machine in the last window."""
+        self.drafts: Drafts | str | None = None
+        """Draft tokens of our requests in the last window, or why they are not known; None if answers tell it, or
+        nothing speculates."""
 
     async def look(self) -> Sighting:
         """Return what is in flight now. Never loads a model."""

@@ -120,6 +120,25 @@ class ClosedLoop:
                 group.create_task(run_lane(lane))
 
 
+@dataclass(frozen=True, slots=True)
+class EqualShares:
+    """A closed loop in which it is fixed which lane sends a request: number i is lane i modulo the lanes."""
+
+    lanes: int
+
+    async def run(self, phase: PhaseRun) -> None:
+        """Send each lane's requests, one after the other."""
+
+        async def run_lane(lane: int) -> None:
+            for _ in range(lane, phase.count, self.lanes):
+                if await phase.request(lane) is None:
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for lane in range(min(self.lanes, phase.count)):
+                group.create_task(run_lane(lane))
+
+
 async def run_phase(
     send: Send,
     alive: Callable[[], Awaitable[bool]],

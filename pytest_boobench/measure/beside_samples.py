@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytest_boobench.aggregate import Aggregate, condense
 from pytest_boobench.metrics import METRICS
 from pytest_boobench.record import CellRecord
@@ -14,7 +16,8 @@ def summarize_start(record: CellRecord) -> dict[str, Aggregate]:
     return {key: aggregate for key, aggregate in found.items() if aggregate is not None}
 
 
-def summarize_blocks(record: CellRecord) -> dict[str, Aggregate]:
-    """Metric key -> Aggregate, for the metrics of which each block has one number."""
-    found = {key: condense(record.of_blocks.get(key, ())) for key, metric in METRICS.items() if metric.of_block}
+def summarize_blocks(record: CellRecord, blanks: Mapping[str, str]) -> dict[str, Aggregate]:
+    """Metric key -> Aggregate, for the metrics of which each block has one number and that are not ``blanks``."""
+    keys = [key for key, metric in METRICS.items() if metric.of_block and key not in blanks]
+    found = {key: condense(record.of_blocks.get(key, ())) for key in keys}
     return {key: aggregate for key, aggregate in found.items() if aggregate is not None}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
@@ -26,14 +24,20 @@ from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.canary import listen
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.measure.beside_samples import summarize_blocks, summarize_start
+from pytest_boobench.measure.depth import FilledDepth, fill_depth, require_cache
+from pytest_boobench.measure.digest import digest_text
 from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
+from pytest_boobench.measure.goodput import explain_goodput, find_goodput
+from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
+from pytest_boobench.measure.quality import read_quality
 from pytest_boobench.measure.talks import Script, TurnReader, require_context
 from pytest_boobench.metrics import FailureKind, Phase, Sample, find_metric
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
+from pytest_boobench.servers.speculation import add_drafts_of_window, add_undrafted
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.suite.thresholds import TurnRatio
+from pytest_boobench.suite.thresholds import keep_relative
 
 ATTEMPTS = 2
 """A block that others disturbed, or that was still warming up, is measured again."""
@@ -42,7 +46,6 @@ CANARY_S = (0.02, 0.5)
 BUSY_SHARE = 0.05
 """Where other programs seem to use more of the processors, the canary runs again, for the longer time: a short one
 cannot tell a burst from a steady load, and the system counts in hundredths of a second."""
-_GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 _NOT_WHAT_WAS_ASKED: frozenset[FailureKind] = frozenset({"prompt-length", "cached"})
 """Failures that make the whole cell an error: something else was measured. ``max_failed`` cannot allow them."""
 
@@ -70,14 +73,25 @@ async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key
 
 
 async def run_calls(
-    server: Server, cell: Cell, calls: Sequence[Call], phase: Phase, observe: measure.Observe = measure.ignore_progress
+    server: Server,
+    cell: Cell,
+    calls: Sequence[Call],
+    phase: Phase,
+    observe: measure.Observe = measure.ignore_progress,
+    loop: OpenLoop | None = None,
 ) -> measure.PhaseResult:
-    """Send the calls in their order down the cell's lanes."""
+    """Send the calls in their order, down the cell's lanes or at the times of an open loop.
+
+    With a depth, each goes down the lane that has its context.
+    """
+    shares = [iter(calls[lane :: cell.concurrency]) for lane in range(cell.concurrency)]
 
     async def send(ticket: measure.Ticket) -> ServerAnswer:
-        return await server.send(calls[ticket.index], cell)
+        call = next(shares[ticket.lane]) if cell.depth_tokens else calls[ticket.index]
+        return await server.send(replace(call, planned_ns=ticket.planned_ns), cell)
 
-    workload = measure.ClosedLoop(cell.concurrency)
+    closed = measure.EqualShares if cell.depth_tokens else measure.ClosedLoop
+    workload: measure.Workload = loop or closed(cell.concurrency)
     return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
 
 
@@ -98,23 +112,28 @@ def read_answers(
     """The samples of a phase that is over: reading them earlier would disturb its clocks."""
     reader = TurnReader(server, cell)
     samples = [
-        reader.read(
-            Sample(
-                phase=ticket.phase,
-                lane=ticket.lane,
-                index=ticket.index,
-                block=block,
-                attempt=attempt,
-                reference=reference,
-                started_at=answer.sent_at,
-                offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
-                turn=ticket.turn,
+        count_from_plan(
+            reader.read(
+                Sample(
+                    phase=ticket.phase,
+                    lane=ticket.lane,
+                    index=ticket.index,
+                    block=block,
+                    attempt=attempt,
+                    reference=reference,
+                    started_at=answer.sent_at,
+                    offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
+                    turn=ticket.turn,
+                ),
+                answer,
             ),
+            ticket,
             answer,
         )
         for ticket, answer in result.answers
     ]
-    return add_totals(samples, cell.kind) if cell.concurrency > 1 else samples
+    samples = add_undrafted(samples)
+    return add_totals(samples, cell.kind) if cell.concurrency > 1 or cell.rate else samples
 
 
 def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
@@ -142,20 +161,6 @@ def require_good(samples: Sequence[Sample], result: measure.PhaseResult, cell: C
             raise HostError(f"{cell.host}: {sample.failure}: {sample.failure_text}")
     if failed and len(failed) == len(samples):
         raise HostError(f"{cell.host}: every request failed: {describe_failures(failed)}")
-
-
-async def digest_text(server: Server, cell: Cell) -> str | None:
-    """A fingerprint of the answer to a constant prompt, at temperature 0 and with a fixed seed.
-
-    16 hex digits of SHA-256; None where there is no text, as in an embedding.
-    """
-    if cell.kind == "embedding":
-        return None
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY})
-    (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
-    answer = await server.send(server.call(greedy, prompt), greedy)
-    text = server.read_text(answer)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +203,8 @@ class Found:
     observe_samples: Callable[[Sequence[Sample]], None] = lambda _: None
     no_energy: str = ""
     """Why the last block has no energy of a token; empty where it has."""
+    filled: FilledDepth | None = None
+    """The context before the prompts, in this block."""
 
     def note(self, **facts: object) -> None:
         """Set facts of the record."""
@@ -221,13 +228,14 @@ class Found:
     def condense(self, cell: Cell) -> CellRecord:
         """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
-        wall = total_tok_s(samples, cell.kind) if record.blocks == 1 and record.reference_host is None else None
-        allowed = {key: limit for key, limit in (cell.plan.gate or {}).items() if not isinstance(limit, TurnRatio)}
-        blanks = find_blanks(samples, cell.kind, allowed)
-        found = {
-            key: value for key, value in summarize(samples, cell.kind).items() if find_metric(key).base not in blanks
-        }
-        found |= summarize_start(record) | summarize_blocks(record)
+        whole = record.blocks == 1 and record.reference_host is None and not cell.rate
+        wall = total_tok_s(samples, cell.kind) if whole else None
+        kept = {key: why for key, why in record.blanks.items() if find_metric(key).of_baseline}
+        blanks = kept | find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
+        blanks |= explain_goodput(cell, samples)
+        summary = summarize(samples, cell.kind)
+        found = {key: value for key, value in summary.items() if find_metric(key).base not in blanks}
+        found |= summarize_start(record) | summarize_blocks(record, blanks)
         if self.no_energy and ENERGY in (cell.plan.gate or {}) and ENERGY not in found:
             blanks[ENERGY] = self.no_energy
         return replace(record, aggregates=found, blanks=blanks, total_tok_s=wall or record.total_tok_s)
@@ -236,8 +244,13 @@ class Found:
 async def warm_up(block: Block, server: Server, found: Found, *, reference: bool = False) -> frozenset[int]:
     """Warm up until it no longer helps, or as long as the suite says; returns the seeds of the requests."""
     cell, plan, lanes = block.cell, block.cell.plan, block.cell.concurrency
-    end = time.monotonic() + (plan.warmup_s or 0.0)
     seeds: frozenset[int] = frozenset()
+    if cell.depth_tokens:
+        filled = found.filled = await fill_depth(server, cell, block.series("depth"), block.session.observe)
+        seeds |= filled.seeds
+        if not reference:
+            found.note(depth_ms=(found.record.depth_ms or 0.0) + filled.took_ms)
+    end = time.monotonic() + (plan.warmup_s or 0.0)
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
@@ -247,6 +260,7 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
         samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
         found.add([replace(sample, index=sample.index + len(rounds) * lanes) for sample in samples])
         require_good(samples, warmed, cell)
+        require_cache(found.filled, samples, cell)
         rounds.extend(samples[at : at + lanes] for at in range(0, len(samples), lanes))
         if plan.warmup_s is None:
             enough = len(rounds) >= plan.warmup_max or is_settled(rounds)
@@ -305,6 +319,8 @@ async def prepare(block: Block, grant: Grant, found: Found) -> None:
     )
     if cell.plan.output_canary:
         found.note(text_digest=await digest_text(server, cell))
+    if found.record.reference_host is None:
+        found.note(**await read_quality(server, cell))
 
 
 def hear_canary(block: Block, grant: Grant, found: Found) -> None:
@@ -324,22 +340,30 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     if cell.turns > 1 and server.can.exact_tokens:
         require_context(cell, found.record.model)
     seeds = await warm_up(block, server, found)
+    warmed = [sample for sample in found.record.samples if sample.block == block.number]
+    loop = OpenLoop.after_warm_up(cell, warmed) if cell.rate else None
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
         script = await Script.write(server, cell, block.series(str(attempt))) if cell.turns > 1 else None
-        calls = script.calls if script else await block.make_calls(server, str(attempt), cell.plan.samples)
+        count = loop.total if loop else cell.plan.samples
+        calls = script.calls if script else await block.make_calls(server, str(attempt), count)
         await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
         with watch_machine(grant) as machine:
             if script:
                 taken = await script.run("measure", session.observe)
             else:
-                taken = await run_calls(server, cell, calls, "measure", session.observe)
+                taken = await run_calls(server, cell, calls, "measure", session.observe, loop)
         samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
+        samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))
-        found.note(traffic=traffic)
+        drafted = add_drafts_of_window(found.record.samples, len(samples), watcher.drafts)
+        found.note(traffic=traffic, samples=drafted)
         require_good(samples, taken, cell)
+        require_cache(found.filled, samples, cell)
         if not (traffic.disturbed or find_trend(samples)) or attempt == ATTEMPTS:
             machine.add_report(watcher.hardware)
             found.note_machine(machine, samples, cell)
-            return
+            break
+    for key, value in find_goodput(cell, samples).items():
+        found.note_of_block(key, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from pytest_boobench.plugin.settings import read_inventory, resolve
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.names import list_short_names
 
+_DEPTH = re.compile(r"-d(\d+)(?=[-\]])")
 Loaded = Mapping[str, Collection[str]]
 """Host -> the models that it has loaded."""
 Ready = Callable[[Collection[str]], Loaded]
@@ -42,44 +44,47 @@ class CellPlace:
     embeds: bool
     start: Hashable = None
     """Where we start the host by a command: what it is started with, as far as is known; blank for all others."""
+    depth_tokens: int = 0
 
 
 def locate(cell: Cell, inventory: Inventory) -> CellPlace:
     """The place of a cell."""
     host = inventory.hosts.get(cell.host)
     start = (cell.model, *sorted(cell.launch.items())) if host is not None and host.start is not None else None
-    return CellPlace(cell.host, cell.model, cell.kind == "embedding", start)
+    return CellPlace(cell.host, cell.model, cell.kind == "embedding", start, cell.depth_tokens)
 
 
 def read_node_id(node_id: str, patterns: Iterable[str]) -> CellPlace | None:
     """The place of the cell that a node id names, None for items of others.
 
     For xdist's controller, which has node ids only: ``FILE::HOST::MODEL[pp512-tg32-c4]``, the file after one of the
-    suites' ``patterns``. Embeddings are the cells without ``tg``.
+    suites' ``patterns``. Embeddings are the cells without ``tg``; a depth is ``d`` and its tokens.
     """
     file, _, rest = node_id.partition("::")
     host, _, test = rest.partition("::")
     model, _, parameters = test.partition("[")
     if not parameters or not is_suite(PurePosixPath(file).name, patterns):
         return None
-    return CellPlace(host, model, "-tg" not in parameters)
+    depth = _DEPTH.search(parameters)
+    return CellPlace(host, model, "-tg" not in parameters, depth_tokens=int(depth[1]) if depth else 0)
 
 
 def order(places: Sequence[CellPlace], loaded: Loaded) -> list[int]:
     """The order to run in, as indices: hosts as they first occur; on a host embeddings, then models that are
-    ``loaded``, then the others as they first occur; cells of a model as given. A host that we start runs all cells of
-    one start before the next."""
+    ``loaded``, then the others as they first occur; cells of a model by depth, the shallow ones first, since those of
+    one depth find their contexts in the cache, and else as given. A host that we start runs all cells of one start
+    before the next."""
     hosts = _ranks(place.host for place in places)
     starts = _ranks((place.host, place.start) for place in places)
     models = _ranks((place.host, place.model) for place in places)
 
-    def rank(index: int) -> tuple[int, bool, bool, int]:
+    def rank(index: int) -> tuple[int, bool, bool, int, int]:
         place = places[index]
         if place.start is not None:
-            return hosts[place.host], False, False, starts[place.host, place.start]
+            return hosts[place.host], False, False, starts[place.host, place.start], place.depth_tokens
         ready = loaded.get(place.host, ())
         cold = not any(place.model == name or place.model in list_short_names(name) for name in ready)
-        return hosts[place.host], not place.embeds, cold, models[place.host, place.model]
+        return hosts[place.host], not place.embeds, cold, models[place.host, place.model], place.depth_tokens
 
     return sorted(range(len(places)), key=rank)
 
@@ -148,7 +153,8 @@ def plan(
     for index, node_id in enumerate(node_ids):
         place = read_node_id(node_id, patterns)
         if place is not None and (machine := machine_of(place.host)) is not None:
-            places[index] = replace(place, start="as collected") if is_started(place.host) else place
+            as_collected = replace(place, start="as collected", depth_tokens=0)
+            places[index] = as_collected if is_started(place.host) else place
             machines[machine].append(index)
         else:
             others[_scope(node_id, index, dist)].append(index)

@@ -27,7 +27,8 @@ def properties_of_record(record: CellRecord) -> list[Property]:
         found |= {f"model.{name}": getattr(record.model, name) for name in ("quantisation", "size_bytes")}
     if record.traffic is not None:
         found |= take(_TRAFFIC, record.traffic)
-    found |= {"attempts": record.attempts, "load_ms": _rounded(record.load_ms), **take(("clock", "error"), record)}
+    found |= {"attempts": record.attempts, "load_ms": _rounded(record.load_ms)}
+    found |= {"depth_ms": _rounded(record.depth_ms), **take(("clock", "error"), record)}
     return _properties(found)
 
 

@@ -15,6 +15,10 @@ _BASE_UNITS = {
     "ms": ("ms", "seconds", 1000.0),
     "tok/s": ("tok_s", "tokens_per_second", 1.0),
     "MB": ("mb", "bytes", 1e-6),
+    "req/s": ("rps", "requests_per_second", 1.0),
+    "tok/step": ("len", "tokens_per_step", 1.0),
+    "1/s": ("per_s", "per_second", 1.0),
+    "nat": ("kld", "kld_nats", 1.0),
     "": ("share", "ratio", 1.0),
     "J": ("joule_per_token", "joules_per_token", 1.0),
 }

@@ -23,7 +23,11 @@ def sentence(verdict: Verdict) -> str:
     note = f"; {verdict.note}" if verdict.note else ""
     if verdict.outcome == "inconclusive" and verdict.change is not None:
         return f"inconclusive: {metric.title} {verdict.reason}{_interval(verdict)}{note}"
+    if metric.binomial and verdict.baseline_name is None and verdict.outcome in {"regression", "pass"}:
+        return f"{metric.title}: {verdict.reason}{note}"
     now = f"{metric.title} {quantity(verdict.now, metric.unit)}"
+    if metric.of_baseline and verdict.now is not None:
+        return f"{now} from baseline {verdict.baseline_name}, {number(verdict.allowed)} allowed{note}"
     if verdict.outcome in {"regression", "pass"} and verdict.change is None and verdict.reason:
         return f"{now}, {verdict.reason}{note}"
     if verdict.outcome in {"regression", "improvement", "pass"}:
@@ -43,9 +47,9 @@ def _evidence(verdict: Verdict) -> str:
         word = "drop" if find_metric(verdict.metric).better == "higher" else "rise"
         ruled = "ruled out" if verdict.proven else "not ruled out"
         return f"{_interval(verdict)}; a {word} of {percent(verdict.allowed)} is {ruled}"
-    if verdict.fast_change is None:
+    if verdict.noise is None:
         return _interval(verdict)
-    fast = f"; fastest tenth {describe_distance(verdict.fast_change)}"
+    fast = "" if verdict.fast_change is None else f"; fastest tenth {describe_distance(verdict.fast_change)}"
     return f"{fast}; noise {percent(verdict.noise)}; {count(verdict.samples, 'sample')}"
 
 

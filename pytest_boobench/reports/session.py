@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from pytest_boobench.aggregate import median_of
 from pytest_boobench.metrics import METRICS, Metric, find_metric
-from pytest_boobench.record import CellFacts, CellRecord, RunFacts, Verdict
+from pytest_boobench.record import CellFacts, CellRecord, Measurement, RunFacts, Verdict
 
 ItemOutcome = Literal["passed", "failed", "skipped", "xfailed", "error", "in doubt"]
 """An item is in doubt until it is judged; it stays so where the session ends before."""
@@ -43,7 +43,9 @@ def find_shown(key: str) -> Metric:
 
 
 def find_value(cell: CellFacts, key: str) -> float | None:
-    """The median of a shown metric."""
+    """The median of a shown metric, or a distance from the baseline as its verdict has it."""
+    if SHOWN[key].of_baseline and isinstance(cell, Measurement):
+        return next((verdict.now for verdict in cell.verdicts if verdict.metric == key), None)
     return cell.total_tok_s if key == ALL_LANES else median_of(cell.aggregates, key)
 
 

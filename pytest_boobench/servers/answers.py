@@ -17,6 +17,7 @@ from pytest_boobench.servers.chunks import Chunks, Stream, join_text, list_chunk
 from pytest_boobench.servers.claims import read_claims
 from pytest_boobench.servers.clients import ServerAnswer
 from pytest_boobench.servers.refusals import KEY_WANTED, read_words
+from pytest_boobench.servers.speculation import add_drafts
 from pytest_boobench.servers.witness import Seen, find_rates
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, clean, get_count, get_object, parse_json, show, to_number
@@ -35,6 +36,11 @@ class Tolerance:
     """How much longer or shorter it may be."""
     cached: int = 0
     """How many may come from the cache in a cold cell: every request begins with the chat template."""
+    fewer: int = 16
+    """How many tokens of a context before the prompt may be evaluated again: vLLM keeps whole blocks of 16 tokens, and
+    llama.cpp's checkpoints of recurrent and sliding-window models end shortly before the end."""
+    more: int = 4
+    """How many tokens of the prompt may come from the cache behind such a context: two may begin alike by chance."""
 
 
 EXACT = Tolerance()
@@ -148,7 +154,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
     if stream.failure or not (stream.done and stream.finish_reason):
         return sample
     try:
-        claims = read_claims(stream.timings, stream.usage, asked=cell.output_tokens, prompt=cell.prompt_tokens)
+        claims = read_claims(stream.timings, stream.usage, asked=cell.output_tokens, prompt=cell.input_tokens)
     except Fault as fault:
         return _fail(sample, "protocol", str(fault))
     sample = replace(
@@ -173,12 +179,13 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
             headers_ms=sample.headers_ms or 0.0,
             connect_ms=sample.connect_ms or 0.0,
             e2e_ms=sample.e2e_ms or 0.0,
-            lanes=cell.concurrency,
+            lanes=2 if cell.rate else cell.concurrency,
             reasoned=stream.reasoned,
         ),
         claims,
     )
     found = replace(sample, ttfo_ms=None if "ttfo_ms" in rates.blanks else sample.ttfo_ms, **vars(rates))
+    found = add_drafts(found, stream.timings)
     uncounted = sample.turn > 1 and claims.cached_tokens is None
     return _blank_uncounted(found) if uncounted else found
 
@@ -240,22 +247,47 @@ def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = Tru
         missing = "no finish_reason" if done else "no [DONE]"
         return _fail(sample, "truncated", f"the stream ended without its proper end: {missing}")
     slack = tolerance.slack
-    if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.prompt_tokens) > slack:
+    if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.input_tokens) > slack:
         counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
         about = f" (within {slack})" if slack else ""
-        text = f"the server counted {counted} in a prompt of {cell.prompt_tokens} tokens{about}"
+        text = f"the server counted {counted} in a prompt of {cell.input_tokens} tokens{about}"
         if sample.turn > 1:
             text = (
                 f"the server counted {counted} in turn {sample.turn}, the conversation has {cell.prompt_tokens} "
                 f"(within {slack}): its chat template, its context or a proxy leaves out what was said before"
             )
         return _fail(sample, "prompt-length", text)
-    if cell.cache == "cold" and (sample.cached_tokens or 0) > tolerance.cached:
-        text = f"cache: cold, but the server took {sample.cached_tokens} prompt tokens from its cache"
+    if text := _find_wrong_cache(sample, cell, tolerance):
         return _fail(sample, "cached", text)
     if cell.output_tokens is not None and (text := _find_wrong_length(sample, cell, cell.output_tokens)):
         return _fail(sample, "output-length", text)
     return sample
+
+
+def _find_wrong_cache(sample: Sample, cell: Cell, tolerance: Tolerance) -> str:
+    """What is wrong with the number of tokens from the cache, and what would be right; empty if it is right."""
+    depth, cached = cell.depth_tokens, sample.cached_tokens
+    if not depth:
+        if cell.cache == "cold" and (cached or 0) > tolerance.cached:
+            return f"cache: cold, but the server took {cached} prompt tokens from its cache"
+        return ""
+    if cached is None:
+        return (
+            f"depth_tokens: {depth} tokens should come from the cache, and the server does not say how many did; vLLM "
+            "says so if it is started with --enable-prompt-tokens-details"
+        )
+    if cached < depth - tolerance.fewer:
+        return (
+            f"depth_tokens: {depth} tokens should come from the cache, and {cached} did: it does not hold the context; "
+            "give the server room for the contexts of all lanes (llama-server: -c and -np, for a model with a sliding "
+            "window --swa-full), or ask for a smaller depth or fewer lanes"
+        )
+    if cell.cache == "cold" and cached > depth + tolerance.more:
+        return (
+            f"cache: cold, but the server took {cached} tokens from its cache, {cached - depth} more than the "
+            f"{depth} of depth_tokens"
+        )
+    return ""
 
 
 def _find_wrong_length(sample: Sample, cell: Cell, asked: int) -> str:

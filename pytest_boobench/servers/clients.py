@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pytest_boobench import wire
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell, Timeouts
 
@@ -98,6 +98,16 @@ class ServerAnswer:
         return self.failure is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to measure."""
+
+    path: str
+    body: Mapping[str, Any]
+    planned_ns: int | None = None
+    """When to send it, by the monotonic clock; None: at once."""
+
+
 @dataclass(slots=True)
 class Clients:
     """Both clients of a host, with the same address, headers and TLS context."""
@@ -108,13 +118,11 @@ class Clients:
     patience: Patience = field(default_factory=Patience)
     """Callers may replace it, for example when no time is left."""
 
-    async def send(
-        self, path: str, body: Mapping[str, Any], timeouts: Timeouts, max_bytes: int | None = None
-    ) -> ServerAnswer:
+    async def send(self, call: Call, timeouts: Timeouts, max_bytes: int | None = None) -> ServerAnswer:
         """Send a measured request and read the answer, up to ``max_bytes``. Never raises for what the host does."""
         asked_at, asked_ns = time.time(), time.monotonic_ns()
         try:
-            exchange = await self.stream.post(path, body, timeouts, max_bytes)
+            exchange = await self.stream.post(call.path, call.body, timeouts, max_bytes, call.planned_ns)
         except wire.NoAnswer as error:
             return ServerAnswer(sent_at=asked_at, sent_ns=asked_ns, failure=error.failure)
         return ServerAnswer(
@@ -179,6 +187,11 @@ class Capabilities:
     load: bool = False
     """It loads a model on request."""
 
+    @property
+    def depth(self) -> bool:
+        """Whether a context before the prompt can be exact, kept in the cache and proven to have come from there."""
+        return self.exact_tokens and self.cache_control
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -190,19 +203,13 @@ class Prompt:
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
     history: tuple[Mapping[str, str], ...] = ()
     """The messages before it in its conversation; then the cache may be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to measure."""
-
-    path: str
-    body: Mapping[str, Any]
+    slot: int | None = None
+    """The slot whose cache the request needs, for a server that has slots; None: the server finds it."""
 
 
 class Server(Protocol):
     """A host's server. Its methods raise HostError if it is dead or gives a wrong answer.
-    Only `load`, `make_prompts` and `send` load a model."""
+    Only `load`, `make_prompts`, `next_tokens` and `send` load a model."""
 
     kind: str
     can: Capabilities
@@ -236,11 +243,19 @@ class Server(Protocol):
         ...
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
-        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible."""
+        """Return one prompt of exactly ``cell.prompt_tokens`` per nonce. Raises PromptError if that is impossible.
+
+        In a cell with a depth, each begins with the context of its lane: number i has lane i modulo the lanes.
+        """
         ...
 
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Return one text of ``cell.turn_tokens`` per nonce, for later turns: the chat template does not count."""
+        ...
+
+    async def next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """Return what a model expects after each prefix of a fixed text; ``timeout_s`` is for each of the requests.
+        Raises HostError if the server does not tell."""
         ...
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:

@@ -11,15 +11,17 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
+from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
 from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
 from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.speculation import count_undrafted
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
-from pytest_boobench.untrusted import clean_json, show, to_natural, to_object, to_objects, to_text
+from pytest_boobench.untrusted import Fault, clean_json, show, to_natural, to_object, to_objects, to_text
 
 _MARK = "boobenchtextgoeshere"
 """Marks the place of the user's text in the chat template."""
@@ -34,6 +36,11 @@ class LlamaServer(OpenAIServer):
     _kept_props: tuple[str, ...] = (
         "total_slots", "model_path", "model_alias", "chat_template_caps", "modalities", "is_sleeping",
     )  # fmt: skip
+
+    def __init__(self, name: str, url: str, clients: Clients) -> None:
+        super().__init__(name, url, clients)
+        self._speculating: set[str] = set()
+        """Models whose server has told that it speculates."""
 
     async def alive(self) -> bool:
         """Whether ``/health`` answers; it needs no key and no free slot."""
@@ -61,14 +68,21 @@ class LlamaServer(OpenAIServer):
         props = await self._props()
         listed = await super().model_facts(model)
         settings = to_object(props.get("default_generation_settings"))
-        return replace(
-            listed,
-            path=to_text(props.get("model_path")),
-            quantisation=listed.quantisation or to_text(props.get("model_ftype")),
-            n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
-            slots=to_natural(props.get("total_slots")),
-            speculative=await self._find_speculation(),
+        return self._remember(
+            replace(
+                listed,
+                path=to_text(props.get("model_path")),
+                quantisation=listed.quantisation or to_text(props.get("model_ftype")),
+                n_ctx=to_natural(settings.get("n_ctx")) or listed.n_ctx,
+                slots=to_natural(props.get("total_slots")),
+                speculative=await self._find_speculation(),
+            )
         )
+
+    def _remember(self, facts: ModelFacts) -> ModelFacts:
+        if facts.speculative == "on":
+            self._speculating.add(facts.name)
+        return facts
 
     async def _find_speculation(self) -> str | None:
         """From the first slot, if slots are shown: ``/props`` always says ``none``."""
@@ -85,9 +99,14 @@ class LlamaServer(OpenAIServer):
         async def tokenize(text: str, *, special: bool = False) -> tuple[int, ...]:
             return await self._ask_ids({"content": text, "add_special": special, "parse_special": True})
 
-        async def count(text: str) -> int:
-            return len(await tokenize(f"{before}{text}{after}", special=True))
+        async def tokenize_request(text: str) -> tuple[int, ...]:
+            return await tokenize(f"{before}{text}{after}", special=True)
 
+        async def count(text: str) -> int:
+            return len(await tokenize_request(text))
+
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_request)
         return await self._make_exact_prompts(cell, nonces, count, tokenize)
 
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
@@ -112,19 +131,37 @@ class LlamaServer(OpenAIServer):
             raise HostError(f"{self.name}: POST /apply-template: the chat template drops or changes the user's text")
         return before, after
 
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:  # noqa: ARG002  # it has only one
+        """By ``n_probs`` of ``/completion``; the cache keeps what two prefixes share."""
+
+        async def ask(prefix: Sequence[int]) -> next_tokens.Top:
+            fields = {"n_predict": 1, "n_probs": next_tokens.TOP, "cache_prompt": True, "top_k": 0, **next_tokens.PLAIN}
+            question = Question("POST", "/completion", {"prompt": list(prefix), **fields})
+            answer = await self._ask_object(question, timeout_s=timeout_s)
+            try:
+                return next_tokens.read_llama(answer, prefix)
+            except Fault as fault:
+                raise HostError(f"{self.name}: {question}: {fault}") from None
+
+        ids = await self._ask_ids({"content": next_tokens.TEXT, "add_special": True, "parse_special": False})
+        return await next_tokens.ask_for_all(ids, ask, self.name)
+
     async def _props(self) -> Mapping[str, Any]:
         return await self._ask_object(Question("GET", "/props"))
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """Unless the suite sets a seed, add one that ``/slots`` shows: it marks the request as ours."""
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or prompt.seed is None:
+        if cell.kind == "embedding":
             return call
-        return replace(call, body={"seed": prompt.seed, **call.body})
+        ours = {"seed": prompt.seed, "id_slot": prompt.slot}
+        return replace(call, body={**{key: value for key, value in ours.items() if value is not None}, **call.body})
 
     def read(self, sample: Sample, answer: ServerAnswer, cell: Cell) -> Sample:
         """If the context is too small, the failure says how to enlarge it."""
         found = super().read(sample, answer, cell)
+        if cell.model in self._speculating:
+            found = count_undrafted(found)
         if found.failure not in ("status", "stream-error") or "context size" not in (found.failure_text or "").lower():
             return found
         shared = " (its lanes share it)" if cell.concurrency > 1 else ""
@@ -133,7 +170,7 @@ class LlamaServer(OpenAIServer):
 
     def _extras(self, cell: Cell) -> Mapping[str, Any]:
         exact = {"ignore_eos": True} if cell.length == "exact" else {}
-        return {"cache_prompt": cell.cache == "warm", **exact}
+        return {"cache_prompt": cell.cache == "warm" or cell.depth_tokens > 0, **exact}
 
 
 class LlamaRouter(LlamaServer):
@@ -152,7 +189,7 @@ class LlamaRouter(LlamaServer):
         """From the model's own server if it is loaded, else the few facts that the router lists."""
         if _status(await self._entry(model)).get("value") != "loaded":
             return await OpenAIServer.model_facts(self, model)
-        return await self._server_of(model).model_facts(model)
+        return self._remember(await self._server_of(model).model_facts(model))
 
     async def command(self, model: str) -> str | None:
         """Return the words that the router started the model's server with."""
@@ -195,13 +232,19 @@ class LlamaRouter(LlamaServer):
         """Count by the model's own tokenizer."""
         return await self._server_of(cell.model).make_turns(cell, nonces)
 
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """From the model's own server."""
+        return await self._server_of(model).next_tokens(model, timeout_s)
+
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """If the router has unloaded the model meanwhile, the request fails: no load time gets into a sample."""
         call = super().call(cell, prompt)
         return replace(call, path=f"{call.path}?autoload=false")
 
     def _server_of(self, model: str) -> LlamaServer:
-        return _RoutedModel(self.name, self.url, self.clients, model)
+        routed = _RoutedModel(self.name, self.url, self.clients, model)
+        routed.prefixes = self.prefixes
+        return routed
 
 
 class _RoutedModel(LlamaServer):

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.servers import answers
 from pytest_boobench.servers.clients import Call, Clients, Prompt, ServerAnswer
@@ -98,7 +98,7 @@ class LlamaSwap(LlamaServer):
         """From the model's own server if it is ready, else from llama-swap's list."""
         name = await self._resolve(model)
         if name in await self.find_ready() and await self._upstream(name).find_props():
-            return await self._upstream(model).model_facts(model)
+            return self._remember(await self._upstream(model).model_facts(model))
         return await OpenAIServer.model_facts(self, model)
 
     async def load(self, model: str) -> float | None:
@@ -152,6 +152,13 @@ class LlamaSwap(LlamaServer):
             return await upstream.make_turns(cell, nonces)
         return await OpenAIServer.make_turns(self, cell, nonces)
 
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """From the model's own server, if that is a llama-server."""
+        upstream = self._upstream(model)
+        if await upstream.find_props():
+            return await upstream.next_tokens(model, timeout_s)
+        return await OpenAIServer._ask_next_tokens(self, model, timeout_s)
+
     def _find_slack(self, cell: Cell) -> int:
         return answers.find_slack(cell.prompt_tokens) if cell.model in self._foreign_engines else 0
 
@@ -170,7 +177,9 @@ class LlamaSwap(LlamaServer):
         async def starting() -> bool:
             return (await self._find_states()).get(await self._resolve(model) or model) == "starting"
 
-        return Upstream(self.name, self.url, self.clients, model, starting)
+        upstream = Upstream(self.name, self.url, self.clients, model, starting)
+        upstream.prefixes = self.prefixes
+        return upstream
 
     async def _resolve(self, model: str) -> str | None:
         """The model behind an alias; None for a peer's model, and for a name that llama-swap resolves per request."""

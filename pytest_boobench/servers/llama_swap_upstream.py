@@ -34,7 +34,8 @@ class Door:
     async def send(self, attempt: Callable[[], Awaitable[ServerAnswer]], cell: Cell) -> ServerAnswer:
         """Return the first answer that is not a 429, or the last 429 when the request's time is up.
 
-        Each try is a request with its own clock: no sample's times contain the waiting.
+        Each try is a request with its own clock: no sample's times contain the waiting. At a rate there is one try:
+        who is turned away has no answer.
         """
         began = time.monotonic()
         turned_away = 0
@@ -42,7 +43,7 @@ class Door:
             answer = await attempt()
             wait_s = DEFAULT_WAIT_S if answer.retry_after_s is None else answer.retry_after_s
             refused = answer.status == httpx.codes.TOO_MANY_REQUESTS
-            if not refused or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
+            if not refused or cell.rate or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
                 break
             turned_away += 1
             await asyncio.sleep(wait_s)

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_boobench.errors import HostError, PromptError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.metrics import Kind, Sample
 from pytest_boobench.servers import answers, prompts
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer
 from pytest_boobench.servers.control import ControlRequests, Ids, Question, list_names
+from pytest_boobench.servers.prefixes import Prefixes
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, get_count, get_object, to_natural, to_object, to_text
 
@@ -38,8 +39,11 @@ class OpenAIServer(ControlRequests):
         super().__init__(name, url, clients)
         self._template_tokens: dict[tuple[str, Kind], int] = {}
         """Tokens of the chat template alone, by model and kind: they may come from a cache that cannot be disabled."""
+        self.prefixes = Prefixes()
         self.left_out = 0
         """Models of the last listing that `models` omits, because their names hold control characters."""
+        self._next_tokens: dict[str, Logprobs] = {}
+        """What each model expects in the fixed text."""
         self.started_with: str | None = None
         """The command line as `write_command` writes it, set by the code that started the server; else None."""
 
@@ -90,6 +94,11 @@ class OpenAIServer(ControlRequests):
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Fit to ``usage``, each try with its own nonce. Each request's real count is checked later."""
+        if cell.depth_tokens:
+            raise HostError(
+                f"{self.name}: depth_tokens: this kind of server, {self.kind}, counts no text without running it, so "
+                "that no context of exact length can be kept in its cache; leave it out, or use llama-server or vLLM"
+            )
         trial = itertools.count()
 
         async def count(text: str) -> int:
@@ -174,7 +183,7 @@ class OpenAIServer(ControlRequests):
 
     async def send(self, call: Call, cell: Cell) -> ServerAnswer:
         most = None if cell.output_tokens is None else answers.find_most_bytes(cell.output_tokens)
-        return await self.clients.send(call.path, call.body, cell.plan.timeouts, most)
+        return await self.clients.send(call, cell.plan.timeouts, most)
 
     def _find_slack(self, cell: Cell) -> int:
         """By how many tokens a prompt may be off: 0 if it is counted before it is sent."""
@@ -204,6 +213,19 @@ class OpenAIServer(ControlRequests):
     async def _entry(self, model: str) -> Mapping[str, Any]:
         """The model's entry in the listing; empty if it is not listed."""
         return next((entry for entry in await self._model_list() if model in list_names(entry)), {})
+
+    async def next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """Ask once for each model: it does not change while its server runs."""
+        if model not in self._next_tokens:
+            self._next_tokens[model] = await self._ask_next_tokens(model, timeout_s)
+        return self._next_tokens[model]
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:  # noqa: ARG002  # the other kinds need it
+        """HostError: without token ids, a text's prefixes and the tokens after them have no names."""
+        raise HostError(
+            f"{self.name}: quality: kld needs probabilities of tokens with their ids, which llama-server gives, also "
+            f"behind llama-swap, and vLLM, but not this server ({self.kind}); leave quality out"
+        )
 
     def _keep_printable(self, names: Iterable[str]) -> list[str]:
         """Each name once; omits names with control characters, because requests need them unchanged."""

@@ -27,6 +27,8 @@ _WORDS = (
     "obey once only open over page pain pair park part pass past path pick plan play plus pond pool port post "
     "pull pure push race rain rank rate"
 ).split()
+_OPENINGS = tuple({word[0]: word for word in reversed(_WORDS)}.values())
+"""A word for each first letter."""
 _LONGEST_TOKEN = 24
 """Characters per token at which the search gives up."""
 _TRIES = 40
@@ -45,6 +47,11 @@ def make_nonce(run_uid: str, number: int) -> str:
     return " ".join(_WORDS[int.from_bytes(digest[2 * i : 2 * i + 2], "big") % len(_WORDS)] for i in range(6))
 
 
+def make_opening(number: int) -> str:
+    """Return a word whose first letter, and so first token, differs from that of the numbers before and after."""
+    return _OPENINGS[number % len(_OPENINGS)]
+
+
 def make_seed(run_uid: str, number: int) -> int:
     """Return a sampling seed of 31 bits for a request, different from all others."""
     return int.from_bytes(hashlib.sha256(f"{run_uid}/{number}/seed".encode()).digest()[:4], "big") >> 1
@@ -57,11 +64,13 @@ def make_text(nonce: str, characters: int) -> str:
     return f"{text[:-1]}s" if text.endswith(" ") else text
 
 
-async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None, slack: int = 0) -> str:
+async def fit(
+    count: Count, tokens: int, nonce: str, *, guess: int | None = None, slack: int = 0, what: str = "prompt_tokens"
+) -> str:
     """Find a text that the server counts as exactly ``tokens``, by bracketing its length in characters.
 
-    ``guess`` is the first length to try. If no length fits, return the nearest within ``slack`` tokens. Raises
-    PromptError if the template alone is too long or nothing fits.
+    ``guess`` is the first length to try, ``what`` the field that asks for it. If no length fits, return the nearest
+    within ``slack`` tokens. Raises PromptError if the template alone is too long or nothing fits.
     """
     low = low_count = high_count = template = 0
     high: int | None = None
@@ -75,7 +84,7 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
             low_count = template = await count("")
             if template > tokens:
                 raise PromptError(
-                    f"prompt_tokens: the chat template alone takes {template} tokens, asked are {tokens}; "
+                    f"{what}: the chat template alone takes {template} tokens, asked are {tokens}; "
                     f"ask for at least {template + 1}"
                 )
         if counted < tokens:
@@ -97,6 +106,6 @@ async def fit(count: Count, tokens: int, nonce: str, *, guess: int | None = None
     if near and min(near)[0] <= slack:
         return make_text(nonce, min(near)[1])
     raise NoFit(
-        f"prompt_tokens: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
+        f"{what}: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
         f"try {low_count} or another length"
     )

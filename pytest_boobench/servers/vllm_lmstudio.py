@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import ModelFacts, ServerFacts
+from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
+from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Prompt
 from pytest_boobench.servers.control import Question
 from pytest_boobench.servers.openai import PATHS, OpenAIServer, require_known
 from pytest_boobench.suite.cell import Cell
-from pytest_boobench.untrusted import show, to_count, to_natural, to_text
+from pytest_boobench.untrusted import Fault, show, to_count, to_natural, to_text
 
 _VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed"}
 _LM_STUDIO_SAMPLING = {
@@ -63,10 +64,33 @@ class Vllm(OpenAIServer):
         async def tokenize(text: str) -> tuple[int, ...]:
             return await self._ask_ids({"model": cell.model, "prompt": text, "add_special_tokens": False})
 
+        async def tokenize_chat(text: str) -> tuple[int, ...]:
+            return await self._ask_ids(
+                {"model": cell.model, "messages": [{"role": "user", "content": text}], **cell.request}
+            )
+
+        if cell.depth_tokens:
+            return await self.prefixes.make_prompts(cell, nonces, tokenize, tokenize_chat)
         return await self._make_exact_prompts(cell, nonces, lambda text: self._count(cell, text), tokenize)
 
     async def _count_template(self, cell: Cell) -> int:
         return await self._count(cell, "")
+
+    async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
+        """By ``logprobs`` of ``/v1/completions``."""
+
+        async def ask(prefix: Sequence[int]) -> next_tokens.Top:
+            body = {"model": model, "prompt": list(prefix), "max_tokens": 1, "logprobs": next_tokens.TOP, "top_k": -1}
+            body |= {"return_tokens_as_token_ids": True}
+            question = Question("POST", PATHS["completion"], {**next_tokens.PLAIN, **body})
+            answer = await self._ask_object(question, timeout_s=timeout_s)
+            try:
+                return next_tokens.read_openai(answer, prefix)
+            except Fault as fault:
+                raise HostError(f"{self.name}: {question}: {fault}") from None
+
+        ids = await self._ask_ids({"model": model, "prompt": next_tokens.TEXT, "add_special_tokens": True})
+        return await next_tokens.ask_for_all(ids, ask, self.name)
 
     async def _count(self, cell: Cell, text: str) -> int:
         shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
@@ -80,10 +104,11 @@ class Vllm(OpenAIServer):
     def call(self, cell: Cell, prompt: Prompt) -> Call:
         """In a cold cell, add a unique salt, so that not even the template's first tokens come from the cache.
 
-        All turns of a conversation have the salt of the first.
+        All turns of a conversation have the salt of the first. A context before the prompt must come from the cache;
+        then only the prompts themselves are unique.
         """
         call = super().call(cell, prompt)
-        if cell.kind == "embedding" or cell.cache != "cold":
+        if cell.kind == "embedding" or cell.cache != "cold" or cell.depth_tokens:
             return call
         first = prompt.history[0]["content"] if prompt.history else prompt.ids or prompt.text
         salt = hashlib.sha256(repr(first).encode()).hexdigest()

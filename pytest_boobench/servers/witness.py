@@ -54,6 +54,7 @@ class Seen:
     connect_ms: float = 0.0
     e2e_ms: float = 0.0
     lanes: int = 1
+    """Requests at once; two or more: it may have waited for others."""
     reasoned: bool = False
     """Whether reasoning was streamed."""
 

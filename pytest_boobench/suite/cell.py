@@ -23,12 +23,13 @@ from pytest_boobench.documents.validation import (
     duration,
     flag,
     mapping,
-    number,
+    real,
     text,
     whole,
 )
-from pytest_boobench.metrics import Kind, Length
+from pytest_boobench.metrics import Kind, Length, Load, find_load
 from pytest_boobench.plain import Since
+from pytest_boobench.suite.objectives import slo_limits
 from pytest_boobench.suite.thresholds import Thresholds, gate_limits
 
 Cache = Literal["cold", "warm"]
@@ -37,6 +38,8 @@ Disturbed = Literal["inconclusive", "judge", "fail"]
 
 Arrival = Literal["constant", "poisson"]
 """Gaps between the starts of requests in an open loop: all equal, or exponentially distributed."""
+Quality = Literal["kld"]
+"""How to check that a model says the same as before: by the divergence of its probabilities."""
 Policy = Literal["default", "strict", "literal"]
 """What to do in doubt: keep it as its own outcome, fail, or decide by the estimate alone."""
 BLOCKS = 4
@@ -77,7 +80,9 @@ class Plan(FileModel):
     warmup_s: Annotated[float | None, duration(), Field(validation_alias="warmup_time")] = None
     """Warm up for at least this long, with as many requests as fit; as 10s."""
     samples: Annotated[int, whole(1)] = 10
-    """Measured requests per block, over all lanes; by itself a multiple of the concurrency."""
+    """Measured requests per block, over all lanes; by itself a multiple of the concurrency; at a rate those of 30 s."""
+    duration_s: Annotated[float | None, duration(), Field(validation_alias="duration")] = None
+    """Measure at a rate for this long instead of a number of samples; as 60s."""
     max_samples: Annotated[int | None, whole(1)] = None
     """Most measured requests of all blocks together; default: four blocks."""
     max_failed: Annotated[int, whole(0)] = 0
@@ -90,6 +95,8 @@ class Plan(FileModel):
     """When in doubt: default skips, strict fails, literal decides by the estimate alone."""
     output_canary: Annotated[bool, flag()] = False
     """Send one more greedy request, and report if its answer's text has changed."""
+    quality: Annotated[Quality | None, choice(*get_args(Quality))] = None
+    """kld: judge how far the model's probabilities of a fixed text are from the baseline's."""
     timeouts: Timeouts = Timeouts()
     """How long to wait, as 30s or 5m."""
 
@@ -221,7 +228,7 @@ class Cell:
     ] = 1
     rate: Annotated[
         float,
-        number(0, 10_000),
+        real(0, 10_000),
         Axis(
             "Requests per second, sent at planned times whether or not earlier ones have ended; 0: closed loop.",
             sign="rate",
@@ -251,7 +258,7 @@ class Cell:
     ] = "constant"
     slo: Annotated[
         Mapping[str, Any],
-        mapping("a mapping of metrics to their limits"),
+        slo_limits(),
         Axis("Most that each metric of a request may be for the request to be good.", absent={}),
         Since("0004"),
     ] = field(default_factory=dict)
@@ -266,6 +273,16 @@ class Cell:
     line: int
     """Line of this cell's model or grid in the file, from 1."""
     marks: tuple[Mark, ...] = ()
+
+    @property
+    def load(self) -> Load:
+        """What decides how many requests are in flight."""
+        return find_load(self.rate, self.slo)
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens of a whole request: the context before the prompt, and the prompt."""
+        return self.depth_tokens + self.prompt_tokens
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -10,9 +10,14 @@ from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.conversing import check_turns
 from pytest_boobench.suite.launching import StartNeeds, check_launch
-from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, MarkedPlan, OverrideFields, SuiteFields
+from pytest_boobench.suite.objectives import list_objectives
+from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, GRID, MarkedPlan, OverrideFields, SuiteFields
 
 _SHOWN_VALUES = 8
+_NOT_AT_RATE = {
+    "concurrency": "rate decides how many are in flight; leave concurrency out",
+}
+"""Axis -> why it cannot be beside a rate."""
 
 
 def check(
@@ -33,10 +38,12 @@ def check(
     _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
     check_turns(written, problems)
+    _check_depth(written, problems)
     cells, sum_text = count_cells(written)
     if cells > max_cells:
         limit = f"the limit is {max_cells:,} (ini boobench_max_cells)"
         problems.add(written.node.child("grid"), f"{sum_text}, {limit}")
+    _check_rate(written, problems)
     _check_overrides(written, problems)
     _check_plans(written, problems)
 
@@ -92,10 +99,54 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
             problems.add(written.node.child("sampling"), "an embedding samples no tokens; leave it out")
         if written.length == "natural":
             problems.add(written.node.child("length"), "an embedding generates no tokens; leave it out")
+        for fields in (written, *written.overrides):
+            if fields.quality:
+                problems.add(fields.node.child("quality"), "an embedding predicts no tokens; leave it out")
     elif isinstance(grid.value, Mapping) and output.missing:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):
         _check_gate(fields, written, problems)
+    limited = list_objectives(written.kind)
+    for key in written.slo:
+        if key not in limited:
+            text = f"kind {written.kind} has no {METRICS[key].title}; known are {', '.join(limited)}"
+            problems.add(written.node.child("slo").child(key), text)
+
+
+def _check_rate(written: SuiteFields, problems: Problems) -> None:
+    """Note what does not go with requests at planned times, and what needs them."""
+    axes = written.list_axes()
+    at_rate = [rate for rate in axes.get("rate", ()) if rate]
+    if not at_rate:
+        for name, fields in (("arrival", written), *(("duration", each) for each in (written, *written.overrides))):
+            if not (node := fields.node.child(name)).missing:
+                problems.add(node, "needs a rate: requests per second, as in rate: [1, 2]")
+        return
+    for name, remedy in _NOT_AT_RATE.items():
+        absent = next(one.axis.default or one.axis.absent for one in GRID if one.name == name)
+        if any(value != absent for value in axes.get(name, ())):
+            beside = written.node.child(name)
+            problems.add(written.node.child("grid").child(name) if beside.missing else beside, remedy)
+    for fields in (written, *written.overrides):
+        if fields.given.get("warmup") == 0:
+            text = "expected at least 1 at a rate: how long the last of them took decides how long the lead-in is"
+            problems.add(fields.node.child("warmup"), text)
+        if fields.duration_s is not None and "samples" in fields.given:
+            problems.add(fields.node.child("duration"), "stands beside samples: either one decides how many; write one")
+
+
+def _check_depth(written: SuiteFields, problems: Problems) -> None:
+    """Note a depth where no lane's cache can keep a context before a made-up prompt."""
+    axes = written.list_axes()
+    if not any(axes.get("depth_tokens", ())):
+        return
+    node = written.node.child("grid").child("depth_tokens")
+    if written.kind == "embedding":
+        problems.add(node, "an embedding takes nothing from a cache; leave it out")
+    if any(axes.get("rate", ())):
+        problems.add(node, "cannot be combined with rate; measure them in two suites")
+    if not written.node.child("prompts").missing:
+        problems.add(node, "cannot be combined with prompts; measure them in two suites")
 
 
 def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) -> None:
@@ -105,6 +156,10 @@ def _check_gate(fields: MarkedPlan, written: SuiteFields, problems: Problems) ->
         if base not in known:
             text = f"kind {written.kind} has no {METRICS[base].title}; known are {', '.join(known)}"
             problems.add(fields.node.child("gate").child(key), text)
+        elif METRICS[base].binomial and not written.slo:
+            problems.add(fields.node.child("gate").child(key), "needs an slo, as in slo: {ttft_ms: 500}")
+        elif METRICS[base].of_baseline and not (fields.quality or written.quality):
+            problems.add(fields.node.child("gate").child(key), f"nothing measures it; write quality: {key} too")
 
 
 def _check_overrides(written: SuiteFields, problems: Problems) -> None:

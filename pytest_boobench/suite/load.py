@@ -14,7 +14,7 @@ from pytest_boobench.documents.validation import read_as
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError, Problem
-from pytest_boobench.metrics import Kind
+from pytest_boobench.metrics import find_load
 from pytest_boobench.plain import take
 from pytest_boobench.suite.cell import CONVERSATIONS, Cell, Mark, Plan, Suite
 from pytest_boobench.suite.checks import check
@@ -25,6 +25,8 @@ from pytest_boobench.suite.thresholds import Thresholds, default_thresholds, res
 _SIGNS = {one.name: one.axis.sign for one in GRID}
 """Axis of the grid -> its prefix in an id; a sampling field's prefix is its name."""
 _NO_STARTS: Mapping[str, StartNeeds] = MappingProxyType({})
+LEAST_AT_RATE, USUAL_S = 20, 30.0
+"""Measured requests at a rate if the suite does not say: those of so many seconds, and at least so many."""
 _ABSENT = {one.name: one.axis.absent for one in GRID}
 
 
@@ -92,6 +94,7 @@ def _make_cells(written: SuiteFields) -> Iterator[Cell]:
                     sampling=sampling,
                     launch=launch,
                     request=written.request,
+                    slo=written.slo,
                     plan=plan,
                     id=id_,
                     line=line,
@@ -125,8 +128,14 @@ def _combine(written: SuiteFields) -> Iterator[_Combination]:
             chosen = tuple(at.get(name, value) for name, value in written.sampling.items())
             sampling = shared.setdefault(chosen, dict(zip(written.sampling, chosen, strict=True)))
             told = (name for name in at if name not in _ABSENT or at[name] != _ABSENT[name])
-            id_ = "-".join([*(f"{_SIGNS.get(name, name)}{at[name]}" for name in told), *shown])
+            told = (name for name in told if name != "concurrency" or not at.get("rate"))
+            id_ = "-".join([*(f"{_SIGNS.get(name, name)}{_show(at[name])}" for name in told), *shown])
             yield _Combination(id_, {name: value for name, value in at.items() if name in _SIGNS}, sampling, launch)
+
+
+def _show(value: Any) -> str:
+    """A value in an id: whole numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _combine_launch(written: SuiteFields) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
@@ -151,19 +160,19 @@ class _Treatments:
 
     def __init__(self, written: SuiteFields) -> None:
         self._written = written
-        self._made: dict[tuple[int, ...], _Treatment] = {}
-        """By the numbers of lanes and of turns, and the overrides."""
+        self._made: dict[tuple[float, ...], _Treatment] = {}
+        """By the numbers of lanes and of turns, the rate and the overrides."""
 
     def choose(self, at: Mapping[str, Any]) -> _Treatment:
         """Return the treatment of the cell at these values of the axes, with ``host`` and ``model``."""
         written = self._written
         picked = tuple(i for i, override in enumerate(written.overrides) if _picks(override, at))
-        size = at["concurrency"], at.get("turns", 1)
+        size = _Size(at["concurrency"], at.get("turns", 1), at.get("rate", 0.0))
         key = (*size, *picked)
         if key not in self._made:
             steps = (written, *(written.overrides[i] for i in picked))
             marks = tuple(mark for step in steps for mark in step.marks)
-            self._made[key] = _Treatment(_make_plan(steps, written.kind, *size), marks)
+            self._made[key] = _Treatment(_make_plan(steps, written, size), marks)
         return self._made[key]
 
 
@@ -171,26 +180,47 @@ def _picks(override: OverrideFields, at: Mapping[str, Any]) -> bool:
     return all(at[axis] in values for axis, values in override.where.items())
 
 
-def _make_plan(steps: Sequence[MarkedPlan], kind: Kind, lanes: int, turns: int) -> Plan:
-    """Merge the steps into the defaults: gates of overrides by metric, timeouts one by one.
+class _Size(NamedTuple):
+    """What decides how many requests a block has by default, and what is judged."""
+
+    lanes: int
+    turns: int
+    rate: float
+
+    @property
+    def usual_samples(self) -> int:
+        """A multiple of the lanes, so that no sample runs beside fewer others, and whole conversations."""
+        if self.rate:
+            return max(LEAST_AT_RATE, round(USUAL_S * self.rate))
+        requests = Plan().samples if self.turns == 1 else CONVERSATIONS
+        return self.turns * self.lanes * math.ceil(requests / self.lanes)
+
+
+def _make_plan(steps: Sequence[MarkedPlan], written: SuiteFields, size: _Size) -> Plan:
+    """Merge the steps into the defaults: gates of overrides by metric, timeouts one by one; of ``samples`` and
+    ``duration`` the later one holds.
 
     The default number of samples is a multiple of the lanes, so that no sample runs beside fewer others. Conversations
     are whole: their samples are a multiple of the turns.
     """
-    requests = Plan().samples if turns == 1 else CONVERSATIONS
-    plan = Plan(samples=turns * lanes * math.ceil(requests / lanes))
+    plan = Plan(samples=size.usual_samples)
     for step in steps:
         given = step.given
         if step.gate is not None:
-            gate = resolve_turns(step.gate, turns)
             before: Thresholds = {}
             if isinstance(step, OverrideFields):
-                before = default_thresholds(kind, lanes, turns) if plan.gate is None else plan.gate
-            given["gate"] = {**before, **gate}
+                load = find_load(size.rate, written.slo)
+                usual = default_thresholds(written.kind, size.lanes, size.turns, load)
+                before = usual if plan.gate is None else plan.gate
+            given["gate"] = {**before, **resolve_turns(step.gate, size.turns)}
         if "samples" in given:
-            given["samples"] = max(1, step.samples // turns) * turns
+            given["samples"] = max(1, step.samples // size.turns) * size.turns
         if "timeouts" in given:
             changed = {name: getattr(step.timeouts, name) for name in step.timeouts.model_fields_set}
             given["timeouts"] = plan.timeouts.model_copy(update=changed)
+        if step.duration_s is not None:
+            given["samples"] = max(1, round(step.duration_s * size.rate))
+        elif "samples" in given:
+            given["duration_s"] = None
         plan = plan.model_copy(update=given)
     return plan

@@ -31,6 +31,7 @@ from pytest_boobench.metrics import Kind, Length
 from pytest_boobench.suite.cell import AXES, Cache, Mark, NamedAxis, Plan
 from pytest_boobench.suite.launching import launch_values
 from pytest_boobench.suite.names import model_name, node_name
+from pytest_boobench.suite.objectives import slo_limits
 
 SAMPLING: Mapping[str, Expected] = {
     "temperature": number(0, 100),
@@ -298,6 +299,8 @@ class SuiteFields(SingleFields):
     """Sent as written; a list makes an axis."""
     request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
     """Further fields of the request body, sent as written."""
+    slo: Annotated[dict[str, float], slo_limits()] = Field(default_factory=dict)
+    """Most that each time of a request may be for the request to be good: ttft_ms: 500."""
     launch: Annotated[dict[str, str | tuple[str, ...]], launch_values()] = Field(default_factory=dict)
     """Values for the placeholders in the hosts' start commands; a list makes an axis."""
     usefixtures: Annotated[tuple[str, ...], OneOrMore(text())] = ()

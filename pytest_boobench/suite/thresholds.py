@@ -1,4 +1,4 @@
-"""Room 1: the gate of a suite: which metrics are judged, and how much worse each may become."""
+"""Room 1: the gate of a suite: which metrics are judged, how much worse each may become, and the least of a share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_boobench.documents.validation import Expected, Located, parsed, percentage, read_value, write_value_schema
+from pytest_boobench.documents.validation import (
+    Expected,
+    Located,
+    number,
+    parsed,
+    percentage,
+    read_value,
+    write_value_schema,
+)
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
-from pytest_boobench.metrics import METRICS, OF_TURNS, Kind, Metric, gated_metrics, name_of_turn
+from pytest_boobench.metrics import METRICS, OF_TURNS, Kind, Load, Metric, gated_metrics, name_of_turn
 
 LAST = -1
 """Stands for the last turn of a conversation, until its number is known."""
@@ -29,23 +37,51 @@ class TurnRatio:
         return replace(self, turn=turns) if self.turn == LAST else self
 
 
-Threshold = float | TurnRatio | None
-"""Allowed worsening as a ratio, or a limit inside the measurement; None: the session's default."""
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The least that a share must be, whatever the baseline was."""
+
+    at_least: float
+    """Above 0, at most 1."""
+
+
+Threshold = float | TurnRatio | Floor | None
+"""Allowed worsening as a ratio, the limit of a distance from the baseline in the metric's unit, a limit inside the
+measurement, or a floor; None: the session's default."""
 Thresholds = Mapping[str, Threshold]
 """Metric key -> its threshold. The turn in a key may be ``last``, until `resolve_turns`."""
 _LIMITS = {"higher": ("max_drop", percentage(below=1)), "lower": ("max_rise", percentage())}
 """Which direction is better -> key and type of a limit. Nothing can drop by 100 % or more."""
+_DISTANCE = ("at_most", number(0))
+"""The same for a distance from the baseline."""
 _RATIOS = {"higher": ("at_least", (">=", "≥"), "0.8"), "lower": ("at_most", ("<=", "≤"), "1.3")}
 """Which direction is better -> key of a limit inside the measurement, its signs, and an example of its factor."""
+_FLOOR, _SHARE = "at_least", percentage()
+FLOORED = "slo_share"
+"""The metric that may have a floor."""
 _WORDS = {word for words in (*_LIMITS.values(), *_RATIOS.values()) for word in words[:1]}
 _TURN = r"turn\[(first|last|[1-9]\d{0,5})\]"
 _KEY = re.compile(rf"(\w+)\.{_TURN}")
 _RATIO = re.compile(rf"\s*([<>]=|[≤≥])?\s*(\d+(?:\.\d+)?)\s*[x×*]\s*{_TURN}\s*")
 
 
-def default_thresholds(kind: Kind, lanes: int, turns: int = 1) -> Thresholds:
+def default_thresholds(kind: Kind, lanes: int, turns: int = 1, load: Load = "lanes") -> Thresholds:
     """Return the thresholds of a suite without a gate."""
-    return dict.fromkeys(gated_metrics(kind, lanes, turns=turns))
+    return dict.fromkeys(gated_metrics(kind, lanes, turns=turns, load=load))
+
+
+def keep_relative(thresholds: Thresholds) -> dict[str, float | None]:
+    """Return metric key -> allowed worsening, without the metrics that have another kind of limit."""
+    return {
+        key: limit
+        for key, limit in thresholds.items()
+        if not isinstance(limit, Floor | TurnRatio) and not METRICS[key.partition(".")[0]].of_baseline
+    }
+
+
+def keep_floors(thresholds: Thresholds | None) -> dict[str, float]:
+    """Return metric key -> the least that it must be."""
+    return {key: limit.at_least for key, limit in (thresholds or {}).items() if isinstance(limit, Floor)}
 
 
 def list_turns(key: str, threshold: Threshold) -> list[int]:
@@ -70,7 +106,8 @@ def gate_limits() -> Expected:
     """Metric -> ``{max_drop: 10%}`` if higher is better, ``{max_rise: 10%}`` if lower is better, or just ``10%``.
 
     ``{}`` for a metric means the session's default. A metric of a turn, as ``ttft_ms.turn[last]``, may have a limit
-    inside the measurement instead: ``{at_most: 1.3 x turn[2]}``, or just ``<= 1.3 x turn[2]``.
+    inside the measurement instead: ``{at_most: 1.3 x turn[2]}``, or just ``<= 1.3 x turn[2]``. The share within the SLO
+    may have ``{at_least: 99%}``.
     """
     return parsed("a mapping such as decode_tok_s: {max_drop: 10%}", _read_gate, _write_schema)
 
@@ -97,21 +134,29 @@ def _read_gate(given: Any, problems: Problems) -> Thresholds:
     return found
 
 
+def _find_limit(metric: Metric) -> tuple[str, Expected]:
+    return _DISTANCE if metric.of_baseline else _LIMITS[metric.better]
+
+
 def _read_threshold(metric: Metric, node: Node, problems: Problems, *, of_turn: bool) -> Threshold:
-    word, limit = _LIMITS[metric.better]
+    word, limit = _find_limit(metric)
     inside = _RATIOS[metric.better][0]
     if node.value is None:
         return None
     if isinstance(node.value, Mapping):
+        if metric.key == FLOORED and _FLOOR in node.value:
+            return _read_floor(node, node.value, problems)
         known = [word, inside] if of_turn else [word]
         for key in node.value.keys() - set(known):
             text = f"unknown key; {suggest(key, known)}"
-            if key == inside:
+            if metric.of_baseline and key in _WORDS:
+                text = f"{metric.title} is a distance; write {word}"
+            elif key == inside:
                 text = f"compares two turns; write it below {metric.key}.turn[last]"
             elif key in _WORDS:
                 text = f"{metric.title} is better when {metric.better}; write {' or '.join(known)}"
             problems.add(node.child(key), text)
-        if word in node.value and inside in node.value:
+        if word != inside and word in node.value and inside in node.value:
             problems.add(node.child(inside), f"stands beside {word}; a metric has one limit, so keep one of them")
         if of_turn and inside in node.value:
             return _read_ratio(metric, node.child(inside), problems)
@@ -133,14 +178,28 @@ def _read_ratio(metric: Metric, node: Node, problems: Problems) -> TurnRatio | N
     return TurnRatio(float(match[2]), _read_turn(match[3]))
 
 
+def _read_floor(node: Node, written: Mapping[str, Node], problems: Problems) -> Floor | None:
+    for key in written.keys() - {_FLOOR}:
+        problems.add(node.child(key), f"stands beside {_FLOOR}, which needs no baseline; write one of them")
+    share = read_value(_SHARE, node.child(_FLOOR), problems)
+    if share is not None and not 0 < share <= 1:
+        problems.add(node.child(_FLOOR), f"expected a percentage above 0, 100% at most, got {node.child(_FLOOR).text}")
+        return None
+    return None if share is None else Floor(share)
+
+
 def _write_schema() -> dict[str, Any]:
     """Make the JSON Schema, with each metric's definition."""
     properties, of_turns = {}, {}
     for key, metric in METRICS.items():
-        word, limit = _LIMITS[metric.better]
+        word, limit = _find_limit(metric)
         json = write_value_schema(limit)
+        floor = [_table({_FLOOR: write_value_schema(_SHARE)})] if key == FLOORED else []
         about = f"{metric.definition}, {metric.unit or 'a share'}; {metric.better} is better"
-        properties[key] = {"anyOf": [*json["anyOf"], _table({word: json}), {"type": "null"}], "description": about}
+        properties[key] = {
+            "anyOf": [*json.get("anyOf", [json]), _table({word: json}), *floor, {"type": "null"}],
+            "description": about,
+        }
         if key in OF_TURNS:
             ratio = {"type": "string", "pattern": f"^{_RATIO.pattern}$"}
             table = {"anyOf": [_table({word: json}), _table({_RATIOS[metric.better][0]: ratio})]}

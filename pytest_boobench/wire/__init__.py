@@ -5,6 +5,7 @@
 - ``http1``         a request as bytes; where header and body lie in an answer's bytes, and where it ends
 - ``connection``    a fresh TCP connection for each request, with TLS where asked
 - ``reader``        the thread that reads all connections, however busy the event loop is
+- ``sender``        the thread that writes requests at their planned times
 - ``clock``         the kernel's time stamps on the monotonic clock
 - ``exchange``      the answer with its arrival times, its server-sent events, and what can go wrong
 

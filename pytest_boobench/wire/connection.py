@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,12 +15,15 @@ from typing import Any
 from pytest_boobench import units
 from pytest_boobench.wire.clock import ANCILLARY_BYTES, Ancillary, ask_for_kernel_stamps
 from pytest_boobench.wire.exchange import Failure, NoAnswer
+from pytest_boobench.wire.sender import Write
 
 _READ_BYTES = 65_536
 _LAST_WRITE_BYTES = 16_384
 _POLL_S = 0.001
 Receive = Callable[[], tuple[bytes, Ancillary, int, Any]]
 """Like ``socket.recvmsg``: what has arrived (under TLS: ciphertext), empty at the end, and its ancillary data."""
+Punctual = Callable[[memoryview, Write], Awaitable[memoryview]]
+"""Calls a write with these bytes at a planned time, and returns the rest."""
 
 
 class Tls:
@@ -92,8 +95,8 @@ class Connection:
         """Host and port, for messages."""
         self.tls = tls
         self.connect_ms = connect_ms
-        self.last_write_ns = time.monotonic_ns()
-        """The monotonic clock right before the last write so far."""
+        self.opened_ns = self.last_write_ns = time.monotonic_ns()
+        """The monotonic clock when it was open, and right before the last write so far."""
         self.receive: Receive = (
             partial(sock.recvmsg, _READ_BYTES, ANCILLARY_BYTES) if stamped else partial(_receive_unstamped, sock)
         )
@@ -103,27 +106,37 @@ class Connection:
         """A message as it is sent: ciphertext under TLS. Not to be called while another thread receives."""
         return self.tls.seal(message) if self.tls else message
 
-    async def send(self, sealed: bytes, answered: asyncio.Future[Any]) -> str | None:
+    async def send(self, sealed: bytes, answered: asyncio.Future[Any], punctual: Punctual | None = None) -> str | None:
         """Write a request; the reason where not all of it was sent: the connection was lost, or an answer came before.
 
-        It is sent in two parts, so that the last write, whose time is kept, is a small one.
+        It is sent in two parts, so that the last write, whose time is kept, is a small one. ``punctual`` writes it.
         """
         cut = max(len(sealed) - _LAST_WRITE_BYTES, 0)
         try:
-            out = await self._write(sealed[:cut], answered) and await self._write(sealed[cut:], answered)
+            whole = memoryview(sealed)
+            out, last = await self._write(whole[:cut], answered), whole[cut:]
+            if out and punctual is not None:
+                last = await punctual(last, self._write_now)
+            out = out and await self._write(last, answered)
         except OSError as error:
             return reason(error)
         return None if out else "the connection ended"
 
-    async def _write(self, part: bytes, answered: asyncio.Future[Any]) -> bool:
-        rest = memoryview(part)
+    async def _write(self, part: memoryview, answered: asyncio.Future[Any]) -> bool:
+        rest = part
         while rest and not answered.done():
-            self.last_write_ns = time.monotonic_ns()
-            try:
-                rest = rest[self.sock.send(rest) :]
-            except BlockingIOError:
+            before, rest = rest, self._write_now(rest)
+            if len(rest) == len(before):
                 await self._until_writable(answered)
         return not rest
+
+    def _write_now(self, part: memoryview) -> memoryview:
+        """Write what fits without waiting, and note when; the rest."""
+        self.last_write_ns = time.monotonic_ns()
+        try:
+            return part[self.sock.send(part) :]
+        except BlockingIOError:
+            return part
 
     async def _until_writable(self, answered: asyncio.Future[Any]) -> None:
         loop = asyncio.get_running_loop()

@@ -143,6 +143,8 @@ class Exchange:
     """Whether the wall clock was set meanwhile; the arrivals are then by the user clock: correct, but late."""
     failure: Failure | None
     """What cut the answer short; blank where it is complete by the rules of HTTP."""
+    opened_ns: int = 0
+    """When the connection was open; a request with a planned time may have waited since."""
 
     @property
     def complete(self) -> bool:

@@ -142,13 +142,19 @@ class StreamClient:
         self._transport = Transport()
 
     async def post(
-        self, path: str, body: Mapping[str, Any], timeouts: Timeouts = _USUAL_TIMEOUTS, max_bytes: int | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        timeouts: Timeouts = _USUAL_TIMEOUTS,
+        max_bytes: int | None = None,
+        planned_ns: int | None = None,
     ) -> Exchange:
-        """Send a body as JSON and return the answer; limits and errors are those of `Transport.exchange`."""
+        """Send a body as JSON, if so planned at that time, and return the answer; limits and errors are those of
+        `Transport.exchange`."""
         if path not in self._heads:
             self._heads[path] = write_head(self._host, self._base_path + httpx.URL(path).raw_path, self._headers)
         message = write_request(self._heads[path], _JSON.encode(body).encode())
-        return await self._transport.exchange(self._address, message, timeouts, max_bytes)
+        return await self._transport.exchange(self._address, message, timeouts, max_bytes, planned_ns)
 
     async def aclose(self) -> None:
         """Close the transport."""

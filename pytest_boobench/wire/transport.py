@@ -8,16 +8,18 @@ import ssl
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import partial
 from typing import Self
 
 from pytest_boobench import units
 from pytest_boobench.metrics import FailureKind
 from pytest_boobench.suite.cell import Timeouts
 from pytest_boobench.wire.clock import Reads, Stamps, hold_kernel_stamps, stamp, wall_offset_ns
-from pytest_boobench.wire.connection import Address, Connection, connect, reason
+from pytest_boobench.wire.connection import Address, Connection, Punctual, connect, reason
 from pytest_boobench.wire.exchange import OBSERVER, Arrival, Exchange, Failure, NoAnswer
 from pytest_boobench.wire.http1 import HttpAnswer
 from pytest_boobench.wire.reader import Reader
+from pytest_boobench.wire.sender import Sender
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
@@ -28,7 +30,9 @@ class Inbox:
     The reader's thread takes the bytes, the event loop's thread does everything else.
     """
 
-    def __init__(self, connection: Connection, answer: HttpAnswer, timeouts: Timeouts, reader: Reader) -> None:
+    def __init__(
+        self, connection: Connection, answer: HttpAnswer, timeouts: Timeouts, reader: Reader, began_ns: int
+    ) -> None:
         self.reads = Reads()
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Failure | None] = self._loop.create_future()
@@ -36,7 +40,8 @@ class Inbox:
         self._answer = answer
         self._timeouts = timeouts
         self._reader = reader
-        self._began_ns = time.monotonic_ns()
+        self.began_ns = began_ns
+        """From when on the limits count, monotonic clock."""
         self._observe = OBSERVER.get()
 
     async def __aenter__(self) -> Self:
@@ -98,7 +103,7 @@ class Inbox:
     def _watch_for_stall(self) -> None:
         """Look again when the limit can be reached at the earliest: one timer per limit, not per read."""
         first_s, stall_s = self._timeouts.first_byte_s, self._timeouts.stall_s
-        limit_s, since_ns = (stall_s, self.reads.read_ns[-1]) if self.reads else (first_s, self._began_ns)
+        limit_s, since_ns = (stall_s, self.reads.read_ns[-1]) if self.reads else (first_s, self.began_ns)
         left_s = limit_s - (time.monotonic_ns() - since_ns) / 1e9
         if left_s > 0:
             self._timer = self._loop.call_later(min(left_s, stall_s), self._watch_for_stall)
@@ -116,18 +121,25 @@ class Inbox:
 class Transport:
     """Sends each request on a connection of its own and knows when each byte of an answer arrived.
 
-    One thread reads all connections. Close it when no request is under way.
+    One thread reads all connections, another one writes what has a planned time. Close it when no request is under way.
     """
 
     def __init__(self) -> None:
         self._keeper = hold_kernel_stamps()
         self._reader = Reader()
+        self._sender = Sender()
 
     async def exchange(
-        self, address: Address, message: bytes, timeouts: Timeouts, max_bytes: int | None = None
+        self,
+        address: Address,
+        message: bytes,
+        timeouts: Timeouts,
+        max_bytes: int | None = None,
+        planned_ns: int | None = None,
     ) -> Exchange:
         """Send one request and return its answer, read to the end, or to ``max_bytes``.
 
+        ``planned_ns`` is when the last byte is to be written, by the monotonic clock; the connection is opened at once.
         ``connect_s`` limits opening the connection, the other limits count from the write of the request. NoAnswer
         where no status line came; later failures are in the Exchange.
         """
@@ -135,22 +147,28 @@ class Transport:
         connection = await connect(address, timeouts.connect_s)
         try:
             sealed = connection.seal(message)
-            async with Inbox(connection, answer, timeouts, self._reader) as inbox:
-                failure = await _converse(connection, sealed, inbox, timeouts.request_s)
+            now_ns = time.monotonic_ns()
+            began_ns = now_ns if planned_ns is None else max(now_ns, planned_ns)
+            punctual = None if planned_ns is None else partial(self._sender.send_at, planned_ns)
+            async with Inbox(connection, answer, timeouts, self._reader, began_ns) as inbox:
+                failure = await _converse(connection, sealed, inbox, timeouts.request_s, punctual)
         finally:
             connection.close()
         return _conclude(connection, answer, inbox, failure)
 
     def close(self) -> None:
-        """End the reader's thread and release the kernel's stamps."""
+        """End both threads and release the kernel's stamps."""
+        self._sender.close()
         self._reader.close()
         self._keeper.close()
 
 
-async def _converse(connection: Connection, sealed: bytes, inbox: Inbox, request_s: float) -> Failure | None:
+async def _converse(
+    connection: Connection, sealed: bytes, inbox: Inbox, request_s: float, punctual: Punctual | None
+) -> Failure | None:
     try:
-        async with asyncio.timeout(request_s):
-            unsent = await connection.send(sealed, inbox.ended)
+        async with asyncio.timeout(request_s + max(0.0, (inbox.began_ns - time.monotonic_ns()) / 1e9)):
+            unsent = await connection.send(sealed, inbox.ended, punctual)
             failure = await inbox.ended
     except TimeoutError:
         limit = units.quantity(request_s, "s")
@@ -178,6 +196,7 @@ def _conclude(connection: Connection, answer: HttpAnswer, inbox: Inbox, failure:
         connect_ms=connection.connect_ms,
         sent_at=(connection.last_write_ns + inbox.offset_before_ns) / 1e9,
         sent_ns=connection.last_write_ns,
+        opened_ns=connection.opened_ns,
         headers_ns=stamps.arrival_ns[bisect_left(reads.lengths, answer.head_end)],
         end_ns=stamps.arrival_ns[-1],
         status=answer.head.status_code,

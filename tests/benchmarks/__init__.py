@@ -6,6 +6,8 @@
 - ``store``         how long a full store takes to answer; ``python -m tests.benchmarks.store``
 - ``gate_power``    how often the gate cries wolf and what it finds; ``python -m tests.benchmarks.gate_power``
 - ``ab``            how far the interval of a duet can be trusted; ``python -m tests.benchmarks.ab``
+- ``depth``         beside ``llama-bench -d``; ``python -m tests.benchmarks.depth --server PATH --bench PATH``
+- ``quality``       the divergence of unchanged and changed models; ``python -m tests.benchmarks.quality``
 - ``recordings``    samples of the real embedded server for it; ``python -m tests.benchmarks.recordings NAME``
 
 How true the clocks are: a server whose every send is known, and clients that are asked what they saw.

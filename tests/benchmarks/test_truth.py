@@ -14,7 +14,7 @@ import pytest
 
 from pytest_boobench import wire
 from pytest_boobench.servers import answers
-from pytest_boobench.servers.clients import ServerAnswer, open_clients
+from pytest_boobench.servers.clients import Call, ServerAnswer, open_clients
 from pytest_boobench.suite.cell import Timeouts
 from tests.benchmarks import stage
 from tests.benchmarks.clients import CLIENTS, Heard, Load, find_limit
@@ -41,7 +41,7 @@ def ask(url: str, count: int = 1, schedule: Schedule | None = None) -> list[Serv
     async def ask_all() -> list[ServerAnswer]:
         clients = open_clients(url, {})
         try:
-            asked = (clients.send("/v1/chat/completions", body_of(schedule), Timeouts()) for _ in range(count))
+            asked = (clients.send(Call("/v1/chat/completions", body_of(schedule)), Timeouts()) for _ in range(count))
             return await asyncio.gather(*asked)
         finally:
             await clients.close()

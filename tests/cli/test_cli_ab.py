@@ -26,6 +26,7 @@ from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
 from tests.braked_server import Braked
 from tests.conftest import CHECKOUT
+from tests.depth_server import Remembering
 from tests.fault_server import closed_port
 from tests.kinds_stand_in import KindServer
 
@@ -304,3 +305,16 @@ def test_wrong_use(project: Path, args: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("project")
+def test_behind_a_context(tmp_path: Path) -> None:
+    servers = Remembering(), Remembering()
+    with KindServer(servers[0]) as old, KindServer(servers[1]) as new:
+        done = run(old.url, new.url, "--depth-tokens", "600", *SMALL, "--json")
+    found = json.loads(done.output)
+    assert found["error"] == ""
+    assert {change["metric"] for change in found["changes"]} == {"decode_tok_s", "prefill_tok_s"}
+    for server in servers:
+        assert [tokens for tokens in server.evaluated if tokens > 16] == [616]
+        assert len(server.evaluated) > 10

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from pytest_boobench import suite
 from pytest_boobench.cli import boobench, init_texts, main
 from pytest_boobench.cli.init_discovery import Chosen, Discovery, find_options
 from pytest_boobench.cli.init_texts import choose_sizes
@@ -414,6 +415,29 @@ def test_many_other_models_are_not_all_listed() -> None:
     assert "# - model-19" in lines
     assert "# - model-20" not in lines
     assert "# … and 10 more: boobench hosts rack-1" in lines
+
+
+@pytest.mark.parametrize(
+    ("model", "depth"),
+    [
+        (make_model(), 8192),
+        (make_model(n_ctx=32_768, slots=4), 4096),
+        (make_model(n_ctx=32_768, slots=1), 8192),
+        (make_model(n_ctx=4096, slots=1), 1024),
+        (make_model(n_ctx=4096, slots=4), None),
+        (make_model(kind="embedding"), None),
+    ],
+)
+def test_a_depth_is_proposed_where_it_fits(tmp_path: Path, model: Chosen, depth: int | None) -> None:
+    """As a comment, which makes a good suite without its sign."""
+    found = make_discovery("http://10.0.0.5:1", chosen=(model,), kind="llama-server", keeps_depth=True)
+    text = init_texts.write_suite(found, model)
+    assert ("depth_tokens" in text) is (depth is not None)
+    assert "depth_tokens" not in init_texts.write_suite(replace(found, keeps_depth=False), model)
+    path = tmp_path / "x.boobench.yaml"
+    path.write_text(text.replace("  # depth_tokens", "  depth_tokens"), encoding="utf-8")
+    cells = suite.load(path, display="x", known_hosts=None).cells
+    assert {cell.depth_tokens for cell in cells} == {0, depth or 0}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ def chat(host: str, model: str) -> CellPlace:
     return CellPlace(host, model, embeds=False)
 
 
+def deep(depth_tokens: int, model: str = "m") -> CellPlace:
+    return CellPlace("a", model, embeds=False, depth_tokens=depth_tokens)
+
+
 def embedding(host: str, model: str) -> CellPlace:
     return CellPlace(host, model, embeds=True)
 
@@ -51,6 +55,12 @@ def embedding(host: str, model: str) -> CellPlace:
         pytest.param([chat("a", "m"), chat("a", "n")], {"a": ["n"]}, [1, 0], id="the loaded one first"),
         pytest.param([chat("a", "m"), chat("a", "n")], {"b": ["n"]}, [0, 1], id="loaded elsewhere"),
         pytest.param([chat("a", "m"), embedding("a", "e")], {"a": ["m"]}, [1, 0], id="embeddings before the loaded"),
+        pytest.param(
+            [deep(9), deep(0), deep(9, "n"), deep(2), deep(0)],
+            {},
+            [1, 4, 3, 0, 2],
+            id="the shallow ones of a model first",
+        ),
         pytest.param(
             [embedding("a", "e"), embedding("a", "f"), chat("a", "m")],
             {"a": ["f", "m"]},
@@ -74,6 +84,8 @@ def test_only_hosts_with_a_choice_are_asked() -> None:
         ("s/a.boobench.yaml::rack-1::org/qwen:8b[pp512-tg32-c4]", chat("rack-1", "org/qwen:8b")),
         ("a.boobench.yaml::rack-1::bge[pp512-c4]", embedding("rack-1", "bge")),
         ("a.boobench.yaml::rack-1::qwen[pp5-tg3-c1-temperature0.7]", chat("rack-1", "qwen")),
+        ("a.boobench.yaml::a::m[pp512-tg32-c4-d8192]", deep(8192)),
+        ("a.boobench.yaml::a::m[pp512-tg32-c4-d8192-temperature0.7]", deep(8192)),
         ("tests/test_a.py::TestA::test_b[pp512-tg32-c4]", None),
         ("tests/test_a.py::test_b", None),
         ("a.boobench.yaml", None),

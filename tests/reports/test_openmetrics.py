@@ -115,7 +115,7 @@ def test_every_metric_has_a_unit_that_openmetrics_knows() -> None:
     row = FinishedCell(make_record(samples=[sample]), "passed")
     embedding = FinishedCell(make_record(make_cell(kind="embedding", output_tokens=None), samples=[sample]), "passed")
     units = {family.unit for rows in ([row], [embedding]) for family in parse(render(rows)).values()}
-    assert units == {"seconds", "tokens_per_second", "requests"}
+    assert units == {"seconds", "tokens_per_second", "requests", "tokens_per_step", "per_second", "ratio"}
     assert "boobench_embed_tokens_per_second" in parse(render([embedding]))
 
 

@@ -489,3 +489,42 @@ def test_the_binary_ends_with_its_with(model: Path) -> None:
         assert server.ask("/health") == httpx.codes.OK
     assert server.process.returncode is not None
     assert server.ask("/health") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "lanes"),
+    [
+        pytest.param(("-np", "2", "--metrics"), [1, 2], id="a slot for each lane"),
+        pytest.param(("--metrics",), [1, 2], id="slots that share a context"),
+        pytest.param(("--cache-ram", "256"), [2], id="slots that are cleared into the RAM cache"),
+        pytest.param(("-np", "1", "--no-cache-prompt"), [1], id="caching is off but for who asks"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["chat", "completion"])
+def test_a_depth_comes_from_the_cache(
+    bench: BenchFolder, model: Path, kind: str, flags: tuple[str, ...], lanes: list[int]
+) -> None:
+    with serve("-m", model, "-a", STEM, "-c", "4096", *flags) as server:
+        grid = {"prompt_tokens": [48], "output_tokens": [8], "concurrency": lanes, "depth_tokens": [0, 900]}
+        measured = measure(bench, server.url, STEM, kind=kind, samples=4, grid=grid)
+        logged = server.read_timings()
+    cells = measured.cells
+    assert len(cells) == 2 * len(lanes)
+    for cell in cells:
+        assert cell.get("error") is None
+        depth = cell["identity"].get("depth_tokens", 0)
+        counts = {(sample["prompt_tokens"], sample.get("cached_tokens")) for sample in cell["samples"]}
+        assert counts == {(depth + 48, depth)}
+        assert not cell["traffic"]["concurrent_foreign_requests"]
+        assert not cell["traffic"].get("foreign_tokens")
+    assert sum(timing.prompt_tokens > 800 for timing in logged) == max(lanes), "each lane's context, once"
+
+
+def test_a_depth_that_a_slot_has_no_room_for(bench: BenchFolder, model: Path) -> None:
+    with serve("-m", model, "-a", STEM, "-c", "1024", "-np", "2") as server:
+        grid = {"prompt_tokens": [48], "output_tokens": [8], "depth_tokens": [900]}
+        measured = measure(bench, server.url, STEM, grid=grid)
+        assert server.read_timings() == []
+    assert measured.error.startswith(
+        "real: depth_tokens: a request needs 956 tokens of context (900 of depth, 48 of the"
+    )

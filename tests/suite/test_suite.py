@@ -362,6 +362,13 @@ BAD_FIELDS = [
         "gate: {embed_tok_s: 10%}",
         f"8: gate.embed_tok_s: {NO_EMBED}",
     ),
+    ("gate: {kld: 0.02}", "8: gate.kld: nothing measures it; write quality: kld too"),
+    (
+        "quality: kld\ngate: {kld: {max_rise: 10%}}",
+        "9: gate.kld.max_rise: KLD is a distance; write at_most",
+    ),
+    ("quality: kld\ngate: {kld: 2%}", "9: gate.kld: expected a number from 0, got '2%'"),
+    ("quality: perplexity", "8: quality: expected kld, got 'perplexity'"),
     ("timeouts: {stall: soon}", "8: timeouts.stall: expected a time such as 30s, 5m or 250ms, got 'soon'"),
     ("timeouts: 5", "8: timeouts: expected a mapping with connect, first_byte, stall, request, got 5"),
     ("marks: [not a mark]", "8: marks[0]: expected the name of a mark, or name: arguments, got 'not a mark'"),
@@ -515,6 +522,18 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
                 "9: sampling: an embedding samples no tokens; leave it out",
                 f"10: gate.ttft_ms: kind embedding has no TTFT; known are {OF_EMBEDDINGS}",
             ],
+        ),
+        (
+            EMBEDDING + "  depth_tokens: [0, 512]\n",
+            ["8: grid.depth_tokens: an embedding takes nothing from a cache; leave it out"],
+        ),
+        (
+            CHAT + "  depth_tokens: 64\nturns: 3\n",
+            ["9: turns: does not go with depth_tokens: a conversation makes its own context; keep one of them"],
+        ),
+        (
+            CHAT.replace("[1, 4]", "1") + "  depth_tokens: 64\n  rate: [0, 2]\n",
+            ["8: grid.depth_tokens: cannot be combined with rate; measure them in two suites"],
         ),
         (
             """\
@@ -741,13 +760,24 @@ class TestSchema:
         assert set(schema["properties"]) == {
             *("suite", "description", "hosts", "models", "kind", "grid", "sampling", "request", "cache"),
             *("warmup", "warmup_max", "warmup_time", "samples", "max_samples", "max_failed", "gate", "disturbed"),
-            *("policy", "output_canary", "timeouts", "marks", "usefixtures", "overrides", "length", "launch"),
-            *("rate", "turns", "turn_tokens", "think_time", "arrival"),
+            *(
+                "policy",
+                "output_canary",
+                "timeouts",
+                "marks",
+                "usefixtures",
+                "overrides",
+                "length",
+                "launch",
+                "quality",
+            ),
+            *("rate", "turns", "turn_tokens", "think_time", "arrival", "duration", "slo"),
         }
         assert schema["properties"]["samples"] == {
             "type": "integer",
             "minimum": 1,
-            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency.",
+            "description": "Measured requests per block, over all lanes; by itself a multiple of the concurrency; at a "
+            "rate those of 30 s.",
             "default": 10,
         }
         assert set(schema["properties"]["gate"]["properties"]) == set(METRICS)

@@ -210,6 +210,7 @@ def _describe_samples(newest: Measurement) -> Iterator[tuple[str, str]]:
     yield "others on the host", str(newest.traffic) if newest.traffic else ""
     yield "clock", newest.clock or ""
     yield "model loaded in", quantity(newest.load_ms, "ms") if newest.load_ms is not None else ""
+    yield "context evaluated in", quantity(newest.depth_ms, "ms") if newest.depth_ms is not None else ""
 
 
 def _describe_host(course: Series) -> Iterator[tuple[str, str]]:

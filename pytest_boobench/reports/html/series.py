@@ -104,9 +104,10 @@ class Series:
 
     @property
     def size(self) -> tuple[Any, ...]:
-        """Sort key: model, prompt tokens, output tokens, lanes, then the node id."""
+        """Sort key: model, prompt tokens, output tokens, lanes, depth, then the node id."""
         identity = self.newest.identity
-        numbers = (identity["prompt_tokens"], identity["output_tokens"] or 0, identity["concurrency"])
+        prompt, output, lanes = identity["prompt_tokens"], identity["output_tokens"] or 0, identity["concurrency"]
+        numbers = (prompt, output, lanes, identity.get("depth_tokens", 0))
         return self.model, *numbers, self.newest.node_id
 
     @property
