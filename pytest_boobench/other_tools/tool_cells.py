@@ -195,7 +195,8 @@ def _identify(cell: ToolCell, naming: Naming, findings: Findings) -> Mapping[str
         "launch": {name: setting.text for name, setting in cell.settings.items()},
         **lengths,
     }
-    return make_identity({axis.name: values[axis.name] for axis in AXES})
+    # an axis that no tool has is at the value that leaves it out
+    return make_identity({axis.name: values.get(axis.name, axis.axis.absent) for axis in AXES})
 
 
 def _find_length(cell: ToolCell, axis: str, good: Sequence[Sample], findings: Findings) -> int | None:
