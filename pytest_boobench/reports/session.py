@@ -44,7 +44,7 @@ def find_shown(key: str) -> Metric:
 
 def find_value(cell: CellFacts, key: str) -> float | None:
     """The median of a shown metric, or a distance from the baseline as its verdict has it."""
-    if SHOWN[key].of_baseline and isinstance(cell, Measurement):
+    if find_shown(key).of_baseline and isinstance(cell, Measurement):
         return next((verdict.now for verdict in cell.verdicts if verdict.metric == key), None)
     return cell.total_tok_s if key == ALL_LANES else median_of(cell.aggregates, key)
 
