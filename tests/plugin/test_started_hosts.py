@@ -114,7 +114,7 @@ def test_a_server_of_another_kind_is_refused(lab: BenchFolder) -> None:
 
 def test_a_server_that_dies_costs_its_cell_and_is_started_again(lab: BenchFolder) -> None:
     (lab.path / "conftest.py").write_text(
-        "import psutil, pytest\n"
+        "import psutil, pytest, time\n"
         "@pytest.hookimpl(trylast=True)\n"
         "def pytest_boobench_judge(record):\n"
         "    if record.identity['prompt_tokens'] == 16:\n"
@@ -122,6 +122,7 @@ def test_a_server_that_dies_costs_its_cell_and_is_started_again(lab: BenchFolder
         "            if 'llama' in child.name():\n"
         "                child.kill()\n"
         "                child.wait()\n"
+        "                time.sleep(0.5)  # until the process between has seen it\n"
     )
     lab.run("-k", "tiny").assert_outcomes(passed=4)
     assert len(list_logs(lab)) == 4

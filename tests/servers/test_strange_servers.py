@@ -84,7 +84,7 @@ def test_a_strange_answer_takes_no_good_one_with_it(bench: BenchFolder, chunk: A
 
     cell = measure(bench, Strange())
     assert cell["failed"] == 1
-    assert cell["aggregates"]["decode_tok_s"]["n"] == 3
+    assert cell["aggregates"]["e2e_ms"]["n"] == 3, "a rate may be blank where the machine is busy"
     cell["result"].assert_outcomes(failed=1)
     cell["result"].stdout.fnmatch_lines(["*1 of 4 requests failed: 1 × protocol: *"])
 
