@@ -1,7 +1,7 @@
 """Room 2: watching llama-server by its slots and counters; behind a router, those of each loaded model.
 
-A look at ``/slots`` delays a decode by about 0.2 ms (``python -m tests.benchmarks.watching``), because the server
-handles it between two decodes. ``/metrics`` is read only at the ends of a window, since reading it resets gauges.
+A look at ``/slots`` delays no decode that has a core for itself (``python -m tests.benchmarks.watching``). ``/metrics``
+is read only at the ends of a window, since reading it resets gauges of rates; none of these is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLIND = (
     "with --metrics"
 )
 LOOK_EVERY_S = 0.2
-"""All foreign requests that last longer are found. The looks slow decode by 0.2 %."""
+"""All foreign requests that last longer are found. What the looks cost: how-far-to-trust-it.md."""
 
 
 class Processes:
