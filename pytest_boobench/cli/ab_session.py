@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import os
 import re
 import sys
@@ -12,17 +10,15 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import pytest
-import yaml
 
 from pytest_boobench import HOSTS_FILE
 from pytest_boobench.cli.ab_sides import AbSide, write_hosts_file
+from pytest_boobench.cli.made_session import MadeSession
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.gate.comparison import find_gain
@@ -42,13 +38,6 @@ _MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
 _NAMELESS = "model"
 _OWN_FILE = re.compile(rf"\A\S*{re.escape(HOSTS_FILE)}:\d+: ")
 """How messages begin that speak of the hosts file which was made here: nobody can look into it."""
-_KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout")
-"""Of the project's configuration, what holds for a comparison too."""
-_NOT_FOR_US = (
-    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "BOOBENCH_BASELINE", "BOOBENCH_BASELINE_FILE"),
-    *("BOOBENCH_MAX_DROP", "BOOBENCH_POLICY", "BOOBENCH_MAX_TIME", "BOOBENCH_HOSTS", "BOOBENCH_STORE"),
-)
-"""Variables that speak to the user's own sessions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +197,9 @@ async def _ask_models(hosts_file: Path, sides: Sequence[AbSide], patience: Patie
     return listed
 
 
-def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
+def _make_suite(new: AbSide, asked: AbSettings) -> dict[str, Any]:
     """A suite of one cell for the new side."""
-    suite = {
+    return {
         "suite": SUITE,
         "description": "boobench ab",
         "hosts": [new.name],
@@ -225,7 +214,6 @@ def write_suite_file(path: Path, new: AbSide, asked: AbSettings) -> None:
         "samples": asked.samples,
         **({} if asked.metric is None else {"gate": {asked.metric: _allow(asked.metric, asked.max_drop)}}),
     }
-    path.write_text(yaml.safe_dump(suite, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _allow(metric: str, drop: float) -> dict[str, str]:
@@ -235,18 +223,8 @@ def _allow(metric: str, drop: float) -> dict[str, str]:
     return {"max_rise": f"{drop / (1 - drop):.4%}"}
 
 
-def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, project: Project) -> Iterator[str]:
-    """The command line of pytest."""
-    yield from ("--boobench", str(suite), "-c", str(folder / "pytest.ini"), f"--rootdir={project.root}")
-    yield from (
-        "--disable-plugin-autoload",
-        "-pboobench",
-        "-pno:cacheprovider",
-        "-pno:faulthandler",
-        "--noconftest",
-        "-s",
-    )
-    yield from ("--boobench-hosts", str(folder / HOSTS_FILE), "--boobench-store", asked.store_url)
+def _list_options(old: AbSide, asked: AbSettings) -> Iterator[str]:
+    """What the command line of pytest says of the comparison."""
     reference = old.name if asked.old_model in (None, asked.model) else f"{old.name}::{asked.old_model}"
     yield from ("--boobench-duet", reference, f"--boobench-max-time={asked.max_time_s:g}s")
     if asked.until is not None:
@@ -255,10 +233,7 @@ def list_arguments(folder: Path, suite: Path, old: AbSide, asked: AbSettings, pr
         yield "--boobench-duet-together"
     if asked.metric is None:
         yield f"--boobench-max-drop={asked.max_drop:.4%}"
-    yield f"--boobench-json={folder / 'ab.json'}"
-    if asked.load_timeout_s:
-        yield f"--boobench-load-timeout={asked.load_timeout_s:g}s"
-    if asked.report:
+    if asked.report is not None:
         yield f"--boobench-report={asked.report.absolute()}"
 
 
@@ -273,46 +248,24 @@ class _ProgressLine:
 
 
 def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project: Project) -> Ab:
-    suite = folder / f"{SUITE}.boobench.yaml"
-    write_suite_file(suite, new, asked)
-    ini = ["[pytest]", "boobench_step_summary = false", "boobench_duet_same = true", *list_kept_settings(project), ""]
-    (folder / "pytest.ini").write_text("\n".join(ini), encoding="utf-8")
-    arguments = list(list_arguments(folder, suite, old, asked, project))
+    session = MadeSession(
+        folder=folder, project=project, store_url=asked.store_url, load_timeout_s=asked.load_timeout_s
+    )
     shows = sys.__stderr__ is not None and sys.__stderr__.isatty()
-    said = io.StringIO()
-    with own_environment(), redirect_stdout(said), redirect_stderr(said):
-        code = int(pytest.main(arguments, plugins=[_ProgressLine()] if shows else []))
+    result = session.run(
+        _make_suite(new, asked),
+        options=list(_list_options(old, asked)),
+        ini=["boobench_duet_same = true"],
+        plugins=[_ProgressLine()] if shows else [],
+    )
     if shows:
         click.echo("\r\x1b[K", err=True, nl=False)
-    found = Ab(old=old.name, new=new.name, interrupted=code == pytest.ExitCode.INTERRUPTED)
-    document = folder / "ab.json"
-    if not document.is_file():
-        return found if found.interrupted else replace(found, error=find_last_words(said.getvalue()))
-    found = read_result(json.loads(document.read_text(encoding="utf-8")), found)
+    found = Ab(old=old.name, new=new.name, interrupted=result.interrupted)
+    if result.document is None:
+        return found if found.interrupted else replace(found, error=result.last_words)
+    found = read_result(result.document, found)
     silent = not (found.changes or found.error or found.interrupted)
-    return replace(found, error=find_last_words(said.getvalue())) if silent else found
-
-
-def list_kept_settings(project: Project) -> list[str]:
-    """Lines for an ini file: what of the project's configuration holds for a session that is made here."""
-    return [f"{name} = {project.ini[name]}" for name in _KEPT_SETTINGS if isinstance(project.ini.get(name), str)]
-
-
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """Without the variables of the user's own sessions."""
-    taken = {name: os.environ.pop(name) for name in _NOT_FOR_US if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(taken)
-
-
-def find_last_words(said: str) -> str:
-    """Why pytest ended without a result."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return "; ".join(errors or lines[-3:]) or "pytest ended without a word"
+    return replace(found, error=result.last_words) if silent else found
 
 
 def read_result(document: Mapping[str, Any], found: Ab) -> Ab:

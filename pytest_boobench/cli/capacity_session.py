@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-
 from pytest_boobench import HOSTS_FILE
-from pytest_boobench.cli.ab_session import (
-    IMPOSSIBLE,
-    INTERRUPTED,
-    UNDECIDED,
-    AbSettings,
-    find_last_words,
-    find_models,
-    list_kept_settings,
-    own_environment,
-)
+from pytest_boobench.cli.ab_session import IMPOSSIBLE, INTERRUPTED, UNDECIDED, AbSettings, find_models
 from pytest_boobench.cli.ab_sides import AbSide, write_hosts_file
+from pytest_boobench.cli.made_session import MadeSession
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.gate.capacity import Knee, Probe, start_search
@@ -116,7 +102,10 @@ def find_capacity(side: AbSide, asked: CapacitySettings, project: Project, tell:
             chosen = AbSettings(model=asked.model, store_url=asked.store_url, load_timeout_s=asked.load_timeout_s)
             asked = replace(asked, model=find_models(folder / HOSTS_FILE, side, side, chosen).model)
             found = replace(found, model=asked.model)
-            for step in _search(_Session(folder, side, asked, project), found):
+            made = MadeSession(
+                folder=folder, project=project, store_url=asked.store_url, load_timeout_s=asked.load_timeout_s
+            )
+            for step in _search(_Session(made, side, asked), found):
                 found = step
                 if found.probes:
                     tell(found.probes[-1])
@@ -149,10 +138,9 @@ def _search(session: _Session, found: Capacity) -> Iterator[Capacity]:
 class _Session:
     """Runs pytest over one cell at a time."""
 
-    folder: Path
+    made: MadeSession
     side: AbSide
     asked: CapacitySettings
-    project: Project
 
     def measure_alone(self) -> tuple[float, float]:
         """The median end-to-end time of a request that runs alone, and the share of them within the SLO."""
@@ -176,25 +164,18 @@ class _Session:
 
     def _measure(self, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         """Measure one cell, and return what the session's JSON document says of it."""
-        suite, document = self.folder / f"{CAPACITY_SUITE}.boobench.yaml", self.folder / "capacity.json"
-        document.unlink(missing_ok=True)
-        suite.write_text(yaml.safe_dump(self._write_suite(plan), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        ini = ["[pytest]", "boobench_step_summary = false", *list_kept_settings(self.project), ""]
-        (self.folder / "pytest.ini").write_text("\n".join(ini), encoding="utf-8")
-        said = io.StringIO()
-        with own_environment(), redirect_stdout(said), redirect_stderr(said):
-            code = int(pytest.main(self._list_arguments(suite, document)))
-        if code == pytest.ExitCode.INTERRUPTED:
+        result = self.made.run(self._make_suite(plan))
+        if result.interrupted:
             raise KeyboardInterrupt
-        told = json.loads(document.read_text(encoding="utf-8")) if document.is_file() else {}
+        told = result.document or {}
         if not told.get("cells"):
             reasons = [each["reason"] for each in told.get("unmeasured", ())]
-            raise BoobenchError("; ".join(reasons) or find_last_words(said.getvalue()))
+            raise BoobenchError("; ".join(reasons) or result.last_words)
         (cell,) = told["cells"]
         found: Mapping[str, Any] = cell
         return found
 
-    def _write_suite(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+    def _make_suite(self, plan: Mapping[str, Any]) -> dict[str, Any]:
         asked = self.asked
         return {
             "suite": CAPACITY_SUITE,
@@ -207,23 +188,6 @@ class _Session:
             "gate": {},
             **plan,
         }
-
-    def _list_arguments(self, suite: Path, document: Path) -> list[str]:
-        asked = self.asked
-        return [
-            *("--boobench", str(suite), "-c", str(self.folder / "pytest.ini"), f"--rootdir={self.project.root}"),
-            *(
-                "--disable-plugin-autoload",
-                "-pboobench",
-                "-pno:cacheprovider",
-                "-pno:faulthandler",
-                "--noconftest",
-                "-s",
-            ),
-            *("--boobench-hosts", str(self.folder / HOSTS_FILE), "--boobench-store", asked.store_url),
-            f"--boobench-json={document}",
-            *([f"--boobench-load-timeout={asked.load_timeout_s:g}s"] if asked.load_timeout_s else []),
-        ]
 
 
 def _explain_blank(host: str, cell: Mapping[str, Any]) -> str:
