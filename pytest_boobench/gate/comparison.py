@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter_of, usable
 from pytest_boobench.metrics import Kind, Length, Load, Metric, find_metric, gated_metrics
+from pytest_boobench.record import CellRecord
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.suite.thresholds import Thresholds, keep_relative
 from pytest_boobench.units import percent
@@ -48,6 +49,11 @@ class Rules:
     policy: Policy = "default"
     """``literal``: in doubt, the median alone decides. ``strict``: the item fails if a verdict is inconclusive; the
     verdicts are those of the default."""
+
+
+def find_spoiled(record: CellRecord, rules: Rules) -> str | None:
+    """Return why nothing of a cell can be judged: it was still warming up, or was disturbed; None if it can."""
+    return record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
 
 
 def limits(  # noqa: PLR0913  # what decides the default gate of a cell

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_boobench.gate.comparison import ROUNDING, Rules
+from pytest_boobench.gate.comparison import ROUNDING, Rules, find_spoiled
 from pytest_boobench.gate.duet import P_BELIEVED
 from pytest_boobench.gate.gains import P_PROVEN
 from pytest_boobench.record import CellRecord, Outcome, Verdict
@@ -32,7 +32,7 @@ def find_floor_doubts(cell: Cell, record: CellRecord, rules: Rules) -> tuple[str
 
 def _judge(cell: Cell, record: CellRecord, rules: Rules, key: str, at_least: float) -> Verdict:
     now = record.aggregates.get(key)
-    spoiled = record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
+    spoiled = find_spoiled(record, rules)
     if now is None or spoiled:
         reason = spoiled or record.blanks.get(key) or "no block gives this metric"
         return Verdict(metric=key, outcome="inconclusive", now=now.median if now else None, reason=reason)

@@ -20,7 +20,7 @@ from pytest_boobench.gate.circumstances import (
     keep_comparable,
     list_differences,
 )
-from pytest_boobench.gate.comparison import Comparison, Rules, compare, limits, to_change
+from pytest_boobench.gate.comparison import Comparison, Rules, compare, find_spoiled, limits, to_change
 from pytest_boobench.gate.decode_cause import explain_decode
 from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
@@ -85,7 +85,7 @@ def judge_cell(
         *judge(record, baseline, allowed, own, spread),
         *judge_quality(cell.plan, record, baseline),
         *judge_floors(cell, record, own),
-        *judge_ratios(record, cell.plan.gate, _find_spoiled(record, own), own.policy),
+        *judge_ratios(record, cell.plan.gate, find_spoiled(record, own), own.policy),
     )
 
 
@@ -99,7 +99,7 @@ def find_cell_doubts(
     return (
         *find_doubts(record, baseline, allowed, own, spread),
         *find_floor_doubts(cell, record, own),
-        *find_ratio_doubts(record, cell.plan.gate, _find_spoiled(record, own), own.policy),
+        *find_ratio_doubts(record, cell.plan.gate, find_spoiled(record, own), own.policy),
     )
 
 
@@ -140,14 +140,9 @@ class _Case:
     """Metric -> the suite's noise between sessions."""
 
 
-def _find_spoiled(record: CellRecord, rules: Rules) -> str | None:
-    """Why nothing can be judged; None if it can."""
-    return record.still_warming or (record.disturbed if rules.disturbed != "judge" else None)
-
-
 def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
     case = _Case(record=record, baseline=baseline, policy=rules.policy)
-    if spoiled := _find_spoiled(record, rules):
+    if spoiled := find_spoiled(record, rules):
         return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
         return case
