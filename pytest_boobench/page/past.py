@@ -13,7 +13,7 @@ from pytest_boobench.cli.compare_command import compare
 from pytest_boobench.cli.compared_sides import find_side
 from pytest_boobench.cli.history_command import CellHistory, Median, describe_change, follow, gather_history
 from pytest_boobench.cli.parameters import find_allowed
-from pytest_boobench.metrics import METRICS, Metric, metrics_of
+from pytest_boobench.metrics import METRICS, Metric, find_metric, metrics_of
 from pytest_boobench.page.bodies import BaselineBody, ClearBody
 from pytest_boobench.page.desk import Desk
 from pytest_boobench.page.guard import ApiRefusal
@@ -186,7 +186,7 @@ def compare_sessions(desk: Desk, first: str, second: str) -> ComparisonAnswer:
             ComparedRow(
                 node_id=pair.measurement.node_id,
                 metric=pair.verdict.metric,
-                unit=METRICS[pair.verdict.metric].unit,
+                unit=find_metric(pair.verdict.metric).unit,
                 was=pair.was,
                 now=pair.verdict.now,
                 change=pair.change,

@@ -36,8 +36,6 @@ def _find_conflicts(written: SuiteFields) -> dict[str, str]:
         found["depth_tokens"] = "a conversation makes its own context; keep one of them"
     if max(axes.get("rate", (0,))) > 0:
         found["rate"] = "a turn starts when the one before has ended; keep one of them"
-    if getattr(written, "prompts", ""):
-        found["prompts"] = "later turns are made; keep one of them"
     return found
 
 
