@@ -1,6 +1,6 @@
 """A stand-in for a llama-server that keeps the newest conversation in its cache: a character is a token.
 
-The truth is `TOKEN_S` for each prompt token that it evaluates; a test says where its cache breaks, or what its chat
+The truth is ``token_s`` for each prompt token that it evaluates; a test says where its cache breaks, or what its chat
 template leaves out.
 """
 
@@ -30,13 +30,16 @@ class Talking(Paced):
         thinks: bool = False,
         claims_all: bool = False,
         counts_cached: bool = True,
+        token_s: float = TOKEN_S,
     ) -> None:
         """``forgets``: its template drops all messages but the last. ``thinks``: the first half of an answer is
-        reasoning. ``claims_all``: what it says of its cache is a lie. ``counts_cached``: it says something of it."""
+        reasoning. ``claims_all``: what it says of its cache is a lie. ``counts_cached``: it says something of it. Long
+        ``token_s`` are for tests that compare times which a busy machine blurs."""
         super().__init__()
         self.breaks_at, self.forgets, self.thinks = breaks_at, forgets, thinks
         self.claims_all, self.counts_cached = claims_all, counts_cached
         self.timings = counts_cached
+        self.token_s = token_s
         self.requests: list[dict[str, Any]] = []
         """The bodies of the streamed requests."""
         self._kept = ""
@@ -69,7 +72,7 @@ class Talking(Paced):
 
     @property
     def ttft_s(self) -> float:
-        return self._evaluated * TOKEN_S
+        return self._evaluated * self.token_s
 
     def chunk(self) -> Any:
         self._streamed += 1
