@@ -4,90 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, text, whole, write_json_schema
+from pytest_boobench.documents.validation import read_as, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.hosts.addresses import (
-    LOOPBACK,
-    Secret,
-    arena_template,
-    base_url,
-    ca_file,
-    find_address,
-    find_key,
-    is_loopback,
-    is_own,
-    variable,
+from pytest_boobench.hosts.addresses import LOOPBACK, Secret, find_address, find_key, is_loopback, is_own
+from pytest_boobench.hosts.embedded import EmbeddedSettings
+from pytest_boobench.hosts.host_fields import (
+    EMBEDDED,
+    THIS_MACHINE,
+    HostFields,
+    InventoryFields,
+    check_hosts,
+    find_machines,
+    find_reference_model,
+    is_embedded,
+    is_ours,
+    read_settings,
 )
-from pytest_boobench.hosts.embedded import EmbeddedSettings, find_problems
-from pytest_boobench.hosts.start_fields import Start, StartFields, check_start
+from pytest_boobench.hosts.start_fields import Start
 from pytest_boobench.suite.launching import StartNeeds
-from pytest_boobench.suite.names import model_name, node_name
-
-EMBEDDED = "embedded"
-"""The name and the kind of server of the host that always exists."""
-THIS_MACHINE = "this machine"
-SERVERS = (EMBEDDED, "llama-server", "llama-swap", "openai", "vllm", "ollama", "lmstudio")
 
 _DEFAULTS = EmbeddedSettings()
-_SETTINGS = tuple(setting.name for setting in fields(EmbeddedSettings))
-_NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
-
-
-class HostFields(FileModel):
-    """One host, as the file writes it."""
-
-    server: Annotated[str | None, choice(*SERVERS)] = None
-    """Kind of server; default: detect it."""
-    url: Annotated[str | None, base_url()] = None
-    """Where it listens, without /v1."""
-    api_key: Annotated[str | None, variable()] = None
-    """${NAME}: the environment variable that holds the key."""
-    proxy: Annotated[bool, flag()] = False
-    """Use the proxies that the environment names."""
-    shared: Annotated[bool | None, flag()] = None
-    """Whether others use the host too; default: watch and see."""
-    machine: Annotated[str | None, node_name()] = None
-    """Which machine it is; hosts on one machine are never measured at once. Default: from the address."""
-    restore: Annotated[bool, flag()] = True
-    """Afterwards, load the model again that was ready before."""
-    verify: Annotated[bool | str, ca_file()] = True
-    """Check the TLS certificate: true, false, or a file of CAs."""
-    start: StartFields | None = None
-    """How the plugin starts it, for the cells that use it."""
-    files: Annotated[dict[str, str], Named(model_name(), text(), "a mapping of models to their files")] = Field(
-        default_factory=dict
-    )
-    """Model -> its file, for {model_file} in the command."""
-    layers: Annotated[int, whole(1)] = _DEFAULTS.layers
-    """Embedded: layers of the model."""
-    width: Annotated[int, whole(1)] = _DEFAULTS.width
-    """Embedded: width of a layer."""
-    feed_forward: Annotated[int, whole(1)] = _DEFAULTS.feed_forward
-    """Embedded: inner width of a layer."""
-    threads: Annotated[int, whole(1)] = _DEFAULTS.threads
-    """Embedded: CPU threads."""
-    slots: Annotated[int, whole(1)] = _DEFAULTS.slots
-    """Embedded: requests at once."""
-    context_tokens: Annotated[int, whole(1)] = _DEFAULTS.context_tokens
-    """Embedded: context of a request, tokens."""
-
-
-class InventoryFields(FileModel):
-    """A whole hosts file."""
-
-    hosts: Annotated[dict[str, HostFields], Named(node_name(), HostFields, "a mapping of names to hosts")]
-    """Name -> host."""
-    arena: Annotated[str | None, arena_template()] = None
-    """Where the page hands an exchange to: an address with {a}, {b} and {prompt}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +46,10 @@ class Host:
     shared: bool | None = None
     machine: str | None = None
     """The machine's name from the file; None: the address tells."""
+    beside_ours: bool = False
+    """Whether the file puts it on one machine with a host that we start."""
+    reference: str | None = None
+    """The model that is the reference of its machine; empty: its only one. None: it has no reference."""
     restore: bool = True
     """Whether to load the models again, after the session, that were ready before it."""
     verify: bool | Path = True
@@ -151,6 +98,13 @@ class Host:
         """Whether its server runs on this machine: we start it, or its address is loopback."""
         return self.ours or is_loopback(self.base_url)
 
+    @property
+    def here(self) -> bool:
+        """Whether its machine is this one, also where another of its addresses or the file tells."""
+        if self.local or self.beside_ours:
+            return True
+        return self.machine is None and is_own(find_address(self.base_url))
+
     def require_key(self) -> str | None:
         """Return the API key, None if the host needs none. Raises HostError if the environment does not have it."""
         if self.key_variable is None:
@@ -195,6 +149,14 @@ class Inventory:
             raise HostError(f"no host {name!r} {where}; {suggest(name, self.hosts)}")
         return self.hosts[name]
 
+    def find_reference(self, name: str) -> Host | None:
+        """Return the reference of a host's machine, the first of the file; None if it has none, or is unknown."""
+        references = [host for host in self.hosts.values() if host.reference is not None]
+        if name not in self.hosts or not references:
+            return None
+        machine = self.hosts[name].exclusive
+        return next((host for host in references if host.exclusive == machine), None)
+
     def is_same(self, name: str, other: str) -> bool:
         """Whether two names mean one server. Raises HostError for an unknown name."""
         host, second = self.get(name), self.get(other)
@@ -212,59 +174,26 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
         return Inventory(MappingProxyType(built_in), None)
     problems = Problems(display or path.name)
     written = read_as(InventoryFields, read(path, problems), problems)
-    for name, row in written.hosts.items():
-        _check(name, row, problems)
+    check_hosts(written.hosts, problems)
     problems.raise_any()
-    hosts = {name: _make_host(name, row, path, display or path.name, env) for name, row in written.hosts.items()}
+    machines = find_machines(written.hosts)
+    with_ours = {machines[name] for name, row in written.hosts.items() if is_ours(name, row)} - {None}
+    hosts = {
+        name: replace(
+            _make_host(name, row, path, display or path.name, env),
+            machine=machines[name],
+            beside_ours=machines[name] in with_ours,
+            reference=find_reference_model(row),
+        )
+        for name, row in written.hosts.items()
+    }
     return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
 
 
-def _is_embedded(name: str, row: HostFields) -> bool:
-    return EMBEDDED in (name, row.server)
-
-
-def _check(name: str, row: HostFields, problems: Problems) -> None:
-    """Note fields that do not fit the kind of server."""
-    if row.start is not None:
-        _check_started(name, row, row.start, problems)
-        return
-    if row.files:
-        problems.add(
-            row.node.child("files"), "only a host that the plugin starts has files; add a start, or leave it out"
-        )
-    if not _is_embedded(name, row):
-        if row.node.child("url").missing:
-            problems.add(row.node.child("url"), f"is missing; expected {base_url().words}")
-        for key in (setting for setting in _SETTINGS if setting in row.model_fields_set):
-            problems.add(
-                row.node.child(key), f"only the embedded server has it; leave it out, or write server: {EMBEDDED}"
-            )
-        return
-    if row.server not in (None, EMBEDDED):
-        problems.add(row.node.child("server"), f"the host {name!r} is the built-in one; give this one another name")
-    for key in (key for key in _NOT_FOR_EMBEDDED if key in row.model_fields_set):
-        problems.add(row.node.child(key), "the embedded server is started by us, on this machine; leave it out")
-    for key, problem in find_problems(_settings_in(row)).items():
-        problems.add(row.node.child(key), problem)
-
-
-def _check_started(name: str, row: HostFields, start: StartFields, problems: Problems) -> None:
-    """Note fields that do not fit a host with a start command."""
-    if _is_embedded(name, row):
-        problems.add(row.node.child("start"), "the embedded server is started by us as it is; leave it out")
-    for key in (key for key in ("url", "proxy", "verify", *_SETTINGS) if key in row.model_fields_set):
-        problems.add(row.node.child(key), "the plugin starts this host and knows its address; leave it out")
-    check_start(start, row.files, problems)
-
-
-def _settings_in(row: HostFields) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _SETTINGS}
-
-
 def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mapping[str, str]) -> Host:
-    if _is_embedded(name, row):
-        settings = EmbeddedSettings(**_settings_in(row))
-        return Host(name=name, server=EMBEDDED, shared=row.shared, machine=row.machine, embedded=settings)
+    if is_embedded(name, row):
+        settings = EmbeddedSettings(**read_settings(row))
+        return Host(name=name, server=EMBEDDED, shared=row.shared, embedded=settings)
     return Host(
         name=name,
         server=row.server,
@@ -272,7 +201,6 @@ def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mappin
         start=_make_start(row, path, display),
         proxy=row.proxy,
         shared=row.shared,
-        machine=row.machine,
         restore=row.restore,
         verify=path.parent / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,
