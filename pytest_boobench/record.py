@@ -19,7 +19,16 @@ from pytest_boobench.aggregate import (
     measured,
 )
 from pytest_boobench.conversations import find_cache_break
-from pytest_boobench.facts import Canary, ClientFacts, Hardware, Logprobs, ModelFacts, ReferenceRates, ServerFacts, Traffic
+from pytest_boobench.facts import (
+    Canary,
+    ClientFacts,
+    Hardware,
+    Logprobs,
+    ModelFacts,
+    ReferenceRates,
+    ServerFacts,
+    Traffic,
+)
 from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.plain import Since, list_facts, take
 from pytest_boobench.suite.cell import Cell

@@ -7,6 +7,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``reference``      the baseline's sessions, its level, the noise between sessions
 - ``comparison``     the allowed change, and one metric against the baseline: gains, limit, noise
 - ``circumstances``  what else is different: model, processor, engine build, the machine's own speed
+- ``drift``          the host's drift, by the reference of its machine: divided out of the baseline
 - ``flags``          the flags that differ in two command lines
 - ``power``          explains why a worse number is no regression; what a baseline can prove
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
@@ -23,6 +24,7 @@ All except the duet work on aggregates: a verdict can be recomputed from the sto
 
 from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
+from pytest_boobench.gate.drift import level_out
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
 from pytest_boobench.gate.power import provable_drop, remedy
@@ -44,6 +46,7 @@ __all__ = [
     "judge_cell",
     "judge_duet",
     "level",
+    "level_out",
     "limits",
     "list_differences",
     "measure_spread",

@@ -156,8 +156,12 @@ class Comparison:
         return to_change(self.fast_gain, self.metric)
 
 
-def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float) -> Comparison:
+def compare(
+    metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float, drift_error: float = 0.0
+) -> Comparison:
     """Compare a metric that has a usable median now, or a rate or share of zero, with a baseline's.
+
+    ``drift_error`` is the standard deviation of a host's drift that was divided out of the baseline.
 
     The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
     time now.
@@ -180,7 +184,7 @@ def compare(metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference,
         fast_gain=fast_gain,
         limit=find_limit(metric, allowed),
         run_noise=find_run_noise(was, spread),
-        deviation=estimate_deviation(was, spread, requests, share),
+        deviation=math.hypot(estimate_deviation(was, spread, requests, share), drift_error),
     )
 
 

@@ -1,4 +1,4 @@
-"""Room 6: the drift of a host, by the reference of its machine: divided out of the baseline before anything is compared.
+"""Room 6: the drift of a host, by the reference of its machine: divided out of the baseline before they are compared.
 
 A run of the baseline is multiplied by what the reference is faster now than it was then. What is left is the change of
 the measured server alone, with the noise of the reference added.
@@ -113,7 +113,7 @@ def _find_obstacle(now: ReferenceRates, runs: Sequence[BaselineRun]) -> str:
     for run in reversed(runs):
         was = run.reference_rates
         if was is None or was.trouble:
-            return f"the baseline has a measurement without the reference {now.name}; save it anew, or take more sessions"
+            return f"the baseline has a measurement without the reference {now.name}; save it anew"
         if was.name != now.name:
             return f"the reference is {now.name}, was {was.name}"
         for what, today, then in (("build", now.build, was.build), ("model file", now.file, was.file)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from dataclasses import replace
@@ -87,7 +88,7 @@ def read_rates(record: CellRecord) -> ReferenceRates:
 
 
 def _describe(model: ModelFacts | None) -> str | None:
-    """The decisive facts of the file. Context and slots are settings of the server, as flags are."""
+    """The decisive facts of the model, in words."""
     known = [(title, getattr(model, key, None)) for key, title in DECISIVE]
     return ", ".join(f"{title} {value}" for title, value in known if value is not None) or None
 
@@ -96,4 +97,4 @@ def _find_error(aggregate: Aggregate | None) -> float:
     """Standard error of a median, of the logarithm (1.25 IQR / 1.35 sqrt(n), McGill, Tukey and Larsen 1978)."""
     if aggregate is None or aggregate.median <= 0:
         return 0.0
-    return max(LEAST_ERROR, 0.929 * (aggregate.p75 - aggregate.p25) / aggregate.median / aggregate.n**0.5)
+    return max(LEAST_ERROR, 0.929 * (aggregate.p75 - aggregate.p25) / aggregate.median / math.sqrt(aggregate.n))

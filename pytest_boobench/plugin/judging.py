@@ -16,7 +16,7 @@ from typing import Self
 
 import pytest
 
-from pytest_boobench.gate import find_cell_doubts, judge_cell, measure_spread
+from pytest_boobench.gate import find_cell_doubts, judge_cell, level_out, measure_spread
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, Verdict
@@ -43,7 +43,7 @@ class Judging:
         self._config = config
         self._settings = settings
         self._baselines = cache(baselines)
-        self._spread = cache(lambda: measure_spread(self._baselines().values()))
+        self._spread = cache(self._measure_spread)
         self._began_s = time.monotonic()
         self.doubts: dict[str, Doubt] = {}
         """Node id -> why the item has no outcome yet and is to run again."""
@@ -56,12 +56,21 @@ class Judging:
         most_s = self._settings.max_time_s
         return math.inf if most_s is None else self._began_s + most_s
 
+    def _measure_spread(self, levelled: bool) -> Mapping[str, Mapping[str, float]]:
+        """The noise between sessions of each suite; ``levelled``: what the reference of a machine leaves of it."""
+        baselines = self._baselines().values()
+        return measure_spread(map(level_out, baselines) if levelled else baselines)
+
+    def _find_spread(self, cell: Cell, record: CellRecord) -> Mapping[str, float]:
+        rates = record.reference_rates
+        return self._spread(rates is not None and not rates.trouble).get(cell.suite, {})
+
     def find_doubt(self, cell: Cell, record: CellRecord) -> Doubt | None:
         """The doubt that another block may settle; None also where ``--boobench-max-time`` leaves no time for it."""
         now_s = time.monotonic()
         if now_s + self._settings.block_gap_s >= self.end_s:
             return None
-        baseline, spread = self._find_baseline(cell, record), self._spread().get(cell.suite, {})
+        baseline, spread = self._find_baseline(cell, record), self._find_spread(cell, record)
         metrics = find_cell_doubts(cell, record, baseline, self._settings.rules, spread)
         return Doubt(record, f"{', '.join(metrics)} in doubt", now_s) if metrics else None
 
@@ -69,7 +78,7 @@ class Judging:
         """The verdicts by all samples there are, and why the item fails; empty where it does not."""
         rules = self._settings.rules
         baseline = self._find_baseline(cell, record)
-        verdicts = judge_cell(cell, record, baseline, rules, self._spread().get(cell.suite, {}))
+        verdicts = judge_cell(cell, record, baseline, rules, self._find_spread(cell, record))
         changed = self._config.hook.pytest_boobench_judge(
             config=self._config, cell=cell, record=record, baseline=baseline, verdicts=verdicts
         )

@@ -1,4 +1,4 @@
-"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, references, metrics of blocks, and votes."""
+"""Room 5: depth, turns, rates, prompts, speculation, hardware, probabilities, references, metrics of blocks, votes."""
 
 from __future__ import annotations
 
