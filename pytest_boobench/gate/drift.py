@@ -58,6 +58,10 @@ class HostDrift:
         """Return the standard deviation that the division adds to the metric's gain."""
         return self.errors[RATE_OF[metric.base]] if self.covers(metric) else 0.0
 
+    def decides(self, metric: Metric, gain: float, limit: float) -> bool:
+        """Whether a gain is below the limit only because the host became faster."""
+        return self.covers(metric) and gain < limit <= gain + self.gains[RATE_OF[metric.base]]
+
     def describe(self, metric: Metric, level: float) -> str:
         """Return a clause for the metric whose divided level is ``level``; empty if there is nothing to say."""
         if not self.covers(metric):

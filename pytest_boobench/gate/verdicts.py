@@ -73,7 +73,10 @@ def find_doubts(
     doubts = [(found, _doubt(case, found)) for found in compared if isinstance(found, Comparison)]
     if any(found.slower and not doubt for found, doubt in doubts):
         return ()
-    return tuple(found.metric.key for found, doubt in doubts if doubt and not found.metric.of_start)
+    open_ = [
+        found for found, doubt in doubts if doubt and not case.drift.decides(found.metric, found.gain, found.limit)
+    ]
+    return tuple(found.metric.key for found in open_ if not found.metric.of_start)
 
 
 def judge_cell(
@@ -201,17 +204,21 @@ def _doubt(case: _Case, comparison: Comparison) -> str:
     """Why a metric is neither within its limit nor a regression; empty if it is one of them."""
     if not comparison.slower and (case.policy == "literal" or not comparison.fast_slower):
         return ""
-    slow = _find_excuse(case, comparison.metric)
+    slow = _find_excuse(case, comparison)
     name = case.baseline.name if case.baseline is not None else ""
     excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
     blocks = case.record.blocks
     return explain(comparison, decided=blocks > 1 or case.record.closed, slow_machine=excuse, name=name)
 
 
-def _find_excuse(case: _Case, metric: Metric) -> SlowMachine | None:
+def _find_excuse(case: _Case, comparison: Comparison) -> SlowMachine | None:
     """What of the machine explains a loss of the metric. Where the reference's drift is divided out, only what may
-    pass by within seconds: the rest is in the drift."""
-    slow = case.slow_machine
+    pass by within seconds: the rest is in the drift. A cell as fast as then is not red because the host is faster."""
+    slow, metric = case.slow_machine, comparison.metric
+    if case.drift.decides(metric, comparison.gain, comparison.limit):
+        return SlowMachine(
+            f"only against the reference {case.drift.name}: the host is faster than then, the cell is not"
+        )
     if slow is None or metric.unit in _UNTIMED:
         return None
     return None if case.drift.covers(metric) and math.isfinite(slow.explains) else slow

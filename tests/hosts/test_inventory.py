@@ -240,9 +240,8 @@ def test_a_bad_field_is_said_without_its_secret(tmp_path: Path, fields: str, sai
             [
                 "2: hosts.[key]: the name '[key]' holds '[', which a node id cannot carry",
                 "2: hosts.[key].urk: unknown key; did you mean 'url'?",
-                "3: hosts.ok: expected a mapping with server, url, api_key, proxy, shared, machine, reference, models, restore, "
-                "verify, "
-                "start, files, layers, width, feed_forward, threads, slots, context_tokens, got 3",
+                "3: hosts.ok: expected a mapping with server, url, api_key, proxy, shared, machine, reference, "
+                "models, restore, verify, start, files, layers, width, feed_forward, threads, slots, context_tokens, got 3",
             ],
         ),
         (
