@@ -75,10 +75,10 @@ class Bench:
         grant: Grant | None = None
         refusal = ""
         self._at_work = self._teller(item, cell)
+        self._at_work.tell("waiting")
         if self._settings.duet is None:
             self._look_at_reference(host)
         self._wanted = (model or cell.model, cell.launch)
-        self._at_work.tell("waiting")
         try:
             hook = self._config.hook
             grant = hook.pytest_boobench_acquire_host_access(config=self._config, host=host, purpose="bench")
@@ -100,8 +100,6 @@ class Bench:
         """Measure the reference of the host's machine, if that is due; before the cell has its host."""
         resumed = self._resumed.record if self._resumed is not None else None
         if (reference := self._references.find(host, resumed)) is not None:
-            if self._at_work is not None:
-                self._at_work.tell("waiting", note=f"measuring the reference of its machine, {reference.name}")
             self._references.look(reference)
 
     def _measure_reference(self, reference: Host) -> CellRecord:
