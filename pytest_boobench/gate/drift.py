@@ -65,7 +65,7 @@ class HostDrift:
     def describe(self, metric: Metric, level: float) -> str:
         """Return a clause for the metric whose divided level is ``level``; empty if there is nothing to say."""
         if not self.covers(metric):
-            return self.trouble
+            return self.trouble if metric.base in RATE_OF else ""
         gain = self.gains[RATE_OF[metric.base]]
         if abs(gain) < SHOWN:
             return ""
@@ -93,7 +93,7 @@ def divide_out(record: CellRecord, baseline: Baseline) -> tuple[Baseline, HostDr
         runs=tuple(_move(run, now) for run in baseline.runs),
         later=tuple(_move(run, now) for run in later),
     )
-    return level, _measure(now, [run.reference_rates for run in baseline.runs if run.reference_rates is not None])
+    return level, _measure(now, baseline.runs)
 
 
 def level_out(baseline: Baseline) -> Baseline:
@@ -126,7 +126,10 @@ def _find_obstacle(now: ReferenceRates, runs: Sequence[BaselineRun]) -> str:
     return ""
 
 
-def _measure(now: ReferenceRates, then: Sequence[ReferenceRates]) -> HostDrift:
+def _measure(now: ReferenceRates, runs: Sequence[BaselineRun]) -> HostDrift:
+    """The drift between the runs, each of which has the same reference, and now."""
+    then = [run.reference_rates for run in runs if run.reference_rates is not None]
+    sessions = len({run.session for run in runs})
     gains, errors = dict[str, float](), dict[str, float]()
     for rate in REFERENCE_RATES:
         today = now.find_rate(rate)
@@ -134,8 +137,7 @@ def _measure(now: ReferenceRates, then: Sequence[ReferenceRates]) -> HostDrift:
         if today is None or len(past) < len(then):
             continue
         gains[rate] = math.log(today[0] / statistics.median(value for value, _ in past))
-        looks = len({each.measured_at for each in then})
-        then_error = math.sqrt(statistics.fmean(error**2 for _, error in past) / looks)
+        then_error = math.sqrt(statistics.fmean(error**2 for _, error in past) / sessions)
         errors[rate] = math.hypot(today[1], then_error, LIKENESS * gains[rate])
     return HostDrift(name=now.name, gains=gains, errors=errors)
 

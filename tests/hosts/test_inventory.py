@@ -426,7 +426,7 @@ def test_the_reference_of_a_machine(tmp_path: Path) -> None:
             "2: hosts.a.reference: a host has one reference; name it once, under models or for the whole host",
         ),
         (
-            {"a": "start: {command: 'serve {port}'}, reference: true"},
+            {"a": "start: {command: [serve, '{port}']}, reference: true"},
             "2: hosts.a.reference: expected the model to start; write models: {NAME: {reference: true}}",
         ),
         (

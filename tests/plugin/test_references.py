@@ -118,7 +118,7 @@ def test_workers_hand_over_what_the_references_said(bench: BenchFolder, models: 
     (cell,) = yaml.safe_load((bench.path / "b.yaml").read_text())["cells"]
     (measured,) = cell["measured"]
     assert measured["reference_rates"]["name"] == "rack::pinned"
-    assert measured["reference_rates"]["decode_tok_s"] == pytest.approx(2000.0 * 63 / 64)
+    assert measured["reference_rates"]["decode_tok_s"] == pytest.approx(2000.0 * 63 / 64, rel=1e-3)
     models.later, models.brakes = {}, {"tuned": 1.25, "pinned": 1.25}
     models.asked_for.clear()
     bench.run_workers("-n", "1", "--boobench-baseline-file", "b.yaml").assert_outcomes(passed=1)
