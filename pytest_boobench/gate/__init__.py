@@ -24,7 +24,7 @@ All except the duet work on aggregates: a verdict can be recomputed from the sto
 
 from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
-from pytest_boobench.gate.drift import level_out
+from pytest_boobench.gate.drift import divide_out, level_out
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
 from pytest_boobench.gate.power import provable_drop, remedy
@@ -37,6 +37,7 @@ __all__ = [
     "MAX_DROP",
     "Rules",
     "describe_sameness",
+    "divide_out",
     "find_cell_doubts",
     "find_doubts",
     "find_duet_doubts",

@@ -50,6 +50,13 @@ class HostDrift:
     trouble: str = ""
     """Why nothing is divided out, though there is a reference."""
 
+    @property
+    def summary(self) -> str:
+        """All that is divided out, in a clause; empty if it is not worth a word."""
+        shown = {rate: _describe_gain(gain) for rate, gain in self.gains.items() if abs(gain) >= SHOWN}
+        parts = " and ".join(f"{rate} {words}" for rate, words in shown.items())
+        return f"the reference {self.name} became {parts}: divided out of the verdicts" if parts else ""
+
     def covers(self, metric: Metric) -> bool:
         """Whether the drift of this metric is divided out."""
         return RATE_OF.get(metric.base) in self.gains
@@ -70,12 +77,15 @@ class HostDrift:
         if abs(gain) < SHOWN:
             return ""
         stored = number(level / _find_factor(metric, gain))
-        verb = "slower" if gain < 0 else "faster"
-        change = percent(abs(math.expm1(gain)))
-        return f"the reference {self.name} is {change} {verb} than with the baseline: divided out of its {stored}"
+        change = _describe_gain(gain)
+        return f"the reference {self.name} is {change} than with the baseline: divided out of its {stored}"
 
 
 _NONE = HostDrift()
+
+
+def _describe_gain(gain: float) -> str:
+    return f"{percent(abs(math.expm1(gain)))} {'slower' if gain < 0 else 'faster'}"
 
 
 def divide_out(record: CellRecord, baseline: Baseline) -> tuple[Baseline, HostDrift]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pytest_boobench.cli import main
 from pytest_boobench.measure import reference_cell
 from tests.conftest import BenchFolder
 from tests.fault_server import Peer
@@ -89,7 +90,9 @@ def judge(bench: BenchFolder) -> tuple[str, str]:
     return cell["verdicts"][0]["outcome"], cell["verdicts"][0]["note"]
 
 
-def test_a_host_that_slows_is_not_red_and_a_model_that_slows_is(bench: BenchFolder, models: Models) -> None:
+def test_a_host_that_slows_is_not_red_and_a_model_that_slows_is(
+    bench: BenchFolder, models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.run("--boobench-save-baseline").assert_outcomes(passed=1)
     assert models.asked_for[0] == models.asked_for[-1] == "pinned"
     assert query(bench, f"select count(*), min(job_type) {OF_REFERENCE}") == [(2, "bench")]
@@ -97,6 +100,10 @@ def test_a_host_that_slows_is_not_red_and_a_model_that_slows_is(bench: BenchFold
     outcome, note = judge(bench)
     assert outcome == "pass"
     assert "the reference rack::pinned is 20 % slower than with the baseline: divided out of its" in note
+    capsys.readouterr()
+    assert main(["compare", "main"]) == 0
+    said = "the reference rack::pinned became decode 20 % slower and prefill 20 % slower: divided out of the verdicts"
+    assert said in capsys.readouterr().out.splitlines()
     models.brakes = {"tuned": 1.25, "pinned": 1.0}
     outcome, note = judge(bench)
     assert outcome == "regression"
