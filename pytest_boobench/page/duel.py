@@ -217,6 +217,8 @@ class Exchanges:
             raise ApiRefusal(422, "vote: expected the letter of a side, tie or both bad", "vote")
         if exchange.vote is not None:
             raise ApiRefusal(409, f"vote: the vote was {exchange.vote} already", "vote")
+        if any(side.sample is None or not side.sample.ok for side in exchange.sides):
+            raise ApiRefusal(409, "vote: expected the answers of all sides first", "vote")
         vote = Vote(
             voted_at=time.time(),
             prompt_sha256=exchange.prompt_sha256,
