@@ -77,6 +77,17 @@ class TalkExchange:
         with suppress(RuntimeError):  # the server's loop is closed
             self.loop.call_soon_threadsafe(self.events.put_nowait, (kind, told))
 
+    @property
+    def answered(self) -> bool:
+        """Whether every side has an answer."""
+        return all(side.sample is not None and side.sample.ok for side in self.sides)
+
+    def name_sides(self) -> None:
+        """Tell the names of blind sides: there is nothing to vote on."""
+        self.blind = False
+        for place, side in enumerate(self.sides):
+            self.tell(place, "named", {"host": side.request.host, "model": side.request.model})
+
     def end(self) -> None:
         """No more events."""
         with suppress(RuntimeError):
@@ -165,6 +176,8 @@ class Exchanges:
                 for place in range(len(exchange.sides)):
                     await self._run_sides(exchange, [place])
         finally:
+            if exchange.blind and not exchange.answered:
+                exchange.name_sides()
             exchange.end()
 
     async def _run_sides(self, exchange: TalkExchange, places: Sequence[int]) -> None:
@@ -217,7 +230,7 @@ class Exchanges:
             raise ApiRefusal(422, "vote: expected the letter of a side, tie or both bad", "vote")
         if exchange.vote is not None:
             raise ApiRefusal(409, f"vote: the vote was {exchange.vote} already", "vote")
-        if any(side.sample is None or not side.sample.ok for side in exchange.sides):
+        if not exchange.answered:
             raise ApiRefusal(409, "vote: expected the answers of all sides first", "vote")
         vote = Vote(
             voted_at=time.time(),

@@ -16,6 +16,7 @@ export function heard(answer, event, data) {
     case "live": return { ...answer, live: data };
     case "done": return { ...answer, ...known(data, ["exchange", "sample", "finish_reason", "curl", "python", "suite"]),
       state: answer.state === "stopped" ? "stopped" : "done" };
+    case "named": return { ...answer, ...known(data, ["host", "model"]) };
     case "failed": return answer.state === "stopped" ? answer : { ...answer, state: "failed", message: data.message };
     case "refused": return { ...answer, state: "refused", message: data.message, who: data.who ?? [] };
     default: return answer;

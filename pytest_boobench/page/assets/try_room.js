@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Answer } from "./answer.js";
 import { post } from "./api.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
-import { Images, readImages } from "./images.js";
+import { ACCEPTED, Images, readImages } from "./images.js";
 import { quantity } from "./report.js";
 import { say, signal, useSignal } from "./store.js";
 import { EMPTY, heard, isOver, read } from "./talk.js";
@@ -73,6 +73,8 @@ export function TryRoom() {
     <section class="card settings" aria-labelledby="whom"><h2 id="whom">Who answers</h2>
       <${Problem} error=${known.error} />
       <${PickModel} label="Host and model" value=${wanted.pair} onChange=${set("pair")} found=${found} />
+      ${chosen && html`<p class="where chosen">${[`${model} on ${host}`, chosen.state !== "unknown" && chosen.state,
+        chosen.vision && "sees pictures"].filter(Boolean).join(", ")}</p>`}
       <${Lamps} found=${found} />
       <${Field} label="System prompt"><textarea rows="3" value=${wanted.system}
         onInput=${(event) => set("system")(event.target.value)}></textarea><//>
@@ -142,7 +144,7 @@ function Composer({ ready, sees, busy }) {
   return html`<form class="composer" onSubmit=${submit}>
     <${Field} label="Prompt" wide><textarea data-first rows="3" ref=${box} value=${text} onKeyDown=${press}
       onInput=${(event) => setText(event.target.value)}></textarea><//>
-    ${sees === true && html`<${Field} label="Images"><input type="file" accept="image/*" multiple onChange=${add} /><//>
+    ${sees !== false && html`<${Field} label="Images" hint=${sees === null ? "the host does not say whether this model sees" : null}><input type="file" accept=${ACCEPTED} multiple onChange=${add} /><//>
       <${Images} images=${images} onRemove=${(place) => setImages(images.filter((_, at) => at !== place))} />`}
     <${Problem} error=${error} />
     <p class="row"><button type="submit" class="main" disabled=${!able}>Send</button>
