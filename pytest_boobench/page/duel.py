@@ -24,16 +24,11 @@ from pytest_boobench.page.guard import ApiRefusal
 from pytest_boobench.page.hand_over import fill_arena, write_curl, write_python, write_suite
 from pytest_boobench.page.past_types import NamedSide, VoteAnswer
 from pytest_boobench.page.talk import Talked, Talker, TalkRequest, UsedByRun, converse
+from pytest_boobench.page.talk_types import ExportAnswer, ExportedSide, describe_sample
 from pytest_boobench.page.tallies import count_votes, make_tally, name_side
-from pytest_boobench.plain import take
 from pytest_boobench.record import Vote, VoteWord
 
 _MOST_KEPT = 50
-SAMPLE_FACTS = (
-    "ttft_ms", "ttfo_ms", "prefill_tok_s", "decode_tok_s", "e2e_ms", "prompt_tokens", "cached_tokens", "output_tokens",
-    "accepted_len", "draft_accept_share", "rate_source", "clock", "blanks",
-)  # fmt: skip
-"""What is shown of a sample."""
 
 
 @dataclass(eq=False)
@@ -251,33 +246,33 @@ class Exchanges:
         first = found[0] if found else make_tally(*pairs[0], [])
         return VoteAnswer(sides=named, tally=first, tallies=tuple(found))
 
-    async def export(self, exchange_id: str) -> dict[str, Any]:
+    async def export(self, exchange_id: str) -> ExportAnswer:
         """The exchange with its texts. ApiRefusal while its sides are blind."""
         exchange = self.get(exchange_id)
         if exchange.blind and exchange.vote is None:
             raise ApiRefusal(409, "the sides are blind until the vote")
         inventory = await asyncio.to_thread(self.talker.desk.read_inventory)
         first, second = exchange.sides[0].request, exchange.sides[min(1, len(exchange.sides) - 1)].request
-        return {
-            "exchange": exchange.id,
-            "prompt_sha256": exchange.prompt_sha256,
-            "seed": exchange.seed,
-            "vote": exchange.vote,
-            "messages": list(first.messages),
-            "sampling": dict(first.sampling),
-            "max_tokens": first.max_tokens,
-            "sides": [
-                {
-                    "host": side.request.host,
-                    "model": side.request.model,
-                    "reasoning": side.reasoning,
-                    "text": side.text,
-                    "sample": take(SAMPLE_FACTS, side.sample) if side.sample is not None else None,
-                }
+        return ExportAnswer(
+            exchange=exchange.id,
+            prompt_sha256=exchange.prompt_sha256,
+            seed=exchange.seed,
+            vote=exchange.vote,
+            messages=first.messages,
+            sampling=first.sampling,
+            max_tokens=first.max_tokens,
+            sides=tuple(
+                ExportedSide(
+                    host=side.request.host,
+                    model=side.request.model,
+                    reasoning=side.reasoning,
+                    text=side.text,
+                    sample=describe_sample(side.sample) if side.sample is not None else None,
+                )
                 for side in exchange.sides
-            ],
-            "arena_url": fill_arena(inventory.arena, first.model, second.model, _find_prompt(first)),
-        }
+            ),
+            arena_url=fill_arena(inventory.arena, first.model, second.model, _find_prompt(first)),
+        )
 
 
 def _make_request(body: PromptBody, host: str, model: str, sampling: Mapping[str, Any]) -> TalkRequest:
@@ -295,7 +290,7 @@ def _make_request(body: PromptBody, host: str, model: str, sampling: Mapping[str
 def _describe(talked: Talked, request: TalkRequest, host: Host) -> dict[str, Any]:
     sample = talked.sample
     return {
-        "sample": take(SAMPLE_FACTS, sample),
+        "sample": describe_sample(sample),
         "finish_reason": sample.finish_reason,
         "curl": write_curl(host, talked.url, talked.call),
         "python": write_python(host, talked.url, talked.call),

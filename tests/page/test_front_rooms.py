@@ -54,7 +54,9 @@ def _fill(store: Store) -> None:
     """Five sessions; the last one is slow, and red."""
     for day, speed in enumerate((50.0, 51.0, 50.5, 49.5, 40.0)):
         outcome: Any = "regression" if speed < 45 else "no baseline" if day == 0 else "pass"
-        verdict = Verdict(metric="decode_tok_s", outcome=outcome, now=speed, baseline=50.0 if day else None, allowed=0.1)
+        verdict = Verdict(
+            metric="decode_tok_s", outcome=outcome, now=speed, baseline=50.0 if day else None, allowed=0.1
+        )
         add_session(store, f"day {day}", (ONE, speed), (FOUR, 30.0 + day / 10), day=day, verdicts=(verdict,))
 
 
