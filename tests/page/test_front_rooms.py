@@ -247,6 +247,7 @@ def test_an_answer_is_stopped_by_a_key(window: Page, heard: Heard) -> None:
     window.keyboard.press("Enter")
     answer = window.locator("li.turn").last.locator(".answer")
     expect(answer.locator(".told")).to_contain_text("a a a")
+    expect(window.get_by_role("button", name="Stop")).to_be_in_viewport()  # however long the answer is
     window.get_by_label("Prompt", exact=True).press("Escape")
     expect(answer).to_contain_text("Stopped.")
     window.get_by_role("button", name="Begin anew").click()

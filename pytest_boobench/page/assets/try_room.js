@@ -14,6 +14,10 @@ const settings = signal({ pair: "", system: "", sampling: {}, max_tokens: 256 })
 const turns = signal([]); // { id, text, images, answer }
 let asked = 0;
 let stopping = null; // of the answer that is written
+let atEnd = true; // who has scrolled up reads there, and stays there
+window.addEventListener("scroll", () => {
+  atEnd = window.innerHeight + window.scrollY > document.documentElement.scrollHeight - 60;
+}, { passive: true });
 
 const change = (id, found) => {
   turns.value = turns.peek().map((turn) => (turn.id === id ? { ...turn, answer: found(turn.answer) } : turn));
@@ -34,6 +38,7 @@ function listMessages(all) {
 
 async function send(text, images, { wait = false } = {}) {
   const id = ++asked;
+  atEnd = true;
   turns.value = [...turns.peek(), { id, text, images, answer: EMPTY }];
   const { pair, ...rest } = settings.peek();
   const abort = new AbortController();
@@ -67,6 +72,9 @@ export function TryRoom() {
   const all = useSignal(turns);
   const set = (name) => (value) => { settings.value = { ...settings.peek(), [name]: value }; };
   useEffect(() => { if (!wanted.pair && found.length) set("pair")(firstPair(found)); }, [known.value]);
+  useEffect(() => {
+    if (atEnd && all.length && !isOver(all.at(-1).answer)) window.scrollTo(0, document.documentElement.scrollHeight);
+  }, [all]);
   const { host, model } = splitPair(wanted.pair);
   const chosen = found.find((one) => one.name === host)?.models.find((one) => one.name === model);
   return html`<h1 class="unseen">Try</h1><div class="room split">
