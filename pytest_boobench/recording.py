@@ -1,7 +1,7 @@
 """Room 0: requests of a recording: numbers only, and which of them continue which. Pure arithmetic.
 
-Nobody tells which requests are one conversation. But a later turn sends all that was said before, so its server has that in
-its cache, and the count of cached tokens is as long as the request that it continues.
+Nobody tells which requests are one conversation. But a later turn sends all that was said before, so its server has
+that in its cache, and the count of cached tokens is as long as the request that it continues.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Turns:
 
 
 def _find_miss(last: Spoken, request: Spoken) -> int | None:
-    """How many tokens the cache had more or less than ``last`` had left there; None if ``request`` does not continue it.
+    """How many tokens the cache had more or less than ``last`` had left there; None for another conversation.
 
     Either prompt and answer are cached, or only the prompt: templates of thinking models rewrite the answer.
     """

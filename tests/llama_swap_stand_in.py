@@ -135,6 +135,24 @@ class LlamaSwapStandIn:
         finally:
             self.do(end)
 
+    def log(self, tokens: tuple[int, int], cached: int = 0, /, **changed: Any) -> None:
+        """A row of the log for a request that just ended, with llama.cpp's timings; ``changed`` are its fields."""
+        counts = {"input_tokens": tokens[0], "output_tokens": tokens[1], "cache_tokens": cached}
+
+        def act() -> None:
+            row: dict[str, Any] = {"id": len(self.rows) + 1, "timestamp": f"{self._now():%Y-%m-%dT%H:%M:%SZ}"}
+            row |= {"model": next(iter(self.upstreams)), "req_path": DISPATCHED[0], "resp_status_code": 200}
+            row |= {"tokens": {**counts, "prompt_per_second": 500.0}, "duration_ms": 12, **changed}
+            self.rows.append(row)
+            self._tell(_event("activity", {"id": row["id"]}))
+
+        self.do(act)
+
+    def restart(self) -> None:
+        """As when it was killed and started again: the log is empty, and its ids begin anew."""
+        self.rows.clear()
+        self.reload(in_order=False)
+
     def reload(self, *, in_order: bool = True) -> None:
         """As on SIGHUP: streams end, models stop, ids begin anew. Not in order: as when it was killed."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,10 +106,10 @@ async def _record(host: Host, files: _Files, *, past: bool, for_s: float) -> tup
         recorder = SwapRecorder(clients.control, files.model, lambda text: _say(host.name, text))
         if files.model is not None:
             files.find(files.model)  # whose mistakes are told before a day is over
-        for model, request in await _start(recorder, host.name, past=past):
-            files.find(model).write_past(request)
-        with _end_by_signals(for_s) as stop:
-            async for model, request in recorder.follow(stop):
+        with _end_by_signals(for_s, recorder.stop):
+            for model, request in await _start(recorder, host.name, past=past):
+                files.find(model).write_past(request)
+            async for model, request in recorder.follow():
                 files.find(model).write(request)
     finally:
         for file in files.opened.values():
@@ -140,15 +140,15 @@ async def _find_model(server: LlamaSwap, typed: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _end_by_signals(for_s: float) -> Iterator[asyncio.Event]:
-    """An event that is set when the time is over, or by Ctrl-C or SIGTERM."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    timer = loop.call_later(for_s, stop.set)
+def _end_by_signals(for_s: float, stop: Callable[[], None]) -> Iterator[None]:
+    """Stop when the time is over, or by Ctrl-C or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(for_s, stop)
     for number in _SIGNALS:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop)
     try:
-        yield stop
+        yield
     finally:
         timer.cancel()
         for number in _SIGNALS:

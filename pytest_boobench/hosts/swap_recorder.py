@@ -1,4 +1,4 @@
-"""Room 2: what finishes on a llama-swap, request by request: numbers only. Its log tells them, its events when to look."""
+"""Room 2: what finishes on a llama-swap, as numbers: its log tells them, its events tell when to look."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class SwapRecorder:
         self._state = HostState()
         self._stream = EventStream(client, self._take, self._lose)
         self._woken = asyncio.Event()
+        self._stopped = False
         self._flights: list[_Flight] = []
         self._announced_s: dict[int, float] = {}
         """Id in the log -> when an event told of it."""
@@ -76,31 +77,33 @@ class SwapRecorder:
         self._announced_s.clear()
         return list(self._read(rows, past=True)) if past else []
 
-    async def follow(self, stop: asyncio.Event) -> AsyncIterator[tuple[str, Spoken]]:
-        """Yield model and numbers of each request that finishes from now on, until ``stop`` is set."""
-        stopping = asyncio.ensure_future(stop.wait())
+    async def follow(self) -> AsyncIterator[tuple[str, Spoken]]:
+        """Yield model and numbers of each request that finishes from now on, until `stop`; then close the events."""
         try:
-            while not stop.is_set():
-                await self._wait(stopping)
+            last = False
+            while not last:
+                await self._wait()
+                last = self._stopped
                 for found in self._read(await self._fetch_new(), past=False):
                     yield found
         finally:
-            stopping.cancel()
             await self._stream.close()
+
+    def stop(self) -> None:
+        """End `follow` after a last look."""
+        self._stopped = True
+        self._woken.set()
 
     @property
     def knows_callers(self) -> bool:
         """Whether this llama-swap tells who sends a request, so that those of boobench can be left out."""
         return self._state.detail == "callers"
 
-    async def _wait(self, stopping: asyncio.Future[bool]) -> None:
-        """Until an event tells of a finished request, it is time for a look, or recording stops."""
-        waking = asyncio.ensure_future(self._woken.wait())
-        pause_s = _LOOK_EVERY_S if self._stream.trouble is None else _LOOK_AGAIN_S
-        await asyncio.wait({waking, stopping}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
-        waking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await waking
+    async def _wait(self) -> None:
+        """Until an event tells of a finished request, it is time for a look, or following stops."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S if self._stream.trouble is None else _LOOK_AGAIN_S):
+                await self._woken.wait()
         self._woken.clear()
 
     async def _fetch_new(self) -> list[LoggedRequest]:
@@ -111,7 +114,7 @@ class SwapRecorder:
         if rows is not None and known is not None and not any(_is_same(row, known) for row in rows):
             after = min((row.id for row in rows), default=0)
             if after > known.id:  # ids have no gaps, so the log has dropped its oldest rows
-                self.left_out["no longer in llama-swap's log when it was read"] += after - known.id - 1
+                self.left_out["no longer in the log when it was read"] += after - known.id - 1
             else:
                 rows, known = await fetch_rows(self._client, 0), None
         self._tell_of_outage(rows is None)
@@ -215,10 +218,10 @@ class SwapRecorder:
     def _find_lie(self, row: LoggedRequest, ended_s: float, flight: _Flight | None, *, past: bool) -> str | None:
         """Why a row cannot be true; None if it can."""
         if (row.ended_at - row.read_at).total_seconds() > _FUTURE_S:
-            return "end in the future"
+            return "whose end is in the future"
         early = _find_beginning(row, ended_s) < self._began_s - _APART_BY_LOG_S
         if early and not past and flight is None and not self._present:
-            return "longer than anybody saw them run"
+            return "that ran longer than anybody could see"
         return None
 
 
@@ -240,9 +243,9 @@ def _find_flaw(row: LoggedRequest) -> str | None:
         return "without output tokens: cancelled, or embeddings"
     prompt_tokens = row.prompt_tokens or 0
     if row.duration_ms is None or row.duration_ms < 0:
-        return "without a duration that can be"
+        return "whose duration cannot be"
     if max(prompt_tokens, row.output_tokens) > _MOST_TOKENS or (row.cached_tokens or 0) > prompt_tokens:
-        return "with counts that cannot be"
+        return "whose counts cannot be"
     return None
 
 
