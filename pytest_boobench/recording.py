@@ -83,14 +83,18 @@ class Turns:
             self._open.append(known)
 
     def place(self, request: Spoken) -> Spoken:
-        """Return the request with its conversation and turn; without both if what was cached is not known."""
+        """Return the request with its conversation and turn; without both if what was cached is not known.
+
+        A turn begins when the last one has ended, or later.
+        """
         if request.cached_tokens is None:
             return request
         last = self._find_last(request)
         if last is None:
             placed = replace(request, conversation=self._conversations + 1, turn=1)
         else:
-            placed = replace(request, conversation=last.conversation, turn=last.turn + 1)
+            began_ms = max(request.began_ms, last.ended_ms)
+            placed = replace(request, conversation=last.conversation, turn=last.turn + 1, began_ms=began_ms)
         self.remember(placed)
         return placed
 

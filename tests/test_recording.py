@@ -63,6 +63,13 @@ def test_turns(requests: list[Request], expected: list[tuple[int, int]]) -> None
     assert place(*requests) == expected
 
 
+def test_a_turn_never_begins_before_the_end_of_the_last_one() -> None:
+    turns = Turns()
+    turns.place(Spoken(prompt_tokens=100, output_tokens=50, cached_tokens=0, began_ms=0, ended_ms=2000))
+    late = Spoken(prompt_tokens=180, output_tokens=50, cached_tokens=149, began_ms=1100, ended_ms=4000)
+    assert turns.place(late).began_ms == 2000
+
+
 def test_a_line_is_read_as_it_was_written() -> None:
     turns = Turns()
     one = turns.place(Spoken(prompt_tokens=9, output_tokens=3, cached_tokens=0, began_ms=5123, ended_ms=5123))
