@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -42,11 +43,20 @@ class _Files:
     opened: dict[str, RecordingFile] = field(default_factory=dict)
 
     def find(self, model: str) -> RecordingFile:
+        """The file of a model. A usage error if the one that was named is another recording."""
         if model not in self.opened:
-            name = f"{self.output.stem}-{_NOT_IN_A_NAME.sub('-', model)}{SUFFIX}"
-            path = self.output if self.model is not None else self.output.with_name(name)
-            self.opened[model] = RecordingFile(path, Origin(self.host, model))
+            self.opened[model] = self._open(Origin(self.host, model))
         return self.opened[model]
+
+    def _open(self, origin: Origin) -> RecordingFile:
+        if self.model is not None:
+            return RecordingFile(self.output, origin)
+        stem = f"{self.output.stem}-{_NOT_IN_A_NAME.sub('-', origin.model)}"
+        try:
+            return RecordingFile(self.output.with_name(f"{stem}{SUFFIX}"), origin)
+        except click.UsageError:  # it is there, of another model with nearly the same name, or of another host
+            digits = hashlib.sha256(f"{origin.host} {origin.model}".encode()).hexdigest()[:6]
+            return RecordingFile(self.output.with_name(f"{stem}-{digits}{SUFFIX}"), origin)
 
 
 @click.command(
@@ -98,6 +108,7 @@ async def _record(host: Host, files: _Files, *, past: bool, for_s: float) -> tup
     if host.ours:
         raise HostError(f"{host.name}: boobench starts it, so nobody else uses it; {_expect()}")
     clients = open_host(host, host.base_url)
+    recorder = None
     try:
         server = await connect(host.name, host.base_url, clients, host.server)
         if not isinstance(server, LlamaSwap):
@@ -114,6 +125,8 @@ async def _record(host: Host, files: _Files, *, past: bool, for_s: float) -> tup
     finally:
         for file in files.opened.values():
             file.finish()
+        if recorder is not None:
+            await recorder.close()
         await clients.close()
     return recorder.left_out, files
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,22 @@ class RecordingFile:
         """Those of the file that no row of the log was taken for yet."""
         self._latest_ms = 0
         self._sorted = True
-        if path.exists():
-            self._resume()
+        self._size = 0
+        """Bytes of the file as it was left; it has others if another program writes to it."""
+        with self._explaining():
+            if path.exists():
+                self._resume()
 
     def write(self, request: Spoken) -> None:
         """Append a request, and flush. Raises BoobenchError if the disk does not take it."""
         placed = self._turns.place(request)
-        try:
+        with self._explaining():
+            self._require_alone()
             if self._zero_ms is None:
                 self._set_zero(placed.began_ms)
             elif placed.began_ms < self._zero_ms:
                 self._rewrite(self._read(), placed.began_ms)
             self._append(placed)
-        except OSError as error:
-            raise BoobenchError(f"{show_path(self.path)}: cannot be written: {explain_os_error(error)}") from error
 
     def write_past(self, request: Spoken) -> None:
         """Do the same, unless the file has the request already."""
@@ -73,12 +76,30 @@ class RecordingFile:
     def finish(self) -> None:
         """Sort the lines by time: requests were written when they ended."""
         if not self._sorted and self._zero_ms is not None:
-            self._rewrite(self._read(), self._zero_ms)
+            with self._explaining():
+                self._require_alone()
+                self._rewrite(self._read(), self._zero_ms)
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Raise BoobenchError for what the system refuses."""
+        try:
+            yield
+        except OSError as error:
+            why = explain_os_error(error)
+            raise BoobenchError(f"{show_path(self.path)}: cannot be read and written: {why}") from error
+
+    def _require_alone(self) -> None:
+        if (self.path.stat().st_size if self.path.exists() else 0) != self._size:
+            raise BoobenchError(
+                f"{show_path(self.path)}: another program has changed it; expected one recording at a time for a file"
+            )
 
     def _append(self, request: Spoken) -> None:
         line = json.dumps(request.to_line(self._zero_ms or 0))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
+        self._size = self.path.stat().st_size
         self.requests += 1
         self._sorted = self._sorted and request.began_ms >= self._latest_ms
         self._latest_ms = max(self._latest_ms, request.began_ms)
@@ -91,6 +112,7 @@ class RecordingFile:
         ordered = sorted(requests, key=lambda each: (each.began_ms, each.turn))
         _replace(self.path, "".join(f"{json.dumps(each.to_line(zero_ms))}\n" for each in ordered))
         self._set_zero(zero_ms)
+        self._size = self.path.stat().st_size
         self._sorted = True
 
     def _resume(self) -> None:
@@ -101,6 +123,7 @@ class RecordingFile:
             whole += b"\n"
         if len(whole) < len(content):  # a line that was broken off when a recording was killed
             os.truncate(self.path, len(whole))
+        self._size = len(whole)
         self._known = self._read()
         for request in self._known:
             self._turns.remember(request)

@@ -78,21 +78,22 @@ class SwapRecorder:
         return list(self._read(rows, past=True)) if past else []
 
     async def follow(self) -> AsyncIterator[tuple[str, Spoken]]:
-        """Yield model and numbers of each request that finishes from now on, until `stop`; then close the events."""
-        try:
-            last = False
-            while not last:
-                await self._wait()
-                last = self._stopped
-                for found in self._read(await self._fetch_new(), past=False):
-                    yield found
-        finally:
-            await self._stream.close()
+        """Yield model and numbers of each request that finishes from now on, until `stop`."""
+        last = False
+        while not last:
+            await self._wait()
+            last = self._stopped
+            for found in self._read(await self._fetch_new(), past=False):
+                yield found
 
     def stop(self) -> None:
         """End `follow` after a last look."""
         self._stopped = True
         self._woken.set()
+
+    async def close(self) -> None:
+        """Stop listening to events."""
+        await self._stream.close()
 
     @property
     def knows_callers(self) -> bool:

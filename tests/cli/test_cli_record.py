@@ -56,8 +56,10 @@ def wait_for(met: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def record(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
-    """Run the command in this process; ``act`` runs beside it once it records, and Ctrl-C follows."""
+def record(
+    act: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *more: str, end: signal.Signals = signal.SIGINT
+) -> int:
+    """Run the command in this process; ``act`` runs beside it once it records, and the signal follows."""
     recording = threading.Event()
     said = record_command._say
 
@@ -71,7 +73,7 @@ def record(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *more: str)
             try:
                 act()
             finally:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), end)
 
     monkeypatch.setattr(record_command, "_say", say)
     beside = threading.Thread(target=run)
@@ -250,7 +252,7 @@ def test_it_goes_on_after_a_kill(swap: LlamaSwapStandIn, monkeypatch: pytest.Mon
     about = Path("day.recording.json")
     zero_ms = json.loads(about.read_text())["zero_ms"] - 3_600_000
     about.write_text(json.dumps({**json.loads(about.read_text()), "zero_ms": zero_ms}))
-    assert record(go_on, monkeypatch) == 0
+    assert record(go_on, monkeypatch, end=signal.SIGTERM) == 0
     first, second = lines()
     assert (first["at_s"], second["turn"], second["conversation"]) == (0, 2, "c1")
     assert second["at_s"] >= 3600  # by the clock: the file was an hour old
@@ -329,6 +331,39 @@ def test_a_file_for_each_model(swap: LlamaSwapStandIn) -> None:
     assert main(["record", "rack-1", "--past", "--for", "10ms"]) == 0
     assert [each["prompt_tokens"] for each in lines(Path("rack-1-qwen.jsonl"))] == [10]
     assert [each["prompt_tokens"] for each in lines(Path("rack-1-org-gemma-Q4.jsonl"))] == [20]
+
+
+def test_models_with_nearly_the_same_name_have_a_file_each(swap: LlamaSwapStandIn) -> None:
+    swap.log((10, 5), 0, model="org/qwen")
+    swap.log((20, 5), 0, model="org:qwen")
+    for _ in range(2):
+        main(["record", "rack-1", "--past", "--for", "10ms"])
+        found = sorted(lines(path)[0]["prompt_tokens"] for path in Path().glob("*.jsonl"))
+        assert found == [10, 20]
+
+
+def test_a_file_that_cannot_be_written(swap: LlamaSwapStandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rack-1.recording.json.new").mkdir()
+    swap.log((10, 5), 0)
+    assert main(["record", "rack-1", "--past", "--for", "10ms", "--model", "qwen"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "rack-1.jsonl: cannot be read and written: is a directory"
+
+
+def test_two_recordings_in_one_file(
+    swap: LlamaSwapStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def act() -> None:
+        swap.log((10, 5), 0)
+        wait_for(lambda: len(lines()) == 1)
+        with DAY.open("a") as file:
+            file.write(DAY.read_text())
+        swap.log((20, 5), 0)
+
+    assert record(act, monkeypatch) == 2
+    expected = "day.jsonl: another program has changed it; expected one recording at a time for a file\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert len(lines()) == 2
 
 
 def test_an_old_llama_swap_does_not_tell_who_asks(capsys: pytest.CaptureFixture[str]) -> None:
