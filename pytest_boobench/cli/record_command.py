@@ -123,11 +123,11 @@ async def _record(host: Host, files: _Files, *, past: bool, for_s: float) -> tup
             async for model, request in recorder.follow():
                 files.find(model).write(request)
     finally:
-        for file in files.opened.values():
-            file.finish()
         if recorder is not None:
             await recorder.close()
         await clients.close()
+        for file in files.opened.values():
+            file.finish()
     return recorder.left_out, files
 
 
