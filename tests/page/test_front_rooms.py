@@ -229,6 +229,10 @@ def test_an_answer_its_numbers_its_copies_and_a_resent_prompt(window: Page, hear
     assert [one["role"] for one in asked.messages] == ["system", "user", "assistant", "user"]
     assert asked.sampling == {"seed": 7}
 
+    window.reload()
+    expect(turns.last.get_by_text("rates by")).to_be_visible()
+    expect(window.get_by_label("System prompt")).to_have_value("Be short.")
+
     turns.first.get_by_role("button", name="Edit").click()
     turns.first.get_by_role("textbox", name="Edit the prompt").fill("good bye")
     turns.first.get_by_role("button", name="Ask again").first.click()

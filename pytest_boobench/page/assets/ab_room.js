@@ -7,12 +7,12 @@ import { percent } from "./courses.js";
 import { LETTERS, begin, differences, download, duel, exported, openArena, stop, vote } from "./duel.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
 import { BLANK, count, number } from "./report.js";
-import { fetched, signal, useSignal } from "./store.js";
-import { isOver } from "./talk.js";
+import { fetched, useSignal } from "./store.js";
+import { isOver, kept } from "./talk.js";
 import { Check, Choice, Field, Problem, Table } from "./ui.js";
 
 const votes = fetched(() => get("/api/votes").then((found) => found.tallies));
-const settings = signal({ sides: ["", ""], system: "", sampling: {}, max_tokens: 256, mode: "turns", blind: true, prompt: "" });
+const settings = kept("ab", { sides: ["", ""], system: "", sampling: {}, max_tokens: 256, mode: "turns", blind: true, prompt: "" });
 const MODES = [["turns", "in turns"], ["together", "at once"]];
 
 const set = (name) => (value) => { settings.value = { ...settings.peek(), [name]: value }; };

@@ -6,13 +6,13 @@ import { post } from "./api.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
 import { ACCEPTED, Images, readImages } from "./images.js";
 import { quantity } from "./report.js";
-import { say, signal, useSignal } from "./store.js";
-import { EMPTY, heard, isOver, read } from "./talk.js";
+import { say, useSignal } from "./store.js";
+import { EMPTY, heard, isOver, kept, read } from "./talk.js";
 import { Field, Problem } from "./ui.js";
 
-const settings = signal({ pair: "", system: "", sampling: {}, max_tokens: 256 });
-const turns = signal([]); // { id, text, images, answer }
-let asked = 0;
+const settings = kept("try", { pair: "", system: "", sampling: {}, max_tokens: 256 });
+const turns = kept("turns", [], (all) => all.every(({ answer }) => isOver(answer))); // { id, text, images, answer }
+let asked = Math.max(0, ...turns.peek().map(({ id }) => id));
 let stopping = null; // of the answer that is written
 let atEnd = true; // who has scrolled up reads there, and stays there
 window.addEventListener("scroll", () => {
