@@ -291,7 +291,9 @@ def _check_references(rows: Mapping[str, HostFields], problems: Problems) -> Non
             continue
         node = row.node.child("reference") if row.reference else row.node.child("models")
         if row.start is not None and not models:
-            problems.add(node, "expected the model with which to start the host; write models: {NAME: {reference: true}}")
+            problems.add(
+                node, "expected the model with which to start the host; write models: {NAME: {reference: true}}"
+            )
         if len(models) > 1 or (row.reference and models):
             problems.add(node, "a host has one reference; name it once, under models or for the whole host")
         machine = row.machine or (name_address(row.url) if row.url else THIS_MACHINE)
