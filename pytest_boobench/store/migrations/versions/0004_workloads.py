@@ -1,4 +1,5 @@
-"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, metrics of blocks, and votes."""
+"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, metrics of blocks, votes, and why
+a baseline was cleared."""
 
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ def upgrade() -> None:
     for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
         for column in columns:
             op.add_column(table, column)
+    op.add_column("bench_baselines", sa.Column("cleared_reason", sa.Text()))
     op.create_table(
         "bench_votes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
