@@ -252,13 +252,14 @@ CREATE TABLE bench_verdicts (
 	note TEXT NOT NULL, 
 	change_low DOUBLE, 
 	change_high DOUBLE, 
+	cause TEXT, 
 	judged_at DATETIME NOT NULL, 
 	CONSTRAINT pk_bench_verdicts PRIMARY KEY (id), 
 	CONSTRAINT ck_bench_verdicts_outcome CHECK (outcome IN ('pass', 'regression', 'improvement', 'inconclusive', 'no baseline', 'not comparable')), 
 	CONSTRAINT fk_bench_verdicts_cell_id FOREIGN KEY(cell_id) REFERENCES bench_cells (id) ON DELETE CASCADE
 );
-INSERT INTO "bench_verdicts" VALUES(1,1,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'2026-09-21 14:14:20.000000');
-INSERT INTO "bench_verdicts" VALUES(2,2,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'2026-09-21 14:14:20.000000');
+INSERT INTO "bench_verdicts" VALUES(1,1,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'','2026-09-21 14:14:20.000000');
+INSERT INTO "bench_verdicts" VALUES(2,2,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'','2026-09-21 14:14:20.000000');
 CREATE TABLE bench_votes (
 	id INTEGER NOT NULL, 
 	voted_at DATETIME NOT NULL, 

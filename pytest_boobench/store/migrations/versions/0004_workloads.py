@@ -32,11 +32,12 @@ _SAMPLES: tuple[sa.Column[Any], ...] = (
     sa.Column("accepted_len", sa.Double()),
     sa.Column("draft_accept_share", sa.Double()),
 )
+_VERDICTS: tuple[sa.Column[Any], ...] = (sa.Column("cause", sa.Text()),)
 
 
 def upgrade() -> None:
     """The new columns are NULL for older measurements."""
-    for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
+    for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES), ("bench_verdicts", _VERDICTS)):
         for column in columns:
             op.add_column(table, column)
     op.add_column("bench_baselines", sa.Column("cleared_reason", sa.Text()))
