@@ -16,6 +16,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``turn_ratios``    limits inside one measurement: one turn against another
 - ``floors``         a share of the requests against the least that is asked
 - ``duet``           the same verdicts for two live hosts in turns
+- ``alerts``         the verdicts of a host's sessions as alerts: opened, confirmed, closed
 - ``change_points``  where the history of a cell changed
 
 All except the duet work on aggregates: a verdict can be recomputed from the store after the samples are pruned.
