@@ -50,7 +50,7 @@ def _read_url(context: click.Context, option: click.Parameter, typed: str | None
 )
 @click.option("--confirmed", is_flag=True, help="Only alerts that a second session confirmed.")
 @click.option("--faster", is_flag=True, help="Also what became faster.")
-@click.option("--open", "list_open", is_flag=True, help="List the alerts that are open, and send nothing.")
+@click.option("--open", "list_open", is_flag=True, help="List the open alerts of all hosts, and send nothing.")
 @baseline_option
 @store_option
 def command(
@@ -64,7 +64,7 @@ def command(
     Exit code 1 where it could not be sent.
     """
     list_open = how.pop("list_open")
-    report = _gather(store_url, session, baseline)
+    report = _gather(store_url, session, baseline, everywhere=list_open)
     if list_open:
         _list_open(report)
         return 0
@@ -85,7 +85,7 @@ def command(
     return 0
 
 
-def _gather(store_url: str, session: str | None, baseline: str) -> AlertReport:
+def _gather(store_url: str, session: str | None, baseline: str, *, everywhere: bool) -> AlertReport:
     with Store.open(store_url, create=False) as store:
 
         def ask(**wanted: Any) -> list[Measurement]:
@@ -100,7 +100,7 @@ def _gather(store_url: str, session: str | None, baseline: str) -> AlertReport:
             uid = next(iter(found), None)
         if uid is None:
             raise click.UsageError(f"{store.address}: no such session; boobench history shows them")
-        return gather_alerts(ask, uid, baseline)
+        return gather_alerts(ask, uid, baseline, everywhere=everywhere)
 
 
 def _list_open(report: AlertReport) -> None:

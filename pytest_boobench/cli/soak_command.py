@@ -14,7 +14,7 @@ from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.ab_sides import AbSide, Sides
 from pytest_boobench.cli.parameters import echo, hosts_option, json_option, read_percent, store_option
 from pytest_boobench.cli.project import find_project
-from pytest_boobench.cli.soak_session import Course, Look, Soak, SoakSettings, run_soak
+from pytest_boobench.cli.soak_session import Soak, SoakCourse, SoakLook, SoakSettings, run_soak
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.suite.names import list_short_names
 from pytest_boobench.units import BLANK, change, count, number, percent, quantity
@@ -64,7 +64,7 @@ _WORSE = {"higher": "slower", "lower": "grows"}
 @store_option
 @json_option
 def command(host: str, hosts_file: Path | None, as_json: bool, **typed: Any) -> int:
-    """Look at HOST again and again, and tell how its speed and memory drift.
+    """Tell how speed and memory of a running server drift.
 
     HOST is a URL or a host of the hosts file, of a server that runs. Each look is a few small requests, stored like any
     cell in the suite soak. Ctrl-C ends it with the result so far.
@@ -77,7 +77,7 @@ def command(host: str, hosts_file: Path | None, as_json: bool, **typed: Any) -> 
     project = find_project(Path.cwd())
     side = _name(Sides(project, hosts_file, Path.cwd()).read(host, "HOST"))
 
-    def tell(look: Look) -> None:
+    def tell(look: SoakLook) -> None:
         if look.error and not as_json:
             click.echo(f"hour {look.hour:.2f}: {look.error}", err=True)
 
@@ -113,7 +113,7 @@ def describe_soak(found: Soak) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe_course(course: Course) -> dict[str, Any]:
+def _describe_course(course: SoakCourse) -> dict[str, Any]:
     drift = course.drift
     slopes = (None, None, None) if drift is None else (drift.slope, drift.low, drift.high)
     slope, low, high = (None if log is None else math.expm1(log) for log in slopes)
@@ -154,7 +154,7 @@ def render_soak(found: Soak) -> Iterator[str]:
     )
 
 
-def _make_row(course: Course, found: Soak) -> tuple[str, ...]:
+def _make_row(course: SoakCourse, found: Soak) -> tuple[str, ...]:
     drift = course.drift
     per_hour = BLANK if drift is None else change(*map(math.expm1, (drift.slope, drift.low, drift.high)))
     allowed = f"{found.asked.max_drift * 100:g} % an hour allowed"
@@ -173,7 +173,7 @@ def _make_row(course: Course, found: Soak) -> tuple[str, ...]:
     )
 
 
-def _tell_changes(course: Course) -> Iterator[str]:
+def _tell_changes(course: SoakCourse) -> Iterator[str]:
     for begin, end, one in course.changes:
         when = f"from hour {begin:.2f} to {end:.2f}" if one.gradual else f"at hour {begin:.2f}"
         levels = f"{number(one.before)} to {quantity(one.after, course.metric.unit)}"

@@ -70,7 +70,7 @@ class SoakSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class SoakLook:
     """One session's result."""
 
     hour: float
@@ -85,7 +85,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class SoakCourse:
     """One metric over the whole time."""
 
     metric: SoakMetric
@@ -113,18 +113,18 @@ class Soak:
     host: str
     asked: SoakSettings
     model: str | None = None
-    looks: tuple[Look, ...] = ()
+    looks: tuple[SoakLook, ...] = ()
     took_s: float = 0.0
     error: str = ""
     interrupted: bool = False
 
     @property
-    def good(self) -> list[Look]:
+    def good(self) -> list[SoakLook]:
         """The looks that measured something."""
         return [look for look in self.looks if not look.error]
 
     @property
-    def courses(self) -> list[Course]:
+    def courses(self) -> list[SoakCourse]:
         """Each metric that most looks have."""
         return [course for metric in SOAK_METRICS if (course := _follow(metric, self)) is not None]
 
@@ -156,14 +156,14 @@ class Soak:
         return 0 if trends == {"steady"} and not self.restarts and not self.error else UNDECIDED
 
 
-def _follow(metric: SoakMetric, soak: Soak) -> Course | None:
+def _follow(metric: SoakMetric, soak: Soak) -> SoakCourse | None:
     known = [(look.hour, look.values[metric.key]) for look in soak.good if look.values.get(metric.key, 0.0) > 0]
     if not known or len(known) < len(soak.good) / 2:
         return None
     hours, values = [hour for hour, _ in known], [value for _, value in known]
     drift = find_drift(hours, [math.log(value) for value in values])
     changes = tuple((hours[one.index], hours[one.last], one) for one in find_changes(values, CHANGE_WORTH))
-    return Course(
+    return SoakCourse(
         metric=metric,
         first=values[0],
         last=values[-1],
@@ -184,7 +184,11 @@ def _judge(metric: SoakMetric, drift: Drift | None, allowed: float) -> Trend:
 
 
 def run_soak(
-    side: AbSide, asked: SoakSettings, project: Project, tell: Callable[[Look], None], clock: SoakClock | None = None
+    side: AbSide,
+    asked: SoakSettings,
+    project: Project,
+    tell: Callable[[SoakLook], None],
+    clock: SoakClock | None = None,
 ) -> Soak:
     """Look at a named side until the time is over. What the user must mend comes as ``error``; Ctrl-C ends it early."""
     clock = clock or SoakClock()
@@ -212,7 +216,7 @@ def run_soak(
     return replace(found, took_s=clock.now() - began)
 
 
-def _look_again(looker: _Looker, clock: SoakClock, began: float) -> Iterator[Look]:
+def _look_again(looker: _Looker, clock: SoakClock, began: float) -> Iterator[SoakLook]:
     """A look, a pause, and so on; the pauses keep the looks within their share of the time."""
     asked = looker.asked
     whole_s, spent_s = asked.hours * 3600, 0.0
@@ -238,7 +242,7 @@ class _Looker:
     side: AbSide
     asked: SoakSettings
 
-    def look(self, hour: float) -> Look:
+    def look(self, hour: float) -> SoakLook:
         """Measure once, and read the memory of a server on this machine."""
         result = self.made.run(self._make_suite())
         if result.interrupted:
@@ -246,13 +250,13 @@ class _Looker:
         told = result.document or {}
         if not told.get("cells"):
             reasons = [each["reason"] for each in told.get("unmeasured", ())]
-            return Look(hour=hour, values={}, error="; ".join(reasons) or result.last_words)
+            return SoakLook(hour=hour, values={}, error="; ".join(reasons) or result.last_words)
         (cell,) = told["cells"]
         if error := cell["error"] or cell["spoiled"]:
-            return Look(hour=hour, values={}, error=error)
+            return SoakLook(hour=hour, values={}, error=error)
         processes = _find_processes(self.side)
         speeds = {key: found["median"] for key, found in cell["aggregates"].items() if found["median"]}
-        return Look(
+        return SoakLook(
             hour=hour, values={**speeds, **_read_memory(processes)}, processes=processes, loaded=bool(cell["load_ms"])
         )
 

@@ -63,17 +63,28 @@ class AlertReport:
 
 
 def find_newest_session(ask: AskStore) -> str | None:
-    """The session that measured last; None where nothing was measured. Duets and imports are no sessions in a row."""
-    own = [one for one in ask(last=1) if one.reference_host is None and one.run.imported_from is None]
-    return max(own, key=lambda one: one.started_at).run.session if own else None
+    """The session that judged cells last, or tried to; None where there is none. Duets, imports and looks of a soak are
+    no sessions in a row."""
+    for last in (1, _FIRST_LOOK):
+        own = [
+            one
+            for one in ask(last=last)
+            if one.reference_host is None and one.run.imported_from is None and (one.verdicts or one.error)
+        ]
+        if own:
+            return max(own, key=lambda one: one.started_at).run.session
+    return None
 
 
-def gather_alerts(ask: AskStore, session: str, baseline: str) -> AlertReport:
-    """Follow the alerts of the session's hosts up to this session: later ones change nothing of what it told."""
+def gather_alerts(ask: AskStore, session: str, baseline: str, *, everywhere: bool = False) -> AlertReport:
+    """Follow the alerts of the session's hosts up to this session: later ones change nothing of what it told.
+
+    ``everywhere``: those of all hosts.
+    """
     own = ask(sessions=(session,))
     if not own:
         return AlertReport(session=session, alerts=())
-    hosts = sorted({one.run.host for one in own})
+    hosts = () if everywhere else sorted({one.run.host for one in own})
     until = max(one.started_at for one in own) + 1e-3
     last = _FIRST_LOOK
     while True:

@@ -16,7 +16,7 @@ from tests.conftest import BenchFolder
 from tests.fault_server import FaultServer, Peer
 from tests.making import make_cell
 from tests.plugin.test_session import scale_baselines
-from tests.stored import FOUR, ONE, add_session, name_uid
+from tests.stored import ELSEWHERE, FOUR, ONE, add_session, name_uid
 
 SECRET = "T00AB12CD/B99ZZ88YY/xYzSecretOfTheHook42"
 
@@ -105,6 +105,30 @@ def test_an_issue_for_a_change_and_no_second_one(store: Store, capsys: pytest.Ca
     assert mark[0] in closed
     assert main(["notify", "--session", name_uid("session night 1")[:8]]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_open_alerts_of_all_hosts_are_listed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add_nights(store, FINE, SLOW)
+    add_session(store, "elsewhere", (ELSEWHERE, 50.0), day=2, verdicts=FINE)
+    add_session(store, "elsewhere slow", (ELSEWHERE, 42.0), day=3, verdicts=SLOW)
+    add_session(store, "a look of a soak", (make_cell(suite="soak"), 42.0), day=4)
+    assert main(["notify", "--open"]) == 0
+    assert [line.split("  ")[2].split()[0] for line in capsys.readouterr().out.splitlines()] == ["rack-1", "rack-2"]
+    assert main(["notify"]) == 0
+    assert capsys.readouterr().out.startswith("# opened: rack-2"), "not of the session without verdicts"
+
+
+def test_an_alert_keeps_its_name_however_long_it_is_open(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """More nights than are read at first."""
+    add_nights(store, FINE, *[SLOW] * 70)
+    assert main(["notify", "--session", name_uid("session night 1")]) == 0
+    opened = re.search(r"boobench-alert (\w+)", capsys.readouterr().out)
+    add_session(store, "last", (ONE, 50.0), (FOUR, 50.0), day=80, verdicts=FINE)
+    assert main(["notify"]) == 0
+    closed = re.search(r"boobench-alert (\w+)", capsys.readouterr().out)
+    assert opened
+    assert closed
+    assert opened[1] == closed[1]
 
 
 def test_the_shapes_for_programs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

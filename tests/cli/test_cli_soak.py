@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.cli.soak_command import command, render_soak
-from pytest_boobench.cli.soak_session import MOST_LOOKS, Look, Soak, SoakSettings, run_soak
+from pytest_boobench.cli.soak_session import MOST_LOOKS, Soak, SoakLook, SoakSettings, run_soak
 from pytest_boobench.store import Selection, Store
 from tests.kinds_stand_in import KindServer
 from tests.tiring_server import Skipped, Tiring, make_side
@@ -43,7 +43,7 @@ def test_looks_are_measured_stored_and_know_the_memory(tmp_path: Path, monkeypat
 def make_soak(speed: Callable[[float], float], hours: float = 6.0, **changed: object) -> Soak:
     """Looks of a minute's distance, with a speed for each hour and a steady memory."""
     looks = tuple(
-        Look(
+        SoakLook(
             hour=hour,
             values={"decode_tok_s": speed(hour), "prefill_tok_s": 1000.0, "resident_mb": 800.0},
             processes=frozenset({7}),
@@ -105,9 +105,9 @@ def test_looks_take_their_share_of_the_time_and_no_more(tmp_path: Path, monkeypa
     skipped = Skipped()
     took = {"s": 20.0}
 
-    def look(looker: object, hour: float) -> Look:
+    def look(looker: object, hour: float) -> SoakLook:
         skipped.now_s += took["s"]
-        return Look(hour=hour, values={"decode_tok_s": 50.0})
+        return SoakLook(hour=hour, values={"decode_tok_s": 50.0})
 
     monkeypatch.setattr("pytest_boobench.cli.soak_session._Looker.look", look)
     asked = replace(ASKED, store_url="unused")
