@@ -26,7 +26,7 @@ from tests.pages import MANUAL, PATHS, TEXTS, Block, list_blocks, name_block, re
 
 LANGUAGES = {"console", "groovy", "python", "sh", "text", "yaml"}
 """Those of blocks that somebody checks; ``text`` is what programs print, shortened."""
-ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT"
+ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT NOTIFY NOTIFY_TOKEN"
 SETTING = re.compile(r"BOOBENCH_\w+=\S+")
 CONTRIBUTING = CHECKOUT / ".github" / "CONTRIBUTING.md"
 

@@ -17,7 +17,9 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
 - ``turn_ratios``    limits inside one measurement: one turn against another
 - ``floors``         a share of the requests against the least that is asked
+- ``drift``          the slope of a course, with its interval
 - ``duet``           the same verdicts for two live hosts in turns
+- ``alerts``         the verdicts of a host's sessions as alerts: opened, confirmed, closed
 - ``change_points``  where the history of a cell changed
 
 All except the duet work on aggregates: a verdict can be recomputed from the store after the samples are pruned.

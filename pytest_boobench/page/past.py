@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_boobench import gate
-from pytest_boobench.cli.baseline_command import find_flaw
+from pytest_boobench.cli.baseline_flaws import find_flaw
 from pytest_boobench.cli.compare_command import compare
 from pytest_boobench.cli.compared_sides import find_side
 from pytest_boobench.cli.history_command import CellHistory, Median, describe_change, follow, gather_history
