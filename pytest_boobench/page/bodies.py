@@ -180,6 +180,6 @@ def read_body(kind: type[B], content: bytes) -> B:
         begin = several[0]["loc"][:1]  # of a value that may be two things, what is wrong deeper inside says more
         first = max((one for one in several if one["loc"][:1] == begin), key=lambda one: len(one["loc"]))
         where = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()) or None
-        said = _WORDS.get(first.get("ctx", {}).get("pattern"), first["msg"])
+        said = _WORDS.get(first.get("ctx", {}).get("pattern", ""), first["msg"])
         text = f"{where}: {said}" if where else said
         raise ApiRefusal(400 if first["type"].startswith("json") else 422, text, where) from None

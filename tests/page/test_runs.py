@@ -151,6 +151,17 @@ def test_a_run_whose_keeper_was_killed_has_ended(tmp_path: Path) -> None:
     assert (run.describe().exit_word, run.describe().exit_code) == ("killed", None)
 
 
+def test_another_server_tells_a_run_from_its_beginning(tmp_path: Path) -> None:
+    """It reads the same files in other pieces, so that a number of the first one means nothing to it."""
+    (tmp_path / "output.log").write_text("a\nb\n")
+    first, second = (make_run(tmp_path, pid=os.getpid()) for _ in range(2))
+    first.poll()
+    second.poll()
+    name = first.name_event(first.sequence)
+    assert (first.find_event(name), second.find_event(name)) == (first.sequence, 0)
+    assert [first.find_event(wrong) for wrong in ("", "7", f"{first.series}-x", f"{first.series}-99")] == [0] * 4
+
+
 def test_broken_lines_of_progress_are_left_out(tmp_path: Path) -> None:
     line = {"node_id": "n", "suite": "s", "host": "h", "model": "m", "cell": "c", "state": "loading", "at": 101.0}
     lines = ["{", "[]", json.dumps({"run": "u"}), json.dumps({**line, "run": "u"}), '{"half']

@@ -101,9 +101,9 @@ function Last({ cell }) {
   const { last } = cell;
   const marks = cell.marks ?? [];
   return html`<span class="counts">
-    ${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span>`)}
-    ${last && html`<${Mark} word=${last.outcome} />
-      <span class="speed">${quantity(last.decode_tok_s, "tok/s")}</span>`}
+    <span>${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span> `)}</span>
+    <span>${last && html`<${Mark} word=${last.outcome} />`}</span>
+    <span class="speed">${last ? quantity(last.decode_tok_s, "tok/s") : ""}</span>
     <span class="about" title="how long it will take, from its history">
       ${cell.estimate_s ? `~ ${duration(cell.estimate_s)}` : ""}</span>
   </span>`;
