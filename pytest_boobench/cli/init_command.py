@@ -16,7 +16,7 @@ import click
 
 from pytest_boobench import HOSTS_FILE
 from pytest_boobench.aggregate import median_of, summarize
-from pytest_boobench.cli import show_examples
+from pytest_boobench.cli import is_page_installed, show_examples
 from pytest_boobench.cli.hosts_command import look_at_traffic
 from pytest_boobench.cli.init_discovery import Chosen, Discovery, discover
 from pytest_boobench.cli.init_texts import PYTEST_INI, name_blindness, write_hosts, write_suite
@@ -212,8 +212,11 @@ def say_what_next(found: Discovery) -> None:
         ("boobench check", "what the suites come to"),
         ("pytest --boobench suites/ --boobench-save-baseline", "measure, and keep the speed as the baseline"),
         ("pytest --boobench suites/", "after a change: red where it became slower"),
+        *([("boobench page", "the same in a browser, and a chat")] if is_page_installed() else []),
     )
     click.echo("\n".join(("next:", *steps.splitlines()[2:])))
+    if not is_page_installed():
+        click.echo("the same in a browser, and a chat: pip install 'pytest-boobench[page]', then boobench page")
     if not found.sees_others and not found.host.local:
         click.echo(
             f"{found.kind} cannot tell whether others use it{name_blindness(found)}: "
