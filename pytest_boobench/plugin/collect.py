@@ -23,6 +23,7 @@ from pytest_boobench.plugin import bench_of
 from pytest_boobench.plugin.options import is_suite
 from pytest_boobench.plugin.ordering import Loaded, Ready, cell_of, find_choices, locate, order
 from pytest_boobench.plugin.settings import Settings
+from pytest_boobench.plugin.suite_files import load_suite
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 from pytest_boobench.suite.names import shorten
 
@@ -51,17 +52,12 @@ class Collection:
         found.read = self.read
         return found
 
-    def read(self, path: Path) -> Suite:
-        """The suite in a file; DocumentError with all its problems."""
+    def read(self, path: Path) -> Suite | None:
+        """The suite in a file, None where it has none of the hosts asked for; DocumentError with all its problems."""
         display = os.path.relpath(path, self._config.rootpath)
-        loaded = suite.load(
-            path,
-            display=display,
-            known_hosts=self._inventory.names,
-            hosts_file=self._inventory.display,
-            starts=self._inventory.starts,
-            max_cells=self._settings.max_cells,
-        )
+        loaded = load_suite(path, display, self._settings, self._inventory)
+        if loaded is None:
+            return None
         self._names.claim(loaded, display)
         return modify(self._config, loaded, display)
 
@@ -94,14 +90,17 @@ class Collection:
 class SuiteFile(pytest.Module):
     """A suite file, as a module that is built instead of imported."""
 
-    read: Callable[[Path], Suite]
+    read: Callable[[Path], Suite | None]
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Build the module, and let pytest collect its classes and functions."""
         try:
-            self.obj = build_module(self.read(self.path))
+            found = self.read(self.path)
         except DocumentError as error:
             raise self.CollectError(str(error)) from error
+        if found is None:
+            return []
+        self.obj = build_module(found)
         return super().collect()
 
 

@@ -59,6 +59,15 @@ def load(
     )
 
 
+def find_hosts(path: Path) -> frozenset[str]:
+    """Return the names that a suite file has under ``hosts``, whatever else is wrong with it; empty if it has none."""
+    try:
+        listed = read(path, Problems(path.name)).child("hosts").listed
+    except DocumentError:
+        return frozenset()
+    return frozenset(node.value for node in listed if isinstance(node.value, str))
+
+
 class SuiteNames:
     """The suite names of a session. The store identifies a suite by its name, so two files cannot share one."""
 
