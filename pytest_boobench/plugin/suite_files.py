@@ -61,12 +61,12 @@ def load_suite(path: Path, display: str, settings: Settings, inventory: Inventor
 
     With that option, hosts that it does not name need not be in the hosts file.
     """
-    known = set(inventory.names)
+    known = inventory.names
     if wanted := set(settings.only_hosts):
         named = suite.find_hosts(path)
         if named.isdisjoint(wanted) and named:
             return None
-        known |= named - wanted
+        known = (*known, *sorted(named - wanted))
     return suite.load(
         path,
         display=display,
