@@ -7,18 +7,16 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-import platformdirs
 from filelock import FileLock, Timeout
 
-from pytest_boobench import PACKAGE
-from pytest_boobench.environment import make_folder
-from pytest_boobench.errors import HostError
+from pytest_boobench.environment import find_cache, make_folder
+from pytest_boobench.errors import HostError, explain_os_error, means_no_locks
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.launcher import StartedServer
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
@@ -278,27 +276,47 @@ async def _find_listed_name(connection: OpenHost, wanted: Wanted | None) -> str 
 
 
 async def _acquire(lock: FileLock) -> None:
-    """Wait without blocking the event loop. The kernel releases the lock when its holder dies."""
+    """Wait without blocking the event loop. The kernel releases the lock when its holder dies.
+
+    Raises HostError where there can be no lock: two sessions could measure on one machine at once.
+    """
     while True:
-        with suppress(Timeout):
+        try:
             lock.acquire(timeout=0)
+        except Timeout:
+            await asyncio.sleep(_LOCK_EVERY_S)
+        except OSError as error:
+            raise _no_lock(Path(lock.lock_file), error) from error
+        else:
             return
-        await asyncio.sleep(_LOCK_EVERY_S)
+
+
+def _no_lock(path: Path, error: OSError) -> HostError:
+    what = "its file system has no locks" if means_no_locks(error) else "cannot be used"
+    return HostError(
+        f"{path.parent}: {what} ({explain_os_error(error)}), and without a lock two sessions could measure at once; "
+        "let XDG_CACHE_HOME name a folder on a local disk that this user may write to"
+    )
 
 
 def is_locked(host: Host) -> bool:
     """Whether a session measures on the host's machine now; it is any but one in this process that holds the lock."""
-    lock = FileLock(_find_folder() / host.lock_name)
     try:
+        lock = FileLock(_find_folder() / host.lock_name)
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except (HostError, OSError):  # then no session can measure
+        return False
     lock.release()
     return False
 
 
 def _find_folder() -> Path:
-    """Return the folder of the machine's locks; create it if it is missing."""
-    folder = platformdirs.user_cache_path(PACKAGE) / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return the folder of the machine's locks; create it if it is missing. Raises HostError if it cannot be made."""
+    folder = find_cache() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_lock(folder / "any", error) from error
     return folder

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path
-
+from pytest_boobench.environment import find_cache
 from pytest_boobench.errors import HostError, MissingExtra
 from pytest_boobench.hosts import embedded_child
 from pytest_boobench.hosts.embedded_model import CONTEXT_LIMIT_TOKENS, describe, lay_out_tensors, write
@@ -81,7 +80,7 @@ def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path
     ``cache`` is a folder, by default the user's for this package. Safe if sessions write at the same time: each writes
     its own file and renames it when it is complete.
     """
-    folder = cache or user_cache_path("pytest-boobench")
+    folder = cache or find_cache()
     shape = settings.layers, settings.width, settings.feed_forward
     path = folder / f"tiny-l{shape[0]}-w{shape[1]}-f{shape[2]}-v{FORMAT}.gguf"
     if not path.exists():
