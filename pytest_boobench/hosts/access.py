@@ -16,7 +16,8 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from pytest_boobench.environment import find_cache, make_folder
-from pytest_boobench.errors import HostError, explain_os_error, means_no_locks
+from pytest_boobench.errors import HostError
+from pytest_boobench.hosts import living
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.launcher import StartedServer
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
@@ -286,17 +287,9 @@ async def _acquire(lock: FileLock) -> None:
         except Timeout:
             await asyncio.sleep(_LOCK_EVERY_S)
         except OSError as error:
-            raise _no_lock(Path(lock.lock_file), error) from error
+            raise living.explain_no_lock(Path(lock.lock_file), error) from error
         else:
             return
-
-
-def _no_lock(path: Path, error: OSError) -> HostError:
-    what = "its file system has no locks" if means_no_locks(error) else "cannot be used"
-    return HostError(
-        f"{path.parent}: {what} ({explain_os_error(error)}), and without a lock two sessions could measure at once; "
-        "let XDG_CACHE_HOME name a folder on a local disk that this user may write to"
-    )
 
 
 def is_locked(host: Host) -> bool:
@@ -312,11 +305,34 @@ def is_locked(host: Host) -> bool:
     return False
 
 
+def hold_session(session: str) -> FileLock:
+    """Take the lock that tells other sessions on this machine that this one runs; `living.give_back` ends it.
+
+    Raises HostError where there can be no lock.
+    """
+    return living.hold(_find_session(session))
+
+
+def has_died_here(session: str) -> bool:
+    """Whether a session ran on this machine and was killed. False for one that runs, and for one of elsewhere."""
+    if not session.isalnum():  # from a store that others write to: it becomes a file's name
+        return False
+    path = _find_session(session)
+    try:
+        return path.exists() and not living.is_held(path)
+    except OSError:
+        return False
+
+
+def _find_session(session: str) -> Path:
+    return _find_folder() / f"session-{session}.lock"
+
+
 def _find_folder() -> Path:
     """Return the folder of the machine's locks; create it if it is missing. Raises HostError if it cannot be made."""
     folder = find_cache() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_lock(folder / "any", error) from error
+        raise living.explain_no_lock(folder / "any", error) from error
     return folder
