@@ -46,8 +46,10 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
     from pytest_boobench.plugin import live
     from pytest_boobench.plugin.outputs import Outputs
     from pytest_boobench.plugin.recorder import Recorder
+    from pytest_boobench.plugin.signals import Signals
 
     manager = config.pluginmanager
+    manager.register(Signals(), "boobench-signals")
     live.register(config, settings)
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
