@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.forking import ForkedPython
+
 CELLS = 6
-_MARK = "BOOBENCH_TEST_STRUCK"
-"""The variable that all processes of a session inherit: whoever has it and lives on is an orphan."""
 _ENDING_S = 20.0
 _SESSION_S = 120.0
 SMALL = {"server": "embedded", "layers": 1, "width": 256, "feed_forward": 256}
@@ -43,6 +43,21 @@ def make_project(
     (folder / "pytest.ini").write_text(_INI)
 
 
+class _Fork:
+    """A process forked from one that has imported everything, as a `subprocess.Popen`: a second sooner."""
+
+    def __init__(self, args: Sequence[str], output: int, folder: Path, environ: Mapping[str, str]) -> None:
+        with Path(os.devnull).open("rb") as nothing:
+            self._process = ForkedPython(args, (nothing.fileno(), output, output), folder=folder, environ=environ)
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return None if psutil.pid_exists(self.pid) else self._process.wait()
+
+    def wait(self, timeout: float) -> int:
+        return self._process.wait()
+
+
 @dataclass(eq=False)
 class Session:
     """``pytest --boobench`` over a project, as somebody else starts it: with the usual handling of signals."""
@@ -51,22 +66,26 @@ class Session:
     args: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[], None] | None = None
-    """Called in the new process before it becomes pytest, as to set limits."""
-    process: subprocess.Popen[bytes] = field(init=False)
-    began_s: float = field(init=False)
+    """Called in the new process before it becomes pytest, as to set limits; not in a fork."""
+    forked: bool = False
+    process: subprocess.Popen[bytes] | _Fork = field(init=False)
 
     def __post_init__(self) -> None:
-        self._mark = uuid.uuid4().hex
-        self._progress = self.folder / f"{self._mark}.jsonl"
+        name = uuid.uuid4().hex
+        self._progress = self.folder / f"{name}.jsonl"
+        self.output = self.folder / f"{name}.out"
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])}
-        environ |= {_MARK: self._mark, **self.environ}
+        environ = {name: value for name, value in environ.items() if not name.startswith("PYTEST_")} | self.environ
         own = ("-m", "pytest", "--boobench", "-p", "patient", "-p", "no:cacheprovider", "--color=no", "-rfE")
-        self.began_s = time.monotonic()
+        command = [*own, f"--boobench-progress={self._progress}", *self.args]
         with self.output.open("wb") as output:
+            if self.forked:
+                self.process = _Fork(command, output.fileno(), self.folder, environ)
+                return
             self.process = subprocess.Popen(
-                [sys.executable, *own, f"--boobench-progress={self._progress}", *self.args],
+                [sys.executable, *command],
                 cwd=self.folder,
-                env={name: value for name, value in environ.items() if not name.startswith("PYTEST_")},
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -81,12 +100,8 @@ class Session:
             self.before()
 
     @property
-    def output(self) -> Path:
-        """What it says."""
-        return self.folder / f"{self._mark}.out"
-
-    @property
     def said(self) -> str:
+        """What it has written to the terminal."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def finished(self) -> list[str]:
@@ -96,10 +111,6 @@ class Session:
             told = [json.loads(line) for line in lines]
             return [line["node_id"] for line in told if line["state"] == "finished"]
         return []
-
-    def is_measuring(self) -> bool:
-        """Whether a request of a cell has ended."""
-        return self._progress.exists() and '"measuring"' in self._progress.read_text(encoding="utf-8")
 
     def wait_for(self, seen: Callable[[], object]) -> None:
         """Until something is seen, or the session ends."""
@@ -113,29 +124,37 @@ class Session:
         return self.process.wait(_SESSION_S)
 
     def living(self) -> list[psutil.Process]:
-        """All processes of the session that live."""
+        """All processes of the session that live: those that work in its folder."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
-    def find(self, words: str) -> list[psutil.Process]:
-        """Those of them with these words in their command line."""
+    def find(self, part: str) -> list[psutil.Process]:
+        """Its processes of a kind: ``pytest``, ``worker`` or ``server``."""
         found = []
         for process in self.living():
             with suppress(psutil.Error):
-                if words in " ".join(process.cmdline()):
+                if part == self._name(process):
                     found.append(process)
         return found
+
+    def _name(self, process: psutil.Process) -> str:
+        words = " ".join(process.cmdline())
+        if "embedded_child.py" in words:
+            return "server"
+        if process.pid == self.process.pid:
+            return "pytest"
+        return "worker" if "exec(eval(sys.stdin.readline()))" in words or "tests.forking" in words else "other"
 
     def wait_for_orphans(self) -> list[str]:
         """What still lives long after the end; nothing, after as long as it takes."""
         end = time.monotonic() + _ENDING_S
         while (left := self.living()) and time.monotonic() < end:
             time.sleep(0.02)
-        return [" ".join(process.cmdline()) for process in left]
+        return [str(process) for process in left]
 
 
 def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -164,9 +183,9 @@ def find_losses(session: Session, store: Path) -> list[str]:
     return found
 
 
-def find_troubles_of_next(folder: Path, store: Path, *args: str) -> list[str]:
+def find_troubles_of_next(folder: Path, store: Path, *args: str, forked: bool = False) -> list[str]:
     """What is wrong with the session after it: it must be green at once, and leave no lease."""
-    session = Session(folder, args)
+    session = Session(folder, args, forked=forked)
     code = session.wait()
     found = [] if code == 0 and f"{CELLS} passed" in session.said else [f"next session: {code}: {session.said[-2000:]}"]
     if leases := ask(store, "select * from bench_leases"):

@@ -86,8 +86,14 @@ def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=path.stem, delete=False) as file:
-            write(file, describe(*shape), lay_out_tensors(*shape))
-        Path(file.name).replace(path)
+            fresh = Path(file.name)
+            try:
+                write(file, describe(*shape), lay_out_tensors(*shape))
+                file.close()
+                fresh.replace(path)
+            except BaseException:  # or each try would leave a part of a file on a full disk
+                fresh.unlink(missing_ok=True)
+                raise
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import sys
 import tempfile
@@ -14,7 +15,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from pytest_boobench.environment import FOLDER, make_file, make_folder
 from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error, means_no_locks
-from pytest_boobench.store.database_errors import ELSEWHERE, NO_LOCKS, NO_SQLITE, explained, sqlite_error_name
+from pytest_boobench.store.database_errors import (
+    DISK_FULL,
+    ELSEWHERE,
+    NO_LOCKS,
+    NO_SQLITE,
+    explained,
+    sqlite_error_name,
+)
 from pytest_boobench.store.revisions import (
     outside,
     prepare_schema,
@@ -131,6 +139,8 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         _require_sqlite(path)
         _require_locks(path)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(f"{path.parent}: {DISK_FULL}") from error
         reason = explain_os_error(error)
         raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
 

@@ -23,25 +23,23 @@ from tests.striking import SMALL, Session, find_losses, find_troubles_of_next, m
 
 LONG = {"output_tokens": 128, "samples": 12}
 TARGETS = {
-    "pytest": ((), ""),
-    "pytest with leases": (("--boobench-store=team.db",), ""),
-    "controller of two workers": (("-n", "2"), ""),
-    "worker": (("-n", "2"), "exec(eval(sys.stdin.readline()))"),
-    "embedded server": ((), "embedded_child.py"),
+    "pytest": ((), "pytest"),
+    "pytest with leases": (("--boobench-store=team.db",), "pytest"),
+    "controller of two workers": (("-n", "2"), "pytest"),
+    "worker": (("-n", "2"), "worker"),
+    "embedded server": ((), "server"),
 }
-"""What is struck -> the session's arguments, and words in the command line; empty: pytest itself."""
+"""What is struck -> the session's arguments, and which of its processes that is."""
 
 
 def strike(folder: Path, target: str, after_s: float) -> tuple[str, list[str]]:
     """How the session ended, and what was wrong after it."""
-    args, words = TARGETS[target]
+    args, part = TARGETS[target]
     store = folder / ("team.db" if "leases" in target else ".boobench/store.db")
     session = Session(folder, args)
-    if words:
-        session.wait_for(lambda: session.find(words))
+    session.wait_for(lambda: session.find(part))
     time.sleep(after_s)
-    victims = session.find(words) if words else [psutil.Process(session.process.pid)]
-    for victim in victims[:1]:
+    for victim in session.find(part)[:1]:
         with suppress(psutil.NoSuchProcess):
             victim.send_signal(signal.SIGKILL)
     code = session.wait()
@@ -70,7 +68,7 @@ def main() -> int:
             folder.mkdir()
             rack = {"server": "llama-server", "url": server.url, "shared": False}
             make_project(folder, {"rack": rack} if "leases" in target else {"embedded": SMALL}, **LONG)
-            after_s = chance.uniform(0.0, 5.0 if not TARGETS[target][1] else 4.0)
+            after_s = chance.uniform(0.0, 4.0)
             how, troubles = strike(folder, target, after_s)
             bad[target] += bool(troubles)
             print(
