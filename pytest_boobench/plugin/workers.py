@@ -17,7 +17,6 @@ import pytest
 
 from pytest_boobench.errors import HostError, StoreError
 from pytest_boobench.facts import ClientFacts
-from pytest_boobench.hosts import access, living
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plain import rebuild
 from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, plan, read_node_id
@@ -78,6 +77,8 @@ class Leases:
         address = self._inventory.get(name).exclusive_among_machines(self._recorder.environment.machine)
         if address is None or address in self._addresses:
             return
+        from pytest_boobench.hosts import access
+
         if self._life is None:
             self._life = access.hold_session(self._recorder.session_uid)
         end = time.monotonic() + self._wait_s
@@ -108,10 +109,14 @@ class Leases:
             with contextlib.suppress(StoreError):  # a store that is gone takes them back by itself, as they grow old
                 self._recorder.open_store().give_leases_back(self._recorder.session_uid)
         if self._life is not None:
+            from pytest_boobench.hosts import living
+
             living.give_back(self._life)
 
     def _ask(self, address: str) -> Lease | None:
         """The lease of another session that has the machine; None where it is ours."""
+        from pytest_boobench.hosts import access
+
         around = self._recorder.environment
         job = f", job {around.ci['job']}" if "job" in around.ci else ""
         owner = f"{around.user or 'somebody'} on {around.machine or 'a machine without a name'}{job}"
