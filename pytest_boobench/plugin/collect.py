@@ -23,7 +23,6 @@ from pytest_boobench.plugin import bench_of
 from pytest_boobench.plugin.options import is_suite
 from pytest_boobench.plugin.ordering import Loaded, Ready, cell_of, find_choices, locate, order
 from pytest_boobench.plugin.settings import Settings
-from pytest_boobench.plugin.suite_files import load_suite
 from pytest_boobench.suite.cell import Cell, Mark, Suite
 from pytest_boobench.suite.names import shorten
 
@@ -55,9 +54,17 @@ class Collection:
     def read(self, path: Path) -> Suite | None:
         """The suite in a file, None where it has none of the hosts asked for; DocumentError with all its problems."""
         display = os.path.relpath(path, self._config.rootpath)
-        loaded = load_suite(path, display, self._settings, self._inventory)
-        if loaded is None:
+        known = suite.accept_hosts(path, self._inventory.names, self._settings.only_hosts)
+        if known is None:
             return None
+        loaded = suite.load(
+            path,
+            display=display,
+            known_hosts=known,
+            hosts_file=self._inventory.display,
+            starts=self._inventory.starts,
+            max_cells=self._settings.max_cells,
+        )
         self._names.claim(loaded, display)
         return modify(self._config, loaded, display)
 

@@ -11,11 +11,12 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from pytest_boobench import suite
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.plugin.options import is_suite
 from pytest_boobench.plugin.settings import Settings, resolve
-from pytest_boobench.plugin.suite_files import find_suites, load_suite, read_inventory
+from pytest_boobench.plugin.suite_files import find_suites, read_inventory
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.names import list_short_names
 
@@ -194,9 +195,11 @@ def _find_hosts(config: pytest.Config, arg: str, settings: Settings, inventory: 
     typed = arg.partition("::")[2].partition("::")[0]
     wanted = settings.only_hosts
     for path in find_suites(config, settings, arg):
+        known = suite.accept_hosts(path, inventory.names, wanted)
+        if known is None:
+            continue
         try:
-            found = load_suite(path, path.name, settings, inventory)
+            found = suite.load(path, display=path.name, known_hosts=known, starts=inventory.starts)
         except BoobenchError:
             continue
-        if found is not None:
-            yield from (host for host in found.hosts if typed in ("", host) and (not wanted or host in wanted))
+        yield from (host for host in found.hosts if typed in ("", host) and (not wanted or host in wanted))

@@ -1,4 +1,4 @@
-"""The files that a session reads: its hosts file, and the suites of its arguments with the hosts of that file."""
+"""The files of a session's arguments: which suites they are, and where the hosts file is."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_boobench import HOSTS_FILE, suite
+from pytest_boobench import HOSTS_FILE
 from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Inventory, find_beside, load
 from pytest_boobench.plugin.options import is_suite
 from pytest_boobench.plugin.settings import Settings
-from pytest_boobench.suite.cell import Suite
 
 
 def read_inventory(config: pytest.Config, settings: Settings) -> Inventory:
@@ -54,24 +53,3 @@ def find_suites(config: pytest.Config, settings: Settings, arg: str) -> Iterator
     for folder, folders, files in os.walk(start):
         folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in left_out)]
         yield from (Path(folder, name) for name in files if is_suite(name, settings.patterns))
-
-
-def load_suite(path: Path, display: str, settings: Settings, inventory: Inventory) -> Suite | None:
-    """The suite in a file; None where it has none of the hosts of ``--boobench-host``. DocumentError with all problems.
-
-    With that option, hosts that it does not name need not be in the hosts file.
-    """
-    known = inventory.names
-    if wanted := set(settings.only_hosts):
-        named = suite.find_hosts(path)
-        if named.isdisjoint(wanted) and named:
-            return None
-        known = (*known, *sorted(named - wanted))
-    return suite.load(
-        path,
-        display=display,
-        known_hosts=known,
-        hosts_file=inventory.display,
-        starts=inventory.starts,
-        max_cells=settings.max_cells,
-    )

@@ -59,13 +59,19 @@ def load(
     )
 
 
-def find_hosts(path: Path) -> frozenset[str]:
-    """Return the names that a suite file has under ``hosts``, whatever else is wrong with it; empty if it has none."""
+def accept_hosts(path: Path, known: Collection[str], wanted: Collection[str]) -> Collection[str] | None:
+    """Return the names that ``hosts`` of a suite file may have if only the hosts ``wanted`` are to be used: the known
+    ones, and any that nobody wants. None if the suite names none of the wanted. If none is named, all are wanted."""
+    if not wanted:
+        return known
     try:
         listed = read(path, Problems(path.name)).child("hosts").listed
-    except DocumentError:
-        return frozenset()
-    return frozenset(node.value for node in listed if isinstance(node.value, str))
+    except DocumentError:  # its loading says why
+        return known
+    named = {node.value for node in listed if isinstance(node.value, str)}
+    if named and named.isdisjoint(wanted):
+        return None
+    return (*known, *sorted(named.difference(wanted)))
 
 
 class SuiteNames:
