@@ -112,6 +112,10 @@ class Session:
             return [line["node_id"] for line in told if line["state"] == "finished"]
         return []
 
+    def has_begun(self) -> bool:
+        """Whether the first cell is told of: until then pytest and xdist only start up."""
+        return self._progress.exists() and self._progress.stat().st_size > 0
+
     def wait_for(self, seen: Callable[[], object]) -> None:
         """Until something is seen, or the session ends."""
         end = time.monotonic() + _SESSION_S
