@@ -141,7 +141,7 @@ def parse_verb(arguments: Sequence[str]) -> None:
     command.make_context("boobench", rest, resilient_parsing=False)
 
 
-@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reason x", "store prune"])
+@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reasn x", "store prune"])
 def test_a_wrong_command_is_found(wrong: str) -> None:
     with pytest.raises((click.UsageError, AssertionError)):
         parse_verb(wrong.split())

@@ -142,20 +142,21 @@ def find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
 @command.command(
     epilog=show_examples(
         ("boobench baseline clear --baseline old", "all of a baseline"),
-        ("boobench baseline clear --model qwen3-8b", "the cells of one model"),
+        ("boobench baseline clear --model qwen3-8b --reason 'new GPU'", "the cells of one model"),
     )
 )
 @baseline_option
 @cell_options
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is stored, and the page shows it.")
 @store_option
-def clear(*, selection: Selection, baseline: str, store_url: str) -> int:
+def clear(*, selection: Selection, baseline: str, reason: str, store_url: str) -> int:
     """Take a baseline out of force, all of it or some cells. Nothing is deleted: set puts it back.
 
     Exit code 1 where nothing of that was in force.
     """
     with Store.open(store_url, create=False) as store:
         keys = {one.cell_key for one in store.measurements(replace(selection, baselines=(baseline,)))}
-        gone = store.clear_baseline(baseline, keys)
+        gone = store.clear_baseline(baseline, keys, reason)
     click.echo(f"{count(gone, 'measurement')} of {count(len(keys), 'cell')} out of force as baseline {baseline}")
     return 0 if gone else 1
 
