@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from pytest_boobench.errors import DocumentError, Problem
+from pytest_boobench.untrusted import learn_url
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -76,7 +77,8 @@ class Node:
         return self.value
 
     def describe(self) -> str:
-        """Describe the value, for "got …" in a message."""
+        """Describe the value, for "got …" in a message. A URL's password is hidden from then on."""
+        learn_url(self.text)
         if self.value is None:
             return "nothing"
         if isinstance(self.value, tuple):

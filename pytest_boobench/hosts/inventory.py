@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pytest_boobench import HOSTS_FILE
 from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, text, whole, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
@@ -257,6 +258,14 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
         for name, row in written.hosts.items()
     }
     return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
+
+
+def find_beside(suites: Iterable[Path]) -> Path | None:
+    """Return the hosts file in the folders of suite files, None if there is none. Raises HostError if there are two."""
+    found = sorted(file for folder in {suite.parent for suite in suites} if (file := folder / HOSTS_FILE).is_file())
+    if len(found) > 1:
+        raise HostError(f"{found[0]} and {found[1]}: two hosts files beside the suites, expected one")
+    return found[0] if found else None
 
 
 def _is_embedded(name: str, row: HostFields) -> bool:

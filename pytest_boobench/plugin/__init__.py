@@ -5,13 +5,14 @@ The rest is imported once ``--boobench`` is given: a session that does not use t
 - ``options``     the command line and ini names; ``settings`` what they and the environment say
 - ``hookspecs``   the hooks that others may implement
 - ``activate``    what ``--boobench`` switches on
-- ``collect``     suite file -> test items
+- ``suite_files`` the suites of a session and its hosts file; ``collect``   suite file -> test items
 - ``ordering``    which cell comes when on a host, and in which process
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``judging``     verdicts, and the second pass of cells in doubt
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
 - ``session_store``   the session's way into the store and the baseline file
 - ``outputs``     the files that a session leaves, the HTML page among them
+- ``signals``     SIGTERM and SIGHUP end a session as Ctrl-C does
 - ``benchmark``   the bridge to pytest-benchmark
 - ``progress``    the progress of a cell, as the measuring side reports it; ``live`` how the reporting side shows it
 - ``workers``     who has which host: leases, and pytest-xdist's controller; ``scheduler`` one machine, one worker

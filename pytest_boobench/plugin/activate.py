@@ -14,7 +14,8 @@ from pytest_boobench.plugin.bench import Bench
 from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
 from pytest_boobench.plugin.ordering import Ready, ask_hosts
-from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
+from pytest_boobench.plugin.settings import Settings, resolve
+from pytest_boobench.plugin.suite_files import read_inventory
 from pytest_boobench.plugin.workers import BenchPlace, Leases, Workers
 
 
@@ -45,8 +46,10 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
     from pytest_boobench.plugin import live
     from pytest_boobench.plugin.outputs import Outputs
     from pytest_boobench.plugin.recorder import Recorder
+    from pytest_boobench.plugin.signals import Signals
 
     manager = config.pluginmanager
+    manager.register(Signals(), "boobench-signals")
     live.register(config, settings)
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")

@@ -33,7 +33,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="run only the cells of this host (can be given several times)",
     )
-    value("--boobench-hosts", "FILE", f"the hosts file (default: {HOSTS_FILE} in the rootdir)")
+    value("--boobench-hosts", "FILE", f"the hosts file (default: {HOSTS_FILE} in the rootdir, else beside the suites)")
     value("--boobench-store", "URL", "the store: an SQLAlchemy URL or a file (default: .boobench/store.db)")
     value("--boobench-baseline", "NAME", "name of the baseline to compare with and to save to (default: main)")
     value(

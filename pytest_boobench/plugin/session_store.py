@@ -34,7 +34,8 @@ class SessionSpool:
     def __init__(self, rootdir: Path, session_uid: str) -> None:
         self._rootdir = rootdir
         self._name = f"spool-{session_uid}.jsonl"
-        self._path: Path | None = None
+        self._paths: list[Path] = []
+        """Files with entries: more than one where the first folder was full for a while."""
         self._cells: set[str] = set()
         self._lost = False
         self._rejected = ""
@@ -45,7 +46,7 @@ class SessionSpool:
     @property
     def is_waiting(self) -> bool:
         """Whether the store lacks something."""
-        return self._lost or self._path is not None or bool(self._rejected)
+        return self._lost or bool(self._paths) or bool(self._rejected)
 
     def keep(self, entry: SpooledCell, error: StoreError) -> None:
         """Append what the store did not take, in the first folder that can be written to."""
@@ -59,7 +60,8 @@ class SessionSpool:
                 spool.append(folder / self._name, entry)
             except OSError:
                 continue
-            self._path = folder / self._name
+            if (path := folder / self._name) not in self._paths:
+                self._paths.append(path)
             if entry.record is not None:
                 self._cells.add(entry.record.node_id)
             return
@@ -69,12 +71,13 @@ class SessionSpool:
         """Try once more, at the end of the session; what the store still does not take stays in the file."""
         from pytest_boobench.store import spool
 
-        if self._path is not None:
+        for path in tuple(self._paths):
             try:
-                self._rejected = spool.take_in(store, self._path).describe_rejected()
+                rejected = spool.take_in(store, path).describe_rejected()
             except (BoobenchError, OSError):
-                return
-            self._path = None
+                continue
+            self._rejected = "; ".join(filter(None, (self._rejected, rejected)))
+            self._paths.remove(path)
 
     def describe(self) -> str:
         """What happened, and where the cells are."""
@@ -86,11 +89,14 @@ class SessionSpool:
             return "no file took all of the cells either"
         if self._rejected:
             return self._rejected
-        if self._path is None:
+        if not self._paths:
             return f"{kept} waited in a file and came in at the end"
-        if self._path.is_relative_to(self._rootdir):
-            return f"{kept} kept in {self._path}: the next run takes them in, or boobench store import"
-        return f"{kept} kept in {self._path}: boobench store import FILE takes them in"
+        return f"{kept} kept in {' and in '.join(map(self._describe_file, self._paths))}"
+
+    def _describe_file(self, path: Path) -> str:
+        if path.is_relative_to(self._rootdir):
+            return f"{path}: the next run takes them in, or boobench store import"
+        return f"{path}: boobench store import FILE takes them in"
 
 
 def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:

@@ -11,10 +11,8 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import pytest
 
-from pytest_boobench import BASELINE, HOSTS_FILE
-from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench import BASELINE
 from pytest_boobench.gate import MAX_DROP, Rules
-from pytest_boobench.hosts.inventory import Inventory, load
 from pytest_boobench.record import Pairing
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.units import parse_duration, parse_percent
@@ -30,6 +28,7 @@ class Settings:
 
     patterns: tuple[str, ...]
     hosts_file: Path | None
+    """The one that the user names; None: the rootdir's, else the one beside the suites."""
     only_hosts: tuple[str, ...]
     """Empty: all hosts that the suites name."""
     store_url: str | None
@@ -70,12 +69,11 @@ class Settings:
 def resolve(config: pytest.Config) -> Settings:
     """The session's settings; UsageError with the option, variable or ini name that is wrong."""
     percent = partial(parse_percent, bare=True)
-    usual_hosts = config.rootpath / HOSTS_FILE
     progress: str | None = config.getoption("boobench_progress")
     duet, duet_model = _duet(config)
     return Settings(
         patterns=tuple(config.getini("boobench_files")),
-        hosts_file=_find_file(config, "hosts") or (usual_hosts if usual_hosts.is_file() else None),
+        hosts_file=_find_file(config, "hosts"),
         only_hosts=tuple(config.getoption("boobench_host")),
         store_url=_store_url(config),
         baseline=_find_text(config, "baseline") or BASELINE,
@@ -103,20 +101,6 @@ def resolve(config: pytest.Config) -> Settings:
         progress_file=config.invocation_params.dir / progress if progress else None,
         notify_url=_notify_url(config),
     )
-
-
-def read_inventory(config: pytest.Config, settings: Settings) -> Inventory:
-    """The session's hosts; DocumentError for a bad hosts file, UsageError for a host that is not in it."""
-    path = settings.hosts_file
-    if path is not None and not path.is_file():
-        raise pytest.UsageError(f"boobench: no hosts file {path}; see --boobench-hosts")
-    display = os.path.relpath(path, config.invocation_params.dir) if path is not None else None
-    inventory = load(path, display=display, env=os.environ)
-    for name in settings.only_hosts:
-        if name not in inventory.names:
-            where = f"in {display}" if display else "without a hosts file"
-            raise pytest.UsageError(f"--boobench-host: no host {name!r} {where}; {suggest(name, inventory.names)}")
-    return inventory
 
 
 class _Given(NamedTuple):

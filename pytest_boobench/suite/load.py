@@ -59,6 +59,21 @@ def load(
     )
 
 
+def accept_hosts(path: Path, known: Collection[str], wanted: Collection[str]) -> Collection[str] | None:
+    """Return the names that ``hosts`` of a suite file may have if only the hosts ``wanted`` are to be used: the known
+    ones, and any that nobody wants. None if the suite names none of the wanted. If none is named, all are wanted."""
+    if not wanted:
+        return known
+    try:
+        listed = read(path, Problems(path.name)).child("hosts").listed
+    except DocumentError:  # its loading says why
+        return known
+    named = {node.value for node in listed if isinstance(node.value, str)}
+    if named and named.isdisjoint(wanted):
+        return None
+    return (*known, *sorted(named.difference(wanted)))
+
+
 class SuiteNames:
     """The suite names of a session. The store identifies a suite by its name, so two files cannot share one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,14 +81,26 @@ _SET_BY_US: Mapping[str, str] = {
 }
 
 
+_OF_A_KEY = re.compile(
+    r"(?:x[-_])?(?:api[-_]?key|(?:proxy[-_])?authorization|(?:\w+[-_])?(?:token|secret)|password|credentials?)",
+    re.IGNORECASE,
+)
+"""Names of fields whose text is a secret; ``max_tokens`` and ``stop_token_ids`` are none."""
+
+
 def _check_request(node: Node, problems: Problems) -> None:
-    """Note fields that the plugin sets, fields that belong elsewhere, and numbers that JSON cannot hold."""
+    """Note fields that the plugin sets, fields that belong elsewhere, secrets, and numbers that JSON cannot hold."""
     for key in node.value if isinstance(node.value, Mapping) else ():
         if key in _SET_BY_US:
             problems.add(node.child(key), f"the plugin sets it: {_SET_BY_US[key]}; leave it out")
         elif key in SAMPLING:
             problems.add(node.child(key), "is a sampling field; write it under sampling")
     for found in _walk(node):
+        if isinstance(found.value, str) and _OF_A_KEY.fullmatch(found.path.rpartition(".")[2]):
+            text = (
+                "a suite is stored as it is written, so no key may be in it; write api_key: ${NAME} in the hosts file"
+            )
+            problems.add(found, text)
         if isinstance(found.value, float) and not math.isfinite(found.value):
             problems.add(found, f"expected a finite number, got {found.describe()}")
 

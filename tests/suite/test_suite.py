@@ -344,6 +344,14 @@ BAD_FIELDS = [
         "8: request.max_tokens: the plugin sets it: it comes from grid.output_tokens; leave it out",
     ),
     ("request: {top_k: 2}", "8: request.top_k: is a sampling field; write it under sampling"),
+    *(
+        (
+            f"request: {{{name}: sk-1234}}",
+            f"8: request.{name}: a suite is stored as it is written, so no key may be in it; "
+            "write api_key: ${NAME} in the hosts file",
+        )
+        for name in ("api_key", "Authorization", "x-api-key", "hf_token", "password")
+    ),
     ("request: {a: {b: [1, .inf]}}", "8: request.a.b[1]: expected a finite number, got .inf"),
     ("gate: 10%", "8: gate: expected a mapping such as decode_tok_s: {max_drop: 10%}, got '10%'"),
     ("gate: {decode_toks: 10%}", "8: gate.decode_toks: unknown metric; did you mean 'decode_tok_s'?"),
