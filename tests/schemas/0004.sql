@@ -271,11 +271,11 @@ CREATE TABLE bench_votes (
 	CONSTRAINT pk_bench_votes PRIMARY KEY (id), 
 	CONSTRAINT ck_bench_votes_vote CHECK (vote IN ('a', 'b', 'c', 'd', 'tie', 'both bad'))
 );
-CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_cells_run_id ON bench_cells (run_id);
 CREATE INDEX ix_bench_cells_cell_key_started_at ON bench_cells (cell_key, started_at);
+CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_samples_cell_id ON bench_samples (cell_id);
-CREATE INDEX ix_bench_baselines_cell_id ON bench_baselines (cell_id);
 CREATE UNIQUE INDEX uq_bench_baselines_in_force ON bench_baselines (name, cell_key, cell_id) WHERE replaced_at IS NULL;
+CREATE INDEX ix_bench_baselines_cell_id ON bench_baselines (cell_id);
 CREATE INDEX ix_bench_verdicts_cell_id ON bench_verdicts (cell_id);
 COMMIT;
