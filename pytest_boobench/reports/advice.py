@@ -149,7 +149,7 @@ def explain_short(row: FinishedCell) -> str:
         ("prefill_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
         ("embed_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
     ):
-        rate, tokens = record.aggregates.get(metric), record.identity[axis]
+        rate, tokens = record.aggregates.get(metric), record.identity.get(axis)
         if metric not in judged or rate is None or rate.median <= 0 or not tokens:
             continue
         takes_ms = tokens / rate.median * 1000

@@ -179,7 +179,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
             headers_ms=sample.headers_ms or 0.0,
             connect_ms=sample.connect_ms or 0.0,
             e2e_ms=sample.e2e_ms or 0.0,
-            lanes=2 if cell.rate else cell.concurrency,
+            lanes=2 if cell.planned else cell.concurrency,
             reasoned=stream.reasoned,
         ),
         claims,
@@ -247,7 +247,10 @@ def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = Tru
         missing = "no finish_reason" if done else "no [DONE]"
         return _fail(sample, "truncated", f"the stream ended without its proper end: {missing}")
     slack = tolerance.slack
-    if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.input_tokens) > slack:
+    if not cell.input_tokens:
+        if not sample.prompt_tokens:
+            return _fail(sample, "prompt-length", "the server counted nothing in a prompt whose length only it knows")
+    elif sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.input_tokens) > slack:
         counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
         about = f" (within {slack})" if slack else ""
         text = f"the server counted {counted} in a prompt of {cell.input_tokens} tokens{about}"
