@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pytest_boobench.aggregate import find_own_prompts
 from pytest_boobench.gate.circumstances import (
     Difference,
     SlowMachine,
@@ -178,7 +179,8 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
     elif (was := consult(find_metric(key), baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
-        return compare(find_metric(key), case.record.aggregates, was, allowed)
+        own = find_own_prompts(case.record.samples, find_metric(key))
+        return compare(find_metric(key), case.record.aggregates, was, allowed, own)
     return Verdict(
         metric=key,
         outcome=outcome,

@@ -22,7 +22,7 @@ _NOT_AT_RATE = {
 """Axis -> why it cannot be beside a rate."""
 
 
-def check(
+def check(  # noqa: PLR0913  # all that a suite is checked against
     written: SuiteFields,
     problems: Problems,
     *,
