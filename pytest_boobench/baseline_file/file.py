@@ -61,6 +61,8 @@ class BaselineFile:
                 cell_key=key,
                 suite=several[-1].record.suite,
                 runs=tuple(make_baseline_run(one.run, one.record, one.saved_at) for one in several),
+                node_id=several[-1].record.node_id,
+                prompts=several[-1].record.identity.get("prompts", ""),
             )
             for key, several in of_key.items()
         }

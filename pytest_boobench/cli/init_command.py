@@ -28,7 +28,7 @@ from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
 from pytest_boobench.hosts.open_host import open_host
 from pytest_boobench.measure.block import require_good
-from pytest_boobench.measure.requests import make_requests, read_answers, run_requests
+from pytest_boobench.measure.sending import make_requests, read_answers, run_requests
 from pytest_boobench.servers.clients import Patience, Server
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.refusals import ANOTHER_KEY, NO_KEY

@@ -33,6 +33,7 @@ from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
 
+PROMPTS_CHANGED = "the suite's own prompts are not those of the baseline: their file has changed"
 _DEFAULTS = Rules()
 _ENERGY = "joule_per_token"
 _UNTIMED = frozenset({"J", "MB"})
@@ -147,6 +148,8 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
         return case
+    if baseline.prompts and baseline.prompts != record.identity.get("prompts"):
+        return replace(case, obstacle=("not comparable", PROMPTS_CHANGED))
     kept, reason = keep_comparable(record, baseline)
     return replace(
         case,

@@ -30,7 +30,7 @@ from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop
 from pytest_boobench.measure.own_prompts import make_own_requests
 from pytest_boobench.measure.quality import read_quality
-from pytest_boobench.measure.requests import Request, find_seeds, make_requests, read_answers, run_requests
+from pytest_boobench.measure.sending import Request, find_seeds, make_requests, read_answers, run_requests
 from pytest_boobench.measure.talks import Script, require_context
 from pytest_boobench.metrics import FailureKind, Sample, find_metric
 from pytest_boobench.record import CellRecord

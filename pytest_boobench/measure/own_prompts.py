@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_boobench.measure.requests import Request
+from pytest_boobench.measure.sending import Request
 from pytest_boobench.servers.clients import Prompt, Server
 from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.suite.cell import Cell
@@ -74,9 +74,9 @@ async def _make_prompts(server: Server, cell: Cell, seed: str, lines: Sequence[P
 def _take_head(line: PromptLine, lines: Sequence[PromptLine], before: int | None, found: Mapping[int, Prompt]) -> str:
     """The beginning of the made-up text of the turn before, in proportion to the tokens that are repeated.
 
-    Empty where that turn is not among the requests, or its text is not made.
+    Empty where that turn is not the newest of the requests before, or its text is not made.
     """
-    if before is None or not lines[before].prompt_tokens:
+    if before is None or lines[before].turn != line.turn - 1 or not lines[before].prompt_tokens:
         return ""
     text = found[before].text or ""
     return f"{text[: round(len(text) * line.cached_tokens / lines[before].prompt_tokens)].rstrip()}\n"

@@ -23,7 +23,7 @@ from pytest_boobench.measure.block import (
     require_good,
     warm_up,
 )
-from pytest_boobench.measure.requests import find_seeds, read_answers, run_requests
+from pytest_boobench.measure.sending import find_seeds, read_answers, run_requests
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord

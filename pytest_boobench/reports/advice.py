@@ -165,6 +165,8 @@ def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -
     spread = measure_spread(baselines.values())
     found: list[tuple[float, Note]] = []
     for row in rows:
+        if row.record.identity.get("prompts"):
+            continue  # prompts of different lengths are no noise, and a baseline does not tell them apart
         baseline = baselines[row.record.cell_key]
         of_suite = spread.get(baseline.suite, {})
         for verdict in row.verdicts:

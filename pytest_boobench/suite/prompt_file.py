@@ -299,4 +299,4 @@ def _describe(value: object) -> str:
         return "a list" if value else "an empty list"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return clean(f"{value}" if abs(value) <= MAX_COUNT else "a number that is too large", 40)  # type: ignore[arg-type]
+    return clean(f"{value}" if abs(value) <= MAX_COUNT else "no usual number", 40)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def check_prompts(written: SuiteFields, own: PromptFile | None, problems: Proble
             text = "does not go with turns: the file says which prompts are a conversation; leave turns out"
             problems.add(written.node.child("prompts"), text)
     elif isinstance(grid.value, Mapping) and length.missing:
-        text = "is missing; expected a whole number from 1, or a list of such; or write prompts: FILE.jsonl beside grid"
+        text = "is missing; expected a whole number from 1, or a list of such; or write prompts: FILE.jsonl"
         problems.add(length, text)
     if own is not None:
         _check_output(written, own, problems)

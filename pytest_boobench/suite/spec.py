@@ -243,7 +243,10 @@ _DEPENDS: dict[str, Any] = {
     "if": {"properties": {"kind": {"const": "embedding"}}, "required": ["kind"]},
     "then": {"properties": {"grid": {"not": {"required": ["output_tokens"]}}}, "not": {"required": ["sampling"]}},
     "else": {"anyOf": [{"properties": {"grid": {"required": ["output_tokens"]}}}, _OWN_PROMPTS]},
-    "oneOf": [{"properties": {"grid": {"required": ["prompt_tokens"]}}}, _OWN_PROMPTS],
+    "anyOf": [
+        {"properties": {"grid": {"required": ["prompt_tokens"]}}, "not": _OWN_PROMPTS},
+        {"properties": {"grid": {"not": {"required": ["prompt_tokens"]}}}, **_OWN_PROMPTS},
+    ],
 }
 """Which fields go together: pydantic does not know it, `suite.checks` says it in words."""
 

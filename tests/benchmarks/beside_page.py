@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from pytest_boobench.hosts.embedded import EmbeddedSettings, start
-from pytest_boobench.measure.requests import make_requests, read_answers, run_requests
+from pytest_boobench.measure.sending import make_requests, read_answers, run_requests
 from pytest_boobench.page.run_file import ABOUT
 from pytest_boobench.servers.clients import open_clients
 from pytest_boobench.servers.connect import connect

@@ -69,15 +69,15 @@ def _choose_loop(cell: Cell, requests: Sequence[Request]) -> measure.Workload:
     if cell.depth_tokens:
         return measure.EqualShares(cell.concurrency)
     groups: list[list[int]] = []
-    newest: dict[str, list[int]] = {}
+    awaited: dict[tuple[str, int], list[int]] = {}
     for number, request in enumerate(requests):
         line = request.line
-        if line and line.turn > 1 and line.conversation in newest:
-            newest[line.conversation].append(number)
-            continue
-        groups.append([number])
+        group = awaited.pop((line.conversation, line.turn), None) if line and line.turn else None
+        if group is None:
+            groups.append(group := [])
+        group.append(number)
         if line and line.turn:
-            newest[line.conversation] = groups[-1]
+            awaited[line.conversation, line.turn + 1] = group
     if len(groups) < len(requests):
         return measure.Groups(cell.concurrency, tuple(map(tuple, groups)))
     return measure.ClosedLoop(cell.concurrency)
