@@ -143,6 +143,8 @@ def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Not
 def explain_short(row: FinishedCell) -> str:
     """Which judged parts of the requests are too short, and what would be enough: ``decode takes only 98 ms (…``."""
     record, judged = row.record, {verdict.metric for verdict in row.verdicts}
+    if record.identity.get("prompts"):
+        return ""  # each of the own prompts has its lengths
     found = []
     for metric, axis, least_ms in (
         ("decode_tok_s", "output_tokens", SHORT_DECODE_MS),

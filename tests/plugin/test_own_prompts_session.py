@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from tests import kinds_stand_in as kinds
 from tests.conftest import BenchFolder
 from tests.kinds_stand_in import KindServer
 from tests.plugin.test_session import query
@@ -95,3 +98,41 @@ def test_a_server_that_cannot_leave_its_cache_unused_takes_own_text_only_warm(be
     assert [request["messages"] for request in talking.requests[-2:]] == [messages] * 2
     found = query(bench, f"select prompt_tokens, failure_text from bench_samples {MEASURED}")
     assert found == [(len(TEXT) + len("brief"), None)] * 2, "the server's own count"
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "kind", "cache"),
+    [
+        (kinds.Vllm(("good",)), "vllm", "cold"),
+        (kinds.Router(("good",), ("good",)), "llama-server", "cold"),
+        (kinds.Ollama(("good",)), "ollama", "warm"),
+    ],
+)
+def test_other_kinds_of_server(bench: BenchFolder, stand_in: kinds.StandIn, kind: str, cache: str) -> None:
+    """The same text again and again: vLLM's stand-in takes it from its cache unless each request has its own salt."""
+    lines = [{"text": TEXT}, {"prompt_tokens": 50, "output_tokens": 3}]
+    with KindServer(stand_in) as server:
+        bench.write_hosts(there={"server": kind, "url": server.url, "shared": False})
+        write(bench, *lines, hosts=["there"], models=["good"], samples=4, cache=cache)
+        bench.run()
+    found = query(
+        bench, f'select prompt_line, output_tokens, failure_text from bench_samples {MEASURED} order by "index"'
+    )
+    assert found == [(1, 4, None), (2, 3, None)] * 2
+
+
+def test_a_duet_sends_the_same_lines_to_both_sides(bench: BenchFolder) -> None:
+    with KindServer(kinds.Ollama(("good",))) as old, KindServer(kinds.Ollama(("good",))) as new:
+        bench.write_hosts(
+            **{
+                name: {"server": "ollama", "url": server.url, "shared": False}
+                for name, server in (("old", old), ("new", new))
+            }
+        )
+        write(bench, {"text": TEXT}, {"text": TEXT * 2}, hosts=["new"], models=["good"], samples=None, cache="warm")
+        bench.run("--boobench-duet", "old")
+    lines = (
+        "select prompt_line from bench_samples where phase = 'measure' and block = 1 and attempt = 1 and reference = "
+    )
+    ours, theirs = (query(bench, f'{lines}{side} order by "index"') for side in (0, 1))
+    assert ours == theirs == [(1,), (2,)] * 10
