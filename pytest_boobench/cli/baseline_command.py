@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pytest_boobench import baseline_file
+from pytest_boobench import baseline_file, gate
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import (
     baseline_option,
@@ -176,12 +176,14 @@ def clear(*, selection: Selection, baseline: str, store_url: str) -> int:
 def export(*, file: Path, selection: Selection, baseline: str, store_url: str) -> int:
     """Write a baseline to FILE, as text for git; - is the terminal.
 
-    It has each request's numbers, and where they come from. The same baseline gives the same text.
+    It has each request's numbers, and where they come from. The same baseline and history give the same text.
     """
     with Store.open(store_url, create=False) as store:
         found = store.export_baseline(baseline, selection)
+        noise = gate.add_noise({}, store.looks(hosts=found.hosts), found.hosts)
     if not found.runs:
         raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
+    found = replace(found, host_noise=noise)
     if file == Path("-"):
         click.echo(baseline_file.render(found), nl=False)
         return 0

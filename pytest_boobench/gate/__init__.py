@@ -5,6 +5,7 @@ Users switch off a gate with false alarms. So the fastest tenth must be worse to
 unchanged server could have given the same numbers, the verdict is inconclusive.
 
 - ``reference``      the baseline's sessions, its level, the noise between sessions
+- ``host_noise``     how much the sessions of an unchanged host differ, learnt from all that it measured
 - ``comparison``     the allowed change, and one metric against the baseline: gains, limit, noise
 - ``circumstances``  what else is different: model, processor, engine build, the machine's own speed
 - ``flags``          the flags that differ in two command lines
@@ -25,6 +26,7 @@ from pytest_boobench.gate.circumstances import describe_sameness, list_differenc
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
+from pytest_boobench.gate.host_noise import add_noise, learn_noise, measure_hosts
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
 from pytest_boobench.gate.verdicts import find_cell_doubts, find_doubts, judge, judge_cell
@@ -34,6 +36,7 @@ __all__ = [
     "LOOKS",
     "MAX_DROP",
     "Rules",
+    "add_noise",
     "describe_sameness",
     "find_cell_doubts",
     "find_doubts",
@@ -43,9 +46,11 @@ __all__ = [
     "judge",
     "judge_cell",
     "judge_duet",
+    "learn_noise",
     "level",
     "limits",
     "list_differences",
+    "measure_hosts",
     "measure_spread",
     "provable_drop",
     "remedy",

@@ -32,6 +32,7 @@ from pytest_boobench.gate.turn_ratios import find_ratio_doubts, judge_ratios
 from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
+from pytest_boobench.units import count
 
 PROMPTS_CHANGED = "the suite's own prompts are not those of the baseline: their file has changed"
 _DEFAULTS = Rules()
@@ -234,7 +235,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     if outcome == "regression" and record.closed and record.blocks < 2:
         notes.append("imported: no second block could confirm it")
     if was.assumed:
-        notes.append(f"noise assumed: {was.known_sessions} of {ENOUGH_SESSIONS} sessions")
+        few = f"{was.known_sessions} of {ENOUGH_SESSIONS} sessions"
+        learnt = f"noise of this host, from {count(was.host_sessions, 'session')}; of this cell {few}"
+        notes.append(learnt if was.host_sessions else f"noise assumed: {few}")
     return Verdict(
         metric=key,
         outcome=outcome,

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pytest_boobench.gate import measure_spread, provable_drop, remedy
+from pytest_boobench.gate import group_sessions, measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Outcome
 from pytest_boobench.reports.sentences import explain_cache, explain_rates, explain_rerun, explain_slots, lanes_of
@@ -23,6 +23,11 @@ _NAMED = 2
 _NAME_WIDTH = 28
 _REASONS_LENGTH = 60
 """Most characters of reasons in one line; the first reason is always there."""
+
+_MORE_LOOKS = (
+    "more sessions help (--boobench-save-baseline=add, half an hour apart), five of any suite on this host, "
+    "or --boobench-duet"
+)
 
 Note = tuple[FinishedCell, str]
 
@@ -56,6 +61,8 @@ def render_closing(
         unsaved = [row for row in rows if not row.saved]
         notes = annotate(unsaved, lambda row: explain_unsavable(row) or "the store did not take it yet")
         yield from tell(f"not saved as baseline {baseline}", notes)
+        young = annotate(rows, lambda row: explain_one_look(row, baselines.get(row.record.cell_key)))
+        yield from tell(f"with only one look in baseline {baseline}", young, _MORE_LOOKS)
     yield from tell("not judged", find_reasons(rows, "inconclusive"))
     yield from tell("measured without the server's timings", annotate(rows, explain_rates))
     yield from tell(
@@ -159,6 +166,16 @@ def explain_short(row: FinishedCell) -> str:
             enough = math.ceil(least_ms / 1000 * rate.median)
             found.append(f"{find_metric(metric).title} takes only {takes_ms:.0f} ms ({axis}: {enough} would be enough)")
     return ", ".join(found)
+
+
+def explain_one_look(row: FinishedCell, baseline: Baseline | None) -> str:
+    """What a new baseline of one session says about another hour, if neither the machine nor its past tells; empty if
+    one of them does. If the host's noise is known, the weak baselines are named by `find_weak`."""
+    if not row.saved or baseline is None or baseline.host_noise is not None or row.record.canaries:
+        return ""
+    if len(group_sessions((*baseline.runs, *baseline.later))) > 1:
+        return ""
+    return "in another hour an unchanged host can be 15 % slower, and this baseline cannot tell that from a slow build"
 
 
 def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -> list[Note]:

@@ -81,6 +81,10 @@ class LlamaSwap(LlamaServer):
             raise HostError(f"{self.name}: GET /running: {fault}") from fault
         return {entry["model"]: entry for entry in to_objects(running) if isinstance(entry.get("model"), str)}
 
+    async def find_logged_name(self, model: str) -> str:
+        """Return the name that llama-swap's log has for a model or an alias of it."""
+        return await self._resolve(model) or model
+
     async def command(self, model: str) -> str | None:
         """Return the ``cmd`` of the model's configuration while its server runs; None from old versions."""
         entry = (await self._find_running()).get(await self._resolve(model) or "", {})

@@ -171,6 +171,7 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
             name=name,
             cell_key=key,
             suite=row.suite,
+            host=row.host,
             runs=tuple(of_key[key]),
             node_id=row.node_id,
             prompts=row.prompts or "",
@@ -183,17 +184,23 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
 def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
     """Query for what is in force, oldest measurement first."""
     query = (
-        select(baselines.c.saved_at, suites.c.name.label("suite"), cells.c.node_id, cells.c.prompts, *_COLUMNS)
+        select(
+            baselines.c.saved_at,
+            suites.c.name.label("suite"),
+            hosts.c.name.label("host"),
+            cells.c.node_id,
+            cells.c.prompts,
+            *_COLUMNS,
+        )
         .select_from(baselines)
         .join(cells, cells.c.id == baselines.c.cell_id)
         .join(runs, runs.c.id == cells.c.run_id)
         .join(suites, suites.c.id == runs.c.suite_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
         .where(baselines.c.name == name, baselines.c.replaced_at.is_(None))
         .order_by(cells.c.started_at, cells.c.id)
     )
-    if hosts_wanted is None:
-        return query
-    return query.join(hosts, hosts.c.id == runs.c.host_id).where(hosts.c.name.in_(hosts_wanted))
+    return query if hosts_wanted is None else query.where(hosts.c.name.in_(hosts_wanted))
 
 
 def _make_runs(connection: Connection, saved: Sequence[Any], later: Sequence[int]) -> dict[int, BaselineRun]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from pytest_boobench.baseline_file import BaselineFile, save_measurement
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, RunStatus, Verdict, Vote
+from pytest_boobench.record import Baseline, CellRecord, HostLook, Measurement, RunFacts, RunStatus, Verdict, Vote
 from pytest_boobench.store.baselines import (
     BaselineChange,
     BaselineName,
@@ -28,6 +28,7 @@ from pytest_boobench.store.baselines import (
 from pytest_boobench.store.column_types import moment
 from pytest_boobench.store.database_errors import entering, explained
 from pytest_boobench.store.engine import describe, open_engine, parse_url
+from pytest_boobench.store.looks import load_looks
 from pytest_boobench.store.prune import Pruned, drop_samples
 from pytest_boobench.store.reads import StoredRun, load_measurements, load_runs, load_samples
 from pytest_boobench.store.replay import Replayed, SpooledCell, enter_saved, take_in
@@ -118,6 +119,14 @@ class Store:
         """Return cell key -> Baseline for all in force under a name, oldest run first. ``hosts`` None: of all hosts."""
         with self._read() as connection:
             return load_baselines(connection, name, hosts)
+
+    def looks(self, *, hosts: Collection[str] | None = None, but_session: str = "") -> list[HostLook]:
+        """Return what the newest measurements of each host say about its noise; ``hosts`` None: of all hosts.
+
+        Leaves out the session ``but_session``.
+        """
+        with self._read() as connection:
+            return load_looks(connection, hosts, but_session=but_session)
 
     def baseline_names(self) -> list[BaselineName]:
         """Return the names under which something is or was in force, in alphabetical order."""
