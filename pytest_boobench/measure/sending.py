@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pytest_boobench import measure
 from pytest_boobench.aggregate import add_totals
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
-from pytest_boobench.measure.privacy import hide_prompt
 from pytest_boobench.measure.talks import TurnReader
 from pytest_boobench.metrics import Phase, Sample
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
@@ -16,6 +15,9 @@ from pytest_boobench.servers.prompts import make_nonce, make_seed
 from pytest_boobench.servers.speculation import add_undrafted
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.prompt_file import PromptLine
+
+_WINDOW = 16
+"""So many equal characters are no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,19 @@ def read_answers(  # noqa: PLR0913  # what a sample is told about its place
 
     samples = add_undrafted([read(ticket, answer) for ticket, answer in result.answers])
     return add_totals(samples, cell.kind) if cell.concurrency > 1 or cell.planned else samples
+
+
+def hide_prompt(sample: Sample, line: PromptLine) -> Sample:
+    """Return the sample without a server's words that repeat a part of the line's own text."""
+    said = sample.failure_text
+    if not said or line.prompt_tokens:
+        return sample
+    own = " ".join(" ".join(_list_texts(line)).split())
+    window = min(_WINDOW, len(own))
+    if window and any(said[at : at + window] in own for at in range(len(said) - window + 1)):
+        return replace(sample, failure_text=f"{sample.status or 'no status'}: the server repeats the prompt, left out")
+    return sample
+
+
+def _list_texts(line: PromptLine) -> list[str]:
+    return [line.text or "", *(str(message.get("content") or "") for message in line.messages)]

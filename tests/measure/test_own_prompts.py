@@ -16,8 +16,7 @@ from pytest_boobench.gate.reference import Reference
 from pytest_boobench.measure import ClosedLoop, Groups, PhaseRun
 from pytest_boobench.measure.open_loop import OpenLoop, find_window_s
 from pytest_boobench.measure.own_prompts import make_own_requests
-from pytest_boobench.measure.privacy import hide_prompt
-from pytest_boobench.measure.sending import Request, run_requests
+from pytest_boobench.measure.sending import Request, hide_prompt, run_requests
 from pytest_boobench.metrics import METRICS, Sample
 from pytest_boobench.servers.clients import Call, Prompt, ServerAnswer
 from pytest_boobench.servers.ollama import fit_messages
