@@ -350,6 +350,8 @@ class Verdict:
     """For a pass: whether a change as large as the allowed one can be ruled out."""
     note: str = ""
     """What differs from the baseline's measurement, or is assumed, in words."""
+    cause: Annotated[str, Since("0004")] = ""
+    """Of a regression: what the slower cells of the host have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from tests.pages import MANUAL, PATHS, TEXTS, Block, list_blocks, name_block, re
 
 LANGUAGES = {"console", "groovy", "python", "sh", "text", "yaml"}
 """Those of blocks that somebody checks; ``text`` is what programs print, shortened."""
-ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT"
+ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT NOTIFY NOTIFY_TOKEN"
 SETTING = re.compile(r"BOOBENCH_\w+=\S+")
 CONTRIBUTING = CHECKOUT / ".github" / "CONTRIBUTING.md"
 
@@ -144,7 +144,7 @@ def parse_verb(arguments: Sequence[str]) -> None:
     command.make_context("boobench", rest, resilient_parsing=False)
 
 
-@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reason x", "store prune"])
+@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reasn x", "store prune"])
 def test_a_wrong_command_is_found(wrong: str) -> None:
     with pytest.raises((click.UsageError, AssertionError)):
         parse_verb(wrong.split())

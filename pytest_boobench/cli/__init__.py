@@ -22,7 +22,7 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
 VERBS = (
-    *"init check schema hosts doctor page ab bisect capacity record history compare power".split(),
+    *"init check schema hosts doctor page ab bisect capacity soak record history compare power notify".split(),
     *"baseline report export import store manual".split(),
 )
 _ELSEWHERE = {

@@ -11,17 +11,21 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``flags``          the flags that differ in two command lines
 - ``power``          explains why a worse number is no regression; what a baseline can prove
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
+- ``causes``         what the red cells of a host have in common, and the others do not
 - ``decode_cause``   whether a slower decode is slower steps, or fewer accepted drafts
 - ``divergence``     whether the model's probabilities are still those of the baseline
 - ``gains``          the pairs of two live hosts, and the interval of the true gain
 - ``turn_ratios``    limits inside one measurement: one turn against another
 - ``floors``         a share of the requests against the least that is asked
+- ``drift``          the slope of a course, with its interval
 - ``duet``           the same verdicts for two live hosts in turns
+- ``alerts``         the verdicts of a host's sessions as alerts: opened, confirmed, closed
 - ``change_points``  where the history of a cell changed
 
 All except the duet work on aggregates: a verdict can be recomputed from the store after the samples are pruned.
 """
 
+from pytest_boobench.gate.causes import JudgedCell, explain_red, find_cause
 from pytest_boobench.gate.circumstances import describe_sameness, list_differences
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
@@ -35,9 +39,12 @@ __all__ = [
     "FEWEST",
     "LOOKS",
     "MAX_DROP",
+    "JudgedCell",
     "Rules",
     "add_noise",
     "describe_sameness",
+    "explain_red",
+    "find_cause",
     "find_cell_doubts",
     "find_doubts",
     "find_duet_doubts",

@@ -146,7 +146,7 @@ class Hosts:
             lock=terms.locks,
             watcher=connection.watch,
             takeover=terms.takeover,
-            local=host.local,
+            local=host.here,
             sensors=connection.sensors,
             started=connection.started,
             listed_as=terms.listed_as,

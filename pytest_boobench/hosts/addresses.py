@@ -77,6 +77,11 @@ def merge_loopback(url: str) -> str:
     return parts._replace(netloc=f"{LOOPBACK}:{parts.port}" if parts.port else LOOPBACK).geturl()
 
 
+def name_address(url: str) -> str:
+    """Return a URL's host as it is written: LOOPBACK for all names of loopback. Asks no name server."""
+    return LOOPBACK if is_loopback(url) else (urlsplit(url).hostname or "")
+
+
 def find_address(url: str) -> str:
     """Return the address of a URL's machine, without the port: LOOPBACK for all its names, the lowest of several.
     A name that cannot be resolved is returned itself."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from pytest_boobench.hosts.addresses import (
     find_key,
     is_loopback,
     is_own,
+    name_address,
     variable,
 )
 from pytest_boobench.hosts.embedded import EmbeddedSettings, find_problems
@@ -42,6 +44,13 @@ _SETTINGS = tuple(setting.name for setting in fields(EmbeddedSettings))
 _NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
 
 
+class HostModelFields(FileModel):
+    """One model of a host, as the file writes it."""
+
+    reference: Annotated[bool, flag()] = False
+    """Whether this model never changes and is the reference of the host's machine."""
+
+
 class HostFields(FileModel):
     """One host, as the file writes it."""
 
@@ -57,6 +66,12 @@ class HostFields(FileModel):
     """Whether others use the host too; default: watch and see."""
     machine: Annotated[str | None, node_name()] = None
     """Which machine it is; hosts on one machine are never measured at once. Default: from the address."""
+    reference: Annotated[bool, flag()] = False
+    """Whether this host never changes and is the reference of its machine; it has one model."""
+    models: Annotated[
+        dict[str, HostModelFields], Named(model_name(), HostModelFields, "a mapping of names to models")
+    ] = Field(default_factory=dict)
+    """Model -> what is special about it."""
     restore: Annotated[bool, flag()] = True
     """Afterwards, load the model again that was ready before."""
     verify: Annotated[bool | str, ca_file()] = True
@@ -103,6 +118,10 @@ class Host:
     shared: bool | None = None
     machine: str | None = None
     """The machine's name from the file; None: the address tells."""
+    beside_ours: bool = False
+    """Whether the file puts it on one machine with a host that we start."""
+    reference: str | None = None
+    """The model that is the reference of its machine; empty: its only one. None: it has no reference."""
     restore: bool = True
     """Whether to load the models again, after the session, that were ready before it."""
     verify: bool | Path = True
@@ -151,6 +170,13 @@ class Host:
         """Whether its server runs on this machine: we start it, or its address is loopback."""
         return self.ours or is_loopback(self.base_url)
 
+    @property
+    def here(self) -> bool:
+        """Whether its machine is this one, also where another of its addresses or the file tells."""
+        if self.local or self.beside_ours:
+            return True
+        return self.machine is None and is_own(find_address(self.base_url))
+
     def require_key(self) -> str | None:
         """Return the API key, None if the host needs none. Raises HostError if the environment does not have it."""
         if self.key_variable is None:
@@ -195,6 +221,14 @@ class Inventory:
             raise HostError(f"no host {name!r} {where}; {suggest(name, self.hosts)}")
         return self.hosts[name]
 
+    def find_reference(self, name: str) -> Host | None:
+        """Return the reference of a host's machine, the first of the file; None if it has none, or is unknown."""
+        references = [host for host in self.hosts.values() if host.reference is not None]
+        if name not in self.hosts or not references:
+            return None
+        machine = self.hosts[name].exclusive
+        return next((host for host in references if host.exclusive == machine), None)
+
     def is_same(self, name: str, other: str) -> bool:
         """Whether two names mean one server. Raises HostError for an unknown name."""
         host, second = self.get(name), self.get(other)
@@ -214,13 +248,62 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
     written = read_as(InventoryFields, read(path, problems), problems)
     for name, row in written.hosts.items():
         _check(name, row, problems)
+    _name_machines(written.hosts)
+    _check_references(written.hosts, problems)
     problems.raise_any()
-    hosts = {name: _make_host(name, row, path, display or path.name, env) for name, row in written.hosts.items()}
+    started = {row.machine for name, row in written.hosts.items() if _is_ours(name, row)} - {None}
+    hosts = {
+        name: replace(_make_host(name, row, path, display or path.name, env), beside_ours=row.machine in started)
+        for name, row in written.hosts.items()
+    }
     return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
 
 
 def _is_embedded(name: str, row: HostFields) -> bool:
     return EMBEDDED in (name, row.server)
+
+
+def _is_ours(name: str, row: HostFields) -> bool:
+    return row.start is not None or _is_embedded(name, row)
+
+
+def _name_machines(rows: Mapping[str, HostFields]) -> None:
+    """Give a host without a machine's name that of the other ports of its address, if they have one name.
+
+    Not for loopback: behind it may be tunnels to other machines.
+    """
+    names: dict[str, set[str]] = defaultdict(set)
+    for row in rows.values():
+        if row.url and row.machine and not is_loopback(row.url):
+            names[name_address(row.url)].add(row.machine)
+    for row in rows.values():
+        found = names.get(name_address(row.url), set()) if row.url else set()
+        if row.machine is None and len(found) == 1:
+            row.machine = next(iter(found))
+
+
+def _check_references(rows: Mapping[str, HostFields], problems: Problems) -> None:
+    """Note a second reference of one machine, and one of which the model is not known."""
+    first: dict[str, str] = {}
+    for name, row in rows.items():
+        models = [model for model, one in row.models.items() if one.reference]
+        if not row.reference and not models:
+            continue
+        node = row.node.child("reference") if row.reference else row.node.child("models")
+        if row.start is not None and not models:
+            problems.add(
+                node, "expected the model with which to start the host; write models: {NAME: {reference: true}}"
+            )
+        if len(models) > 1 or (row.reference and models):
+            problems.add(node, "a host has one reference; name it once, under models or for the whole host")
+        machine = row.machine or (name_address(row.url) if row.url else THIS_MACHINE)
+        if (other := first.setdefault(machine, name)) != name:
+            problems.add(node, f"the reference of this machine is {other}; a machine has one")
+
+
+def _find_reference(row: HostFields) -> str | None:
+    named = (model for model, one in row.models.items() if one.reference)
+    return next(named, "" if row.reference else None)
 
 
 def _check(name: str, row: HostFields, problems: Problems) -> None:
@@ -264,7 +347,14 @@ def _settings_in(row: HostFields) -> dict[str, Any]:
 def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mapping[str, str]) -> Host:
     if _is_embedded(name, row):
         settings = EmbeddedSettings(**_settings_in(row))
-        return Host(name=name, server=EMBEDDED, shared=row.shared, machine=row.machine, embedded=settings)
+        return Host(
+            name=name,
+            server=EMBEDDED,
+            shared=row.shared,
+            machine=row.machine,
+            reference=_find_reference(row),
+            embedded=settings,
+        )
     return Host(
         name=name,
         server=row.server,
@@ -273,6 +363,7 @@ def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mappin
         proxy=row.proxy,
         shared=row.shared,
         machine=row.machine,
+        reference=_find_reference(row),
         restore=row.restore,
         verify=path.parent / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,

@@ -12,6 +12,8 @@ from pytest_boobench.suite.spec import SAMPLING
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 BaselineWord = Annotated[str, StringConstraints(pattern=r"^[\w][\w .:/@+-]{0,99}$")]
 """A baseline's name; nothing that could be an option."""
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
+"""Why; it is stored."""
 Role = Literal["system", "user", "assistant"]
 MOST_TOKENS = 131_072
 B = TypeVar("B", bound="Body")
@@ -153,7 +155,7 @@ class BaselineBody(Body):
 
     measurement: int
     name: BaselineWord
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
+    reason: Reason
 
 
 class ClearBody(Body):
@@ -161,8 +163,7 @@ class ClearBody(Body):
 
     name: BaselineWord
     key: Name
-    reason: str = ""
-    """Not kept: the store has no place for it."""
+    reason: Reason
 
 
 def read_body(kind: type[B], content: bytes) -> B:

@@ -51,6 +51,10 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
     manager.register(Outputs(config, settings, recorder), "boobench-outputs")
+    if settings.notify_url is not None:
+        from pytest_boobench.plugin import notifying
+
+        notifying.register(config, settings.notify_url, settings.baseline, recorder)
     place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines)
     bench = Bench(config, settings, inventory, place)
     manager.register(bench, BENCH)

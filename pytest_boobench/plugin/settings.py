@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, cast, get_args
@@ -63,6 +63,8 @@ class Settings:
     max_cells: int
     progress_file: Path | None
     """The file that gets a JSON line at each progress of a cell."""
+    notify_url: str | None = field(repr=False)
+    """Where alerts are sent, which may be a secret; None: nowhere."""
 
 
 def resolve(config: pytest.Config) -> Settings:
@@ -99,6 +101,7 @@ def resolve(config: pytest.Config) -> Settings:
         load_timeout_s=_read(_find(config, "load_timeout"), parse_duration, None),
         max_cells=_max_cells(config),
         progress_file=config.invocation_params.dir / progress if progress else None,
+        notify_url=_notify_url(config),
     )
 
 
@@ -173,6 +176,12 @@ def _store_url(config: pytest.Config) -> str | None:
     for url in (typed or "", os.environ.get("BOOBENCH_STORE", ""), named):
         learn_url(url)
     return typed or (named if not named or "://" in named else str(config.rootpath / named)) or None
+
+
+def _notify_url(config: pytest.Config) -> str | None:
+    """Where alerts are sent. No ini name: a secret does not belong into a file of the project."""
+    typed: str | None = config.getoption("boobench_notify")
+    return typed if typed is not None else os.environ.get("BOOBENCH_NOTIFY") or None
 
 
 def _read(given: _Given | None, parse: Callable[[str], float], default: _Default) -> float | _Default:

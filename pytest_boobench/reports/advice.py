@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pytest_boobench.gate import group_sessions, measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Outcome
-from pytest_boobench.reports.sentences import explain_cache, explain_rates, explain_rerun, explain_slots, lanes_of
+from pytest_boobench.reports.sentences import (
+    explain_cache,
+    explain_cause,
+    explain_rates,
+    explain_rerun,
+    explain_slots,
+    lanes_of,
+)
 from pytest_boobench.reports.session import FinishedCell, explain_unsavable, name_cell
 from pytest_boobench.reports.terminal import TerminalLine
 from pytest_boobench.reports.text import cut_names
@@ -63,6 +70,7 @@ def render_closing(
         yield from tell(f"not saved as baseline {baseline}", notes)
         young = annotate(rows, lambda row: explain_one_look(row, baselines.get(row.record.cell_key)))
         yield from tell(f"with only one look in baseline {baseline}", young, _MORE_LOOKS)
+    yield from tell("red", annotate(rows, explain_cause))
     yield from tell("not judged", find_reasons(rows, "inconclusive"))
     yield from tell("measured without the server's timings", annotate(rows, explain_rates))
     yield from tell(

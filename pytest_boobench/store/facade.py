@@ -17,10 +17,12 @@ from pytest_boobench.store.baselines import (
     BaselineChange,
     BaselineName,
     BaselineSave,
+    PastSave,
     Saved,
     clear_baselines,
     list_names,
     load_baselines,
+    load_past_saves,
     load_saves,
     put_in_force,
     save_baseline,
@@ -163,10 +165,15 @@ class Store:
             ),
         )
 
-    def clear_baseline(self, name: str, cell_keys: Collection[str]) -> int:
+    def past_saves(self, measurement_ids: Collection[int]) -> list[PastSave]:
+        """Return all saves of these measurements under any name, oldest first; also those that are out of force."""
+        with self._read() as connection:
+            return load_past_saves(connection, measurement_ids)
+
+    def clear_baseline(self, name: str, cell_keys: Collection[str], reason: str = "") -> int:
         """Take the baselines of these cells out of force; return how many measurements these were. Deletes nothing."""
         with self._write() as connection:
-            return clear_baselines(connection, name, cell_keys)
+            return clear_baselines(connection, name, cell_keys, reason)
 
     def prune(self, before: float, *, dry: bool = False) -> Pruned:
         """Delete raw samples of measurements that began before ``before`` (seconds since 1970 UTC).

@@ -32,11 +32,12 @@ CREATE TABLE bench_baselines (
 	saved_at DATETIME NOT NULL, 
 	reason TEXT NOT NULL, 
 	replaced_at DATETIME, 
+	cleared_reason TEXT, 
 	CONSTRAINT pk_bench_baselines PRIMARY KEY (id), 
 	CONSTRAINT fk_bench_baselines_cell_id FOREIGN KEY(cell_id) REFERENCES bench_cells (id) ON DELETE RESTRICT
 );
-INSERT INTO "bench_baselines" VALUES(1,'main','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c',1,'2026-09-21 14:14:20.000000','first',NULL);
-INSERT INTO "bench_baselines" VALUES(2,'main','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28',2,'2026-09-21 14:14:20.000000','first',NULL);
+INSERT INTO "bench_baselines" VALUES(1,'main','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c',1,'2026-09-21 14:14:20.000000','first',NULL,NULL);
+INSERT INTO "bench_baselines" VALUES(2,'main','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28',2,'2026-09-21 14:14:20.000000','first',NULL,NULL);
 CREATE TABLE bench_cells (
 	id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -252,13 +253,14 @@ CREATE TABLE bench_verdicts (
 	note TEXT NOT NULL, 
 	change_low DOUBLE, 
 	change_high DOUBLE, 
+	cause TEXT, 
 	judged_at DATETIME NOT NULL, 
 	CONSTRAINT pk_bench_verdicts PRIMARY KEY (id), 
 	CONSTRAINT ck_bench_verdicts_outcome CHECK (outcome IN ('pass', 'regression', 'improvement', 'inconclusive', 'no baseline', 'not comparable')), 
 	CONSTRAINT fk_bench_verdicts_cell_id FOREIGN KEY(cell_id) REFERENCES bench_cells (id) ON DELETE CASCADE
 );
-INSERT INTO "bench_verdicts" VALUES(1,1,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'2026-09-21 14:14:20.000000');
-INSERT INTO "bench_verdicts" VALUES(2,2,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'2026-09-21 14:14:20.000000');
+INSERT INTO "bench_verdicts" VALUES(1,1,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'','2026-09-21 14:14:20.000000');
+INSERT INTO "bench_verdicts" VALUES(2,2,'decode_tok_s','pass',51.0,50.0,0.02,0.1,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL,0,'',NULL,NULL,'','2026-09-21 14:14:20.000000');
 CREATE TABLE bench_votes (
 	id INTEGER NOT NULL, 
 	voted_at DATETIME NOT NULL, 
@@ -271,8 +273,8 @@ CREATE TABLE bench_votes (
 	CONSTRAINT ck_bench_votes_vote CHECK (vote IN ('a', 'b', 'c', 'd', 'tie', 'both bad'))
 );
 CREATE INDEX ix_bench_cells_cell_key_started_at ON bench_cells (cell_key, started_at);
-CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_cells_run_id ON bench_cells (run_id);
+CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_samples_cell_id ON bench_samples (cell_id);
 CREATE INDEX ix_bench_baselines_cell_id ON bench_baselines (cell_id);
 CREATE UNIQUE INDEX uq_bench_baselines_in_force ON bench_baselines (name, cell_key, cell_id) WHERE replaced_at IS NULL;
