@@ -309,6 +309,10 @@ class Baseline:
     later: tuple[BaselineRun, ...] = ()
     """Clean later runs of the same engine build and flags that passed: they show how much runs differ, but do not
     change the level."""
+    node_id: str = ""
+    """Of its newest run."""
+    prompts: str = ""
+    """SHA-256 of the suite's own prompts; empty: the prompts were made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

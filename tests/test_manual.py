@@ -42,6 +42,9 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 @pytest.mark.parametrize("block", list_blocks("yaml"), ids=name_block)
 def test_yaml_blocks(block: Block, tmp_path: Path) -> None:
     top = next(iter(yaml.safe_load(block.text)))
+    for other in list_blocks("text"):
+        if other.page == block.page and other.text.startswith('{"text"'):  # a file with own prompts
+            (tmp_path / "day.jsonl").write_text(other.text, encoding="utf-8")
     path = tmp_path / "block.yaml"
     path.write_text(block.text, encoding="utf-8")
     if top == "suite":

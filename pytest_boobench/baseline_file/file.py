@@ -78,6 +78,8 @@ class BaselineFile:
                 host=several[-1].record.host,
                 host_noise=self.host_noise.get(several[-1].record.host),
                 runs=tuple(make_baseline_run(one.run, one.record, one.saved_at) for one in several),
+                node_id=several[-1].record.node_id,
+                prompts=several[-1].record.identity.get("prompts", ""),
             )
             for key, several in of_key.items()
         }

@@ -27,7 +27,8 @@ from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.inventory import EMBEDDED, Host
 from pytest_boobench.hosts.open_host import open_host
-from pytest_boobench.measure.block import make_calls, read_answers, require_good, run_calls
+from pytest_boobench.measure.block import require_good
+from pytest_boobench.measure.sending import make_requests, read_answers, run_requests
 from pytest_boobench.servers.clients import Patience, Server
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.refusals import ANOTHER_KEY, NO_KEY
@@ -175,9 +176,9 @@ async def _measure_speed(server: Server, host: str, model: Chosen) -> Chosen:
         id="probe",
         line=1,
     )
-    calls = await make_calls(server, cell, uuid.uuid4().hex, _REQUESTS)
-    taken = await run_calls(server, cell, calls, "measure")
-    samples = read_answers(server, cell, taken)
+    requests = await make_requests(server, cell, uuid.uuid4().hex, _REQUESTS)
+    taken = await run_requests(server, cell, requests, "measure")
+    samples = read_answers(server, cell, requests, taken)
     require_good(samples, taken, cell)
     found = summarize(samples, model.kind)
     prompt_tok_s = median_of(found, "embed_tok_s" if embeds else "prefill_tok_s")

@@ -106,6 +106,11 @@ class Problems:
         """Note what is wrong with a value, and what would be right."""
         self._by_field.setdefault(node.path, Problem(self._file, node.line, node.path, text))
 
+    def adopt(self, error: DocumentError) -> None:
+        """Note the problems of another file, which this one names."""
+        for problem in error.problems:
+            self._by_field[f"{problem.file}:{problem.line}:{problem.field}"] = problem
+
     def has(self, node: Node) -> bool:
         """Whether this value or something inside it has a problem."""
         inside = (f"{node.path}.", f"{node.path}[")

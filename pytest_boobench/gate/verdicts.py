@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pytest_boobench.aggregate import find_own_prompts
 from pytest_boobench.gate.circumstances import (
     Difference,
     SlowMachine,
@@ -33,6 +34,7 @@ from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
 from pytest_boobench.units import count
 
+PROMPTS_CHANGED = "the suite's own prompts are not those of the baseline: their file has changed"
 _DEFAULTS = Rules()
 _ENERGY = "joule_per_token"
 _UNTIMED = frozenset({"J", "MB"})
@@ -147,6 +149,8 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
         return case
+    if baseline.prompts and baseline.prompts != record.identity.get("prompts"):
+        return replace(case, obstacle=("not comparable", PROMPTS_CHANGED))
     kept, reason = keep_comparable(record, baseline)
     return replace(
         case,
@@ -179,7 +183,8 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
     elif (was := consult(find_metric(key), baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
-        return compare(find_metric(key), case.record.aggregates, was, allowed)
+        own = find_own_prompts(case.record.samples, find_metric(key))
+        return compare(find_metric(key), case.record.aggregates, was, allowed, own)
     return Verdict(
         metric=key,
         outcome=outcome,

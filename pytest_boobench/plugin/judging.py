@@ -96,11 +96,18 @@ class Judging:
         return verdicts
 
     def _find_baseline(self, cell: Cell, record: CellRecord) -> Baseline | None:
-        stored = self._baselines().get(record.cell_key)
+        stored = self._baselines().get(record.cell_key) or self._find_of_other_prompts(cell, record)
         answer: Baseline | None = self._config.hook.pytest_boobench_select_baseline(
             config=self._config, cell=cell, record=record, baseline=stored
         )
         return stored if answer is None else answer
+
+    def _find_of_other_prompts(self, cell: Cell, record: CellRecord) -> Baseline | None:
+        """The baseline of this cell from before its own prompts changed: it cannot be compared, and says why."""
+        if not cell.prompts:
+            return None
+        others = (found for found in self._baselines().values() if found.node_id == record.node_id)
+        return next((found for found in others if found.prompts not in ("", cell.prompts)), None)
 
     def expect_rerun(self, item: pytest.Item, record: CellRecord, verdicts: tuple[Verdict, ...]) -> None:
         """Note that a regression has one more block should a plugin run the item again.

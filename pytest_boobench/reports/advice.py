@@ -158,13 +158,15 @@ def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Not
 def explain_short(row: FinishedCell) -> str:
     """Which judged parts of the requests are too short, and what would be enough: ``decode takes only 98 ms (…``."""
     record, judged = row.record, {verdict.metric for verdict in row.verdicts}
+    if record.identity.get("prompts"):
+        return ""  # each of the own prompts has its lengths
     found = []
     for metric, axis, least_ms in (
         ("decode_tok_s", "output_tokens", SHORT_DECODE_MS),
         ("prefill_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
         ("embed_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
     ):
-        rate, tokens = record.aggregates.get(metric), record.identity[axis]
+        rate, tokens = record.aggregates.get(metric), record.identity.get(axis)
         if metric not in judged or rate is None or rate.median <= 0 or not tokens:
             continue
         takes_ms = tokens / rate.median * 1000
@@ -190,6 +192,8 @@ def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -
     spread = measure_spread(baselines.values())
     found: list[tuple[float, Note]] = []
     for row in rows:
+        if row.record.identity.get("prompts"):
+            continue  # prompts of different lengths are no noise, and a baseline does not tell them apart
         baseline = baselines[row.record.cell_key]
         of_suite = spread.get(baseline.suite, {})
         for verdict in row.verdicts:

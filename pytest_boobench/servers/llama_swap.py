@@ -156,6 +156,15 @@ class LlamaSwap(LlamaServer):
             return await upstream.make_turns(cell, nonces)
         return await OpenAIServer.make_turns(self, cell, nonces)
 
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """By the model's own tokenizer if its server is a llama-server."""
+        upstream = self._upstream(cell.model)
+        if await upstream.find_props():
+            self._foreign_engines.discard(cell.model)
+            return await upstream.count_own(cell, own)
+        self._foreign_engines.add(cell.model)
+        return await OpenAIServer.count_own(self, cell, own)
+
     async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
         """From the model's own server, if that is a llama-server."""
         upstream = self._upstream(model)

@@ -213,6 +213,8 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
             suite=row.suite,
             host=row.host,
             runs=tuple(of_key[key]),
+            node_id=row.node_id,
+            prompts=row.prompts or "",
             later=tuple(made[cell_id] for cell_id in later.get(key, ())),
         )
         for key, row in newest.items()
@@ -222,7 +224,14 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
 def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
     """Query for what is in force, oldest measurement first."""
     query = (
-        select(baselines.c.saved_at, suites.c.name.label("suite"), hosts.c.name.label("host"), *_COLUMNS)
+        select(
+            baselines.c.saved_at,
+            suites.c.name.label("suite"),
+            hosts.c.name.label("host"),
+            cells.c.node_id,
+            cells.c.prompts,
+            *_COLUMNS,
+        )
         .select_from(baselines)
         .join(cells, cells.c.id == baselines.c.cell_id)
         .join(runs, runs.c.id == cells.c.run_id)

@@ -319,7 +319,7 @@ def test_new_measurements_replace_those_of_their_cells_or_stand_beside_them(add:
         ("sampling: {temperature: 0.0, seed: 42}", "sampling: none",
          ["23: cells[0].sampling: expected a mapping of a request's fields, got 'none'"]),
         ("cells:\n", "cells: {}\nmore:\n",
-         ["15: cells: expected a list, each of it a mapping with suite, host, model, kind, prompt_tokens, concurrency, "
+         ["15: cells: expected a list, each of it a mapping with suite, host, model, kind, concurrency, "
           "cache, node_id, measured, got an empty mapping",
           "16: more: unknown key; known are boobench_baseline, name, runs, host_noise, cells"]),
         (WHOLE, "", ["1: the file is empty"]),

@@ -311,14 +311,19 @@ BAD_FIELDS = [
     ("samples: '4'", "8: samples: expected a whole number from 1, got '4' as text; write 4 without quotes"),
     ("samples: .inf", "8: samples: expected a whole number from 1, got .inf"),
     ("max_failed: 10", "8: max_failed: expected a whole number below samples, 10, got 10"),
-    ("grid: [1]", "4: grid: expected a mapping with prompt_tokens, got a list"),
+    (
+        "grid: [1]",
+        "4: grid: expected a mapping with prompt_tokens, output_tokens, concurrency, depth_tokens, turns, rate, "
+        "got a list",
+    ),
     (
         "grid: {prompt_tokens: 1}",
         "4: grid.output_tokens: is missing; kind chat needs a whole number from 1, or a list of such",
     ),
     (
         "grid: {output_tokens: 1}",
-        "4: grid.prompt_tokens: is missing; expected a whole number from 1, or a list of such",
+        "4: grid.prompt_tokens: is missing; expected a whole number from 1, or a list of such; "
+        "or write prompts: FILE.jsonl",
     ),
     (
         "grid: {prompt_tokens: 1, output_tokens: 1, concurrency: [1, four]}",
@@ -509,7 +514,8 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
         (
             "# nothing yet\nsuite: s\n",
             [
-                "2: grid: is missing; expected a mapping with prompt_tokens",
+                "2: grid: is missing; expected a mapping with prompt_tokens, output_tokens, concurrency, depth_tokens, "
+                "turns, rate",
                 "2: hosts: is missing; expected a name, or a list of such",
                 "2: models: is missing; expected a name, or a list of such",
             ],
@@ -776,6 +782,7 @@ class TestSchema:
                 "usefixtures",
                 "overrides",
                 "length",
+                "prompts",
                 "launch",
                 "quality",
             ),

@@ -31,6 +31,7 @@ _SAMPLES: tuple[sa.Column[Any], ...] = (
     sa.Column("send_lag_ms", sa.Double()),
     sa.Column("accepted_len", sa.Double()),
     sa.Column("draft_accept_share", sa.Double()),
+    sa.Column("prompt_line", sa.BigInteger()),
 )
 _VERDICTS: tuple[sa.Column[Any], ...] = (sa.Column("cause", sa.Text()),)
 
