@@ -5,7 +5,7 @@ The rest is imported once ``--boobench`` is given: a session that does not use t
 - ``options``     the command line and ini names; ``settings`` what they and the environment say
 - ``hookspecs``   the hooks that others may implement
 - ``activate``    what ``--boobench`` switches on
-- ``suite_files`` the suites of a session and its hosts file; ``collect``   suite file -> test items
+- ``collect``     suite file -> test items
 - ``ordering``    which cell comes when on a host, and in which process
 - ``bench``       the measuring side: fixtures and verdicts, in each process that runs items
 - ``judging``     verdicts, and the second pass of cells in doubt

@@ -14,8 +14,7 @@ from pytest_boobench.plugin.bench import Bench
 from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
 from pytest_boobench.plugin.ordering import Ready, ask_hosts
-from pytest_boobench.plugin.settings import Settings, resolve
-from pytest_boobench.plugin.suite_files import read_inventory
+from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
 from pytest_boobench.plugin.workers import BenchPlace, Leases, Workers
 
 

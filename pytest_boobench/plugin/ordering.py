@@ -15,8 +15,7 @@ from pytest_boobench import suite
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.plugin.options import is_suite
-from pytest_boobench.plugin.settings import Settings, resolve
-from pytest_boobench.plugin.suite_files import find_suites, read_inventory
+from pytest_boobench.plugin.settings import Settings, find_suites, read_inventory, resolve
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.names import list_short_names
 
