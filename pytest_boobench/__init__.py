@@ -8,6 +8,7 @@ The rooms of the package, in the order of the data flow. Each imports only rooms
 - ``environment``   who runs a session and where: git, CI system, user, machine
 - ``arrivals``    how the events of a stream arrive: tokens in each, bursts
 - ``conversations``   the samples of conversations: which belong together, where the prefix cache breaks
+- ``recording``   what was asked of a server, as numbers: which requests are one conversation
 - ``documents``   YAML text -> plain data with line numbers
 - ``suite``       a suite file -> Suite -> Grid -> Cells
 - ``wire``        the socket: sends requests, returns bytes with the kernel's time stamps

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from pytest_boobench.conversations import list_conversations
-from pytest_boobench.metrics import OF_TURNS, Kind, Sample, find_metric, metrics_of, name_of_turn
+from pytest_boobench.metrics import OF_TURNS, Kind, Metric, Sample, find_metric, metrics_of, name_of_turn
 from pytest_boobench.units import percent, quantity
 
 BOUND_SHARE = 0.5
@@ -229,10 +229,14 @@ def find_trend(samples: Sequence[Sample]) -> str | None:
     """Return the message that requests became faster and faster; None if they did not.
 
     With several lanes, the last round is ignored, because it ends beside fewer and fewer other requests. At a rate
-    nothing is found: how long a request waits depends on how many came shortly before.
+    nothing is found: how long a request waits depends on how many came shortly before. Of own prompts, those of the
+    last pass are compared with the same ones of the first.
     """
     if any(sample.send_lag_ms is not None for sample in samples):
         return None
+    if any(sample.prompt_line for sample in samples):
+        shorter = _find_fall_of_lines(samples)
+        return _describe_trend(shorter, "than the same ones of the first") if shorter else None
     rounds = _times_of_rounds(samples)
     times = [rounds[number] for number in sorted(rounds)]
     faster = _find_fall(times[:-1] if _count_lanes(samples) > 1 else times)
@@ -254,6 +258,56 @@ def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
     if _find_fall([their for _, their in pairs]) and (faster := _find_fall([their / our for our, their in pairs])):
         return _describe_trend(faster, "than its first on the reference, beside ours")
     return None
+
+
+def list_lines(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Return the samples of each own prompt, in their order; leaves out samples whose prompts were made."""
+    found: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.prompt_line:
+            found[sample.prompt_line].append(sample)
+    return list(found.values())
+
+
+def _find_fall_of_lines(samples: Sequence[Sample]) -> float | None:
+    """By how much own prompts fell from the first to the last of their passes, as a share; None if they did not.
+
+    The median of their ratios, and a sign test, so that noise alone is none (normal approximation, continuity
+    correction).
+    """
+    times = [[sample.e2e_ms for sample in line if sample.ok and sample.e2e_ms] for line in list_lines(samples)]
+    ratios = [line[-1] / line[0] for line in times if len(line) > 1]
+    if len(ratios) < _TREND_MIN:
+        return None
+    fell = 1 - statistics.median(ratios)
+    falls = sum((ratio < 1) - (ratio > 1) for ratio in ratios)
+    return fell if fell > TREND_FASTER and (falls - 1) / math.sqrt(len(ratios)) > TREND_Z else None
+
+
+class OwnPrompts(NamedTuple):
+    """How own prompts of different lengths are judged: by what the same prompt differs from pass to pass."""
+
+    lines: int
+    scatter: float
+    """Interquartile range of the logarithms of one prompt's values around their median."""
+
+
+def find_own_prompts(samples: Iterable[Sample], metric: Metric) -> OwnPrompts | None:
+    """Return how much a metric of the same own prompt differs; None for made-up prompts and after a single pass.
+
+    Values around a median of n values differ less than around the true one, by sqrt(1 - 1 / n).
+    """
+    lines = [
+        [math.log(middle) for sample in line if (middle := statistics.median(metric.values(sample) or (0.0,))) > 0]
+        for line in list_lines(counted(samples))
+    ]
+    apart = sorted(
+        (value - statistics.median(logs)) * math.sqrt(len(logs) / (len(logs) - 1))
+        for logs in lines
+        if len(logs) > 1
+        for value in logs
+    )
+    return OwnPrompts(len(lines), percentile(apart, 0.75) - percentile(apart, 0.25)) if apart else None
 
 
 def _times_of_rounds(samples: Sequence[Sample]) -> dict[int, float]:

@@ -8,9 +8,14 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import platformdirs
+
+from pytest_boobench import PACKAGE
 
 FOLDER = ".boobench"
 """A project's folder for its store, and for the logs of servers that we started."""
@@ -118,6 +123,14 @@ def ask_git(folder: Path, *words: str) -> str | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a word with a NUL
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def find_cache() -> Path:
+    """Return the user's folder for what can be made again; in the temporary folder if this user has no home."""
+    folder = platformdirs.user_cache_path(PACKAGE)
+    if folder.is_absolute():
+        return folder
+    return Path(tempfile.gettempdir(), f"{PACKAGE}-{os.getuid()}" if hasattr(os, "getuid") else PACKAGE)
 
 
 def make_folder(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,17 @@ class BoobenchError(Exception):
         super().__init__(clean_lines(text))
 
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
 def explain_os_error(error: OSError) -> str:
     """Return the system's own message in lower case: ``no such file or directory``."""
     return (error.strerror or type(error).__name__).lower()
+
+
+def means_no_locks(error: OSError) -> bool:
+    """Whether a file system without locks refused one, as some network file systems do."""
+    return error.errno in _NO_LOCKS
 
 
 @dataclass(frozen=True, slots=True, order=True)

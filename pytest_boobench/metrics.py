@@ -123,6 +123,8 @@ class Sample:
     """Tokens per decoding step with speculation; of vLLM, over all requests of the same window. None without it."""
     draft_accept_share: Annotated[float | None, Since("0004")] = None
     """Share of the draft tokens that were accepted, likewise."""
+    prompt_line: Annotated[int, Since("0004")] = 0
+    """Line of its prompt in the file of the suite's own prompts, from 1; 0: the prompt was made."""
 
     @property
     def ok(self) -> bool:
@@ -318,9 +320,9 @@ def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS.values() if kind in metric.kinds)
 
 
-def find_load(rate: float | None, slo: Mapping[str, Any] | None) -> Load:
-    """What decides how many requests of a cell with this rate and SLO are in flight."""
-    return "lanes" if not rate else "slo" if slo else "rate"
+def find_load(rate: float | None, slo: Mapping[str, Any] | None, arrival: str | None = None) -> Load:
+    """What decides how many requests of a cell with this rate, SLO and arrival are in flight."""
+    return "lanes" if not rate and arrival != "recorded" else "slo" if slo else "rate"
 
 
 def gated_metrics(

@@ -282,6 +282,32 @@ class BaselineRun(Circumstances):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostLook:
+    """What one earlier measurement of a host says about its noise, whatever its suite."""
+
+    host: str
+    series: str
+    """The same for measurements that an unchanged host would repeat: of one cell, with one build, flags and model."""
+    session: str
+    """The pytest session that measured it."""
+    measured_at: float
+    medians: Mapping[str, float]
+    """Metric -> median, of the judged ones."""
+    settled: bool = True
+    """False if a verdict on it was a regression, or inconclusive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostNoise:
+    """How much the sessions of an unchanged host differ, from all that it measured."""
+
+    sessions: int
+    """So many sessions were compared, each at least half an hour from the others."""
+    by_metric: Mapping[str, float]
+    """Metric -> standard deviation between sessions of the logarithm of a cell's median."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """The stored reference of one cell: a name and the runs saved under it, oldest first, at least one."""
 
@@ -289,9 +315,17 @@ class Baseline:
     cell_key: str
     suite: str
     runs: tuple[BaselineRun, ...]
+    host: str = ""
+    """Empty if it is not known."""
+    host_noise: HostNoise | None = None
+    """None if the host has too few sessions to learn it from."""
     later: tuple[BaselineRun, ...] = ()
     """Clean later runs of the same engine build and flags that passed: they show how much runs differ, but do not
     change the level."""
+    node_id: str = ""
+    """Of its newest run."""
+    prompts: str = ""
+    """SHA-256 of the suite's own prompts; empty: the prompts were made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +363,8 @@ class Verdict:
     """For a pass: whether a change as large as the allowed one can be ruled out."""
     note: str = ""
     """What differs from the baseline's measurement, or is assumed, in words."""
+    cause: Annotated[str, Since("0004")] = ""
+    """Of a regression: what the slower cells of the host have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

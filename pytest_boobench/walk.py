@@ -75,7 +75,7 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     )
     if cell.turns > 1:
         return replace(record, error=f"{cell.host}: a duet compares single requests; measure turns against a baseline")
-    if cell.rate:
+    if cell.planned:
         text = "a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
         return replace(record, error=f"{cell.host}: {text}")
     if duet.shared:

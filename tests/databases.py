@@ -5,13 +5,17 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -57,6 +61,19 @@ def start_postgresql() -> Path:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
     return folder
+
+
+def kill_postgresql() -> None:
+    """End it as a crash does."""
+    pid = int((start_postgresql() / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    while psutil.pid_exists(pid):
+        time.sleep(0.01)
+
+
+def restart_postgresql() -> None:
+    """Let it run again, with what was committed; does nothing while it runs."""
+    pgserver.get_server(start_postgresql(), cleanup_mode=None).ensure_postgres_running()
 
 
 def postgresql_url(name: str = "postgres", user: str = "postgres", **query: str) -> str:

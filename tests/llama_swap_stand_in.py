@@ -135,6 +135,24 @@ class LlamaSwapStandIn:
         finally:
             self.do(end)
 
+    def log(self, tokens: tuple[int, int], cached: int = 0, /, **changed: Any) -> None:
+        """A row of the log for a request that just ended, with llama.cpp's timings; ``changed`` are its fields."""
+        counts = {"input_tokens": tokens[0], "output_tokens": tokens[1], "cache_tokens": cached}
+
+        def act() -> None:
+            row: dict[str, Any] = {"id": len(self.rows) + 1, "timestamp": f"{self._now():%Y-%m-%dT%H:%M:%SZ}"}
+            row |= {"model": next(iter(self.upstreams)), "req_path": DISPATCHED[0], "resp_status_code": 200}
+            row |= {"tokens": {**counts, "prompt_per_second": 500.0}, "duration_ms": 12, **changed}
+            self.rows.append(row)
+            self._tell(_event("activity", {"id": row["id"]}))
+
+        self.do(act)
+
+    def restart(self) -> None:
+        """As when it was killed and started again: the log is empty, and its ids begin anew."""
+        self.rows.clear()
+        self.reload(in_order=False)
+
     def reload(self, *, in_order: bool = True) -> None:
         """As on SIGHUP: streams end, models stop, ids begin anew. Not in order: as when it was killed."""
 
@@ -251,7 +269,8 @@ class LlamaSwapStandIn:
         tracked = path in DISPATCHED or path == "/props"
         flight = self._begin(model, path, peer.request.method, peer.request.headers) if tracked else None
         self._waiting[model] += 1
-        tokens, status = (0, 0), 500
+        tokens: tuple[int, ...] = (0, 0)
+        status = 500
         try:
             if self.says_loading and self.states[model] != "ready" and peer.request.fields.get("stream"):
                 await peer.head()
@@ -269,7 +288,7 @@ class LlamaSwapStandIn:
             if flight is not None:
                 self._end(flight, status, tokens)
 
-    async def _proxy(self, peer: Peer, model: str, path: str, flight: Flight | None) -> tuple[int, tuple[int, int]]:
+    async def _proxy(self, peer: Peer, model: str, path: str, flight: Flight | None) -> tuple[int, tuple[int, ...]]:
         body, request = b"", peer.request
         url, content = self.upstreams.get(model) or self.peers[model], request.body
         if model in self.peers and content:
@@ -325,7 +344,7 @@ class LlamaSwapStandIn:
         self._tell_flight(flight)
         return flight
 
-    def _end(self, flight: Flight, status: int, tokens: tuple[int, int]) -> None:
+    def _end(self, flight: Flight, status: int, tokens: tuple[int, ...]) -> None:
         if self._flights.pop(flight.id, None) is not flight:
             return
         if flight.method == "POST":
@@ -335,8 +354,9 @@ class LlamaSwapStandIn:
         else:
             self._tell_flight(flight)
 
-    def _log(self, flight: Flight, status: int, tokens: tuple[int, int]) -> None:
-        counts = {"input_tokens": tokens[0], "output_tokens": tokens[1], "cache_tokens": 0}
+    def _log(self, flight: Flight, status: int, tokens: tuple[int, ...]) -> None:
+        counts = {"input_tokens": tokens[0], "output_tokens": tokens[1], "cache_tokens": sum(tokens[2:])}
+        counts["prompt_per_second"] = 500 if tokens[2:] else -1
         row: dict[str, Any] = {"id": len(self.rows) + 1, "timestamp": f"{self._now():%Y-%m-%dT%H:%M:%SZ}"}
         row |= {"model": flight.model, "duration_ms": 12}
         if self.version < 230:
@@ -429,16 +449,16 @@ def _canonical(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: "[REDACTED]" if name == "Authorization" else value for name, value in named.items()}
 
 
-def _read_tokens(text: str) -> tuple[int, int]:
-    """Prompt tokens evaluated and tokens generated, by ``timings`` first, as the last event that has any says."""
-    found = (0, 0)
+def _read_tokens(text: str) -> tuple[int, ...]:
+    """Prompt tokens evaluated, tokens generated, and with timings those cached, as the last event that has any says."""
+    found: tuple[int, ...] = (0, 0)
     for line in text.splitlines():
         try:
             body = json.loads(line.removeprefix("data: "))
         except ValueError:
             continue
         if isinstance(body, dict) and (timings := body.get("timings")):
-            return timings["prompt_n"], timings["predicted_n"]
+            return timings["prompt_n"], timings["predicted_n"], timings["cache_n"]
         if isinstance(body, dict) and (usage := body.get("usage")):
             found = (usage["prompt_tokens"], usage.get("completion_tokens", 0))
     return found

@@ -3,7 +3,8 @@
 Real sessions of the plugin on a stand-in for llama-server that keeps a pace of its own, so that a busy machine does not
 change the pictures: a baseline is saved, a few builds pass, then one is slow after long prompts and the gate turns red.
 The red session's terminal output becomes an SVG file and its HTML page a PNG file in FOLDER (default:
-``.github/images``), each in a light and a dark theme. Needs Chromium on the PATH and the extra ``test``.
+``.github/images``), and so does ``boobench page`` in the same folder, each in a light and a dark theme.
+Needs Chromium on the PATH and the extra ``test``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -27,11 +29,12 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from tests.chromium import find_chromium
+from tests.chromium import find_chromium, run_chromium
 from tests.conftest import CHECKOUT, PATIENT
 from tests.fault_server import Peer
 from tests.kinds_stand_in import KindServer, Page, fixed
 from tests.paced_server import Paced
+from tests.page.serving import serve
 
 COLUMNS = 120
 COMMAND = "pytest --boobench suites/ --boobench-report=page.html"
@@ -209,8 +212,27 @@ def take_picture(page: Path, picture: Path, look: Look) -> None:
     print(f"{picture}: {size_kb:.0f} KB")
 
 
+def take_local_page(folder: Path, pictures: Path) -> None:
+    """What Chromium shows of ``boobench page`` in the sessions' folder: the room Run, with what is red.
+
+    The folder's name is another one: it is a temporary folder's.
+    """
+    chromium, pictures = find_chromium(), pictures.resolve()
+    assert chromium is not None
+    with chdir(folder), serve(Path.cwd()) as page, run_chromium(chromium) as browser:
+        shown = browser.new_page(viewport={"width": 1280, "height": 560})
+        shown.goto(f"{page.address}/#token={page.doorkeeper.issue()}")
+        shown.get_by_text("pytest --boobench", exact=False).first.wait_for(timeout=60_000)
+        shown.evaluate("name => { document.querySelector('header .where').textContent = name }", "~/llm-hosts")
+        for look in LOOKS:
+            shown.emulate_media(color_scheme="light" if look.name == "light" else "dark")
+            picture = pictures / f"local-page-{look.name}.png"
+            shown.screenshot(path=picture)
+            print(f"{picture}: {picture.stat().st_size / 1024:.0f} KB")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """All four pictures."""
+    """All six pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=CHECKOUT / ".github" / "images")
     parser.add_argument("--keep", type=Path, help="keep the sessions' folder here, and use it again where it is there")
@@ -226,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for look in LOOKS:
             (asked.folder / f"terminal-{look.name}.svg").write_text(draw_terminal(output, look), encoding="utf-8")
             take_picture(folder / "page.html", asked.folder / f"page-{look.name}.png", look)
+        take_local_page(folder, asked.folder)
 
 
 if __name__ == "__main__":

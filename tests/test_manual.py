@@ -26,7 +26,7 @@ from tests.pages import MANUAL, PATHS, TEXTS, Block, list_blocks, name_block, re
 
 LANGUAGES = {"console", "groovy", "python", "sh", "text", "yaml"}
 """Those of blocks that somebody checks; ``text`` is what programs print, shortened."""
-ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT"
+ENVIRONMENT = "STORE HOSTS BASELINE BASELINE_FILE MAX_DROP POLICY MAX_TIME LOAD_TIMEOUT NOTIFY NOTIFY_TOKEN"
 SETTING = re.compile(r"BOOBENCH_\w+=\S+")
 CONTRIBUTING = CHECKOUT / ".github" / "CONTRIBUTING.md"
 
@@ -42,6 +42,9 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 @pytest.mark.parametrize("block", list_blocks("yaml"), ids=name_block)
 def test_yaml_blocks(block: Block, tmp_path: Path) -> None:
     top = next(iter(yaml.safe_load(block.text)))
+    for other in list_blocks("text"):
+        if other.page == block.page and other.text.startswith('{"text"'):  # a file with own prompts
+            (tmp_path / "day.jsonl").write_text(other.text, encoding="utf-8")
     path = tmp_path / "block.yaml"
     path.write_text(block.text, encoding="utf-8")
     if top == "suite":
@@ -141,7 +144,7 @@ def parse_verb(arguments: Sequence[str]) -> None:
     command.make_context("boobench", rest, resilient_parsing=False)
 
 
-@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reason x", "store prune"])
+@pytest.mark.parametrize("wrong", ["hosts --jsn", "no-such-verb", "baseline clear --reasn x", "store prune"])
 def test_a_wrong_command_is_found(wrong: str) -> None:
     with pytest.raises((click.UsageError, AssertionError)):
         parse_verb(wrong.split())

@@ -212,3 +212,56 @@ def test_the_password_of_a_store_is_in_no_message(project: BenchFolder, monkeypa
     assert "postgresql://me:***@127.0.0.1:1/bench: " in told
     assert find_leaks(told.encode()) == []
     assert result.ret != 0
+
+
+URL = f"http://me:{quote(KEY, safe='')}@10.0.0.7"
+TYPED: dict[str, tuple[str, ...]] = {
+    "the page": ("init", URL),
+    "a query": ("init", f"http://10.0.0.7/?api_key={quote(KEY, safe='')}"),
+    "in place of the variable": ("init", "http://10.0.0.7", "--api-key-env", KEY),
+    "a command line": (
+        "ab",
+        f"llama-server --api-key {quote(KEY, safe='')}",
+        f"LLAMA_API_KEY={quote(KEY, safe='')} x y",
+    ),
+    "a url of a side": ("ab", URL, URL),
+    "a store": ("history", "--store", f"postgresql://me:{quote(KEY, safe='')}@127.0.0.1:1/bench"),
+}
+"""Where somebody types it on the command line."""
+IN_FILES = {
+    "api_key": f"{{url: http://h, api_key: '{KEY}'}}",
+    "url": f"{{url: '{URL}'}}",
+    "proxy": f"{{url: http://h, proxy: '{URL}'}}",
+    "headers": f"{{url: http://h, headers: {{Authorization: '{KEY}'}}}}",
+    "start": f"{{start: {{command: \"nothing-there --port {{port}} --api-key '{KEY}'\"}}}}",
+    "environment": f"{{start: {{command: 'nothing-there {{port}}', env: {{API_KEY: '{KEY}'}}}}}}",
+}
+"""Where somebody writes it into the hosts file."""
+
+
+@pytest.mark.parametrize("where", TYPED)
+def test_no_verb_repeats_a_key_that_is_typed(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(TYPED[where]) != 0
+    out, err = capfdbinary.readouterr()
+    assert (find_leaks(out + err), b"Traceback" in err) == ([], False), out + err
+
+
+@pytest.mark.parametrize("where", IN_FILES)
+def test_no_output_repeats_a_key_that_is_written_into_the_hosts_file(
+    where: str, bench: BenchFolder, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (bench.path / "boobench.hosts.yaml").write_text(f"hosts: {{h: {IN_FILES[where]}}}\n")
+    bench.write_suite(hosts=["h"])
+    monkeypatch.chdir(bench.path)
+    result = bench.run("-vv", "--boobench-json=out.json", "--junitxml=out.xml")
+    assert result.ret != pytest.ExitCode.OK
+    for verb in ("check", "hosts"):
+        main((verb,))
+    out, err = capfdbinary.readouterr()
+    told = out + err + (result.stdout.str() + result.stderr.str()).encode()
+    assert (find_leaks(told), b"Traceback" in told) == ([], False), told
+    for path in bench.path.rglob("*"):
+        assert path.name == "boobench.hosts.yaml" or not path.is_file() or find_leaks(path.read_bytes()) == [], path

@@ -252,6 +252,15 @@ class CellFields(IdentityFields):
         return make_identity({one.name: getattr(self, one.name) for one in AXES})
 
 
+class HostNoiseFields(FileModel):
+    """How much the sessions of an unchanged host differ."""
+
+    sessions: Annotated[int, whole(1)]
+    """So many sessions were compared."""
+    by_metric: Annotated[dict[str, float], Named(text(), number(0), "a mapping of metrics to numbers")]
+    """Metric -> standard deviation between sessions of the logarithm of a cell's median."""
+
+
 class FileFields(FileModel):
     """The whole file."""
 
@@ -261,6 +270,10 @@ class FileFields(FileModel):
     """Name -> run."""
     runs: Annotated[dict[str, RunFields], Named(text(), RunFields, "a mapping of runs")]
     """Ordered by identity."""
+    host_noise: Annotated[dict[str, HostNoiseFields], Named(text(), HostNoiseFields, "a mapping of hosts")] = Field(
+        default_factory=dict
+    )
+    """Host -> its noise, learnt from all that it measured."""
     cells: Annotated[tuple[CellFields, ...], Each(CellFields)]
     """By identity."""
 

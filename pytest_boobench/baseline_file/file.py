@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,15 @@ from pytest_boobench.aggregate import counted
 from pytest_boobench.baseline_file.fields import FORMAT, LISTED, RunFields
 from pytest_boobench.metrics import Sample, find_metric, sort_metrics
 from pytest_boobench.plain import list_facts, take
-from pytest_boobench.record import Baseline, CellRecord, Circumstances, Measurement, RunFacts, make_baseline_run
+from pytest_boobench.record import (
+    Baseline,
+    CellRecord,
+    Circumstances,
+    HostNoise,
+    Measurement,
+    RunFacts,
+    make_baseline_run,
+)
 from pytest_boobench.suite.cell import AXES
 from pytest_boobench.untrusted import hide_in
 
@@ -40,6 +48,8 @@ class BaselineFile:
 
     name: str
     runs: tuple[SavedRun, ...] = ()
+    host_noise: Mapping[str, HostNoise] = field(default_factory=dict)
+    """Host -> how much its sessions differ, as far as the writer knew."""
 
     def with_runs(self, saved: Iterable[SavedRun], *, add: bool) -> BaselineFile:
         """Return a copy with these measurements: instead of those of their cells, or (``add``) beside them."""
@@ -49,6 +59,11 @@ class BaselineFile:
             one for one in self.runs if _identify(one) not in measurements and (add or one.record.cell_key not in keys)
         )
         return replace(self, runs=(*kept, *new))
+
+    @property
+    def hosts(self) -> set[str]:
+        """The hosts of its cells."""
+        return {one.record.host for one in self.runs}
 
     def baselines(self) -> dict[str, Baseline]:
         """Return cell key -> Baseline, its runs oldest first."""
@@ -60,7 +75,11 @@ class BaselineFile:
                 name=self.name,
                 cell_key=key,
                 suite=several[-1].record.suite,
+                host=several[-1].record.host,
+                host_noise=self.host_noise.get(several[-1].record.host),
                 runs=tuple(make_baseline_run(one.run, one.record, one.saved_at) for one in several),
+                node_id=several[-1].record.node_id,
+                prompts=several[-1].record.identity.get("prompts", ""),
             )
             for key, several in of_key.items()
         }
@@ -114,6 +133,9 @@ def render(file: BaselineFile) -> str:
     for uid in sorted(runs, key=lambda uid: (runs[uid].started_at, uid)):
         lines.append(f"  {_flow(uid)}:")
         lines += (f"    {line}" for line in _fields(_describe_run(runs[uid])))
+    if file.host_noise:
+        lines.append("host_noise:")
+        lines += (f"  {_flow(host)}: {_flow(_describe(file.host_noise[host]))}" for host in sorted(file.host_noise))
     lines.append("cells:" if runs else "cells: []")
     ordered = sorted(file.runs, key=_order)
     for _, several in groupby(ordered, key=lambda saved: saved.record.cell_key):
@@ -160,7 +182,13 @@ def _describe(circumstance: Any) -> Any:
     if not is_dataclass(circumstance):
         return circumstance
     known = _known(asdict(cast("Any", circumstance)))
-    return {key: _Rate(value) if isinstance(value, float) else value for key, value in known.items()}
+    return {key: _round(value) for key, value in known.items()}
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _round(value[key]) for key in sorted(value)}
+    return _Rate(value) if isinstance(value, float) else value
 
 
 def _render_metrics(record: CellRecord) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.facts import Canary, ModelFacts
 from pytest_boobench.metrics import Sample
 from pytest_boobench.plain import list_facts, take
-from pytest_boobench.record import CellRecord, Circumstances, RunFacts
+from pytest_boobench.record import CellRecord, Circumstances, HostNoise, RunFacts
 from pytest_boobench.suite.cell import make_key
 
 _LIMITS = yaml_source.Limits(max_bytes=64_000_000, max_values=5_000_000)
@@ -33,7 +33,10 @@ def read(path: Path, display: str) -> BaselineFile:
     saved = (
         _make_saved(cell, measured, written.runs[measured.run]) for cell in written.cells for measured in cell.measured
     )
-    return BaselineFile(name=written.name, runs=tuple(saved))
+    noise = {
+        host: HostNoise(sessions=one.sessions, by_metric=one.by_metric) for host, one in written.host_noise.items()
+    }
+    return BaselineFile(name=written.name, runs=tuple(saved), host_noise=noise)
 
 
 def _check_format(root: Node, problems: Problems) -> None:

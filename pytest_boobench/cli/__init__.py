@@ -7,6 +7,7 @@ interrupted; 141 nobody reads the output any more.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -22,7 +23,7 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.untrusted import hide_secrets
 
 VERBS = (
-    *"init check schema hosts doctor page ab bisect capacity history compare power".split(),
+    *"init check schema hosts doctor page ab bisect capacity soak record history compare power notify".split(),
     *"baseline report export import store manual".split(),
 )
 _ELSEWHERE = {
@@ -66,6 +67,11 @@ def show_examples(*examples: tuple[str, str]) -> str:
     width = max(len(command) for command, _ in examples)
     lines = (f"  {command:<{width}}  {purpose}".rstrip() for command, purpose in examples)
     return "\n".join(("\b", "Examples:", *lines))
+
+
+def is_page_installed() -> bool:
+    """Whether all is there that the extra ``page`` brings."""
+    return all(importlib.util.find_spec(name) is not None for name in ("starlette", "uvicorn", "jinja2"))
 
 
 class _Unread(Exception):  # noqa: N818  # an end, and no error

@@ -17,6 +17,7 @@ import yaml
 
 from pytest_boobench.cli.project import Project, read_inventory, show_path
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.suite.names import list_short_names, shorten
 from pytest_boobench.untrusted import clean
 
@@ -55,7 +56,9 @@ class Sides:
         if typed in self._inventory.names:
             return AbSide("host", typed, (typed,), self._read_row(typed))
         if len(typed.split()) > 1 or shutil.which(typed):
-            raise click.UsageError(f"{where}: a command line needs {PORT}, where the server's port goes; got {typed!r}")
+            raise click.UsageError(
+                f"{where}: a command line needs {PORT}, where the server's port goes; got {write_command(typed)!r}"
+            )
         file = show_path(self._path) if self._path else "the hosts file, which there is not"
         raise click.UsageError(
             f"{where}: expected a command line with {PORT}, a URL or a host of {file}, got {clean(typed)!r}; "
@@ -72,7 +75,9 @@ class Sides:
         words = read_words(typed, where) if isinstance(typed, str) else list(typed)
         text = typed if isinstance(typed, str) else shlex.join(typed)
         if not any(PORT in word for word in words):
-            raise click.UsageError(f"{where}: a command line needs {PORT}, where the server's port goes; got {text!r}")
+            raise click.UsageError(
+                f"{where}: a command line needs {PORT}, where the server's port goes; got {write_command(text)!r}"
+            )
         folders = (self._folder if folder is None else folder, self._folder)
         if find_program(words[0], folders) is None:
             raise click.UsageError(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from pytest_boobench import baseline_file
+from pytest_boobench import baseline_file, gate
 from pytest_boobench.cli import show_examples
+from pytest_boobench.cli.baseline_flaws import find_flaw
+from pytest_boobench.cli.baseline_measure import measure
 from pytest_boobench.cli.parameters import (
     baseline_option,
     cell_options,
@@ -21,7 +23,6 @@ from pytest_boobench.cli.parameters import (
 )
 from pytest_boobench.cli.power_command import find_foundations, foundation_to_plain, render_foundation
 from pytest_boobench.cli.project import show_path
-from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.store import Saved, Selection, Store
 from pytest_boobench.units import count, moment
@@ -32,6 +33,9 @@ _add_option = click.option("--add", is_flag=True, help="Keep what is in force, a
 @click.group()
 def command() -> None:
     """Look at baselines, set and clear them, carry them in git."""
+
+
+command.add_command(measure)
 
 
 @command.command(
@@ -128,34 +132,24 @@ def set_(*, selection: Selection, baseline: str, reason: str, add: bool, spoiled
     return 1 if any(flaws.values()) else 0
 
 
-def find_flaw(measurement: Measurement, *, spoiled: bool) -> str:
-    """Why a measurement cannot be a baseline; empty where it can."""
-    if measurement.error:
-        return measurement.error
-    if measurement.reference_host:
-        return f"measured in turns with {measurement.reference_host}, which another session cannot repeat"
-    if measurement.verdicts and all(verdict.now is None for verdict in measurement.verdicts):
-        return "none of its judged metrics has a number"
-    return "" if spoiled else measurement.spoiled or ""
-
-
 @command.command(
     epilog=show_examples(
         ("boobench baseline clear --baseline old", "all of a baseline"),
-        ("boobench baseline clear --model qwen3-8b", "the cells of one model"),
+        ("boobench baseline clear --model qwen3-8b --reason 'new GPU'", "the cells of one model"),
     )
 )
 @baseline_option
 @cell_options
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is stored, and the page shows it.")
 @store_option
-def clear(*, selection: Selection, baseline: str, store_url: str) -> int:
+def clear(*, selection: Selection, baseline: str, reason: str, store_url: str) -> int:
     """Take a baseline out of force, all of it or some cells. Nothing is deleted: set puts it back.
 
     Exit code 1 where nothing of that was in force.
     """
     with Store.open(store_url, create=False) as store:
         keys = {one.cell_key for one in store.measurements(replace(selection, baselines=(baseline,)))}
-        gone = store.clear_baseline(baseline, keys)
+        gone = store.clear_baseline(baseline, keys, reason)
     click.echo(f"{count(gone, 'measurement')} of {count(len(keys), 'cell')} out of force as baseline {baseline}")
     return 0 if gone else 1
 
@@ -176,12 +170,14 @@ def clear(*, selection: Selection, baseline: str, store_url: str) -> int:
 def export(*, file: Path, selection: Selection, baseline: str, store_url: str) -> int:
     """Write a baseline to FILE, as text for git; - is the terminal.
 
-    It has each request's numbers, and where they come from. The same baseline gives the same text.
+    It has each request's numbers, and where they come from. The same baseline and history give the same text.
     """
     with Store.open(store_url, create=False) as store:
         found = store.export_baseline(baseline, selection)
+        noise = gate.add_noise({}, store.looks(hosts=found.hosts), found.hosts)
     if not found.runs:
         raise click.UsageError(f"nothing of that is in force as baseline {baseline}; see boobench baseline list")
+    found = replace(found, host_noise=noise)
     if file == Path("-"):
         click.echo(baseline_file.render(found), nl=False)
         return 0

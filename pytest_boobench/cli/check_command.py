@@ -112,7 +112,7 @@ def check_files(files: Sequence[Path], project: Project, hosts_file: Path | None
     """The hosts file where it is wrong, then each suite; without the hosts, suites may name any host."""
     inventory: Inventory | None = None
     try:
-        inventory = read_inventory(project, hosts_file)
+        inventory = read_inventory(project, hosts_file, files)
     except DocumentError as error:
         yield FileReport(error.problems[0].file, problems=error.problems)
     names = suite.SuiteNames()

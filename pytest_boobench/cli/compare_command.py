@@ -74,6 +74,9 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
     """
     hosts, other_hosts = ({measurement.run.host for measurement in side.measurements} for side in (first, second))
     across = not hosts & other_hosts
+    judged = {measurement.run.session for measurement in second.measurements}
+    looks = (look for look in first.looks if look.session not in judged)
+    first = replace(first, baselines=gate.learn_noise(first.baselines, looks))
     before, after = _group(first, across=across), _group(second, across=across)
     baselines = {key: _find_baseline(first, some) for key, some in before.items()}
     known = [baseline for baseline in baselines.values() if baseline]

@@ -13,7 +13,7 @@ import click
 from pytest_boobench.environment import ask_git
 from pytest_boobench.facts import Canary
 from pytest_boobench.plain import list_facts, take
-from pytest_boobench.record import Baseline, CellFacts, CellRecord, Measurement
+from pytest_boobench.record import Baseline, CellFacts, CellRecord, HostLook, Measurement
 from pytest_boobench.store import Selection, Store
 
 
@@ -74,6 +74,8 @@ class Side:
     """Oldest first."""
     baselines: Mapping[str, Baseline]
     """Cell key -> the stored baseline, where the side is one."""
+    looks: tuple[HostLook, ...] = ()
+    """What the store knows of the noise of the hosts, where the side is a baseline."""
 
     @property
     def label(self) -> str:
@@ -94,8 +96,10 @@ def find_side(store: Store, text: str, folder: Path) -> Side:
             f"nothing is stored of {text!r}; expected a baseline, a host, a commit, a session or a run, "
             f"or {NEWEST!r}; see boobench history"
         )
-    baselines = store.baselines(word) if kind == "baseline" else {}
-    return Side(kind=kind, word=word, measurements=measurements, baselines=baselines)
+    if kind != "baseline":
+        return Side(kind=kind, word=word, measurements=measurements, baselines={})
+    looks = store.looks(hosts={measurement.run.host for measurement in measurements})
+    return Side(kind=kind, word=word, measurements=measurements, baselines=store.baselines(word), looks=tuple(looks))
 
 
 def _find_kind(store: Store, text: str, folder: Path) -> tuple[str, str]:

@@ -14,11 +14,9 @@ from importlib.metadata import PackageNotFoundError, entry_points, requires, ver
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from pytest_boobench import PACKAGE, find_version, wire
 from pytest_boobench.cli.project import Project, show_path
-from pytest_boobench.environment import FOLDER, read_ci
+from pytest_boobench.environment import FOLDER, find_cache, read_ci
 from pytest_boobench.errors import BoobenchError, HostError, explain_os_error
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.hosts.sensors import explain_nothing, find_sensors
@@ -71,7 +69,7 @@ def look_around(project: Project, store_url: str) -> Iterator[Diagnosis]:
     ci = ", ".join(f"{key} {value}" for key, value in read_ci(os.environ).items())
     yield Diagnosis("ok", "ci", ci or "none that is known")
     yield _look_at_store(store_url)
-    cache = platformdirs.user_cache_path(PACKAGE)
+    cache = find_cache()
     yield _look_at_folder("cache", cache, str(cache))
     folders = (project.root / FOLDER, Path(tempfile.gettempdir()))
     if files := [file for folder in folders for file in find_waiting(folder)]:

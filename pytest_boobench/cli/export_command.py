@@ -127,10 +127,11 @@ def normalize(measurement: Measurement) -> Row:
     identity, aggregates = measurement.identity, measurement.aggregates
     embeds = identity["kind"] == "embedding"
     decode = aggregates.get("decode_tok_s")
-    # Every request has the same number of tokens.
-    tokens = identity["prompt_tokens"] if embeds else identity["output_tokens"]
+    # Every request has the same number of tokens, but not if the prompts are the suite's own.
+    prompt_tokens = identity.get("prompt_tokens", 0)
+    tokens = (prompt_tokens if embeds else identity["output_tokens"]) if prompt_tokens else None
     requests_s = measurement.total_tok_s / tokens if measurement.total_tok_s and tokens else None
-    all_tokens = identity["prompt_tokens"] + (identity["output_tokens"] or 0)
+    all_tokens = prompt_tokens + (identity["output_tokens"] or 0)
     return {
         "schema_version": "1",
         "environment": {

@@ -16,7 +16,7 @@ import click
 
 from pytest_boobench import HOSTS_FILE
 from pytest_boobench.aggregate import median_of, summarize
-from pytest_boobench.cli import show_examples
+from pytest_boobench.cli import is_page_installed, show_examples
 from pytest_boobench.cli.hosts_command import look_at_traffic
 from pytest_boobench.cli.init_discovery import Chosen, Discovery, discover
 from pytest_boobench.cli.init_texts import PYTEST_INI, name_blindness, write_hosts, write_suite
@@ -28,7 +28,8 @@ from pytest_boobench.hosts.addresses import is_loopback
 from pytest_boobench.hosts.host_fields import EMBEDDED
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.hosts.open_host import open_host
-from pytest_boobench.measure.block import make_calls, read_answers, require_good, run_calls
+from pytest_boobench.measure.block import require_good
+from pytest_boobench.measure.sending import make_requests, read_answers, run_requests
 from pytest_boobench.servers.clients import Patience, Server
 from pytest_boobench.servers.connect import connect
 from pytest_boobench.servers.refusals import ANOTHER_KEY, NO_KEY
@@ -176,9 +177,9 @@ async def _measure_speed(server: Server, host: str, model: Chosen) -> Chosen:
         id="probe",
         line=1,
     )
-    calls = await make_calls(server, cell, uuid.uuid4().hex, _REQUESTS)
-    taken = await run_calls(server, cell, calls, "measure")
-    samples = read_answers(server, cell, taken)
+    requests = await make_requests(server, cell, uuid.uuid4().hex, _REQUESTS)
+    taken = await run_requests(server, cell, requests, "measure")
+    samples = read_answers(server, cell, requests, taken)
     require_good(samples, taken, cell)
     found = summarize(samples, model.kind)
     prompt_tok_s = median_of(found, "embed_tok_s" if embeds else "prefill_tok_s")
@@ -213,8 +214,11 @@ def say_what_next(found: Discovery) -> None:
         ("boobench check", "what the suites come to"),
         ("pytest --boobench suites/ --boobench-save-baseline", "measure, and keep the speed as the baseline"),
         ("pytest --boobench suites/", "after a change: red where it became slower"),
+        *([("boobench page", "the same in a browser, and a chat")] if is_page_installed() else []),
     )
     click.echo("\n".join(("next:", *steps.splitlines()[2:])))
+    if not is_page_installed():
+        click.echo("the same in a browser, and a chat: pip install 'pytest-boobench[page]', then boobench page")
     if not found.sees_others and not found.host.local:
         click.echo(
             f"{found.kind} cannot tell whether others use it{name_blindness(found)}: "

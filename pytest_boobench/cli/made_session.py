@@ -22,6 +22,7 @@ _KEPT_SETTINGS = ("boobench_quiet", "boobench_disturbed", "boobench_load_timeout
 _NOT_FOR_US = (
     *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "BOOBENCH_BASELINE", "BOOBENCH_BASELINE_FILE"),
     *("BOOBENCH_MAX_DROP", "BOOBENCH_POLICY", "BOOBENCH_MAX_TIME", "BOOBENCH_HOSTS", "BOOBENCH_STORE"),
+    "BOOBENCH_NOTIFY",
 )
 """Variables that speak to the user's own sessions."""
 _PLUGINS = ("--disable-plugin-autoload", "-pboobench", "-pno:cacheprovider", "-pno:faulthandler", "--noconftest", "-s")

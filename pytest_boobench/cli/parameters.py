@@ -51,7 +51,7 @@ def find_allowed(measurement: Measurement, max_drop: float | None) -> Mapping[st
     if not judged and measurement.run.imported_from is not None:
         judged = dict.fromkeys(_list_imported(measurement))
     identity = measurement.identity
-    load = find_load(identity.get("rate"), identity.get("slo"))
+    load = find_load(identity.get("rate"), identity.get("slo"), identity.get("arrival"))
     return gate.limits(
         identity["kind"],
         judged or None,

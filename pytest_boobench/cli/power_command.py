@@ -78,7 +78,7 @@ def find_foundations(
 
     ``hosts`` are those whose cells show how much sessions differ, None for all. ``max_drop`` as for `find_allowed`.
     """
-    baselines = store.baselines(name, hosts=hosts)
+    baselines = gate.learn_noise(store.baselines(name, hosts=hosts), store.looks(hosts=hosts))
     saves = {save.measurement_id: save for save in store.saves(name)}
     spread = gate.measure_spread(baselines.values())
     of_cell: dict[str, list[Measurement]] = defaultdict(list)

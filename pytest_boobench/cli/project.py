@@ -6,7 +6,7 @@ import configparser
 import os
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,12 @@ def find_project(start: Path) -> Project:
     return Project(start, {})
 
 
-def read_inventory(project: Project, typed: Path | None) -> inventory.Inventory:
-    """The hosts; DocumentError for a bad file, a usage error for one that does not exist."""
-    path = typed or project.hosts_file
+def read_inventory(project: Project, typed: Path | None, suites: Iterable[Path] = ()) -> inventory.Inventory:
+    """The hosts; DocumentError for a bad file, a usage error for one that does not exist.
+
+    Where nothing names a file and the project's root has none, it is the one beside ``suites``.
+    """
+    path = typed or project.hosts_file or inventory.find_beside(suites)
     if path is not None and not path.is_file():
         raise click.UsageError(f"boobench_hosts: no hosts file {path}; mend pytest's configuration, or see --hosts")
     return inventory.load(path, display=show_path(path) if path else None, env=os.environ)

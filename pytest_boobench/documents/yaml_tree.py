@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from pytest_boobench.errors import DocumentError, Problem
+from pytest_boobench.untrusted import learn_url
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -76,7 +77,8 @@ class Node:
         return self.value
 
     def describe(self) -> str:
-        """Describe the value, for "got …" in a message."""
+        """Describe the value, for "got …" in a message. A URL's password is hidden from then on."""
+        learn_url(self.text)
         if self.value is None:
             return "nothing"
         if isinstance(self.value, tuple):
@@ -103,6 +105,11 @@ class Problems:
     def add(self, node: Node, text: str) -> None:
         """Note what is wrong with a value, and what would be right."""
         self._by_field.setdefault(node.path, Problem(self._file, node.line, node.path, text))
+
+    def adopt(self, error: DocumentError) -> None:
+        """Note the problems of another file, which this one names."""
+        for problem in error.problems:
+            self._by_field[f"{problem.file}:{problem.line}:{problem.field}"] = problem
 
     def has(self, node: Node) -> bool:
         """Whether this value or something inside it has a problem."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pytest_boobench.aggregate import Aggregate
+from pytest_boobench.aggregate import Aggregate, OwnPrompts
 from pytest_boobench.gate.reference import Reference, count_requests, fast_side, scatter_of, usable
 from pytest_boobench.metrics import Kind, Length, Load, Metric, find_metric, gated_metrics
 from pytest_boobench.record import CellRecord
@@ -96,6 +96,8 @@ class Comparison:
     """Of the median."""
     fast_gain: float
     """Of the edge of the fastest tenth."""
+    spread: float
+    """How far the samples scatter."""
     limit: float
     """The smallest gain that is allowed."""
     run_noise: float
@@ -130,8 +132,7 @@ class Comparison:
     @property
     def clean(self) -> bool:
         """Whether the samples scatter little enough; if the noise is assumed, also the baseline's."""
-        own = scatter_of(self.metric, self.now)
-        widest = max(own, self.was.scatter) if self.was.assumed else own
+        widest = max(self.spread, self.was.scatter) if self.was.assumed else self.spread
         return widest < self.most_scatter
 
     @property
@@ -157,14 +158,17 @@ class Comparison:
 
 
 def compare(
-    metric: Metric, aggregates: Mapping[str, Aggregate], was: Reference, allowed: float, drift_error: float = 0.0
+    metric: Metric,
+    aggregates: Mapping[str, Aggregate],
+    was: Reference,
+    allowed: float,
+    own: OwnPrompts | None = None,
 ) -> Comparison:
     """Compare a metric that has a usable median now, or a rate or share of zero, with a baseline's.
 
-    ``drift_error`` is the standard deviation of a host's drift that was divided out of the baseline.
-
     The fastest tenth gains as much as the median if the baseline has no usable one, and infinitely if it takes no
-    time now.
+    time now. ``own`` is how much it differs for the same own prompt: prompts of different lengths are no noise, and
+    their median is that of few of them, so that each pass counts as one request.
     """
     now, requests = aggregates[metric.key], count_requests(aggregates, metric.key)
     median = now.median
@@ -173,7 +177,10 @@ def compare(
     gain = fast_gain = find_gain(metric, median, was.level)
     if was.fast is not None:
         fast_gain = find_gain(metric, fast_side(metric, now), was.fast)
-    spread = scatter_of(metric, now)
+    spread, independent = scatter_of(metric, now), requests
+    if own is not None and not metric.binomial:
+        spread, independent = own.scatter, max(1, requests // own.lines)
+        was = replace(was, scatter=own.scatter, requests=max(1, was.requests // own.lines))
     share = aggregates["slo_share"].mean if metric.binomial and "slo_share" in aggregates else None
     return Comparison(
         metric=metric,
@@ -182,9 +189,10 @@ def compare(
         requests=requests,
         gain=gain,
         fast_gain=fast_gain,
+        spread=spread,
         limit=find_limit(metric, allowed),
         run_noise=find_run_noise(was, spread),
-        deviation=math.hypot(estimate_deviation(was, spread, requests, share), drift_error),
+        deviation=estimate_deviation(was, spread, independent, share),
     )
 
 

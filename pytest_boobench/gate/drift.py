@@ -1,176 +1,97 @@
-"""Room 6: the drift of a host, by the reference of its machine: divided out of the baseline before they are compared.
+"""Room 6: whether a server drifts: the slope of what it measures over hours, with its interval.
 
-A run of the baseline is multiplied by what the reference is faster now than it was then. What is left is the change of
-the measured server alone, with the noise of the reference added.
+The time is cut into blocks, and a line is fitted to the midmeans of the blocks: a midmean, the mean of the middle half,
+takes outliers out, and values of different blocks depend little on each other. How much they still do is measured by
+the residuals' lag-1 autocorrelation, and widens the interval (effective sample size, Bayley and Hammersley 1946), with
+the correction of its bias in short series (Marriott and Pope 1954). The interval is Student's, 99 %.
+`tests.benchmarks.soak` has the false rates.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
-from pytest_boobench.aggregate import Aggregate
-from pytest_boobench.facts import REFERENCE_RATES, ReferenceRates
-from pytest_boobench.metrics import Metric, find_metric
-from pytest_boobench.plain import list_facts
-from pytest_boobench.record import Baseline, BaselineRun, CellRecord
-from pytest_boobench.units import number, percent
-
-RATE_OF: Mapping[str, str] = {
-    "decode_tok_s": "decode",
-    "steps_per_s": "decode",
-    "itl_ms": "decode",
-    "e2e_ms": "decode",
-    "lanes_tok_s": "decode",
-    "prefill_tok_s": "prefill",
-    "embed_tok_s": "prefill",
-    "ttft_ms": "prefill",
-    "ttfo_ms": "prefill",
-    "prompt_ms": "prefill",
-}
-"""Metric -> the rate of the reference that says how the host's drift changes it. All others are left as they are."""
-LIKENESS = 0.15
-"""Standard deviation of how differently two models feel one drift, as a share of the drift."""
-SHOWN = 0.01
-"""A smaller drift is not worth a word."""
+MAX_DRIFT = 0.0025
+"""The drift of a speed per hour, a ratio, that is worth telling."""
+BLOCKS = 12
+"""Of equal time. Fewer would know the noise too badly, more would depend on each other."""
+STUDENT = 3.169
+"""99 % of Student's distribution, two sides, for as many degrees of freedom as blocks less two."""
+_MOST_CORRELATION = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostDrift:
-    """By how much a host is faster than with the baseline, as its reference says."""
+class Drift:
+    """A slope and the interval that holds the true one with 99 % confidence, per hour."""
 
-    name: str = ""
-    """``HOST::MODEL`` of the reference."""
-    gains: Mapping[str, float] = field(default_factory=dict)
-    """Rate -> logarithm of now / then; empty if nothing is divided out."""
-    errors: Mapping[str, float] = field(default_factory=dict)
-    """Rate -> standard deviation of its logarithm."""
-    trouble: str = ""
-    """Why nothing is divided out, though there is a reference."""
+    slope: float
+    low: float
+    high: float
+    halves: tuple[float, float]
+    """The slopes of the first and of the second half. A level that wanders seldom goes the same way in both."""
 
     @property
-    def summary(self) -> str:
-        """All that is divided out, in a clause; empty if it is not worth a word."""
-        shown = {rate: _describe_gain(gain) for rate, gain in self.gains.items() if abs(gain) >= SHOWN}
-        parts = " and ".join(f"{rate} {words}" for rate, words in shown.items())
-        return f"the reference {self.name} became {parts}: divided out of the verdicts" if parts else ""
+    def falls(self) -> bool:
+        """Whether it is proven that the values fall, in both halves of the time."""
+        return self.high < 0 and max(self.halves) < 0
 
-    def covers(self, metric: Metric) -> bool:
-        """Whether the drift of this metric is divided out."""
-        return RATE_OF.get(metric.base) in self.gains
-
-    def find_error(self, metric: Metric) -> float:
-        """Return the standard deviation that the division adds to the metric's gain."""
-        return self.errors[RATE_OF[metric.base]] if self.covers(metric) else 0.0
-
-    def decides(self, metric: Metric, gain: float, limit: float) -> bool:
-        """Whether a gain is below the limit only because the host became faster."""
-        return self.covers(metric) and gain < limit <= gain + self.gains[RATE_OF[metric.base]]
-
-    def describe(self, metric: Metric, level: float) -> str:
-        """Return a clause for the metric whose divided level is ``level``; empty if there is nothing to say."""
-        if not self.covers(metric):
-            return self.trouble if metric.base in RATE_OF else ""
-        gain = self.gains[RATE_OF[metric.base]]
-        if abs(gain) < SHOWN:
-            return ""
-        stored = number(level / _find_factor(metric, gain))
-        change = _describe_gain(gain)
-        return f"the reference {self.name} is {change} than with the baseline: divided out of its {stored}"
+    @property
+    def rises(self) -> bool:
+        """Whether it is proven that they rise, in both halves."""
+        return self.low > 0 and min(self.halves) > 0
 
 
-_NONE = HostDrift()
+def find_drift(hours: Sequence[float], values: Sequence[float | None]) -> Drift | None:
+    """Return the slope of the values per hour; None where not each block of time has a value.
 
-
-def _describe_gain(gain: float) -> str:
-    return f"{percent(abs(math.expm1(gain)))} {'slower' if gain < 0 else 'faster'}"
-
-
-def divide_out(record: CellRecord, baseline: Baseline) -> tuple[Baseline, HostDrift]:
-    """Return the baseline as it would be on the host of now, and the drift; the baseline itself if that is unknown."""
-    now = record.reference_rates
-    if now is None:
-        return baseline, _NONE
-    if now.trouble:
-        return baseline, HostDrift(name=now.name, trouble=f"judged without the reference {now.name}: {now.trouble}")
-    if trouble := _find_obstacle(now, baseline.runs):
-        return baseline, HostDrift(name=now.name, trouble=f"the host's drift is not divided out: {trouble}")
-    later = tuple(run for run in baseline.later if not _find_obstacle(now, [run]))
-    level = replace(
-        baseline,
-        runs=tuple(_move(run, now) for run in baseline.runs),
-        later=tuple(_move(run, now) for run in later),
-    )
-    return level, _measure(now, baseline.runs)
-
-
-def level_out(baseline: Baseline) -> Baseline:
-    """Return the baseline with the drift between its own runs divided out, where all of them have one reference.
-
-    For the noise between sessions that a reference leaves.
+    ``hours`` ascend. Values that are None or not finite are left out. For a relative slope give logarithms.
     """
-    newest = baseline.runs[-1].reference_rates
-    if newest is None or _find_obstacle(newest, baseline.runs):
-        return baseline
-    later = tuple(run for run in baseline.later if not _find_obstacle(newest, [run]))
-    return replace(
-        baseline,
-        runs=tuple(_move(run, newest) for run in baseline.runs),
-        later=tuple(_move(run, newest) for run in later),
+    points = [
+        (hour, value) for hour, value in zip(hours, values, strict=True) if value is not None and math.isfinite(value)
+    ]
+    if len(points) < BLOCKS:
+        return None
+    first, span = points[0][0], points[-1][0] - points[0][0]
+    blocks: list[list[tuple[float, float]]] = [[] for _ in range(BLOCKS)]
+    for hour, value in points:
+        blocks[min(BLOCKS - 1, int((hour - first) / span * BLOCKS)) if span else 0].append((hour, value))
+    if not all(blocks):
+        return None
+    middles = [statistics.fmean(hour for hour, _ in block) for block in blocks]
+    levels = [_find_midmean([value for _, value in block]) for block in blocks]
+    return _fit(middles, levels)
+
+
+def _find_midmean(values: Sequence[float]) -> float:
+    cut = len(values) // 4
+    return statistics.fmean(sorted(values)[cut : len(values) - cut])
+
+
+def _fit(hours: Sequence[float], values: Sequence[float]) -> Drift:
+    slope, level = statistics.linear_regression(hours, values)
+    rests = [value - level - slope * hour for hour, value in zip(hours, values, strict=True)]
+    centre = statistics.fmean(hours)
+    variance = math.fsum(rest * rest for rest in rests) / (len(rests) - 2)
+    error = math.sqrt(variance * _widen(rests) / math.fsum((hour - centre) ** 2 for hour in hours))
+    middle = len(hours) // 2
+    halves = (
+        statistics.linear_regression(hours[:middle], values[:middle]).slope,
+        statistics.linear_regression(hours[middle:], values[middle:]).slope,
     )
+    return Drift(slope=slope, low=slope - STUDENT * error, high=slope + STUDENT * error, halves=halves)
 
 
-def _find_obstacle(now: ReferenceRates, runs: Sequence[BaselineRun]) -> str:
-    """Why the reference cannot be compared with that of the runs; empty if it can."""
-    for run in reversed(runs):
-        was = run.reference_rates
-        if was is None or was.trouble:
-            return f"the baseline has a measurement without the reference {now.name}; save it anew"
-        if was.name != now.name:
-            return f"the reference is {now.name}, was {was.name}"
-        for what, today, then in (("build", now.build, was.build), ("model file", now.file, was.file)):
-            if None not in (today, then) and today != then:
-                return f"the reference {now.name} changed: {what} {today}, was {then}"
-    return ""
-
-
-def _measure(now: ReferenceRates, runs: Sequence[BaselineRun]) -> HostDrift:
-    """The drift between the runs, each of which has the same reference, and now."""
-    then = [run.reference_rates for run in runs if run.reference_rates is not None]
-    sessions = len({run.session for run in runs})
-    gains, errors = dict[str, float](), dict[str, float]()
-    for rate in REFERENCE_RATES:
-        today = now.find_rate(rate)
-        past = [found for each in then if (found := each.find_rate(rate)) is not None]
-        if today is None or len(past) < len(then):
-            continue
-        gains[rate] = math.log(today[0] / statistics.median(value for value, _ in past))
-        then_error = math.sqrt(statistics.fmean(error**2 for _, error in past) / sessions)
-        errors[rate] = math.hypot(today[1], then_error, LIKENESS * gains[rate])
-    return HostDrift(name=now.name, gains=gains, errors=errors)
-
-
-def _move(run: BaselineRun, now: ReferenceRates) -> BaselineRun:
-    """The run as it would be with the reference of now. Rates that one side does not know move nothing."""
-    was = run.reference_rates
-    if was is None:
-        return run
-    pairs = {rate: (now.find_rate(rate), was.find_rate(rate)) for rate in REFERENCE_RATES}
-    gains = {rate: math.log(new[0] / old[0]) for rate, (new, old) in pairs.items() if new and old}
-    moved = {
-        key: _scale(aggregate, _find_factor(find_metric(key), gains.get(RATE_OF.get(find_metric(key).base, ""), 0.0)))
-        for key, aggregate in run.aggregates.items()
-    }
-    return replace(run, aggregates=moved)
-
-
-def _find_factor(metric: Metric, gain: float) -> float:
-    """By what a metric changes when its host gains: a rate grows, a time shrinks."""
-    return math.exp(gain if metric.better == "higher" else -gain)
-
-
-def _scale(aggregate: Aggregate, factor: float) -> Aggregate:
-    found = {name: getattr(aggregate, name) for name in list_facts(Aggregate) if name != "n"}
-    return replace(aggregate, **{name: value and value * factor for name, value in found.items()})
+def _widen(rests: Sequence[float]) -> float:
+    """By how much dependence of neighbours raises the variance of the slope; at least 1."""
+    whole = math.fsum(rest * rest for rest in rests)
+    if whole == 0:
+        return 1.0
+    lag = math.fsum(one * other for one, other in pairwise(rests)) / whole
+    # in residuals of a line the lag-1 correlation comes out too small by about (2 + 4 r) / n
+    unbiased = lag + (2 + 4 * max(lag, 0.0)) / len(rests)
+    correlation = min(max(unbiased, 0.0), _MOST_CORRELATION)
+    return (1 + correlation) / (1 - correlation)

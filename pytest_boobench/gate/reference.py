@@ -7,12 +7,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.metrics import Metric, find_metric
-from pytest_boobench.record import APART_S, Baseline, BaselineRun
+from pytest_boobench.record import APART_S, Baseline, BaselineRun, HostLook
 
-Session = tuple[BaselineRun, ...]
+Timed = TypeVar("Timed", BaselineRun, HostLook)
+"""A measurement with its session and its time."""
 
 ENOUGH_SESSIONS = 3
 """With this many sessions, the noise between sessions is measured; with fewer, it is assumed."""
@@ -27,15 +29,15 @@ NOISIER = 3.0
 sessions, one in fifty exceeds this by luck."""
 
 
-def group_sessions(runs: Iterable[BaselineRun]) -> list[Session]:
-    """Group the runs of one cell by session, oldest first.
+def group_sessions(runs: Iterable[Timed]) -> list[tuple[Timed, ...]]:
+    """Group measurements by session, oldest first.
 
     Sessions less than half an hour apart, from the end of one to the start of the next, count as one.
     """
-    by_session: dict[str, list[BaselineRun]] = defaultdict(list)
+    by_session: dict[str, list[Timed]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.measured_at):
         by_session[run.session].append(run)
-    found: list[Session] = []
+    found: list[tuple[Timed, ...]] = []
     ended = -math.inf
     for session in by_session.values():
         if session[0].measured_at - ended < APART_S:
@@ -65,6 +67,8 @@ class Reference:
     """Includes the later sessions, from which only the noise is measured."""
     run_noise: float
     """Standard deviation of an unchanged host's medians between sessions, measured or assumed."""
+    host_sessions: int = 0
+    """From so many sessions of the host, whatever their suites, part of the noise was learnt."""
     share: float | None = None
     """For a metric that counts good requests: the share of them."""
 
@@ -94,9 +98,28 @@ def consult(metric: Metric, baseline: Baseline, spread: float = 0.0) -> Referenc
         requests_of_run=statistics.median_low(requests),
         sessions=len(sessions),
         known_sessions=len(known),
-        run_noise=_estimate_noise(known, spread, metric.assumed_noise or ASSUMED_NOISE),
+        run_noise=_estimate_noise(known, mix_noise(baseline, key, spread), metric.assumed_noise or ASSUMED_NOISE),
+        host_sessions=count_host_sessions(baseline, key),
         share=statistics.median(shares) if shares else None,
     )
+
+
+def mix_noise(baseline: Baseline, metric: str, spread: float) -> float:
+    """Return the noise between sessions that a cell with few sessions most likely has.
+
+    The suite's (``spread``) and the host's variance count alike: the first is of cells like this one, but of few
+    sessions; the second is of many sessions, but also of other cells. If one is unknown, the other alone counts.
+    """
+    host = baseline.host_noise.by_metric.get(metric, 0.0) if baseline.host_noise is not None else 0.0
+    if not spread or not host:
+        return max(spread, host)
+    return math.sqrt((spread**2 + host**2) / 2)
+
+
+def count_host_sessions(baseline: Baseline, metric: str) -> int:
+    """Return from how many sessions of the host its noise of this metric was learnt; 0 if it was not."""
+    noise = baseline.host_noise
+    return noise.sessions if noise is not None and metric in noise.by_metric else 0
 
 
 def level(metric: str, baseline: Baseline) -> float | None:
@@ -164,7 +187,7 @@ def _keep_usable(runs: Iterable[BaselineRun], metric: str) -> list[BaselineRun]:
     return [run for run in runs if metric in run.aggregates and usable(run.aggregates[metric].median)]
 
 
-def _condense(sessions: Iterable[Session], read: Callable[[BaselineRun], float]) -> list[float]:
+def _condense(sessions: Iterable[tuple[BaselineRun, ...]], read: Callable[[BaselineRun], float]) -> list[float]:
     """The median over the runs of each session."""
     return [statistics.median(map(read, session)) for session in sessions]
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pytest_boobench.aggregate import find_own_prompts
 from pytest_boobench.gate.circumstances import (
     Difference,
     SlowMachine,
@@ -24,16 +25,18 @@ from pytest_boobench.gate.circumstances import (
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, find_spoiled, limits, to_change
 from pytest_boobench.gate.decode_cause import explain_decode
 from pytest_boobench.gate.divergence import judge_quality
-from pytest_boobench.gate.drift import HostDrift, divide_out
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
+from pytest_boobench.gate.host_drift import HostDrift, divide_out
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
 from pytest_boobench.gate.turn_ratios import find_ratio_doubts, judge_ratios
 from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.record import Baseline, CellRecord, Outcome, Verdict
 from pytest_boobench.suite.cell import Cell, Policy
+from pytest_boobench.units import count
 
+PROMPTS_CHANGED = "the suite's own prompts are not those of the baseline: their file has changed"
 _DEFAULTS = Rules()
 _ENERGY = "joule_per_token"
 _UNTIMED = frozenset({"J", "MB"})
@@ -153,6 +156,8 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
         return replace(case, obstacle=("inconclusive", spoiled))
     if baseline is None:
         return case
+    if baseline.prompts and baseline.prompts != record.identity.get("prompts"):
+        return replace(case, obstacle=("not comparable", PROMPTS_CHANGED))
     kept, reason = keep_comparable(record, baseline)
     moved, drift = divide_out(record, kept)
     return replace(
@@ -188,7 +193,9 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
         metric = find_metric(key)
-        return compare(metric, case.record.aggregates, was, allowed, case.drift.find_error(metric))
+        own = find_own_prompts(case.record.samples, metric)
+        found = compare(metric, case.record.aggregates, was, allowed, own)
+        return replace(found, deviation=math.hypot(found.deviation, case.drift.find_error(metric)))
     return Verdict(
         metric=key,
         outcome=outcome,
@@ -254,7 +261,9 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     if text := case.drift.describe(found.metric, was.level):
         notes.append(text)
     if was.assumed:
-        notes.append(f"noise assumed: {was.known_sessions} of {ENOUGH_SESSIONS} sessions")
+        few = f"{was.known_sessions} of {ENOUGH_SESSIONS} sessions"
+        learnt = f"noise of this host, from {count(was.host_sessions, 'session')}; of this cell {few}"
+        notes.append(learnt if was.host_sessions else f"noise assumed: {few}")
     return Verdict(
         metric=key,
         outcome=outcome,

@@ -7,18 +7,17 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-import platformdirs
 from filelock import FileLock, Timeout
 
-from pytest_boobench import PACKAGE
-from pytest_boobench.environment import make_folder
+from pytest_boobench.environment import find_cache, make_folder
 from pytest_boobench.errors import HostError
+from pytest_boobench.hosts import living
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.launcher import StartedServer
 from pytest_boobench.hosts.open_host import MakeServer, OpenHost, make_none, open_connection, open_started
@@ -278,27 +277,62 @@ async def _find_listed_name(connection: OpenHost, wanted: Wanted | None) -> str 
 
 
 async def _acquire(lock: FileLock) -> None:
-    """Wait without blocking the event loop. The kernel releases the lock when its holder dies."""
+    """Wait without blocking the event loop. The kernel releases the lock when its holder dies.
+
+    Raises HostError where there can be no lock: two sessions could measure on one machine at once.
+    """
     while True:
-        with suppress(Timeout):
+        try:
             lock.acquire(timeout=0)
+        except Timeout:
+            await asyncio.sleep(_LOCK_EVERY_S)
+        except OSError as error:
+            raise living.explain_no_lock(Path(lock.lock_file), error) from error
+        else:
             return
-        await asyncio.sleep(_LOCK_EVERY_S)
 
 
 def is_locked(host: Host) -> bool:
     """Whether a session measures on the host's machine now; it is any but one in this process that holds the lock."""
-    lock = FileLock(_find_folder() / host.lock_name)
     try:
+        lock = FileLock(_find_folder() / host.lock_name)
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except (HostError, OSError):  # then no session can measure
+        return False
     lock.release()
     return False
 
 
+def hold_session(session: str) -> FileLock:
+    """Take the lock that tells other sessions on this machine that this one runs; `living.give_back` ends it.
+
+    Raises HostError where there can be no lock.
+    """
+    return living.hold(_find_session(session))
+
+
+def has_died_here(session: str) -> bool:
+    """Whether a session ran on this machine and was killed. False for one that runs, and for one of elsewhere."""
+    if not session.isalnum():  # from a store that others write to: it becomes a file's name
+        return False
+    path = _find_session(session)
+    try:
+        return path.exists() and not living.is_held(path)
+    except OSError:
+        return False
+
+
+def _find_session(session: str) -> Path:
+    return _find_folder() / f"session-{session}.lock"
+
+
 def _find_folder() -> Path:
-    """Return the folder of the machine's locks; create it if it is missing."""
-    folder = platformdirs.user_cache_path(PACKAGE) / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return the folder of the machine's locks; create it if it is missing. Raises HostError if it cannot be made."""
+    folder = find_cache() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise living.explain_no_lock(folder / "any", error) from error
     return folder

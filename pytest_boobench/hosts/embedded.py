@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path
-
+from pytest_boobench.environment import find_cache
 from pytest_boobench.errors import HostError, MissingExtra
 from pytest_boobench.hosts import embedded_child
 from pytest_boobench.hosts.embedded_model import CONTEXT_LIMIT_TOKENS, describe, lay_out_tensors, write
@@ -81,14 +80,20 @@ def provide_model(settings: EmbeddedSettings, cache: Path | None = None) -> Path
     ``cache`` is a folder, by default the user's for this package. Safe if sessions write at the same time: each writes
     its own file and renames it when it is complete.
     """
-    folder = cache or user_cache_path("pytest-boobench")
+    folder = cache or find_cache()
     shape = settings.layers, settings.width, settings.feed_forward
     path = folder / f"tiny-l{shape[0]}-w{shape[1]}-f{shape[2]}-v{FORMAT}.gguf"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=path.stem, delete=False) as file:
-            write(file, describe(*shape), lay_out_tensors(*shape))
-        Path(file.name).replace(path)
+            fresh = Path(file.name)
+            try:
+                write(file, describe(*shape), lay_out_tensors(*shape))
+                file.close()
+                fresh.replace(path)
+            except BaseException:  # or each try would leave a part of a file on a full disk
+                fresh.unlink(missing_ok=True)
+                raise
     return path
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pytest_boobench import HOSTS_FILE
 from pytest_boobench.documents.validation import read_as, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
@@ -188,6 +189,14 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
         for name, row in written.hosts.items()
     }
     return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
+
+
+def find_beside(suites: Iterable[Path]) -> Path | None:
+    """Return the hosts file in the folders of suite files, None if there is none. Raises HostError if there are two."""
+    found = sorted(file for folder in {suite.parent for suite in suites} if (file := folder / HOSTS_FILE).is_file())
+    if len(found) > 1:
+        raise HostError(f"{found[0]} and {found[1]}: two hosts files beside the suites, expected one")
+    return found[0] if found else None
 
 
 def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mapping[str, str]) -> Host:

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pytest_boobench.hosts.addresses import merge_loopback
+from pytest_boobench.hosts.living import is_held
 from pytest_boobench.servers.llama_swap import LlamaSwap
 
 _POLL_S = 0.05
@@ -115,14 +116,7 @@ class Restore:
         return tuple(filter(self._lives, sessions))
 
     def _lives(self, session: str) -> bool:
-        path = self._life_path(session)
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout:
-            return True
-        path.unlink(missing_ok=True)
-        return False
+        return is_held(self._life_path(session))
 
     def _life_path(self, session: str) -> Path:
         return self._path.with_suffix(f".{session}.lock")

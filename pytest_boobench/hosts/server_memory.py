@@ -1,9 +1,10 @@
-"""Room 2: memory of a server that we started: resident memory from the kernel, GPU memory from its driver."""
+"""Room 2: memory of a server on this machine: resident memory from the kernel, GPU memory from its driver."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,3 +40,12 @@ def find_gpu_mb(pids: Collection[int]) -> float | None:
     for gpu in found:
         gpu.close()
     return sum(sizes) if sizes else None
+
+
+def find_resident_mb(pids: Collection[int]) -> float | None:
+    """Resident memory of these processes together, now, in MB; None if none of them tells."""
+    sizes = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            sizes.append(psutil.Process(pid).memory_info().rss)
+    return sum(sizes) / _MB if sizes else None

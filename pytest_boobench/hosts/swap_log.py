@@ -34,8 +34,28 @@ class LoggedRequest:
     """Includes the time for waiting and loading."""
     status: int | None
     """None before v230."""
-    tokens: int | None
-    """Evaluated prompt tokens and generated ones together; zero if it was cancelled."""
+    input_tokens: int | None = None
+    """Zero if it was cancelled; whether cached ones are in it, `prompt_tokens` knows."""
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    timed: bool = False
+    """Whether the log has the speed of the prompt: then the counts are those of llama.cpp's timings."""
+    read_at: datetime
+    """When it was read, by the host's clock, as `ended_at` is."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Evaluated prompt tokens and generated ones together; zero if it was cancelled."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """The whole prompt, with what was cached. llama.cpp's timings and Anthropic's usage leave cached tokens out of
+        the input, OpenAI's usage has them in it (llama-swap v250, internal/server/metrics.go)."""
+        apart = self.timed or (self.path or "").endswith("/v1/messages")
+        return None if self.input_tokens is None else self.input_tokens + (self.cached_tokens or 0) * apart
 
     @property
     def ran(self) -> bool:
@@ -110,8 +130,7 @@ def _read(row: Mapping[str, Any], read_at: datetime) -> LoggedRequest:
     if number is None:
         raise Fault("id is missing")
     counts = to_object(row.get("tokens", row))
-    tokens = [to_count(counts.get(key)) for key in ("input_tokens", "output_tokens")]
-    known = [many for many in tokens if many is not None and many >= 0]
+    prompt_tok_s = to_number(counts.get("prompt_per_second"))
     return LoggedRequest(
         id=number,
         model=to_text(row.get("model")) or "a model",
@@ -119,8 +138,18 @@ def _read(row: Mapping[str, Any], read_at: datetime) -> LoggedRequest:
         ended_at=_read_moment(row.get("timestamp")) or read_at,
         duration_ms=None if to_number(row.get("duration_ms")) is None else row["duration_ms"],
         status=to_count(row.get("resp_status_code")),
-        tokens=sum(known) if len(known) == len(tokens) else None,
+        input_tokens=_read_tokens(counts.get("input_tokens")),
+        output_tokens=_read_tokens(counts.get("output_tokens")),
+        cached_tokens=_read_tokens(counts.get("cache_tokens")),
+        timed=prompt_tok_s is not None and prompt_tok_s >= 0,
+        read_at=read_at,
     )
+
+
+def _read_tokens(value: object) -> int | None:
+    """The count; None if it is missing or -1, which means unknown."""
+    found = to_count(value)
+    return found if found is not None and found >= 0 else None
 
 
 def _read_moment(value: object) -> datetime | None:

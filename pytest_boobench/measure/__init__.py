@@ -28,6 +28,13 @@ class Ticket:
     """Number of the turn in its conversation, from 1; 0: no conversation."""
     planned_ns: int | None = None
     """Monotonic clock when it should be sent, in an open loop."""
+    chosen: int | None = None
+    """Number of its request in the list of the phase, if that is not the order of starting."""
+
+    @property
+    def number(self) -> int:
+        """Number of its request in the list of the phase, from 0."""
+        return self.index if self.chosen is None else self.chosen
 
 
 Send = Callable[[Ticket], Awaitable[ServerAnswer]]
@@ -77,14 +84,17 @@ class PhaseRun:
     """Whether the host died. Then no further request is sent: each would only wait for its time-out."""
     answers: list[tuple[Ticket, ServerAnswer]] = field(default_factory=list)
 
-    async def request(self, lane: int, *, turn: int = 0, planned_ns: int | None = None) -> ServerAnswer | None:
-        """Send the next request and wait for its answer; None if there is none left, or the host is gone.
+    async def request(
+        self, lane: int, *, turn: int = 0, planned_ns: int | None = None, chosen: int | None = None
+    ) -> ServerAnswer | None:
+        """Send the next request, or the chosen one, and wait for its answer; None if there is none left, or the host
+        is gone.
 
         A failed request does not end the phase.
         """
         if self.gone or self.started >= self.count:
             return None
-        ticket = Ticket(self.phase, lane, self.started, self.began_ns, turn, planned_ns)
+        ticket = Ticket(self.phase, lane, self.started, self.began_ns, turn, planned_ns, chosen)
         self.started += 1
         answer = await self.send(ticket)
         self.answers.append((ticket, answer))
@@ -130,13 +140,36 @@ class EqualShares:
         """Send each lane's requests, one after the other."""
 
         async def run_lane(lane: int) -> None:
-            for _ in range(lane, phase.count, self.lanes):
-                if await phase.request(lane) is None:
+            for number in range(lane, phase.count, self.lanes):
+                if await phase.request(lane, chosen=number) is None:
                     return
 
         async with asyncio.TaskGroup() as group:
             for lane in range(min(self.lanes, phase.count)):
                 group.create_task(run_lane(lane))
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """A closed loop in which a lane sends a whole group of requests, one after the other, before it takes the next."""
+
+    lanes: int
+    groups: tuple[tuple[int, ...], ...]
+    """Numbers of requests, in the order in which the groups begin."""
+
+    async def run(self, phase: PhaseRun) -> None:
+        """Send all groups."""
+        left = iter(self.groups)
+
+        async def run_lane(lane: int) -> None:
+            for group in left:
+                for number in group:
+                    if await phase.request(lane, chosen=number) is None:
+                        return
+
+        async with asyncio.TaskGroup() as tasks:
+            for lane in range(min(self.lanes, len(self.groups))):
+                tasks.create_task(run_lane(lane))
 
 
 async def run_phase(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import (
-    add_totals,
     describe_failures,
     find_blanks,
     find_trend,
@@ -28,14 +27,15 @@ from pytest_boobench.measure.depth import FilledDepth, fill_depth, require_cache
 from pytest_boobench.measure.digest import digest_text
 from pytest_boobench.measure.energy import ENERGY, MachineWindow, list_machine_facts, watch_machine
 from pytest_boobench.measure.goodput import explain_goodput, find_goodput
-from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
+from pytest_boobench.measure.open_loop import OpenLoop
+from pytest_boobench.measure.own_prompts import make_own_requests
 from pytest_boobench.measure.quality import read_quality
-from pytest_boobench.measure.talks import Script, TurnReader, require_context
-from pytest_boobench.metrics import FailureKind, Phase, Sample, find_metric
+from pytest_boobench.measure.sending import Request, find_seeds, make_requests, read_answers, run_requests
+from pytest_boobench.measure.talks import Script, require_context
+from pytest_boobench.metrics import FailureKind, Sample, find_metric
 from pytest_boobench.record import CellRecord
-from pytest_boobench.servers.clients import Call, Server, ServerAnswer
-from pytest_boobench.servers.prompts import make_nonce, make_seed
-from pytest_boobench.servers.speculation import add_drafts_of_window, add_undrafted
+from pytest_boobench.servers.clients import Server
+from pytest_boobench.servers.speculation import add_drafts_of_window
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.thresholds import keep_relative
 
@@ -56,84 +56,6 @@ class EndedEarly(Exception):  # noqa: N818  # no error: the user wants no more
     def __init__(self, record: CellRecord) -> None:
         super().__init__("interrupted")
         self.record = record
-
-
-async def make_calls(server: Server, cell: Cell, seed: str, count: int, warm_key: str = "") -> list[Call]:
-    """``count`` requests for a cell. Cold: no two prompts start alike, in this or any other run. Warm: all are equal.
-
-    ``seed`` is a text that differs from all other series' of requests; ``warm_key`` is the key of the cell whose warm
-    prompt is sent, by default its own.
-    """
-    if not count:
-        return []
-    cold = cell.cache == "cold"
-    nonces = [make_nonce(seed, number) if cold else make_nonce(warm_key or cell.key, 0) for number in range(count)]
-    prompts = await server.make_prompts(cell, nonces)
-    return [server.call(cell, replace(prompt, seed=make_seed(seed, number))) for number, prompt in enumerate(prompts)]
-
-
-async def run_calls(
-    server: Server,
-    cell: Cell,
-    calls: Sequence[Call],
-    phase: Phase,
-    observe: measure.Observe = measure.ignore_progress,
-    loop: OpenLoop | None = None,
-) -> measure.PhaseResult:
-    """Send the calls in their order, down the cell's lanes or at the times of an open loop.
-
-    With a depth, each goes down the lane that has its context.
-    """
-    shares = [iter(calls[lane :: cell.concurrency]) for lane in range(cell.concurrency)]
-
-    async def send(ticket: measure.Ticket) -> ServerAnswer:
-        call = next(shares[ticket.lane]) if cell.depth_tokens else calls[ticket.index]
-        return await server.send(replace(call, planned_ns=ticket.planned_ns), cell)
-
-    closed = measure.EqualShares if cell.depth_tokens else measure.ClosedLoop
-    workload: measure.Workload = loop or closed(cell.concurrency)
-    return await measure.run_phase(send, server.alive, phase, workload, count=len(calls), observe=observe)
-
-
-def find_seeds(calls: Sequence[Call]) -> frozenset[int]:
-    """The sampling seeds of these requests, by which a watcher recognises them as ours."""
-    return frozenset(seed for call in calls if isinstance(seed := call.body.get("seed"), int))
-
-
-def read_answers(
-    server: Server,
-    cell: Cell,
-    result: measure.PhaseResult,
-    *,
-    block: int = 1,
-    attempt: int = 1,
-    reference: bool = False,
-) -> list[Sample]:
-    """The samples of a phase that is over: reading them earlier would disturb its clocks."""
-    reader = TurnReader(server, cell)
-    samples = [
-        count_from_plan(
-            reader.read(
-                Sample(
-                    phase=ticket.phase,
-                    lane=ticket.lane,
-                    index=ticket.index,
-                    block=block,
-                    attempt=attempt,
-                    reference=reference,
-                    started_at=answer.sent_at,
-                    offset_ms=(answer.sent_ns - ticket.phase_began_ns) / 1e6,
-                    turn=ticket.turn,
-                ),
-                answer,
-            ),
-            ticket,
-            answer,
-        )
-        for ticket, answer in result.answers
-    ]
-    samples = add_undrafted(samples)
-    return add_totals(samples, cell.kind) if cell.concurrency > 1 or cell.rate else samples
 
 
 def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
@@ -190,9 +112,22 @@ class Block:
         block = "" if self.number == 1 else f"{self.number}/"
         return f"{self.session.run_uid}/{self.requests_of or self.cell.key}/{block}{name}"
 
-    async def make_calls(self, server: Server, name: str, count: int) -> list[Call]:
-        """``count`` requests of the series of that name."""
-        return await make_calls(server, self.cell, self.series(name), count, self.requests_of)
+    async def make_requests(self, server: Server, name: str, count: int, first: int = 0) -> list[Request]:
+        """``count`` requests of the series of that name; of own prompts those from number ``first`` on."""
+        if self.cell.own is not None:
+            return await make_own_requests(
+                server, self.cell, self.cell.own, self.series(name), range(first, first + count)
+            )
+        return await make_requests(server, self.cell, self.series(name), count, self.requests_of)
+
+    async def make_warm_up(self, server: Server, name: str, rounds: int) -> list[Request]:
+        """A request per lane and round. With own prompts each lane repeats one, the last ones of the file: so that
+        rounds can be compared, and the first ones stay unseen."""
+        lanes = self.cell.concurrency
+        if self.cell.own is None:
+            return await self.make_requests(server, name, rounds * lanes)
+        numbers = [-1 - lane for _ in range(rounds) for lane in range(lanes)]
+        return await make_own_requests(server, self.cell, self.cell.own, self.series(name), numbers)
 
 
 @dataclass(slots=True)
@@ -228,7 +163,7 @@ class Found:
     def condense(self, cell: Cell) -> CellRecord:
         """The record with its aggregates, or the reasons why one is blank."""
         samples, record = self.record.samples, self.record
-        whole = record.blocks == 1 and record.reference_host is None and not cell.rate
+        whole = record.blocks == 1 and record.reference_host is None and not cell.planned
         wall = total_tok_s(samples, cell.kind) if whole else None
         kept = {key: why for key, why in record.blanks.items() if find_metric(key).of_baseline}
         blanks = kept | find_blanks(samples, cell.kind, keep_relative(cell.plan.gate or {}))
@@ -254,10 +189,10 @@ async def warm_up(block: Block, server: Server, found: Found, *, reference: bool
     rounds: list[Sequence[Sample]] = []
     per_lane = plan.warmup
     while True:
-        calls = await block.make_calls(server, f"warmup{len(rounds) or ''}", per_lane * lanes)
-        seeds |= find_seeds(calls)
-        warmed = await run_calls(server, cell, calls, "warmup", block.session.observe)
-        samples = read_answers(server, cell, warmed, block=block.number, reference=reference)
+        requests = await block.make_warm_up(server, f"warmup{len(rounds) or ''}", per_lane)
+        seeds |= find_seeds(requests)
+        warmed = await run_requests(server, cell, requests, "warmup", block.session.observe)
+        samples = read_answers(server, cell, requests, warmed, block=block.number, reference=reference)
         found.add([replace(sample, index=sample.index + len(rounds) * lanes) for sample in samples])
         require_good(samples, warmed, cell)
         require_cache(found.filled, samples, cell)
@@ -341,19 +276,23 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
         require_context(cell, found.record.model)
     seeds = await warm_up(block, server, found)
     warmed = [sample for sample in found.record.samples if sample.block == block.number]
-    loop = OpenLoop.after_warm_up(cell, warmed) if cell.rate else None
+    loop = OpenLoop.after_warm_up(cell, warmed) if cell.planned else None
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
         script = await Script.write(server, cell, block.series(str(attempt))) if cell.turns > 1 else None
         count = loop.total if loop else cell.plan.samples
-        calls = script.calls if script else await block.make_calls(server, str(attempt), count)
-        await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(calls)))
+        first = -loop.aside if loop else 0
+        if script:
+            requests = [Request(call, cell) for call in script.list_calls()]
+        else:
+            requests = await block.make_requests(server, str(attempt), count, first)
+        await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(requests)))
         with watch_machine(grant) as machine:
             if script:
                 taken = await script.run("measure", session.observe)
             else:
-                taken = await run_calls(server, cell, calls, "measure", session.observe, loop)
-        samples = read_answers(server, cell, taken, block=block.number, attempt=attempt)
+                taken = await run_requests(server, cell, requests, "measure", session.observe, loop)
+        samples = read_answers(server, cell, requests, taken, block=block.number, attempt=attempt)
         samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))

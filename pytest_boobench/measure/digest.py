@@ -11,6 +11,8 @@ from pytest_boobench.servers.clients import Server
 from pytest_boobench.servers.prompts import make_nonce
 from pytest_boobench.suite.cell import Cell
 
+_PROMPT_TOKENS, _OUTPUT_TOKENS = 64, 32
+"""Where the cell's own prompts have lengths of their own."""
 _GREEDY: Mapping[str, Any] = {"temperature": 0.0, "seed": 42}
 
 
@@ -21,7 +23,13 @@ async def digest_text(server: Server, cell: Cell) -> str | None:
     """
     if cell.kind == "embedding":
         return None
-    greedy = replace(cell, sampling={**cell.sampling, **_GREEDY}, depth_tokens=0)
+    greedy = replace(
+        cell,
+        sampling={**cell.sampling, **_GREEDY},
+        depth_tokens=0,
+        prompt_tokens=cell.prompt_tokens or _PROMPT_TOKENS,
+        output_tokens=cell.output_tokens or _OUTPUT_TOKENS,
+    )
     (prompt,) = await server.make_prompts(greedy, [make_nonce(cell.key, 0)])
     answer = await server.send(server.call(greedy, prompt), greedy)
     text = server.read_text(answer)

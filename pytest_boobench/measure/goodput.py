@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from pytest_boobench.aggregate import CLIENT_LATE, counted
+from pytest_boobench.measure.open_loop import find_window_s
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import quantity
@@ -57,8 +58,8 @@ def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:
     good = [is_good(sample, cell.slo) for sample in own]
     if not cell.slo or not own or None in good:
         return {}
-    if cell.rate:
-        window_ms = len(own) / cell.rate * 1000
+    if cell.planned:
+        window_ms = find_window_s(cell, len(own)) * 1000
     else:
         begin_ms = min(sample.offset_ms for sample in own)
         window_ms = max(sample.offset_ms + (sample.e2e_ms or 0.0) for sample in own) - begin_ms
@@ -97,9 +98,10 @@ def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """A host that does not keep up with a rate.
 
     The requests of the last third waited longer than those of the first: by how much in the time between tells the
-    share of the requests that the host leaves behind. Such times depend on how long one measures.
+    share of the requests that the host leaves behind. Such times depend on how long one measures. Of own prompts only
+    equal ones can be compared, and a cell always measures the same ones: nothing is found.
     """
-    if not cell.rate:
+    if not cell.rate or cell.prompts:
         return {}
     newest = max((sample.block for sample in samples), default=1)
     times = [sample.e2e_ms for sample in counted(samples) if sample.block == newest and sample.e2e_ms]

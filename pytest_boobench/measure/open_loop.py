@@ -63,6 +63,8 @@ class OpenLoop:
     """Requests of the lead-in, and at most of the run-out."""
     ready_s: float = READY_S[0]
     """How long before its planned time the connection of a request is opened."""
+    recorded_s: tuple[float, ...] = ()
+    """When each request is planned, seconds after the first: a replay, which has no rate, no lead-in and no run-out."""
 
     @classmethod
     def after_warm_up(cls, cell: Cell, warmed: Iterable[Sample]) -> Self:
@@ -70,14 +72,21 @@ class OpenLoop:
         good = [sample for sample in warmed if sample.ok and sample.e2e_ms]
         usual_s = (good[-1].e2e_ms or 0.0) / 1000 if good else 0.0
         opening_s = max((sample.connect_ms or 0.0 for sample in good), default=0.0) / 1000
+        recorded_s = list_recorded(cell)
+        aside = 0 if recorded_s else max(LEAST_LEAD_IN, math.ceil(LEAD_IN * usual_s * cell.rate))
         return cls(
             host=cell.host,
             rate=cell.rate,
             arrival=cell.arrival,
-            counted=cell.plan.samples,
-            aside=max(LEAST_LEAD_IN, math.ceil(LEAD_IN * usual_s * cell.rate)),
+            counted=len(recorded_s) or cell.plan.samples,
+            aside=aside,
             ready_s=min(max(READY_S[0], _READY_TIMES * opening_s), READY_S[1]),
+            recorded_s=recorded_s,
         )
+
+    @property
+    def _named(self) -> str:
+        return "the recorded times" if self.recorded_s else f"{self.rate:g} requests per second"
 
     @property
     def total(self) -> int:
@@ -87,6 +96,8 @@ class OpenLoop:
     @property
     def offsets_s(self) -> list[float]:
         """When each request is planned, from the begin of the lead-in, ascending."""
+        if self.recorded_s:
+            return list(self.recorded_s)
         found, begin_s = [], 0.0
         for name, count in (("lead-in", self.aside), ("window", self.counted), ("run-out", self.aside)):
             found += [begin_s + offset_s for offset_s in plan_window(self.rate, self.arrival, count, name)]
@@ -123,8 +134,8 @@ class OpenLoop:
                     task.add_done_callback(in_flight.discard)
         if overrun:
             raise HostError(
-                f"{self.host}: it cannot keep up with {self.rate:g} requests per second: {MOST_IN_FLIGHT} are in "
-                "flight, and more would measure this client; lower the rate, or output_tokens"
+                f"{self.host}: it cannot keep up with {self._named}: {MOST_IN_FLIGHT} are in flight, and more would "
+                "measure this client; lower the rate, or output_tokens"
             )
 
     def mark(self, samples: Sequence[Sample]) -> list[Sample]:
@@ -133,13 +144,29 @@ class OpenLoop:
         Offsets of the others are from the begin of the window.
         """
         begin, end = self.aside, self.aside + self.counted
-        window_ms = begin / self.rate * 1000
+        window_ms = begin / self.rate * 1000 if begin else 0.0
         return [
             replace(sample, index=sample.index - begin, offset_ms=sample.offset_ms - window_ms)
             if begin <= sample.index < end
             else replace(sample, phase="warmup")
             for sample in samples
         ]
+
+
+def list_recorded(cell: Cell) -> tuple[float, ...]:
+    """Return when each request of a replay is planned, seconds after the first; empty if the cell is none."""
+    if cell.arrival != "recorded" or cell.own is None:
+        return ()
+    times = [line.at_s or 0.0 for line in cell.own.lines]
+    return tuple(at_s - times[0] for at_s in times)
+
+
+def find_window_s(cell: Cell, count: int) -> float:
+    """Return how long the window is in which ``count`` requests are planned: as many mean gaps; 0: not planned."""
+    recorded_s = list_recorded(cell)
+    if len(recorded_s) > 1:
+        return recorded_s[-1] * len(recorded_s) / (len(recorded_s) - 1)
+    return count / cell.rate if cell.rate else 0.0
 
 
 @contextmanager

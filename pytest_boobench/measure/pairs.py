@@ -14,19 +14,16 @@ from pytest_boobench.measure.block import (
     ATTEMPTS,
     EndedEarly,
     Found,
-    find_seeds,
     hear_canary,
     note_memory,
     own_traffic,
-    read_answers,
     require_good,
-    run_calls,
     warm_up,
 )
+from pytest_boobench.measure.sending import Request, find_seeds, read_answers, run_requests
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
-from pytest_boobench.servers.clients import Call
 
 DUET_PAIRS = 20
 """Pairs in a block of a duet."""
@@ -58,8 +55,8 @@ async def take_pairs(duet: Duet, number: int, found: Found) -> None:
         halves = []
         for side in duet.sides:
             count = DUET_PAIRS * side.cell.concurrency
-            calls = await duet.block(side, number).make_calls(side.grant.server, f"duet{attempt}", count)
-            halves.append(_Half(side, calls))
+            requests = await duet.block(side, number).make_requests(side.grant.server, f"duet{attempt}", count)
+            halves.append(_Half(side, requests))
         windows = _open_windows(duet, halves)
         for window in windows:
             await window.begin(duet.session.run_uid, frozenset().union(*warmed))
@@ -78,8 +75,9 @@ async def _take_in_turns(duet: Duet, number: int, attempt: int, halves: Sequence
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
             half, side = halves[which], halves[which].side
             server, cell, lanes = side.grant.server, side.cell, side.cell.concurrency
-            taken = await run_calls(server, cell, half.calls[pair * lanes : (pair + 1) * lanes], "measure")
-            read = read_answers(server, cell, taken, block=number, attempt=attempt, reference=side.reference)
+            requests = half.requests[pair * lanes : (pair + 1) * lanes]
+            taken = await run_requests(server, cell, requests, "measure")
+            read = read_answers(server, cell, requests, taken, block=number, attempt=attempt, reference=side.reference)
             numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
             half.samples.extend(numbered)
             found.add(numbered)
@@ -92,7 +90,7 @@ class _Half:
     """The requests of one side in an attempt, and their samples."""
 
     side: DuetSide
-    calls: Sequence[Call]
+    requests: Sequence[Request]
     """The same for both sides."""
     samples: list[Sample] = field(default_factory=list)
 
@@ -106,7 +104,7 @@ class _Window:
 
     async def begin(self, run_uid: str, warmed: frozenset[int]) -> None:
         """Open it."""
-        await self.watcher.begin(OwnMarks(run_uid, warmed.union(*(find_seeds(half.calls) for half in self.halves))))
+        await self.watcher.begin(OwnMarks(run_uid, warmed.union(*(find_seeds(half.requests) for half in self.halves))))
 
     async def end(self) -> Traffic:
         """Close it."""

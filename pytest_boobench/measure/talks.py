@@ -103,8 +103,7 @@ class Script:
             talks.append([replace(text, seed=make_seed(series, at)) for at, text in zip(places, texts, strict=True)])
         return cls(server, cell, tuple(talks))
 
-    @property
-    def calls(self) -> list[Call]:
+    def list_calls(self) -> list[Call]:
         """The requests without what was said before them."""
         return [self.server.call(self.cell, text) for texts in self.talks for text in texts]
 

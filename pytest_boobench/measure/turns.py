@@ -17,15 +17,13 @@ from pytest_boobench.measure.block import (
     ATTEMPTS,
     EndedEarly,
     Found,
-    find_seeds,
     hear_canary,
     note_memory,
     own_traffic,
-    read_answers,
     require_good,
-    run_calls,
     warm_up,
 )
+from pytest_boobench.measure.sending import find_seeds, read_answers, run_requests
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
@@ -103,11 +101,11 @@ async def _measure(
 ) -> tuple[list[Sample], Traffic]:
     cell, server, block = side.cell, grant.server, duet.block(side, pair)
     warmed = await warm_up(block, server, found, reference=side.reference)
-    calls = await block.make_calls(server, f"turn{attempt}", count_requests(cell))
+    requests = await block.make_requests(server, f"turn{attempt}", count_requests(cell))
     watcher = grant.watcher(cell.model)
-    await watcher.begin(OwnMarks(duet.session.run_uid, warmed | find_seeds(calls)))
-    taken = await run_calls(server, cell, calls, "measure")
-    samples = read_answers(server, cell, taken, block=pair, attempt=attempt, reference=side.reference)
+    await watcher.begin(OwnMarks(duet.session.run_uid, warmed | find_seeds(requests)))
+    taken = await run_requests(server, cell, requests, "measure")
+    samples = read_answers(server, cell, requests, taken, block=pair, attempt=attempt, reference=side.reference)
     found.add(samples)
     traffic = await watcher.end(own_traffic(samples))
     require_good(samples, taken, cell)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from pytest_boobench.page import api_types, bodies, past_types
 from pytest_boobench.page.api_types import adapt
+from pytest_boobench.page.talk_types import TALK_EVENTS, ExportAnswer
 
 _REF = "#/$defs/{model}"
 ROUTES: tuple[tuple[str, str, type[bodies.Body] | None, type[Any] | None], ...] = (
@@ -32,10 +34,21 @@ ROUTES: tuple[tuple[str, str, type[bodies.Body] | None, type[Any] | None], ...] 
     ("POST", "/api/ab", bodies.CompareBody, None),
     ("POST", "/api/ab/{id}/stop", None, None),
     ("POST", "/api/ab/{id}/vote", bodies.VoteBody, past_types.VoteAnswer),
-    ("GET", "/api/ab/{id}/export", None, None),
+    ("GET", "/api/ab/{id}/export", None, ExportAnswer),
     ("GET", "/api/votes", None, past_types.TallyList),
 )
-"""Method, path, body and answer; None: no body, or an answer that is a stream, a page or a plain object."""
+"""Method, path, body and answer; None: no body, or an answer that is a stream, a page or ``{"ok": true}``."""
+EVENTS: Mapping[str, Mapping[str, type[Any]]] = {
+    "/api/runs/{id}/events": {
+        "run": api_types.RunAnswer,
+        "progress": api_types.CellState,
+        "output": api_types.OutputEvent,
+        "end": api_types.RunAnswer,
+    },
+    "/api/try": TALK_EVENTS,
+    "/api/ab": TALK_EVENTS,
+}
+"""Path -> the kinds of its server-sent events, with their data."""
 
 
 def schema() -> dict[str, Any]:
@@ -44,17 +57,21 @@ def schema() -> dict[str, Any]:
     _, made = models_json_schema([(body, "validation") for body in taken], ref_template=_REF)
     definitions: dict[str, Any] = dict(made.get("$defs", {}))
     answers: list[Any] = [answer for _, _, _, answer in ROUTES if answer is not None]
-    for kind in (*answers, api_types.ErrorAnswer, api_types.CellState):
+    events = [kind for several in EVENTS.values() for kind in several.values()]
+    for kind in (*answers, *events, api_types.ErrorAnswer):
         told = adapt(kind).json_schema(ref_template=_REF, mode="serialization")
         definitions |= told.pop("$defs", {})
         definitions[kind.__name__] = told
     paths: dict[str, Any] = {}
     for method, path, body, answer in ROUTES:
-        about = paths.setdefault(path, {})[method.lower()] = {}
+        about: dict[str, Any] = {}
+        paths.setdefault(path, {})[method.lower()] = about
         if body is not None:
             about["body"] = {"$ref": _REF.format(model=body.__name__)}
         if answer is not None:
             about["answer"] = {"$ref": _REF.format(model=answer.__name__)}
+        if path in EVENTS:
+            about["events"] = {name: {"$ref": _REF.format(model=kind.__name__)} for name, kind in EVENTS[path].items()}
         about["error"] = {"$ref": _REF.format(model=api_types.ErrorAnswer.__name__)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -86,6 +86,13 @@ class CellState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputEvent:
+    """A piece of pytest's own output."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunAnswer:
     """A run of pytest that the page started."""
 

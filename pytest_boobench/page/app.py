@@ -155,9 +155,8 @@ class PageServer:
 
     async def stream_run(self, request: Request) -> Response:
         run = self.runs.get(request.path_params["id"])
-        last = request.headers.get("last-event-id", "")
-        after = int(last) if last.isdecimal() and len(last) < 16 else 0
-        return EventAnswer(follow_run(run, after, ending=lambda: self.ending))
+        last = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        return EventAnswer(follow_run(run, last, ending=lambda: self.ending))
 
     # --- the past
 

@@ -10,8 +10,16 @@ from pytest_boobench.page.guard import ApiRefusal
 from pytest_boobench.suite.spec import SAMPLING
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-BaselineWord = Annotated[str, StringConstraints(pattern=r"^[\w][\w .:/@+-]{0,99}$")]
+_NAME, _TIME = r"^[\w][\w .:/@+-]{0,99}$", r"^\d{1,6}(\.\d{1,3})?(ms|s|m|h)?$"
+_WORDS = {
+    _NAME: "expected a name such as main: letters, digits and any of _ . : / @ + -, 100 at most",
+    _TIME: "expected a time such as 30s, 10m or 1h",
+}
+"""Pattern -> what is said of a text that does not fit it."""
+BaselineWord = Annotated[str, StringConstraints(pattern=_NAME)]
 """A baseline's name; nothing that could be an option."""
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
+"""Why; it is stored."""
 Role = Literal["system", "user", "assistant"]
 MOST_TOKENS = 131_072
 B = TypeVar("B", bound="Body")
@@ -42,7 +50,7 @@ class RunBody(Body):
     save_baseline: Literal["replace", "add"] | None = None
     baseline: BaselineWord | None = None
     """To compare with, and to save to."""
-    wait: Annotated[str, StringConstraints(pattern=r"^\d{1,6}(\.\d{1,3})?(ms|s|m|h)?$")] | None = None
+    wait: Annotated[str, StringConstraints(pattern=_TIME)] | None = None
     """How long to wait for a busy host."""
     takeover: bool = False
     """Measure even while others use the host."""
@@ -153,7 +161,7 @@ class BaselineBody(Body):
 
     measurement: int
     name: BaselineWord
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000, strip_whitespace=True)]
+    reason: Reason
 
 
 class ClearBody(Body):
@@ -161,8 +169,7 @@ class ClearBody(Body):
 
     name: BaselineWord
     key: Name
-    reason: str = ""
-    """Not kept: the store has no place for it."""
+    reason: Reason
 
 
 def read_body(kind: type[B], content: bytes) -> B:
@@ -170,9 +177,10 @@ def read_body(kind: type[B], content: bytes) -> B:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        several = error.errors(include_url=False, include_input=False, include_context=False)
+        several = error.errors(include_url=False, include_input=False)
         begin = several[0]["loc"][:1]  # of a value that may be two things, what is wrong deeper inside says more
         first = max((one for one in several if one["loc"][:1] == begin), key=lambda one: len(one["loc"]))
         where = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()) or None
-        text = f"{where}: {first['msg']}" if where else first["msg"]
+        said = _WORDS.get(first.get("ctx", {}).get("pattern", ""), first["msg"])
+        text = f"{where}: {said}" if where else said
         raise ApiRefusal(400 if first["type"].startswith("json") else 422, text, where) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pytest_boobench.cli import show_examples
+from pytest_boobench.cli import is_page_installed, show_examples
 from pytest_boobench.cli.parameters import hosts_option
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.environment import FOLDER, make_folder
@@ -71,15 +70,11 @@ def command(  # an argument for each option
 
     It prints an address with a token that works once. Ctrl-C ends the page, and interrupts the runs that it started.
     """
-    _require_extra()
+    if not is_page_installed():
+        raise MissingExtra("the page", "page")
     desk = _make_desk(places, hosts_file, typed_store)
     with _listen(listen, port) as listener:
         return _serve(desk, listener, listen, opens=not no_open and sys.stdout.isatty())
-
-
-def _require_extra() -> None:
-    if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "jinja2")):
-        raise MissingExtra("the page", "page")
 
 
 def _make_desk(places: Sequence[Path], hosts_file: Path | None, typed_store: str | None) -> Desk:

@@ -69,7 +69,7 @@ class Desk:
 
     def read_inventory(self) -> Inventory:
         """The hosts; DocumentError where the file has mistakes."""
-        return read_inventory(self.project, self.hosts_file)
+        return read_inventory(self.project, self.hosts_file, () if self.hosts_file else self.find_suites())
 
     @property
     def store_file(self) -> Path | None:

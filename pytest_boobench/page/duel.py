@@ -24,16 +24,11 @@ from pytest_boobench.page.guard import ApiRefusal
 from pytest_boobench.page.hand_over import fill_arena, write_curl, write_python, write_suite
 from pytest_boobench.page.past_types import NamedSide, VoteAnswer
 from pytest_boobench.page.talk import Talked, Talker, TalkRequest, UsedByRun, converse
+from pytest_boobench.page.talk_types import ExportAnswer, ExportedSide, describe_sample
 from pytest_boobench.page.tallies import count_votes, make_tally, name_side
-from pytest_boobench.plain import take
 from pytest_boobench.record import Vote, VoteWord
 
 _MOST_KEPT = 50
-SAMPLE_FACTS = (
-    "ttft_ms", "ttfo_ms", "prefill_tok_s", "decode_tok_s", "e2e_ms", "prompt_tokens", "cached_tokens", "output_tokens",
-    "accepted_len", "draft_accept_share", "rate_source", "clock", "blanks",
-)  # fmt: skip
-"""What is shown of a sample."""
 
 
 @dataclass(eq=False)
@@ -76,6 +71,17 @@ class TalkExchange:
             told |= {"who": []} if "who" in told else {}
         with suppress(RuntimeError):  # the server's loop is closed
             self.loop.call_soon_threadsafe(self.events.put_nowait, (kind, told))
+
+    @property
+    def answered(self) -> bool:
+        """Whether every side has an answer."""
+        return all(side.sample is not None and side.sample.ok for side in self.sides)
+
+    def name_sides(self) -> None:
+        """Tell the names of blind sides: there is nothing to vote on."""
+        self.blind = False
+        for place, side in enumerate(self.sides):
+            self.tell(place, "named", {"host": side.request.host, "model": side.request.model})
 
     def end(self) -> None:
         """No more events."""
@@ -165,6 +171,8 @@ class Exchanges:
                 for place in range(len(exchange.sides)):
                     await self._run_sides(exchange, [place])
         finally:
+            if exchange.blind and not exchange.answered:
+                exchange.name_sides()
             exchange.end()
 
     async def _run_sides(self, exchange: TalkExchange, places: Sequence[int]) -> None:
@@ -217,6 +225,8 @@ class Exchanges:
             raise ApiRefusal(422, "vote: expected the letter of a side, tie or both bad", "vote")
         if exchange.vote is not None:
             raise ApiRefusal(409, f"vote: the vote was {exchange.vote} already", "vote")
+        if not exchange.answered:
+            raise ApiRefusal(409, "vote: expected the answers of all sides first", "vote")
         vote = Vote(
             voted_at=time.time(),
             prompt_sha256=exchange.prompt_sha256,
@@ -236,33 +246,33 @@ class Exchanges:
         first = found[0] if found else make_tally(*pairs[0], [])
         return VoteAnswer(sides=named, tally=first, tallies=tuple(found))
 
-    async def export(self, exchange_id: str) -> dict[str, Any]:
+    async def export(self, exchange_id: str) -> ExportAnswer:
         """The exchange with its texts. ApiRefusal while its sides are blind."""
         exchange = self.get(exchange_id)
         if exchange.blind and exchange.vote is None:
             raise ApiRefusal(409, "the sides are blind until the vote")
         inventory = await asyncio.to_thread(self.talker.desk.read_inventory)
         first, second = exchange.sides[0].request, exchange.sides[min(1, len(exchange.sides) - 1)].request
-        return {
-            "exchange": exchange.id,
-            "prompt_sha256": exchange.prompt_sha256,
-            "seed": exchange.seed,
-            "vote": exchange.vote,
-            "messages": list(first.messages),
-            "sampling": dict(first.sampling),
-            "max_tokens": first.max_tokens,
-            "sides": [
-                {
-                    "host": side.request.host,
-                    "model": side.request.model,
-                    "reasoning": side.reasoning,
-                    "text": side.text,
-                    "sample": take(SAMPLE_FACTS, side.sample) if side.sample is not None else None,
-                }
+        return ExportAnswer(
+            exchange=exchange.id,
+            prompt_sha256=exchange.prompt_sha256,
+            seed=exchange.seed,
+            vote=exchange.vote,
+            messages=first.messages,
+            sampling=first.sampling,
+            max_tokens=first.max_tokens,
+            sides=tuple(
+                ExportedSide(
+                    host=side.request.host,
+                    model=side.request.model,
+                    reasoning=side.reasoning,
+                    text=side.text,
+                    sample=describe_sample(side.sample) if side.sample is not None else None,
+                )
                 for side in exchange.sides
-            ],
-            "arena_url": fill_arena(inventory.arena, first.model, second.model, _find_prompt(first)),
-        }
+            ),
+            arena_url=fill_arena(inventory.arena, first.model, second.model, _find_prompt(first)),
+        )
 
 
 def _make_request(body: PromptBody, host: str, model: str, sampling: Mapping[str, Any]) -> TalkRequest:
@@ -280,7 +290,7 @@ def _make_request(body: PromptBody, host: str, model: str, sampling: Mapping[str
 def _describe(talked: Talked, request: TalkRequest, host: Host) -> dict[str, Any]:
     sample = talked.sample
     return {
-        "sample": take(SAMPLE_FACTS, sample),
+        "sample": describe_sample(sample),
         "finish_reason": sample.finish_reason,
         "curl": write_curl(host, talked.url, talked.call),
         "python": write_python(host, talked.url, talked.call),

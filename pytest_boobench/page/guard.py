@@ -28,7 +28,9 @@ POLICY = (
 MOST_BODY_BYTES = 1 << 20
 MOST_TALK_BYTES = 24 << 20
 """Of an exchange, which may have pictures in it."""
-_TALKING = ("/api/try", "/api/ab")
+MOST_RUN_BYTES = 8 << 20
+"""Of a run, which may name 10,000 cells."""
+_MOST_BYTES = {"/api/try": MOST_TALK_BYTES, "/api/ab": MOST_TALK_BYTES, "/api/runs": MOST_RUN_BYTES}
 _OPEN = ("/api/login",)
 _CHANGING = ("POST", "DELETE")
 _HEADERS: Mapping[str, str] = {
@@ -172,7 +174,7 @@ async def _read_body(scope: Scope, headers: Headers, receive: Receive) -> Receiv
     """The whole body, as far as it may be long; ApiRefusal for one that is no JSON by its type, or too long."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiRefusal(415, "Content-Type: expected application/json")
-    most = MOST_TALK_BYTES if scope["path"] in _TALKING else MOST_BODY_BYTES
+    most = _MOST_BYTES.get(scope["path"], MOST_BODY_BYTES)
     too_long = ApiRefusal(413, f"the body is longer than {most >> 20} MB")
     length = headers.get("content-length", "0")
     if not length.isdecimal() or len(length) > 15 or int(length) > most:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_boobench import gate
-from pytest_boobench.cli.baseline_command import find_flaw
+from pytest_boobench.cli.baseline_flaws import find_flaw
 from pytest_boobench.cli.compare_command import compare
 from pytest_boobench.cli.compared_sides import find_side
 from pytest_boobench.cli.history_command import CellHistory, Median, describe_change, follow, gather_history
@@ -29,6 +29,7 @@ from pytest_boobench.page.past_types import (
     FilterAnswer,
     HistoryAnswer,
     MetricAnswer,
+    PointSave,
     SessionAnswer,
     SessionsAnswer,
 )
@@ -36,7 +37,7 @@ from pytest_boobench.page.suite_tree import find_outcome
 from pytest_boobench.record import Baseline, Measurement, Verdict
 from pytest_boobench.reports import html
 from pytest_boobench.reports.sentences import sentence
-from pytest_boobench.store import Saved, Selection
+from pytest_boobench.store import PastSave, Saved, Selection
 
 
 def _find_limit(metric: Metric, level: float | None, allowed: float | None) -> float | None:
@@ -56,6 +57,9 @@ def read_history(desk: Desk, selection: Selection, metric: str) -> HistoryAnswer
         known = store.measurements(Selection(last=1), metrics=("decode_tok_s",))
         found = store.measurements(selection)
         baselines = store.baselines(desk.project.baseline) if found else {}
+        saves = defaultdict(list)
+        for save in store.past_saves([one.id for one in found]):
+            saves[save.measurement_id].append(save)
     of_cell: dict[str, list[Measurement]] = defaultdict(list)
     for measurement in found:
         of_cell[measurement.cell_key].append(measurement)
@@ -63,7 +67,7 @@ def read_history(desk: Desk, selection: Selection, metric: str) -> HistoryAnswer
     for key, measurements in of_cell.items():
         has_it = not metric or metric in {one.key for one in metrics_of(measurements[0].identity["kind"])}
         if has_it:
-            courses.append(_make_course(follow(measurements, metric or None), baselines.get(key)))
+            courses.append(_make_course(follow(measurements, metric or None), baselines.get(key), saves))
     return HistoryAnswer(filters=_list_filters(known), courses=tuple(courses))
 
 
@@ -81,7 +85,9 @@ def _list_filters(known: Sequence[Measurement]) -> FilterAnswer:
     )
 
 
-def _make_course(history: CellHistory, baseline: Baseline | None) -> CourseAnswer:
+def _make_course(
+    history: CellHistory, baseline: Baseline | None, saves: Mapping[int, Sequence[PastSave]]
+) -> CourseAnswer:
     newest, metric = history.newest, history.metric
     level = gate.level(metric.key, baseline) if baseline is not None else None
     in_force = None
@@ -98,7 +104,7 @@ def _make_course(history: CellHistory, baseline: Baseline | None) -> CourseAnswe
         metric=metric.key,
         unit=metric.unit,
         better=metric.better,
-        points=tuple(_make_point(point, metric) for point in history.points),
+        points=tuple(_make_point(point, metric, saves.get(point.measurement.id, ())) for point in history.points),
         baseline=in_force,
         changes=tuple(
             CourseChange(
@@ -115,7 +121,7 @@ def _make_course(history: CellHistory, baseline: Baseline | None) -> CourseAnswe
     )
 
 
-def _make_point(point: Median, metric: Metric) -> CoursePoint:
+def _make_point(point: Median, metric: Metric, saves: Sequence[PastSave]) -> CoursePoint:
     one = point.measurement
     aggregate = one.aggregates.get(metric.key)
     verdict: Verdict | None = next((each for each in one.verdicts if each.metric == metric.key), None)
@@ -137,6 +143,16 @@ def _make_point(point: Median, metric: Metric) -> CoursePoint:
         git_commit=one.run.git_commit,
         machine=one.run.machine,
         baselines=one.baselines,
+        saves=tuple(
+            PointSave(
+                name=save.name,
+                saved_at=save.saved_at,
+                reason=save.reason,
+                ended_at=save.replaced_at,
+                ended_reason=save.cleared_reason,
+            )
+            for save in saves
+        ),
         command=one.command,
     )
 
@@ -186,6 +202,7 @@ def compare_sessions(desk: Desk, first: str, second: str) -> ComparisonAnswer:
             ComparedRow(
                 node_id=pair.measurement.node_id,
                 metric=pair.verdict.metric,
+                title=find_metric(pair.verdict.metric).title,
                 unit=find_metric(pair.verdict.metric).unit,
                 was=pair.was,
                 now=pair.verdict.now,
@@ -223,7 +240,7 @@ def set_baseline(desk: Desk, body: BaselineBody) -> BaselineAnswer:
 def clear_baseline(desk: Desk, body: ClearBody) -> BaselineAnswer:
     """Take a cell's baseline out of force; nothing is deleted."""
     with desk.open_store() as store:
-        gone = store.clear_baseline(body.name, [body.key]) if store is not None else 0
+        gone = store.clear_baseline(body.name, [body.key], body.reason) if store is not None else 0
     if not gone:
         raise ApiRefusal(404, f"key: nothing of that is in force as baseline {body.name}", "key")
     return BaselineAnswer(came=0, went=gone)

@@ -26,6 +26,19 @@ class FilterAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointSave:
+    """That a measurement is or was a baseline."""
+
+    name: str
+    saved_at: float
+    reason: str
+    ended_at: float | None
+    """None while it is in force."""
+    ended_reason: str | None
+    """Why somebody took it out of force; None where another baseline replaced it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoursePoint:
     """One measurement of a cell; low and high are the percentiles 10 and 90 of its samples."""
 
@@ -47,6 +60,9 @@ class CoursePoint:
     git_commit: str | None
     machine: str | None
     baselines: tuple[str, ...]
+    """Names under which it is in force."""
+    saves: tuple[PointSave, ...]
+    """Oldest first."""
     command: str | None
 
 
@@ -124,6 +140,7 @@ class ComparedRow:
 
     node_id: str
     metric: str
+    title: str
     unit: str
     was: float | None
     now: float | None

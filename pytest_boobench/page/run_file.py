@@ -6,10 +6,12 @@ import asyncio
 import json
 import math
 import re
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ _MOST_SPANS = 64
 """Of a lane; older ones are dropped."""
 _QUIET_S = 0.3
 """A line without its end is sent after this time without more."""
+_TELL_EVERY_S = 1.0
+"""How often the run as a whole is told: its cells tell themselves at once."""
 _BUSY = re.compile(r"^(?P<host>.+?): (?:busy|not quiet)(?: after waiting [\d.]+ s)?: (?P<said>.*)", re.MULTILINE)
 _LEASED = re.compile(r"^(?:ERROR: )?(?P<host>.+?): its machine \(.*?\) is leased by (?P<said>.*?); ", re.MULTILINE)
 
@@ -83,6 +87,8 @@ class RunFile:
     stopping: bool = False
     exit_code: int | None = None
     ended_at: float | None = None
+    series: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Of the events' numbers: another server, which reads the same files, counts anew."""
     sequence: int = 0
     """Number of the newest event."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,6 +101,9 @@ class RunFile:
     _said: str = ""
     """The begun line of the output."""
     _said_at: float = 0.0
+    _told_at: float = -math.inf
+    _untold: bool = False
+    """Whether the run as a whole has changed since it was told."""
 
     @property
     def state(self) -> RunState:
@@ -162,9 +171,15 @@ class RunFile:
         if over is not None:
             self.exit_code, self.ended_at = over
             self._note("end", "end", None)
-        elif self.sequence != before:
-            self._note("run", "run", None)
+        else:
+            self._tell(changed=self.sequence != before)
         return over is not None
+
+    def _tell(self, *, changed: bool) -> None:
+        self._untold = self._untold or changed
+        if self._untold and time.monotonic() - self._told_at >= _TELL_EVERY_S:
+            self._told_at, self._untold = time.monotonic(), False
+            self._note("run", "run", None)
 
     def _read_exit(self) -> tuple[int | None, float] | None:
         """The exit code and time of the end; None while it runs. Without the file, the keeper was killed."""
@@ -214,8 +229,18 @@ class RunFile:
 
     def list_events(self, after: int) -> list[tuple[int, str, Any]]:
         """(number, kind, data) of what came after an event, each cell once; from the beginning where there is none."""
-        found = [one for one in self._events.values() if one[0] > after]
-        return [(number, kind, self.describe() if data is None else data) for number, kind, data in found]
+        newer = [*takewhile(lambda one: one[0] > after, reversed(self._events.values()))]
+        return [(number, kind, self.describe() if data is None else data) for number, kind, data in reversed(newer)]
+
+    def name_event(self, number: int) -> str:
+        """An event's number as a reader keeps it."""
+        return f"{self.series}-{number}"
+
+    def find_event(self, name: str) -> int:
+        """The number of an event that a reader has seen; 0 for one that this server never told: it begins anew."""
+        series, _, number = name.partition("-")
+        known = series == self.series and number.isdecimal() and len(number) < 16
+        return int(number) if known and int(number) <= self.sequence else 0
 
 
 def follow_cell(before: CellState | None, told: Mapping[str, Any], began_at: float) -> CellState:

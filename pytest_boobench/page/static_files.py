@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,7 +27,8 @@ _TYPES: Mapping[str, str] = {
 }
 
 
-def list_assets() -> dict[str, Path]:
+@cache
+def list_assets() -> Mapping[str, Path]:
     """Name in the address -> file."""
     own = {path.relative_to(_OWN).as_posix(): path for path in _OWN.rglob("*") if path.suffix in _TYPES}
     return own | {f"report/{name}": _REPORT / name for name in _SHARED}

@@ -24,24 +24,24 @@ class EventAnswer(StreamingResponse):
         super().__init__(events, media_type="text/event-stream")
 
 
-def write_event(kind: str, data: Any, number: int | None = None) -> str:
+def write_event(kind: str, data: Any, name: str | None = None) -> str:
     """One event; its data is on one line."""
-    named = "" if number is None else f"id: {number}\n"
+    named = "" if name is None else f"id: {name}\n"
     return f"{named}event: {kind}\ndata: {to_json(data)}\n\n"
 
 
-async def follow_run(run: RunFile, after: int, *, ending: Callable[[], bool]) -> AsyncIterator[str]:
-    """A run's events after one of them, and those to come until its end, or the server's.
+async def follow_run(run: RunFile, last: str, *, ending: Callable[[], bool]) -> AsyncIterator[str]:
+    """A run's events after the one of this name, and those to come until its end, or the server's.
 
-    From the beginning, or after a number that this server never gave, it begins with the run itself, as a replay.
+    From the beginning, or after an event that this server never told, it begins with the run itself, as a replay.
     """
-    if after <= 0 or after > run.sequence:
-        after = 0
+    after = run.find_event(last)
+    if not after:
         yield write_event("run", replace(run.describe(), replay=True))
     while not ending():
         changed = run.changed
         for number, kind, data in run.list_events(after):
-            yield write_event(kind, data, number)
+            yield write_event(kind, data, run.name_event(number))
             after = number
             if kind == "end":
                 return

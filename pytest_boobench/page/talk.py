@@ -67,7 +67,6 @@ class TalkRequest:
             host=self.host,
             model=self.model,
             kind="chat",
-            prompt_tokens=1,
             output_tokens=self.max_tokens,
             concurrency=1,
             sampling=self.sampling,
@@ -89,29 +88,9 @@ class Talked:
 
 
 def read_sample(server: Server, answer: ServerAnswer, cell: Cell) -> Sample:
-    """The sample of an answer, as a measurement reads it. The prompt's length is the server's own count: nobody has
-    counted it before."""
+    """The sample of an answer, as a measurement reads it."""
     blank = Sample(phase="measure", lane=0, index=0, started_at=answer.sent_at, offset_ms=0.0)
-    sample = server.read(blank, answer, cell)
-    if sample.failure == "prompt-length" and sample.prompt_tokens:
-        return server.read(blank, answer, replace(cell, prompt_tokens=sample.prompt_tokens))
-    return sample
-
-
-def fit_messages(kind: str, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The messages as this kind of server takes them: Ollama has pictures beside the text, and not in it."""
-    if kind != "ollama":
-        return list(messages)
-    fitted: list[Mapping[str, Any]] = []
-    for message in messages:
-        parts = message["content"]
-        if isinstance(parts, str):
-            fitted.append(message)
-            continue
-        texts = [part["text"] for part in parts if part["type"] == "text"]
-        images = [part["image_url"]["url"].partition(",")[2] for part in parts if part["type"] == "image_url"]
-        fitted.append({"role": message["role"], "content": "\n".join(texts), "images": images})
-    return fitted
+    return server.read(blank, answer, cell)
 
 
 async def converse(grant: Grant, request: TalkRequest, tell: Tell) -> Talked:
@@ -124,8 +103,7 @@ async def converse(grant: Grant, request: TalkRequest, tell: Tell) -> Talked:
     if cell.model not in (await server.ready_models() or ()):
         tell("waiting", {"why": f"{request.host}: {request.model} is being loaded"})
     await server.load(cell.model)
-    made = server.call(cell, Prompt(text=""))
-    call = replace(made, body={**made.body, "messages": fit_messages(server.kind, request.messages)})
+    call = server.call(cell, Prompt(messages=request.messages))
     tell("start", {"model": request.model, "host": request.host})
     loop = asyncio.get_running_loop()
     parts: asyncio.Queue[tuple[bytes, float] | None] = asyncio.Queue()

@@ -12,6 +12,7 @@ The rest is imported once ``--boobench`` is given: a session that does not use t
 - ``recorder``    the reporting side: store, reports, summary, in the one process that reports
 - ``session_store``   the session's way into the store and the baseline file
 - ``outputs``     the files that a session leaves, the HTML page among them
+- ``signals``     SIGTERM and SIGHUP end a session as Ctrl-C does
 - ``benchmark``   the bridge to pytest-benchmark
 - ``progress``    the progress of a cell, as the measuring side reports it; ``live`` how the reporting side shows it
 - ``workers``     who has which host: leases, and pytest-xdist's controller; ``scheduler`` one machine, one worker

@@ -53,12 +53,18 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
     from pytest_boobench.plugin import live
     from pytest_boobench.plugin.outputs import Outputs
     from pytest_boobench.plugin.recorder import Recorder
+    from pytest_boobench.plugin.signals import Signals
 
     manager = config.pluginmanager
+    manager.register(Signals(), "boobench-signals")
     live.register(config, settings)
     recorder = Recorder(config, settings, session_uid=uuid.uuid4().hex)
     manager.register(recorder, "boobench-recorder")
     manager.register(Outputs(config, settings, recorder), "boobench-outputs")
+    if settings.notify_url is not None:
+        from pytest_boobench.plugin import notifying
+
+        notifying.register(config, settings.notify_url, settings.baseline, recorder)
     place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines, recorder.take_reference)
     bench = Bench(config, settings, inventory, place)
     manager.register(bench, BENCH)

@@ -51,13 +51,16 @@ class Collection:
         found.read = self.read
         return found
 
-    def read(self, path: Path) -> Suite:
-        """The suite in a file; DocumentError with all its problems."""
+    def read(self, path: Path) -> Suite | None:
+        """The suite in a file, None where it has none of the hosts asked for; DocumentError with all its problems."""
         display = os.path.relpath(path, self._config.rootpath)
+        known = suite.accept_hosts(path, self._inventory.names, self._settings.only_hosts)
+        if known is None:
+            return None
         loaded = suite.load(
             path,
             display=display,
-            known_hosts=self._inventory.names,
+            known_hosts=known,
             hosts_file=self._inventory.display,
             starts=self._inventory.starts,
             max_cells=self._settings.max_cells,
@@ -94,14 +97,17 @@ class Collection:
 class SuiteFile(pytest.Module):
     """A suite file, as a module that is built instead of imported."""
 
-    read: Callable[[Path], Suite]
+    read: Callable[[Path], Suite | None]
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Build the module, and let pytest collect its classes and functions."""
         try:
-            self.obj = build_module(self.read(self.path))
+            found = self.read(self.path)
         except DocumentError as error:
             raise self.CollectError(str(error)) from error
+        if found is None:
+            return []
+        self.obj = build_module(found)
         return super().collect()
 
 

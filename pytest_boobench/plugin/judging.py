@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,15 @@ from typing import Self
 
 import pytest
 
-from pytest_boobench.gate import find_cell_doubts, judge_cell, level_out, measure_spread
+from pytest_boobench.gate import (
+    JudgedCell,
+    explain_red,
+    find_cause,
+    find_cell_doubts,
+    judge_cell,
+    level_out,
+    measure_spread,
+)
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, Verdict
@@ -44,6 +52,8 @@ class Judging:
         self._settings = settings
         self._baselines = cache(baselines)
         self._spread = cache(self._measure_spread)
+        self._judged: dict[str, dict[str, JudgedCell]] = defaultdict(dict)
+        """Host -> cell key -> how each cell stands by all that was measured of it so far."""
         self._began_s = time.monotonic()
         self.doubts: dict[str, Doubt] = {}
         """Node id -> why the item has no outcome yet and is to run again."""
@@ -71,6 +81,7 @@ class Judging:
         if now_s + self._settings.block_gap_s >= self.end_s:
             return None
         baseline, spread = self._find_baseline(cell, record), self._find_spread(cell, record)
+        self._judge_alone(cell, record, baseline)
         metrics = find_cell_doubts(cell, record, baseline, self._settings.rules, spread)
         return Doubt(record, f"{', '.join(metrics)} in doubt", now_s) if metrics else None
 
@@ -78,7 +89,9 @@ class Judging:
         """The verdicts by all samples there are, and why the item fails; empty where it does not."""
         rules = self._settings.rules
         baseline = self._find_baseline(cell, record)
-        verdicts = judge_cell(cell, record, baseline, rules, self._find_spread(cell, record))
+        verdicts = self._judge_alone(cell, record, baseline)
+        cause = find_cause(self._judged[cell.host].values())
+        verdicts = explain_red(verdicts, record.node_id, cause, cell.plan.policy or rules.policy)
         changed = self._config.hook.pytest_boobench_judge(
             config=self._config, cell=cell, record=record, baseline=baseline, verdicts=verdicts
         )
@@ -93,12 +106,25 @@ class Judging:
         )
         return verdicts, failure
 
+    def _judge_alone(self, cell: Cell, record: CellRecord, baseline: Baseline | None) -> tuple[Verdict, ...]:
+        """The verdicts without regard to other cells; keeps them as evidence for these."""
+        verdicts = judge_cell(cell, record, baseline, self._settings.rules, self._find_spread(cell, record))
+        self._judged[cell.host][cell.key] = JudgedCell(record, verdicts, baseline)
+        return verdicts
+
     def _find_baseline(self, cell: Cell, record: CellRecord) -> Baseline | None:
-        stored = self._baselines().get(record.cell_key)
+        stored = self._baselines().get(record.cell_key) or self._find_of_other_prompts(cell, record)
         answer: Baseline | None = self._config.hook.pytest_boobench_select_baseline(
             config=self._config, cell=cell, record=record, baseline=stored
         )
         return stored if answer is None else answer
+
+    def _find_of_other_prompts(self, cell: Cell, record: CellRecord) -> Baseline | None:
+        """The baseline of this cell from before its own prompts changed: it cannot be compared, and says why."""
+        if not cell.prompts:
+            return None
+        others = (found for found in self._baselines().values() if found.node_id == record.node_id)
+        return next((found for found in others if found.prompts not in ("", cell.prompts)), None)
 
     def expect_rerun(self, item: pytest.Item, record: CellRecord, verdicts: tuple[Verdict, ...]) -> None:
         """Note that a regression has one more block should a plugin run the item again.

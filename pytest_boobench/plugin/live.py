@@ -63,12 +63,13 @@ class Relay:
         if plain is not None:
             self._last[report.nodeid] = Progress(**plain)
             self._tell(self._last[report.nodeid])
-        elif report.nodeid in self._last and over and not is_rerun(report):
+        yield
+        # Only now: who hears that a cell has ended finds it in the store, even if we are killed at once.
+        if plain is None and report.nodeid in self._last and over and not is_rerun(report):
             state: State = "failed" if report.failed else "finished"
             last = self._last.pop(report.nodeid)
             left_s = None if report.failed else 0.0
             self._tell(replace(last, at=time.time(), state=state, left_s=left_s, requests=(), **tell_end(report)))
-        yield
         if is_progress(report) and self._kept and self._kept[-1] is report:
             self._kept.pop()
 

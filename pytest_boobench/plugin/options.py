@@ -33,7 +33,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="run only the cells of this host (can be given several times)",
     )
-    value("--boobench-hosts", "FILE", f"the hosts file (default: {HOSTS_FILE} in the rootdir)")
+    value("--boobench-hosts", "FILE", f"the hosts file (default: {HOSTS_FILE} in the rootdir, else beside the suites)")
     value("--boobench-store", "URL", "the store: an SQLAlchemy URL or a file (default: .boobench/store.db)")
     value("--boobench-baseline", "NAME", "name of the baseline to compare with and to save to (default: main)")
     value(
@@ -93,10 +93,20 @@ def add(parser: pytest.Parser) -> None:
     value("--boobench-summary", "FILE", "write a summary in Markdown, for a comment on a merge request")
     value("--boobench-metrics", "FILE", "write the numbers as OpenMetrics, which GitLab reads")
     value("--boobench-json", "FILE", "write all results of the session as one JSON document")
+    value(
+        "--boobench-notify", "URL", "send what changed to this webhook: alerts that opened, were confirmed, or closed"
+    )
     flag("--boobench-json-samples", "put the raw samples into the JSON document too")
+    _add_ini(parser)
 
+
+def _add_ini(parser: pytest.Parser) -> None:
     step_summary = "append the summary to GitHub's step summary (default: true)"
     parser.addini("boobench_step_summary", step_summary, type="bool", default=True)
+    parser.addini(
+        "boobench_notify_as", "what --boobench-notify sends: webhook, slack, github or gitlab (default: by URL)"
+    )
+    parser.addini("boobench_notify_confirmed", "send only confirmed alerts", type="bool", default=False)
     parser.addini(
         "boobench_disturbed", "a cell that other requests disturb becomes: inconclusive (default), judge or fail"
     )

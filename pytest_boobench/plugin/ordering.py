@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -17,7 +15,7 @@ from pytest_boobench import suite
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.plugin.options import is_suite
-from pytest_boobench.plugin.settings import read_inventory, resolve
+from pytest_boobench.plugin.settings import Settings, find_suites, read_inventory, resolve
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.suite.names import list_short_names
 
@@ -187,30 +185,20 @@ def count_workers(config: pytest.Config) -> int | None:
         inventory = read_inventory(config, settings)
     except BoobenchError:
         return None
-    names = {
-        host
-        for arg in config.args
-        for host in _find_hosts(config, arg, settings.patterns, inventory)
-        if not settings.only_hosts or host in settings.only_hosts
-    }
+    names = {host for arg in config.args for host in _find_hosts(config, arg, settings, inventory)}
     return len({inventory.get(name).exclusive for name in names}) or None
 
 
-def _find_hosts(config: pytest.Config, arg: str, patterns: Sequence[str], inventory: Inventory) -> Iterator[str]:
-    """The hosts of an argument: a folder, a file, or ``FILE::HOST`` and what may follow it."""
-    name, _, rest = arg.partition("::")
-    wanted = rest.partition("::")[0]
-    for path in _find_suites(config.invocation_params.dir / name, patterns, config.getini("norecursedirs")):
+def _find_hosts(config: pytest.Config, arg: str, settings: Settings, inventory: Inventory) -> Iterator[str]:
+    """The hosts that an argument may use: of a folder, a file, or ``FILE::HOST`` and what may follow it."""
+    typed = arg.partition("::")[2].partition("::")[0]
+    wanted = settings.only_hosts
+    for path in find_suites(config, settings, arg):
+        known = suite.accept_hosts(path, inventory.names, wanted)
+        if known is None:
+            continue
         try:
-            found = suite.load(path, display=path.name, known_hosts=inventory.names, starts=inventory.starts)
+            found = suite.load(path, display=path.name, known_hosts=known, starts=inventory.starts)
         except BoobenchError:
             continue
-        yield from (host for host in found.hosts if wanted in ("", host))
-
-
-def _find_suites(start: Path, patterns: Sequence[str], left_out: Sequence[str]) -> Iterator[Path]:
-    if start.is_file() and is_suite(start.name, patterns):
-        yield start
-    for folder, folders, files in os.walk(start):
-        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in left_out)]
-        yield from (Path(folder, name) for name in files if is_suite(name, patterns))
+        yield from (host for host in found.hosts if typed in ("", host) and (not wanted or host in wanted))

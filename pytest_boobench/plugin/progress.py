@@ -85,13 +85,14 @@ class Teller:
         self._told_s = now_s
         took_s = now_s - self._phase_began_s
         tokens = self._cell.output_tokens or self._cell.prompt_tokens  # an embedding's are those of its prompt
+        tokens = 0 if self._cell.own else tokens  # each of the own prompts has its lengths
         to_come = total - done + (self._cell.plan.samples if phase == "warmup" else 0)
         self._newest = {
             "state": "warming up" if phase == "warmup" else "measuring",
             "phase": phase,
             "done": done,
             "total": total,
-            "tok_s": done * tokens / took_s if done and took_s else None,
+            "tok_s": done * tokens / took_s if done and tokens and took_s else None,
             "left_s": to_come * took_s / done if done else None,
         }
         self.tell(**self._newest)

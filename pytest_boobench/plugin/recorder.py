@@ -50,6 +50,7 @@ class Recorder:
         """Node id -> why a plugin ran it again."""
         self._storing = SessionStore(config.rootpath, settings, session_uid)
         self._baselines: Mapping[str, Baseline] = {}
+        self._interrupted = False
 
     @property
     def rows(self) -> Sequence[FinishedCell]:
@@ -171,13 +172,18 @@ class Recorder:
         return self._runs[key]
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Note it before pytest does: a second Ctrl-C may keep it from an exit status."""
+        self._interrupted = True
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the runs and describe them to JUnit, while its file is not written yet."""
         self._describe_runs_to_junit()
         if self._settings.save_baseline is not None and any(row.verdicts for row in self._rows.values()):
             with contextlib.suppress(BoobenchError):  # they are for advice only
                 self.baselines()
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        interrupted = self._interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
         self._storing.finish(self._runs.values(), "interrupted" if interrupted else "finished")
         if self._storing.is_behind and exitstatus == pytest.ExitCode.OK:
             # A green job whose numbers are not in the store would leave the next one without a baseline.

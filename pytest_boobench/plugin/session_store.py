@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ import pytest
 from pytest_boobench import baseline_file
 from pytest_boobench.baseline_file import BaselineFile, SavedRun
 from pytest_boobench.errors import BoobenchError, DocumentError, StoreError
+from pytest_boobench.gate import add_noise, learn_noise
 from pytest_boobench.plugin.settings import Settings
-from pytest_boobench.record import Baseline, CellRecord, RunFacts, RunStatus, Verdict
+from pytest_boobench.record import Baseline, CellRecord, HostNoise, RunFacts, RunStatus, Verdict
 from pytest_boobench.units import count
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class SessionSpool:
     def __init__(self, rootdir: Path, session_uid: str) -> None:
         self._rootdir = rootdir
         self._name = f"spool-{session_uid}.jsonl"
-        self._path: Path | None = None
+        self._paths: list[Path] = []
+        """Files with entries: more than one where the first folder was full for a while."""
         self._cells: set[str] = set()
         self._lost = False
         self._rejected = ""
@@ -43,7 +46,7 @@ class SessionSpool:
     @property
     def is_waiting(self) -> bool:
         """Whether the store lacks something."""
-        return self._lost or self._path is not None or bool(self._rejected)
+        return self._lost or bool(self._paths) or bool(self._rejected)
 
     def keep(self, entry: SpooledCell, error: StoreError) -> None:
         """Append what the store did not take, in the first folder that can be written to."""
@@ -57,7 +60,8 @@ class SessionSpool:
                 spool.append(folder / self._name, entry)
             except OSError:
                 continue
-            self._path = folder / self._name
+            if (path := folder / self._name) not in self._paths:
+                self._paths.append(path)
             if entry.record is not None:
                 self._cells.add(entry.record.node_id)
             return
@@ -67,12 +71,13 @@ class SessionSpool:
         """Try once more, at the end of the session; what the store still does not take stays in the file."""
         from pytest_boobench.store import spool
 
-        if self._path is not None:
+        for path in tuple(self._paths):
             try:
-                self._rejected = spool.take_in(store, self._path).describe_rejected()
+                rejected = spool.take_in(store, path).describe_rejected()
             except (BoobenchError, OSError):
-                return
-            self._path = None
+                continue
+            self._rejected = "; ".join(filter(None, (self._rejected, rejected)))
+            self._paths.remove(path)
 
     def describe(self) -> str:
         """What happened, and where the cells are."""
@@ -84,11 +89,14 @@ class SessionSpool:
             return "no file took all of the cells either"
         if self._rejected:
             return self._rejected
-        if self._path is None:
+        if not self._paths:
             return f"{kept} waited in a file and came in at the end"
-        if self._path.is_relative_to(self._rootdir):
-            return f"{kept} kept in {self._path}: the next run takes them in, or boobench store import"
-        return f"{kept} kept in {self._path}: boobench store import FILE takes them in"
+        return f"{kept} kept in {' and in '.join(map(self._describe_file, self._paths))}"
+
+    def _describe_file(self, path: Path) -> str:
+        if path.is_relative_to(self._rootdir):
+            return f"{path}: the next run takes them in, or boobench store import"
+        return f"{path}: boobench store import FILE takes them in"
 
 
 def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
@@ -136,6 +144,7 @@ class SessionStore:
     def __init__(self, rootdir: Path, settings: Settings, session_uid: str) -> None:
         self._rootdir = rootdir
         self._settings = settings
+        self._session_uid = session_uid
         self._spool = SessionSpool(rootdir, session_uid)
         self._file: BaselineFile | None = None
         """The baseline file as it was found; None where the session has none, or not yet."""
@@ -175,11 +184,14 @@ class SessionStore:
         return self.store
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """Cell key -> the named baseline, from the file where the session has one."""
-        store = self.open()
-        if self._file is not None:
-            return self._merge(self._file).baselines()
-        return store.baselines(self._settings.baseline, hosts=self._settings.only_hosts or None)
+        """Cell key -> the named baseline, from the file where the session has one, with the noise of its host."""
+        store, hosts = self.open(), self._settings.only_hosts or None
+        found = (
+            self._merge(self._file).baselines()
+            if self._file is not None
+            else store.baselines(self._settings.baseline, hosts=hosts)
+        )
+        return learn_noise(found, store.looks(hosts=hosts, but_session=self._session_uid))
 
     def record(self, run: RunFacts, record: CellRecord, *, extends: bool) -> None:
         """Enter a first block as a new measurement, any further one with it."""
@@ -219,16 +231,26 @@ class SessionStore:
                 store.finish_run(self._run_id(store, run), status)
             except StoreError as error:
                 self._keep(error, run, status=status)
+        path = self._settings.baseline_file
+        merged = self._merge(self._file) if self._file is not None and self._saved else None
         if self.store is not None:
             self._spool.empty_into(self.store)
+            if merged is not None:
+                merged = replace(merged, host_noise=self._learn(merged, self.store))
             self.store.close()
-        path = self._settings.baseline_file
-        if path is not None and self._file is not None and self._saved:
+        if path is not None and merged is not None:
             try:
-                baseline_file.write(path, self._merge(self._file))
+                baseline_file.write(path, merged)
             except OSError as error:
                 shown = os.path.relpath(path)
                 self._file_trouble = f"cannot write {shown}: {error.strerror}; its new baselines are in the store only"
+
+    def _learn(self, file: BaselineFile, store: Store) -> Mapping[str, HostNoise]:
+        """The noise of the file's hosts, with what this session adds."""
+        try:
+            return add_noise(file.host_noise, store.looks(hosts=file.hosts), file.hosts)
+        except StoreError:
+            return file.host_noise
 
     def _merge(self, found: BaselineFile) -> BaselineFile:
         return found.with_runs(self._saved, add=self._settings.save_baseline == "add")

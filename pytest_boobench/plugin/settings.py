@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, cast, get_args
@@ -13,8 +14,10 @@ import pytest
 
 from pytest_boobench import BASELINE, HOSTS_FILE
 from pytest_boobench.documents.yaml_tree import suggest
+from pytest_boobench.errors import BoobenchError
 from pytest_boobench.gate import MAX_DROP, Rules
-from pytest_boobench.hosts.inventory import Inventory, load
+from pytest_boobench.hosts.inventory import Inventory, find_beside, load
+from pytest_boobench.plugin.options import is_suite
 from pytest_boobench.record import Pairing
 from pytest_boobench.suite.cell import Disturbed, Policy
 from pytest_boobench.units import parse_duration, parse_percent
@@ -30,6 +33,7 @@ class Settings:
 
     patterns: tuple[str, ...]
     hosts_file: Path | None
+    """The one that the user names; None: the rootdir's, else the one beside the suites."""
     only_hosts: tuple[str, ...]
     """Empty: all hosts that the suites name."""
     store_url: str | None
@@ -63,17 +67,18 @@ class Settings:
     max_cells: int
     progress_file: Path | None
     """The file that gets a JSON line at each progress of a cell."""
+    notify_url: str | None = field(repr=False)
+    """Where alerts are sent, which may be a secret; None: nowhere."""
 
 
 def resolve(config: pytest.Config) -> Settings:
     """The session's settings; UsageError with the option, variable or ini name that is wrong."""
     percent = partial(parse_percent, bare=True)
-    usual_hosts = config.rootpath / HOSTS_FILE
     progress: str | None = config.getoption("boobench_progress")
     duet, duet_model = _duet(config)
     return Settings(
         patterns=tuple(config.getini("boobench_files")),
-        hosts_file=_find_file(config, "hosts") or (usual_hosts if usual_hosts.is_file() else None),
+        hosts_file=_find_file(config, "hosts"),
         only_hosts=tuple(config.getoption("boobench_host")),
         store_url=_store_url(config),
         baseline=_find_text(config, "baseline") or BASELINE,
@@ -99,12 +104,13 @@ def resolve(config: pytest.Config) -> Settings:
         load_timeout_s=_read(_find(config, "load_timeout"), parse_duration, None),
         max_cells=_max_cells(config),
         progress_file=config.invocation_params.dir / progress if progress else None,
+        notify_url=_notify_url(config),
     )
 
 
 def read_inventory(config: pytest.Config, settings: Settings) -> Inventory:
     """The session's hosts; DocumentError for a bad hosts file, UsageError for a host that is not in it."""
-    path = settings.hosts_file
+    path = _find_hosts_file(config, settings)
     if path is not None and not path.is_file():
         raise pytest.UsageError(f"boobench: no hosts file {path}; see --boobench-hosts")
     display = os.path.relpath(path, config.invocation_params.dir) if path is not None else None
@@ -114,6 +120,30 @@ def read_inventory(config: pytest.Config, settings: Settings) -> Inventory:
             where = f"in {display}" if display else "without a hosts file"
             raise pytest.UsageError(f"--boobench-host: no host {name!r} {where}; {suggest(name, inventory.names)}")
     return inventory
+
+
+def _find_hosts_file(config: pytest.Config, settings: Settings) -> Path | None:
+    """The file that the user names, else the rootdir's, else the one beside the suites."""
+    if settings.hosts_file is not None:
+        return settings.hosts_file
+    usual = config.rootpath / HOSTS_FILE
+    if usual.is_file():
+        return usual
+    try:
+        return find_beside(path for arg in config.args for path in find_suites(config, settings, arg))
+    except BoobenchError as error:
+        raise pytest.UsageError(f"{error}; name one with --boobench-hosts") from error
+
+
+def find_suites(config: pytest.Config, settings: Settings, arg: str) -> Iterator[Path]:
+    """The suite files of an argument of pytest: of a folder, or of ``FILE`` and what may follow it after ``::``."""
+    start = config.invocation_params.dir / arg.partition("::")[0]
+    if start.is_file() and is_suite(start.name, settings.patterns):
+        yield start
+    left_out: list[str] = config.getini("norecursedirs")
+    for folder, folders, files in os.walk(start):
+        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in left_out)]
+        yield from (Path(folder, name) for name in files if is_suite(name, settings.patterns))
 
 
 class _Given(NamedTuple):
@@ -173,6 +203,12 @@ def _store_url(config: pytest.Config) -> str | None:
     for url in (typed or "", os.environ.get("BOOBENCH_STORE", ""), named):
         learn_url(url)
     return typed or (named if not named or "://" in named else str(config.rootpath / named)) or None
+
+
+def _notify_url(config: pytest.Config) -> str | None:
+    """Where alerts are sent. No ini name: a secret does not belong into a file of the project."""
+    typed: str | None = config.getoption("boobench_notify")
+    return typed if typed is not None else os.environ.get("BOOBENCH_NOTIFY") or None
 
 
 def _read(given: _Given | None, parse: Callable[[str], float], default: _Default) -> float | _Default:

@@ -26,6 +26,8 @@ from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from pytest_boobench.plugin.recorder import Recorder
     from pytest_boobench.store import Lease
 
@@ -73,12 +75,18 @@ class Leases:
         self._addresses: set[str] = set()
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
+        self._life: FileLock | None = None
+        """Held as long as the session runs: where it is killed, the next one on this machine knows that it is over."""
 
     def take(self, name: str) -> None:
         """Lease a host's machine, waiting as long as was asked; HostError with its owner if that was too short."""
         address = self._inventory.get(name).exclusive_among_machines(self._recorder.environment.machine)
         if address is None or address in self._addresses:
             return
+        from pytest_boobench.hosts import access
+
+        if self._life is None:
+            self._life = access.hold_session(self._recorder.session_uid)
         end = time.monotonic() + self._wait_s
         while (held := self._ask(address)) is not None:
             if time.monotonic() >= end:
@@ -104,15 +112,28 @@ class Leases:
         self._over.set()
         if self._heart is not None:
             self._heart.join()
-            self._recorder.open_store().give_leases_back(self._recorder.session_uid)
+            with contextlib.suppress(StoreError):  # a store that is gone takes them back by itself, as they grow old
+                self._recorder.open_store().give_leases_back(self._recorder.session_uid)
+        if self._life is not None:
+            from pytest_boobench.hosts import living
+
+            living.give_back(self._life)
 
     def _ask(self, address: str) -> Lease | None:
         """The lease of another session that has the machine; None where it is ours."""
+        from pytest_boobench.hosts import access
+
         around = self._recorder.environment
         job = f", job {around.ci['job']}" if "job" in around.ci else ""
         owner = f"{around.user or 'somebody'} on {around.machine or 'a machine without a name'}{job}"
+        session = self._recorder.session_uid
         try:
-            return self._recorder.open_store().take_lease(address, owner, self._recorder.session_uid)
+            store = self._recorder.open_store()
+            held = store.take_lease(address, owner, session)
+            if held is not None and access.has_died_here(held.session):
+                store.give_leases_back(held.session)
+                held = store.take_lease(address, owner, session)
+            return held
         except StoreError as error:
             raise HostError(f"{address}: no lease to be had: {error}") from error
 

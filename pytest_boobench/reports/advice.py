@@ -6,10 +6,17 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pytest_boobench.gate import measure_spread, provable_drop, remedy
+from pytest_boobench.gate import group_sessions, measure_spread, provable_drop, remedy
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Outcome
-from pytest_boobench.reports.sentences import explain_cache, explain_rates, explain_rerun, explain_slots, lanes_of
+from pytest_boobench.reports.sentences import (
+    explain_cache,
+    explain_cause,
+    explain_rates,
+    explain_rerun,
+    explain_slots,
+    lanes_of,
+)
 from pytest_boobench.reports.session import FinishedCell, explain_unsavable, name_cell
 from pytest_boobench.reports.terminal import TerminalLine
 from pytest_boobench.reports.text import cut_names
@@ -23,6 +30,11 @@ _NAMED = 2
 _NAME_WIDTH = 28
 _REASONS_LENGTH = 60
 """Most characters of reasons in one line; the first reason is always there."""
+
+_MORE_LOOKS = (
+    "more sessions help (--boobench-save-baseline=add, half an hour apart), five of any suite on this host, "
+    "or --boobench-duet"
+)
 
 Note = tuple[FinishedCell, str]
 
@@ -56,6 +68,9 @@ def render_closing(
         unsaved = [row for row in rows if not row.saved]
         notes = annotate(unsaved, lambda row: explain_unsavable(row) or "the store did not take it yet")
         yield from tell(f"not saved as baseline {baseline}", notes)
+        young = annotate(rows, lambda row: explain_one_look(row, baselines.get(row.record.cell_key)))
+        yield from tell(f"with only one look in baseline {baseline}", young, _MORE_LOOKS)
+    yield from tell("red", annotate(rows, explain_cause))
     yield from tell("not judged", find_reasons(rows, "inconclusive"))
     yield from tell("measured without the server's timings", annotate(rows, explain_rates))
     yield from tell(
@@ -143,13 +158,15 @@ def find_reasons(rows: Iterable[FinishedCell], outcome: Outcome) -> Iterator[Not
 def explain_short(row: FinishedCell) -> str:
     """Which judged parts of the requests are too short, and what would be enough: ``decode takes only 98 ms (…``."""
     record, judged = row.record, {verdict.metric for verdict in row.verdicts}
+    if record.identity.get("prompts"):
+        return ""  # each of the own prompts has its lengths
     found = []
     for metric, axis, least_ms in (
         ("decode_tok_s", "output_tokens", SHORT_DECODE_MS),
         ("prefill_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
         ("embed_tok_s", "prompt_tokens", SHORT_PROMPT_MS),
     ):
-        rate, tokens = record.aggregates.get(metric), record.identity[axis]
+        rate, tokens = record.aggregates.get(metric), record.identity.get(axis)
         if metric not in judged or rate is None or rate.median <= 0 or not tokens:
             continue
         takes_ms = tokens / rate.median * 1000
@@ -159,12 +176,24 @@ def explain_short(row: FinishedCell) -> str:
     return ", ".join(found)
 
 
+def explain_one_look(row: FinishedCell, baseline: Baseline | None) -> str:
+    """What a new baseline of one session says about another hour, if neither the machine nor its past tells; empty if
+    one of them does. If the host's noise is known, the weak baselines are named by `find_weak`."""
+    if not row.saved or baseline is None or baseline.host_noise is not None or row.record.canaries:
+        return ""
+    if len(group_sessions((*baseline.runs, *baseline.later))) > 1:
+        return ""
+    return "in another hour an unchanged host can be 15 % slower, and this baseline cannot tell that from a slow build"
+
+
 def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -> list[Note]:
     """The judged metrics whose baselines cannot prove the allowed worsening, the weakest first; each row has a
     baseline."""
     spread = measure_spread(baselines.values())
     found: list[tuple[float, Note]] = []
     for row in rows:
+        if row.record.identity.get("prompts"):
+            continue  # prompts of different lengths are no noise, and a baseline does not tell them apart
         baseline = baselines[row.record.cell_key]
         of_suite = spread.get(baseline.suite, {})
         for verdict in row.verdicts:

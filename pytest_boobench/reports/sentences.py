@@ -34,7 +34,8 @@ def sentence(verdict: Verdict) -> str:
         name = verdict.baseline_name or ""
         reference = f"{name if name.startswith('duet ') else f'baseline {name}'} ({number(verdict.baseline)})"
         allowed = f", {percent(verdict.allowed)} allowed" if verdict.outcome == "regression" else ""
-        return f"{now}, {describe_distance(verdict.change)} {reference}{allowed}{_evidence(verdict)}{note}"
+        cause = f"; {verdict.cause}" if verdict.cause else ""
+        return f"{now}, {describe_distance(verdict.change)} {reference}{allowed}{cause}{_evidence(verdict)}{note}"
     reason = f": {verdict.reason}" if verdict.reason else ""
     return f"{now}, {verdict.outcome}{reason}{note}"
 
@@ -196,6 +197,11 @@ def explain_rates(row: FinishedCell) -> str:
     """Where the server's timings contradict the stream; empty where they do not."""
     record = row.record
     return f"rates: {record.rates}: {record.contradiction}" if record.contradiction else ""
+
+
+def explain_cause(row: FinishedCell) -> str:
+    """What the red cells of the host have in common; empty if the cell is not red, or nothing is known."""
+    return next((verdict.cause for verdict in row.verdicts if verdict.cause), "")
 
 
 def explain_cache(row: FinishedCell) -> str:

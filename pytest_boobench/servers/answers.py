@@ -179,7 +179,7 @@ def _add_stream(sample: Sample, stream: Stream, cell: Cell) -> Sample:
             headers_ms=sample.headers_ms or 0.0,
             connect_ms=sample.connect_ms or 0.0,
             e2e_ms=sample.e2e_ms or 0.0,
-            lanes=2 if cell.rate else cell.concurrency,
+            lanes=2 if cell.planned else cell.concurrency,
             reasoned=stream.reasoned,
         ),
         claims,
@@ -246,22 +246,29 @@ def _check(sample: Sample, cell: Cell, tolerance: Tolerance, *, done: bool = Tru
     if cell.kind != "embedding" and not (done and sample.finish_reason):
         missing = "no finish_reason" if done else "no [DONE]"
         return _fail(sample, "truncated", f"the stream ended without its proper end: {missing}")
-    slack = tolerance.slack
-    if sample.prompt_tokens is None or abs(sample.prompt_tokens - cell.input_tokens) > slack:
-        counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
-        about = f" (within {slack})" if slack else ""
-        text = f"the server counted {counted} in a prompt of {cell.input_tokens} tokens{about}"
-        if sample.turn > 1:
-            text = (
-                f"the server counted {counted} in turn {sample.turn}, the conversation has {cell.prompt_tokens} "
-                f"(within {slack}): its chat template, its context or a proxy leaves out what was said before"
-            )
+    if text := _find_wrong_prompt(sample, cell, tolerance.slack):
         return _fail(sample, "prompt-length", text)
     if text := _find_wrong_cache(sample, cell, tolerance):
         return _fail(sample, "cached", text)
     if cell.output_tokens is not None and (text := _find_wrong_length(sample, cell, cell.output_tokens)):
         return _fail(sample, "output-length", text)
     return sample
+
+
+def _find_wrong_prompt(sample: Sample, cell: Cell, slack: int) -> str:
+    """What is wrong with the length of a prompt; empty if it is right, or if only the server knows it."""
+    if not cell.input_tokens:
+        return "" if sample.prompt_tokens else "the server counted nothing in a prompt whose length only it can tell"
+    if sample.prompt_tokens is not None and abs(sample.prompt_tokens - cell.input_tokens) <= slack:
+        return ""
+    counted = "nothing" if sample.prompt_tokens is None else f"{sample.prompt_tokens} tokens"
+    if sample.turn > 1:
+        return (
+            f"the server counted {counted} in turn {sample.turn}, the conversation has {cell.prompt_tokens} "
+            f"(within {slack}): its chat template, its context or a proxy leaves out what was said before"
+        )
+    about = f" (within {slack})" if slack else ""
+    return f"the server counted {counted} in a prompt of {cell.input_tokens} tokens{about}"
 
 
 def _find_wrong_cache(sample: Sample, cell: Cell, tolerance: Tolerance) -> str:

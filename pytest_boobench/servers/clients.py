@@ -201,6 +201,10 @@ class Prompt:
     ids: tuple[int, ...] | None = None
     seed: int | None = None
     """A sampling seed that marks this request as ours, if the server shows it. The suite's seed takes precedence."""
+    messages: tuple[Mapping[str, Any], ...] = ()
+    """All messages of a chat with own ones, in OpenAI's form; then there is no other text."""
+    salt: str = ""
+    """Parts this request's cache from that of others, where a server can; empty: its first text does."""
     history: tuple[Mapping[str, str], ...] = ()
     """The messages before it in its conversation; then the cache may be used."""
     slot: int | None = None
@@ -256,6 +260,11 @@ class Server(Protocol):
     async def next_tokens(self, model: str, timeout_s: float) -> Logprobs:
         """Return what a model expects after each prefix of a fixed text; ``timeout_s`` is for each of the requests.
         Raises HostError if the server does not tell."""
+        ...
+
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """Return the tokens of each prompt with own text; 0 if only running it tells. Raises HostError if the cell's
+        ``cache`` cannot be kept with such prompts."""
         ...
 
     def call(self, cell: Cell, prompt: Prompt) -> Call:

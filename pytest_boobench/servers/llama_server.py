@@ -17,7 +17,7 @@ from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Clients, Prompt, ServerAnswer, Waiting
 from pytest_boobench.servers.command_line import write_command
 from pytest_boobench.servers.control import Question, StillLoading, list_names
-from pytest_boobench.servers.openai import OpenAIServer
+from pytest_boobench.servers.openai import OpenAIServer, has_images
 from pytest_boobench.servers.speculation import count_undrafted
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.units import span
@@ -120,12 +120,27 @@ class LlamaServer(OpenAIServer):
 
         return await self._make_exact_prompts(replace(cell, prompt_tokens=cell.turn_tokens), nonces, count, tokenize)
 
-    async def _template(self, cell: Cell) -> tuple[str, str]:
-        """The chat template's text before and after the user's, made with the fields that the suite sends along."""
-        body = {"messages": [{"role": "user", "content": _MARK}], "model": cell.model, **cell.request}
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """By ``/apply-template`` and ``/tokenize``; of a prompt with images only running it tells."""
+        return [0 if has_images(prompt) else await self._count(cell, prompt) for prompt in own]
+
+    async def _count(self, cell: Cell, prompt: Prompt) -> int:
+        text = prompt.text
+        if prompt.messages:
+            text = await self._apply_template(cell, prompt.messages)
+        return len(await self._ask_ids({"content": text, "add_special": True, "parse_special": True}))
+
+    async def _apply_template(self, cell: Cell, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text that the chat template makes, with the fields that the suite sends along."""
+        body = {"messages": list(messages), "model": cell.model, **cell.request}
         whole = (await self._ask_object(Question("POST", "/apply-template", body))).get("prompt")
         if not isinstance(whole, str):
             raise HostError(f"{self.name}: POST /apply-template: expected a text under 'prompt', got {show(whole)}")
+        return whole
+
+    async def _template(self, cell: Cell) -> tuple[str, str]:
+        """The chat template's text before and after the user's, made with the fields that the suite sends along."""
+        whole = await self._apply_template(cell, [{"role": "user", "content": _MARK}])
         before, mark, after = whole.partition(_MARK)
         if not mark:
             raise HostError(f"{self.name}: POST /apply-template: the chat template drops or changes the user's text")
@@ -231,6 +246,10 @@ class LlamaRouter(LlamaServer):
     async def make_turns(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Count by the model's own tokenizer."""
         return await self._server_of(cell.model).make_turns(cell, nonces)
+
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """By the model's own tokenizer."""
+        return await self._server_of(cell.model).count_own(cell, own)
 
     async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
         """From the model's own server."""

@@ -81,6 +81,10 @@ class LlamaSwap(LlamaServer):
             raise HostError(f"{self.name}: GET /running: {fault}") from fault
         return {entry["model"]: entry for entry in to_objects(running) if isinstance(entry.get("model"), str)}
 
+    async def find_logged_name(self, model: str) -> str:
+        """Return the name that llama-swap's log has for a model or an alias of it."""
+        return await self._resolve(model) or model
+
     async def command(self, model: str) -> str | None:
         """Return the ``cmd`` of the model's configuration while its server runs; None from old versions."""
         entry = (await self._find_running()).get(await self._resolve(model) or "", {})
@@ -151,6 +155,15 @@ class LlamaSwap(LlamaServer):
         if await upstream.find_props():
             return await upstream.make_turns(cell, nonces)
         return await OpenAIServer.make_turns(self, cell, nonces)
+
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """By the model's own tokenizer if its server is a llama-server."""
+        upstream = self._upstream(cell.model)
+        if await upstream.find_props():
+            self._foreign_engines.discard(cell.model)
+            return await upstream.count_own(cell, own)
+        self._foreign_engines.add(cell.model)
+        return await OpenAIServer.count_own(self, cell, own)
 
     async def _ask_next_tokens(self, model: str, timeout_s: float) -> Logprobs:
         """From the model's own server, if that is a llama-server."""

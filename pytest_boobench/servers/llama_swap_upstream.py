@@ -43,7 +43,7 @@ class Door:
             answer = await attempt()
             wait_s = DEFAULT_WAIT_S if answer.retry_after_s is None else answer.retry_after_s
             refused = answer.status == httpx.codes.TOO_MANY_REQUESTS
-            if not refused or cell.rate or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
+            if not refused or cell.planned or time.monotonic() - began + wait_s > cell.plan.timeouts.request_s:
                 break
             turned_away += 1
             await asyncio.sleep(wait_s)

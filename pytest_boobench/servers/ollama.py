@@ -93,6 +93,18 @@ class Ollama(OpenAIServer):
         except NoFit as error:
             raise PromptError(f"{self.name}: {error}; {_CUT}") from error
 
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """As in OpenAIServer, once sampling fields and context are checked."""
+        require_known(cell, _SAMPLING, "Ollama")
+        await self._require_context(cell)
+        return await super().count_own(cell, own)
+
+    def _input(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
+        """Pictures are beside the text, and not in it."""
+        if prompt.messages:
+            return {"messages": fit_messages(prompt.messages)}
+        return super()._input(cell, prompt)
+
     async def _require_context(self, cell: Cell) -> None:
         """Raise HostError if the model's context is known to be too small for prompt and output."""
         asked = to_count(to_object(cell.request.get("options")).get("num_ctx"))
@@ -165,6 +177,20 @@ class Ollama(OpenAIServer):
     async def _list(self, path: str) -> list[Mapping[str, Any]]:
         listed = await self._ask_list(path, "models", "is this Ollama?")
         return [entry for entry in listed if isinstance(entry.get("name"), str)]
+
+
+def fit_messages(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the messages as Ollama takes them: pictures beside the text, and not in it."""
+    fitted: list[Mapping[str, Any]] = []
+    for message in messages:
+        parts = message.get("content")
+        if not isinstance(parts, list):
+            fitted.append(message)
+            continue
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        images = [part["image_url"]["url"].partition(",")[2] for part in parts if part["type"] == "image_url"]
+        fitted.append({**message, "content": "\n".join(texts), "images": images})
+    return fitted
 
 
 def _find(entries: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:

@@ -105,7 +105,7 @@ class OpenAIServer(ControlRequests):
             if not text:
                 return await self._count_template(cell)
             fresh = prompts.make_nonce(f"{nonces[0]}/trial", next(trial))
-            return await self._count_by_usage(cell, fresh + text[len(nonces[0]) :])
+            return await self._count_by_usage(cell, fresh + text[len(fresh) :])
 
         # no text has more tokens than bytes, so the first try surely fits into the context
         most, slack = cell.prompt_tokens, self._find_slack(cell)
@@ -117,6 +117,15 @@ class OpenAIServer(ControlRequests):
         """As first prompts that are longer by the chat template."""
         template = await self._count_template(cell)
         return await self.make_prompts(replace(cell, prompt_tokens=template + cell.turn_tokens), nonces)
+
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """Refuse a cold cell: such a server cannot be told to leave its cache unused, which may know own text."""
+        if cell.cache == "cold" and cell.kind != "embedding" and own:
+            raise HostError(
+                f"{self.name}: prompts: this server ({self.kind}) cannot be told to leave its cache unused, and it may "
+                "hold a part of own text; write cache: warm in the suite, or use llama-server or vLLM"
+            )
+        return [0] * len(own)
 
     async def _count_template(self, cell: Cell) -> int:
         """Count the tokens of the chat template alone, once per model; 0 if the server refuses an empty message."""
@@ -164,6 +173,8 @@ class OpenAIServer(ControlRequests):
         return [made[nonce] for nonce in nonces]
 
     def _input(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
+        if prompt.messages:
+            return {"messages": list(prompt.messages)}
         content = list(prompt.ids) if prompt.ids is not None else prompt.text
         if cell.kind == "chat":
             return {"messages": [*prompt.history, {"role": "user", "content": content}]}
@@ -233,6 +244,11 @@ class OpenAIServer(ControlRequests):
         printable = [name for name in found if name.isprintable()]
         self.left_out = len(found) - len(printable)
         return printable
+
+
+def has_images(prompt: Prompt) -> bool:
+    """Whether pictures are in its messages: no tokenizer counts them."""
+    return any(isinstance(message.get("content"), list) for message in prompt.messages)
 
 
 def require_known(cell: Cell, known: Collection[str], server: str) -> None:

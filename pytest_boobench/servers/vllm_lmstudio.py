@@ -16,7 +16,7 @@ from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
 from pytest_boobench.servers import next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Prompt
 from pytest_boobench.servers.control import Question
-from pytest_boobench.servers.openai import PATHS, OpenAIServer, require_known
+from pytest_boobench.servers.openai import PATHS, OpenAIServer, has_images, require_known
 from pytest_boobench.suite.cell import Cell
 from pytest_boobench.untrusted import Fault, show, to_count, to_natural, to_text
 
@@ -92,8 +92,19 @@ class Vllm(OpenAIServer):
         ids = await self._ask_ids({"model": model, "prompt": next_tokens.TEXT, "add_special_tokens": True})
         return await next_tokens.ask_for_all(ids, ask, self.name)
 
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """By ``/tokenize``; of a prompt with images only running it tells."""
+        require_known(cell, _VLLM_SAMPLING, "vLLM")
+        return [0 if has_images(prompt) else await self._count_shape(cell, self._shape(prompt)) for prompt in own]
+
+    def _shape(self, prompt: Prompt) -> Mapping[str, Any]:
+        return {"messages": list(prompt.messages)} if prompt.messages else {"prompt": prompt.text}
+
     async def _count(self, cell: Cell, text: str) -> int:
-        shape = {"messages": [{"role": "user", "content": text}]} if cell.kind == "chat" else {"prompt": text}
+        messages = ({"role": "user", "content": text},) if cell.kind == "chat" else ()
+        return await self._count_shape(cell, self._shape(Prompt(text=text, messages=messages)))
+
+    async def _count_shape(self, cell: Cell, shape: Mapping[str, Any]) -> int:
         question = Question("POST", "/tokenize", {"model": cell.model, **shape, **cell.request})
         counted = (await self._ask_object(question)).get("count")
         found = to_count(counted)
@@ -110,7 +121,7 @@ class Vllm(OpenAIServer):
         call = super().call(cell, prompt)
         if cell.kind == "embedding" or cell.cache != "cold" or cell.depth_tokens:
             return call
-        first = prompt.history[0]["content"] if prompt.history else prompt.ids or prompt.text
+        first = prompt.salt or (prompt.history[0]["content"] if prompt.history else prompt.ids or prompt.text)
         salt = hashlib.sha256(repr(first).encode()).hexdigest()
         return replace(call, body={"cache_salt": salt, **call.body})
 
@@ -166,6 +177,11 @@ class LmStudio(OpenAIServer):
         """As in OpenAIServer, once the sampling fields are checked."""
         require_known(cell, _LM_STUDIO_SAMPLING, "LM Studio")
         return await super().make_prompts(cell, nonces)
+
+    async def count_own(self, cell: Cell, own: Sequence[Prompt]) -> Sequence[int]:
+        """As in OpenAIServer, once the sampling fields are checked."""
+        require_known(cell, _LM_STUDIO_SAMPLING, "LM Studio")
+        return await super().count_own(cell, own)
 
     async def _model_list(self) -> list[Mapping[str, Any]]:
         listed = await self._ask_list("/api/v0/models", "data", "is it LM Studio 0.3.6?")

@@ -17,7 +17,7 @@
 - ``facade``        Store: the interface for the rest of the package
 """
 
-from pytest_boobench.store.baselines import BaselineChange, BaselineName, BaselineSave, Saved
+from pytest_boobench.store.baselines import BaselineChange, BaselineName, BaselineSave, PastSave, Saved
 from pytest_boobench.store.engine import default_url
 from pytest_boobench.store.facade import Store
 from pytest_boobench.store.reads import StoredRun
@@ -30,6 +30,7 @@ __all__ = [
     "BaselineName",
     "BaselineSave",
     "Lease",
+    "PastSave",
     "Saved",
     "Selection",
     "Store",

@@ -46,6 +46,21 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PastSave:
+    """One measurement that is or was in force under a name. Times are seconds since 1970 UTC."""
+
+    measurement_id: int
+    cell_key: str
+    name: str
+    saved_at: float
+    reason: str
+    replaced_at: float | None
+    """When it went out of force."""
+    cleared_reason: str | None
+    """Why a user took it out of force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineChange:
     """How many measurements came into force as a baseline, and how many went out of force."""
 
@@ -81,9 +96,28 @@ def load_saves(connection: Connection, name: str) -> list[Saved]:
     ]
 
 
-def clear_baselines(connection: Connection, name: str, cell_keys: Collection[str]) -> int:
+def load_past_saves(connection: Connection, measurement_ids: Collection[int]) -> list[PastSave]:
+    """Return all saves of these measurements under any name, oldest first; also those that are out of force."""
+    return [
+        PastSave(
+            measurement_id=row.cell_id,
+            cell_key=row.cell_key,
+            name=row.name,
+            saved_at=row.saved_at.timestamp(),
+            reason=row.reason,
+            replaced_at=row.replaced_at.timestamp() if row.replaced_at is not None else None,
+            cleared_reason=row.cleared_reason,
+        )
+        for row in sorted(
+            execute_for(connection, select(baselines), baselines.c.cell_id, list(measurement_ids)),
+            key=lambda row: (row.saved_at, row.id),
+        )
+    ]
+
+
+def clear_baselines(connection: Connection, name: str, cell_keys: Collection[str], reason: str = "") -> int:
     """Take the baselines of these cells out of force; return how many measurements these were. Deletes nothing."""
-    return _replace(connection, name, cell_keys)
+    return _replace(connection, name, cell_keys, reason=reason or None)
 
 
 def put_in_force(connection: Connection, name: str, saves: Sequence[Saved], *, add: bool) -> BaselineChange:
@@ -109,9 +143,15 @@ def put_in_force(connection: Connection, name: str, saves: Sequence[Saved], *, a
     return BaselineChange(came=len(rows), went=went)
 
 
-def _replace(connection: Connection, name: str, cell_keys: Collection[str], but: Collection[int] = ()) -> int:
+def _replace(
+    connection: Connection,
+    name: str,
+    cell_keys: Collection[str],
+    but: Collection[int] = (),
+    reason: str | None = None,
+) -> int:
     gone = update(baselines).where(*_in_force(name, cell_keys), baselines.c.cell_id.not_in(but))
-    return connection.execute(gone.values(replaced_at=datetime.now(UTC))).rowcount
+    return connection.execute(gone.values(replaced_at=datetime.now(UTC), cleared_reason=reason)).rowcount
 
 
 def _in_force(name: str, cell_keys: Collection[str]) -> tuple[ColumnElement[bool], ...]:
@@ -171,7 +211,10 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
             name=name,
             cell_key=key,
             suite=row.suite,
+            host=row.host,
             runs=tuple(of_key[key]),
+            node_id=row.node_id,
+            prompts=row.prompts or "",
             later=tuple(made[cell_id] for cell_id in later.get(key, ())),
         )
         for key, row in newest.items()
@@ -181,17 +224,23 @@ def load_baselines(connection: Connection, name: str, hosts_wanted: Collection[s
 def _select_saved(name: str, hosts_wanted: Collection[str] | None) -> Select[Any]:
     """Query for what is in force, oldest measurement first."""
     query = (
-        select(baselines.c.saved_at, suites.c.name.label("suite"), *_COLUMNS)
+        select(
+            baselines.c.saved_at,
+            suites.c.name.label("suite"),
+            hosts.c.name.label("host"),
+            cells.c.node_id,
+            cells.c.prompts,
+            *_COLUMNS,
+        )
         .select_from(baselines)
         .join(cells, cells.c.id == baselines.c.cell_id)
         .join(runs, runs.c.id == cells.c.run_id)
         .join(suites, suites.c.id == runs.c.suite_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
         .where(baselines.c.name == name, baselines.c.replaced_at.is_(None))
         .order_by(cells.c.started_at, cells.c.id)
     )
-    if hosts_wanted is None:
-        return query
-    return query.join(hosts, hosts.c.id == runs.c.host_id).where(hosts.c.name.in_(hosts_wanted))
+    return query if hosts_wanted is None else query.where(hosts.c.name.in_(hosts_wanted))
 
 
 def _make_runs(connection: Connection, saved: Sequence[Any], later: Sequence[int]) -> dict[int, BaselineRun]:

@@ -62,10 +62,15 @@ ELSEWHERE = "or name another store with --boobench-store"
 
 NO_SQLITE = f"is not an SQLite database, move it away {ELSEWHERE}"
 
+DISK_FULL = f"the disk is full, free some space {ELSEWHERE}"
+NO_LOCKS = f"its file system has no working locks, put the store on a local disk {ELSEWHERE}"
+
 _SQLITE_FINDINGS = {
+    "SQLITE_PROTOCOL": NO_LOCKS,
+    **{f"SQLITE_IOERR_{name}": NO_LOCKS for name in ("LOCK", "RDLOCK", "UNLOCK", "CHECKRESERVEDLOCK", "SHMLOCK")},
     "SQLITE_CANTOPEN": f"cannot be opened, give this user a file and folder to read and write {ELSEWHERE}",
     "SQLITE_CORRUPT": f"is damaged, put a copy of it back, move it away {ELSEWHERE}",
-    "SQLITE_FULL": f"the disk is full, free some space {ELSEWHERE}",
+    "SQLITE_FULL": DISK_FULL,
     "SQLITE_IOERR": f"the disk fails to read or write, check its space and health {ELSEWHERE}",
     "SQLITE_NOTADB": NO_SQLITE,
     "SQLITE_READONLY": f"is read-only, let this user write to the file and its folder {ELSEWHERE}",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,8 +14,15 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pytest_boobench.environment import FOLDER, make_file, make_folder
-from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error
-from pytest_boobench.store.database_errors import ELSEWHERE, NO_SQLITE, explained, sqlite_error_name
+from pytest_boobench.errors import MissingExtra, StoreError, explain_os_error, means_no_locks
+from pytest_boobench.store.database_errors import (
+    DISK_FULL,
+    ELSEWHERE,
+    NO_LOCKS,
+    NO_SQLITE,
+    explained,
+    sqlite_error_name,
+)
 from pytest_boobench.store.revisions import (
     outside,
     prepare_schema,
@@ -127,9 +137,29 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         elif not path.exists():
             raise StoreError(f"{path}: there is no store, let pytest --boobench make one {ELSEWHERE}")
         _require_sqlite(path)
+        _require_locks(path)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(f"{path.parent}: {DISK_FULL}") from error
         reason = explain_os_error(error)
         raise StoreError(f"{path.parent}: cannot be used ({reason}), let this user write there {ELSEWHERE}") from error
+
+
+def _require_locks(path: Path) -> None:
+    """Raise StoreError if the file system has no locks: SQLite would take it for busy, and wait.
+
+    Asks with a file of its own: whoever closes a database file gives all locks of the process on it back.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl  # noqa: PLC0415  # not on Windows
+
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # of any other kind: the folder may be read-only, which a reader's may be
+        if means_no_locks(error):
+            raise StoreError(f"{path}: {NO_LOCKS}") from error
 
 
 def _require_sqlite(path: Path) -> None:

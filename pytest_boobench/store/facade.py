@@ -12,15 +12,17 @@ from sqlalchemy import Connection, Engine
 
 from pytest_boobench.baseline_file import BaselineFile, save_measurement
 from pytest_boobench.metrics import Sample
-from pytest_boobench.record import Baseline, CellRecord, Measurement, RunFacts, RunStatus, Verdict, Vote
+from pytest_boobench.record import Baseline, CellRecord, HostLook, Measurement, RunFacts, RunStatus, Verdict, Vote
 from pytest_boobench.store.baselines import (
     BaselineChange,
     BaselineName,
     BaselineSave,
+    PastSave,
     Saved,
     clear_baselines,
     list_names,
     load_baselines,
+    load_past_saves,
     load_saves,
     put_in_force,
     save_baseline,
@@ -28,6 +30,7 @@ from pytest_boobench.store.baselines import (
 from pytest_boobench.store.column_types import moment
 from pytest_boobench.store.database_errors import entering, explained
 from pytest_boobench.store.engine import describe, open_engine, parse_url
+from pytest_boobench.store.looks import load_looks
 from pytest_boobench.store.prune import Pruned, drop_samples
 from pytest_boobench.store.reads import StoredRun, load_measurements, load_runs, load_samples
 from pytest_boobench.store.replay import Replayed, SpooledCell, enter_saved, take_in
@@ -119,6 +122,14 @@ class Store:
         with self._read() as connection:
             return load_baselines(connection, name, hosts)
 
+    def looks(self, *, hosts: Collection[str] | None = None, but_session: str = "") -> list[HostLook]:
+        """Return what the newest measurements of each host say about its noise; ``hosts`` None: of all hosts.
+
+        Leaves out the session ``but_session``.
+        """
+        with self._read() as connection:
+            return load_looks(connection, hosts, but_session=but_session)
+
     def baseline_names(self) -> list[BaselineName]:
         """Return the names under which something is or was in force, in alphabetical order."""
         with self._read() as connection:
@@ -154,10 +165,15 @@ class Store:
             ),
         )
 
-    def clear_baseline(self, name: str, cell_keys: Collection[str]) -> int:
+    def past_saves(self, measurement_ids: Collection[int]) -> list[PastSave]:
+        """Return all saves of these measurements under any name, oldest first; also those that are out of force."""
+        with self._read() as connection:
+            return load_past_saves(connection, measurement_ids)
+
+    def clear_baseline(self, name: str, cell_keys: Collection[str], reason: str = "") -> int:
         """Take the baselines of these cells out of force; return how many measurements these were. Deletes nothing."""
         with self._write() as connection:
-            return clear_baselines(connection, name, cell_keys)
+            return clear_baselines(connection, name, cell_keys, reason)
 
     def prune(self, before: float, *, dry: bool = False) -> Pruned:
         """Delete raw samples of measurements that began before ``before`` (seconds since 1970 UTC).

@@ -68,8 +68,14 @@ def append(path: Path, entry: SpooledCell) -> None:
 
 def _append(path: Path, text: str) -> None:
     handle = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        before, left = os.fstat(handle).st_size, memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            os.ftruncate(handle, before)  # or half a line would spoil the next one, once there is room again
+            raise
 
 
 def find_waiting(folder: Path) -> list[Path]:

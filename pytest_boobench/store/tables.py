@@ -165,6 +165,8 @@ baselines = Table(
     Column("saved_at", Moment, nullable=False),
     Column("reason", PlainText, nullable=False),
     Column("replaced_at", Moment),
+    # of the user who took it out of force; NULL where another save replaced it
+    Column("cleared_reason", PlainText),
     Index(None, "cell_id"),
 )
 

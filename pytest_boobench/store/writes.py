@@ -130,6 +130,7 @@ def _cell_row(record: CellRecord) -> dict[str, Any]:
     }
     return {
         **{name: record.identity.get(name) for name in tables.AXIS_NAMES},
+        "prompt_tokens": record.identity.get("prompt_tokens", 0),  # the first schema allows no NULL
         **facts,
         "started_at": moment(record.started_at),
         "canaries": [asdict(canary) for canary in record.canaries],

@@ -5,7 +5,7 @@
 - ``load``        file -> Suite, or all problems of the file; ``checks`` are those across fields. Suite names are unique
 """
 
-from pytest_boobench.suite.load import SuiteNames, load
+from pytest_boobench.suite.load import SuiteNames, accept_hosts, load
 from pytest_boobench.suite.spec import schema
 
-__all__ = ["SuiteNames", "load", "schema"]
+__all__ = ["SuiteNames", "accept_hosts", "load", "schema"]

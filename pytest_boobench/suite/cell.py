@@ -30,14 +30,16 @@ from pytest_boobench.documents.validation import (
 from pytest_boobench.metrics import Kind, Length, Load, find_load
 from pytest_boobench.plain import Since
 from pytest_boobench.suite.objectives import slo_limits
+from pytest_boobench.suite.prompt_file import PromptFile
 from pytest_boobench.suite.thresholds import Thresholds, gate_limits
 
 Cache = Literal["cold", "warm"]
 Disturbed = Literal["inconclusive", "judge", "fail"]
 """What to do with a cell that foreign requests disturbed twice: do not judge it, judge it anyway, or fail it."""
 
-Arrival = Literal["constant", "poisson"]
-"""Gaps between the starts of requests in an open loop: all equal, or exponentially distributed."""
+Arrival = Literal["constant", "poisson", "recorded"]
+"""Gaps between the starts of requests in an open loop: all equal, exponentially distributed, or those of the file
+with the suite's own prompts."""
 Quality = Literal["kld"]
 """How to check that a model says the same as before: by the divergence of its probabilities."""
 Policy = Literal["default", "strict", "literal"]
@@ -173,12 +175,19 @@ class Cell:
     prompt_tokens: Annotated[
         int,
         whole(1),
-        Axis("Exact length of the prompt, checked against the server's count.", sign="pp", in_grid=True),
-    ]
+        Axis(
+            "Exact length of the prompt, checked against the server's count; left out beside prompts.",
+            sign="pp",
+            in_grid=True,
+            absent=0,
+        ),
+    ] = 0
+    """0: the suite's own prompts have lengths of their own, or nobody knows them before they are counted."""
     output_tokens: Annotated[
         int | None, whole(1), Axis("Tokens to generate; not for embeddings.", sign="tg", in_grid=True)
     ] = None
-    """None for embeddings; the most tokens if ``length`` is natural."""
+    """None for embeddings, and if each of the suite's own prompts names its own; the most tokens if ``length`` is
+    natural."""
     concurrency: Annotated[
         int, whole(1), Axis("Requests in flight at once: a cell's lanes.", sign="c", in_grid=True, default=1)
     ]
@@ -253,7 +262,11 @@ class Cell:
     arrival: Annotated[
         Arrival,
         choice(*get_args(Arrival)),
-        Axis("Gaps between the planned starts at a rate.", default="constant", absent="constant"),
+        Axis(
+            "Gaps between the planned starts at a rate; recorded: those of the own prompts, without a rate.",
+            default="constant",
+            absent="constant",
+        ),
         Since("0004"),
     ] = "constant"
     slo: Annotated[
@@ -264,7 +277,7 @@ class Cell:
     ] = field(default_factory=dict)
     """Metric -> its limit, in the metric's unit."""
     prompts: Annotated[
-        str, text(), Axis("SHA-256 of the file with the suite's own prompts.", absent=""), Since("0004")
+        str, text(), Axis("SHA-256 of the suite's own prompts, with their images.", absent=""), Since("0004")
     ] = ""
     """64 hex digits; empty: the prompts are made."""
     plan: Plan
@@ -273,11 +286,18 @@ class Cell:
     line: int
     """Line of this cell's model or grid in the file, from 1."""
     marks: tuple[Mark, ...] = ()
+    own: PromptFile | None = None
+    """The prompts whose hash is ``prompts``."""
+
+    @property
+    def planned(self) -> bool:
+        """Whether requests are sent at planned times, whatever is in flight: at a rate, or as recorded."""
+        return self.load != "lanes"
 
     @property
     def load(self) -> Load:
         """What decides how many requests are in flight."""
-        return find_load(self.rate, self.slo)
+        return find_load(self.rate, self.slo, self.arrival)
 
     @property
     def input_tokens(self) -> int:

@@ -11,6 +11,8 @@ from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.conversing import check_turns
 from pytest_boobench.suite.launching import StartNeeds, check_launch
 from pytest_boobench.suite.objectives import list_objectives
+from pytest_boobench.suite.prompt_file import PromptFile
+from pytest_boobench.suite.prompting import RECORDED, check_prompts
 from pytest_boobench.suite.spec import AXES_OF_CELLS, BESIDE_GRID, GRID, MarkedPlan, OverrideFields, SuiteFields
 
 _SHOWN_VALUES = 8
@@ -20,7 +22,7 @@ _NOT_AT_RATE = {
 """Axis -> why it cannot be beside a rate."""
 
 
-def check(
+def check(  # noqa: PLR0913  # all that a suite is checked against
     written: SuiteFields,
     problems: Problems,
     *,
@@ -28,6 +30,7 @@ def check(
     hosts_file: str | None,
     starts: Mapping[str, StartNeeds],
     max_cells: int,
+    own: PromptFile | None,
 ) -> None:
     """Note all that is wrong across fields. ``known_hosts`` None: hosts are not checked."""
     if known_hosts is not None:
@@ -37,6 +40,7 @@ def check(
     _check_names_of_axes(written, problems)
     _check_axes_beside_grid(written, problems)
     _check_kind(written, problems)
+    check_prompts(written, own, problems)
     check_turns(written, problems)
     _check_depth(written, problems)
     cells, sum_text = count_cells(written)
@@ -102,7 +106,7 @@ def _check_kind(written: SuiteFields, problems: Problems) -> None:
         for fields in (written, *written.overrides):
             if fields.quality:
                 problems.add(fields.node.child("quality"), "an embedding predicts no tokens; leave it out")
-    elif isinstance(grid.value, Mapping) and output.missing:
+    elif isinstance(grid.value, Mapping) and output.missing and not written.prompts:
         problems.add(output, f"is missing; kind {written.kind} needs a whole number from 1, or a list of such")
     for fields in (written, *written.overrides):
         _check_gate(fields, written, problems)
@@ -117,7 +121,7 @@ def _check_rate(written: SuiteFields, problems: Problems) -> None:
     """Note what does not go with requests at planned times, and what needs them."""
     axes = written.list_axes()
     at_rate = [rate for rate in axes.get("rate", ()) if rate]
-    if not at_rate:
+    if not at_rate and written.arrival != RECORDED:
         for name, fields in (("arrival", written), *(("duration", each) for each in (written, *written.overrides))):
             if not (node := fields.node.child(name)).missing:
                 problems.add(node, "needs a rate: requests per second, as in rate: [1, 2]")
@@ -128,6 +132,11 @@ def _check_rate(written: SuiteFields, problems: Problems) -> None:
             beside = written.node.child(name)
             problems.add(written.node.child("grid").child(name) if beside.missing else beside, remedy)
     for fields in (written, *written.overrides):
+        if written.arrival == RECORDED:
+            if fields.duration_s is not None:
+                text = "a replay is as long as its prompts; leave it out, or write samples for the first of them"
+                problems.add(fields.node.child("duration"), text)
+            continue
         if fields.given.get("warmup") == 0:
             text = "expected at least 1 at a rate: how long the last of them took decides how long the lead-in is"
             problems.add(fields.node.child("warmup"), text)

@@ -88,12 +88,12 @@ def shorten(models: Iterable[str]) -> Mapping[str, str]:
 def list_short_names(model: str) -> Iterator[str]:
     """Yield the short names of a model, shortest first; at least one."""
     if not _PATH.match(model):
-        yield _make_bearable(model)
+        yield make_bearable(model)
         return
     *folders, file = [part for part in re.split(r"[/\\]", model) if part] or [model]
     stem = re.sub(r"(?<=.)\.gguf\Z", "", file, flags=re.IGNORECASE)
     for start in range(len(folders), -1, -1):
-        yield _make_bearable("/".join((*folders[start:], stem)))
+        yield make_bearable("/".join((*folders[start:], stem)))
 
 
 def _find_clashing(names: Mapping[str, str]) -> list[str]:
@@ -111,7 +111,7 @@ def _number(names: Mapping[str, str]) -> Mapping[str, str]:
     }
 
 
-def _make_bearable(name: str) -> str:
+def make_bearable(name: str) -> str:
     """Replace what a node id cannot hold."""
     plain = re.sub(r"::+", ":", name).replace("[", "(").replace("]", ")").strip(": ")
     return plain[:_LONGEST].rstrip(": ") or "model"

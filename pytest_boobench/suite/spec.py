@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,7 @@ from pytest_boobench.documents.validation import (
 )
 from pytest_boobench.documents.yaml_tree import Node, Problems
 from pytest_boobench.metrics import Kind, Length
-from pytest_boobench.suite.cell import AXES, Cache, Mark, NamedAxis, Plan
+from pytest_boobench.suite.cell import AXES, Arrival, Cache, Mark, NamedAxis, Plan
 from pytest_boobench.suite.launching import launch_values
 from pytest_boobench.suite.names import model_name, node_name
 from pytest_boobench.suite.objectives import slo_limits
@@ -63,9 +64,9 @@ SAMPLING: Mapping[str, Expected] = {
 
 _SET_BY_US: Mapping[str, str] = {
     "model": "it comes from models",
-    "messages": "the prompt is made from grid.prompt_tokens",
-    "prompt": "the prompt is made from grid.prompt_tokens",
-    "input": "the prompt is made from grid.prompt_tokens",
+    "messages": "prompts come from grid.prompt_tokens or prompts",
+    "prompt": "prompts come from grid.prompt_tokens or prompts",
+    "input": "prompts come from grid.prompt_tokens or prompts",
     "max_tokens": "it comes from grid.output_tokens",
     "max_completion_tokens": "it comes from grid.output_tokens",
     "n_predict": "it comes from grid.output_tokens",
@@ -80,14 +81,26 @@ _SET_BY_US: Mapping[str, str] = {
 }
 
 
+_OF_A_KEY = re.compile(
+    r"(?:x[-_])?(?:api[-_]?key|(?:proxy[-_])?authorization|(?:\w+[-_])?(?:token|secret)|password|credentials?)",
+    re.IGNORECASE,
+)
+"""Names of fields whose text is a secret; ``max_tokens`` and ``stop_token_ids`` are none."""
+
+
 def _check_request(node: Node, problems: Problems) -> None:
-    """Note fields that the plugin sets, fields that belong elsewhere, and numbers that JSON cannot hold."""
+    """Note fields that the plugin sets, fields that belong elsewhere, secrets, and numbers that JSON cannot hold."""
     for key in node.value if isinstance(node.value, Mapping) else ():
         if key in _SET_BY_US:
             problems.add(node.child(key), f"the plugin sets it: {_SET_BY_US[key]}; leave it out")
         elif key in SAMPLING:
             problems.add(node.child(key), "is a sampling field; write it under sampling")
     for found in _walk(node):
+        if isinstance(found.value, str) and _OF_A_KEY.fullmatch(found.path.rpartition(".")[2]):
+            text = (
+                "a suite is stored as it is written, so no key may be in it; write api_key: ${NAME} in the hosts file"
+            )
+            problems.add(found, text)
         if isinstance(found.value, float) and not math.isfinite(found.value):
             problems.add(found, f"expected a finite number, got {found.describe()}")
 
@@ -238,11 +251,17 @@ class OverrideFields(MarkedPlan):
     """Which cells: axis -> value or values. A cell must match all of them."""
 
 
-_BY_KIND: dict[str, Any] = {
+_OWN_PROMPTS: dict[str, Any] = {"required": ["prompts"]}
+_DEPENDS: dict[str, Any] = {
     "if": {"properties": {"kind": {"const": "embedding"}}, "required": ["kind"]},
     "then": {"properties": {"grid": {"not": {"required": ["output_tokens"]}}}, "not": {"required": ["sampling"]}},
-    "else": {"properties": {"grid": {"required": ["output_tokens"]}}},
+    "else": {"anyOf": [{"properties": {"grid": {"required": ["output_tokens"]}}}, _OWN_PROMPTS]},
+    "anyOf": [
+        {"properties": {"grid": {"required": ["prompt_tokens"]}}, "not": _OWN_PROMPTS},
+        {"properties": {"grid": {"not": {"required": ["prompt_tokens"]}}}, **_OWN_PROMPTS},
+    ],
 }
+"""Which fields go together: pydantic does not know it, `suite.checks` says it in words."""
 
 
 SINGLE: tuple[NamedAxis, ...] = tuple(one for one in AXES if one.axis.default is not None and not one.axis.in_grid)
@@ -259,6 +278,7 @@ if TYPE_CHECKING:
         kind: Kind
         length: Length
         cache: Cache
+        arrival: Arrival
 else:
     SingleFields = create_model(
         "SingleFields",
@@ -283,7 +303,7 @@ else:
 class SuiteFields(SingleFields):
     """A whole suite file."""
 
-    model_config = ConfigDict(json_schema_extra=_BY_KIND)
+    model_config = ConfigDict(json_schema_extra=_DEPENDS)
 
     suite: Annotated[str, node_name()]
     """Unique name; the store identifies the suite by it."""
@@ -295,6 +315,8 @@ class SuiteFields(SingleFields):
     """Names as the host lists them."""
     grid: GridFields
     """The axes."""
+    prompts: Annotated[str, text()] = ""
+    """A file with own prompts, one JSON object a line, instead of made-up text; relative to the suite file."""
     sampling: Annotated[dict[str, Any], _SAMPLING] = Field(default_factory=dict)
     """Sent as written; a list makes an axis."""
     request: Annotated[dict[str, Any], _REQUEST] = Field(default_factory=dict)
@@ -312,7 +334,7 @@ class SuiteFields(SingleFields):
         """Return axis -> its values: the grid's, outermost first, then lists of sampling and launch as in the file."""
         grid = {one.name: getattr(self.grid, one.name, ()) for one in GRID}
         grid |= {one.name: values for one in BESIDE_GRID if (values := getattr(self, one.name))}
-        if self.kind == "embedding":
+        if self.kind == "embedding" or (self.prompts and not grid["output_tokens"]):
             del grid["output_tokens"]
         late = {one.name for one in GRID if grid.get(one.name) == (one.axis.absent,)}
         kept = {name: values for name, values in grid.items() if name not in late}

@@ -27,8 +27,8 @@ MOST_BYTES = 32 * 2**20
 CONTROL_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 """Of a control request; 15 s are for all of it."""
 _PACKING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
-"""Who logs status lines and headers of answers."""
+LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+"""Who logs URLs, and status lines and headers of answers."""
 _USUAL_TIMEOUTS = Timeouts()
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -100,7 +100,7 @@ def control_client(
     url = httpx.URL(base_url)
     for known in (base_url, *(getproxies().values() if proxies_from_env else ())):
         learn_url(known)
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logging.getLogger(name).addFilter(_hide_in_log)
     return ControlClient(
         base_url=url.copy_with(userinfo=b""),  # httpx logs URLs as they are

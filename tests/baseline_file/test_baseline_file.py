@@ -18,7 +18,7 @@ from pytest_boobench.aggregate import condense, summarize
 from pytest_boobench.baseline_file import BaselineFile, SavedRun
 from pytest_boobench.errors import DocumentError
 from pytest_boobench.facts import Canary
-from pytest_boobench.record import CellRecord, RunFacts
+from pytest_boobench.record import CellRecord, HostNoise, RunFacts
 from pytest_boobench.suite.cell import AXES, NEVER, make_key
 from tests.conftest import BenchFolder
 from tests.making import make_cell, make_model, make_record, make_sample
@@ -134,6 +134,20 @@ def test_what_the_model_said_comes_back(path: Path) -> None:
     found = read(path, path.read_text())
     assert found.runs[0].record.text_digest == "0f3a5b7c9d1e2f40"
     assert [run.text_digest for run in found.baselines()[saved.record.cell_key].runs] == ["0f3a5b7c9d1e2f40"]
+
+
+def test_the_noise_of_hosts_comes_back(path: Path) -> None:
+    saved = make_saved()
+    noise = {"rack-1": HostNoise(sessions=7, by_metric={"ttft_ms": 0.052, "decode_tok_s": 0.021})}
+    baseline_file.write(path, BaselineFile(name="main", runs=(saved,), host_noise=noise))
+    assert (
+        "host_noise:\n  rack-1: {sessions: 7, by_metric: {decode_tok_s: 0.021, ttft_ms: 0.052}}\n" in path.read_text()
+    )
+    found = read(path, path.read_text())
+    assert found.host_noise == noise
+    assert found.baselines()[saved.record.cell_key].host_noise == noise["rack-1"]
+    with pytest.raises(DocumentError, match=r"host_noise.rack-1.by_metric.ttft_ms: expected a number"):
+        read(path, path.read_text().replace("ttft_ms: 0.052", "ttft_ms: wide"))
 
 
 def test_all_that_the_gate_uses_comes_back(path: Path) -> None:
@@ -305,9 +319,9 @@ def test_new_measurements_replace_those_of_their_cells_or_stand_beside_them(add:
         ("sampling: {temperature: 0.0, seed: 42}", "sampling: none",
          ["23: cells[0].sampling: expected a mapping of a request's fields, got 'none'"]),
         ("cells:\n", "cells: {}\nmore:\n",
-         ["15: cells: expected a list, each of it a mapping with suite, host, model, kind, prompt_tokens, concurrency, "
+         ["15: cells: expected a list, each of it a mapping with suite, host, model, kind, concurrency, "
           "cache, node_id, measured, got an empty mapping",
-          "16: more: unknown key; known are boobench_baseline, name, runs, cells"]),
+          "16: more: unknown key; known are boobench_baseline, name, runs, host_noise, cells"]),
         (WHOLE, "", ["1: the file is empty"]),
     ],
 )  # fmt: skip
@@ -364,7 +378,7 @@ def test_the_schema_knows_every_field() -> None:
     cell = schema["properties"]["cells"]["items"]
     measured = cell["properties"]["measured"]["items"]
     whole = yaml.safe_load(WHOLE)
-    assert whole.keys() == schema["properties"].keys()
+    assert {*whole, "host_noise"} == schema["properties"].keys()
     late = {one.name for one in AXES if one.axis.absent is not NEVER}
     assert {*whole["cells"][0], *late} == cell["properties"].keys()
     assert {
@@ -415,6 +429,11 @@ def test_a_gate_with_no_database_kept_anywhere(bench: BenchFolder) -> None:
     assert len(baseline_file.read(file, "").runs) == 2
 
     fast = [replace(saved, record=speed_up(saved.record)) for saved in first.runs]
+    noise = {first.runs[0].record.host: HostNoise(sessions=9, by_metric={"decode_tok_s": 2.0})}
+    baseline_file.write(file, BaselineFile(name="main", runs=tuple(fast), host_noise=noise))
+    result = run_with_file(bench, "-v")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*of this host, from 9 sessions*"])
     baseline_file.write(file, BaselineFile(name="main", runs=tuple(fast)))
     result = run_with_file(bench, "--boobench-policy", "literal")
     result.assert_outcomes(failed=1)

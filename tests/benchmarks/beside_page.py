@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from pytest_boobench.hosts.embedded import EmbeddedSettings, start
-from pytest_boobench.measure.block import make_calls, read_answers, run_calls
+from pytest_boobench.measure.sending import make_requests, read_answers, run_requests
 from pytest_boobench.page.run_file import ABOUT
 from pytest_boobench.servers.clients import open_clients
 from pytest_boobench.servers.connect import connect
@@ -68,8 +68,8 @@ async def measure(url: str, name: str) -> float:
     try:
         server = await connect("embedded", url, clients, "llama-server")
         cell = make_cell(prompt_tokens=64, output_tokens=256)
-        calls = await make_calls(server, cell, name, SAMPLES)
-        samples = read_answers(server, cell, await run_calls(server, cell, calls, "measure"))
+        requests = await make_requests(server, cell, name, SAMPLES)
+        samples = read_answers(server, cell, requests, await run_requests(server, cell, requests, "measure"))
         return statistics.median(sample.decode_tok_s or math.nan for sample in samples)
     finally:
         await clients.close()

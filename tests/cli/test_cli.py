@@ -280,6 +280,15 @@ def test_check_of_good_ones(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "a.boobench.yaml: smoke: 2 cells\n"
 
 
+def test_check_finds_a_hosts_file_beside_the_suites(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "suites").mkdir()
+    (project / "suites" / "boobench.hosts.yaml").write_text("hosts: {far: {url: http://10.0.0.9}}\n")
+    suite = "suite: s\nhosts: [far]\nmodels: [m]\ngrid: {prompt_tokens: [16], output_tokens: [4]}\n"
+    (project / "suites" / "s.boobench.yaml").write_text(suite)
+    assert main(["check", "suites"]) == 0
+    assert capsys.readouterr().out == "suites/s.boobench.yaml: s: 1 cell\n"
+
+
 def test_check_of_a_bad_hosts_file_goes_on_with_the_suites(project: Path) -> None:
     write_hosts(project, one={"server": "vllm"})
     write_suite(project / "a.boobench.yaml", hosts=["who-knows"])

@@ -178,9 +178,14 @@ def test_set_is_told_what_is_meant(
 
 def test_what_is_cleared_can_be_set_again(store: Store) -> None:
     session = add_session(store, "a", (ONE, 50.0), (FOUR, 20.0), save_as="main")
-    result = run("clear", "-k", "c4")
+    result = run("clear", "-k", "c4", "--reason", "a new GPU")
     assert (result.return_value, result.output) == (0, "1 measurement of 1 cell out of force as baseline main\n")
     assert list(in_force(store)) == ["qwen[pp64-tg8-c1]"]
+    saves = store.past_saves([one.id for one in store.measurements(Selection())])
+    assert sorted((save.cleared_reason or "", save.replaced_at is None) for save in saves) == [
+        ("", True),
+        ("a new GPU", False),
+    ]
     assert run("clear", "-k", "c4").return_value == 1
     assert run("clear").output == "1 measurement of 1 cell out of force as baseline main\n"
     assert in_force(store) == {}

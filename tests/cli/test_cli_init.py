@@ -64,6 +64,7 @@ def test_a_llama_server(folder: Path, llama: EmbeddedServer, capsys: pytest.Capt
         "  boobench check                                      what the suites come to",
         "  pytest --boobench suites/ --boobench-save-baseline  measure, and keep the speed as the baseline",
         "  pytest --boobench suites/                           after a change: red where it became slower",
+        "  boobench page                                       the same in a browser, and a chat",
     ]
     hosts = yaml.safe_load(Path("boobench.hosts.yaml").read_text())
     assert hosts == {"hosts": {"local": {"server": "llama-server", "url": llama.url}}}
@@ -407,6 +408,18 @@ def test_a_host_elsewhere_that_cannot_tell_of_others(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines()[-1] == (
         "ollama cannot tell whether others use it: say shared: false in the hosts file if nobody does"
     )
+
+
+def test_where_the_page_is_not_installed_it_says_how(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_boobench.cli import init_command
+
+    monkeypatch.setattr(init_command, "is_page_installed", lambda: False)
+    init_command.say_what_next(make_discovery("http://127.0.0.1:8080"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "the same in a browser, and a chat: pip install 'pytest-boobench[page]', then boobench page" in lines
+    assert not any(line.startswith("  boobench page") for line in lines)
 
 
 def test_many_other_models_are_not_all_listed() -> None:

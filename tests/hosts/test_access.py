@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -203,3 +205,29 @@ def test_a_host_must_be_quiet_before_the_first_cell_that_is_let_in(
 
     asyncio.run(use())
     assert asked == [(0.3, 0.0), (0.3, 0.0), (0.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("number", "what"), [(errno.ENOLCK, "its file system has no locks"), (errno.EIO, "cannot be used")]
+)
+def test_a_folder_without_locks_is_said_at_once(
+    inventory: Inventory, locks: Path, monkeypatch: pytest.MonkeyPatch, number: int, what: str
+) -> None:
+    """As some network file systems under a home folder. Nothing was asked of the host."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+    async def use() -> None:
+        async with Hosts(inventory, "run-1", at_once()) as hosts:
+            await hosts.grant("dead", "bench")
+
+    with pytest.raises(HostError) as caught:
+        asyncio.run(use())
+    assert str(caught.value) == (
+        f"{locks}: {what} ({os.strerror(number).lower()}), and without a lock two sessions could measure at once; "
+        "let XDG_CACHE_HOME name a folder on a local disk that this user may write to"
+    )
+    assert not access.is_locked(inventory.get("dead"))

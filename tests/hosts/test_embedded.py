@@ -134,7 +134,7 @@ def test_model_is_written_once_and_whole(tmp_path: Path) -> None:
 
 
 def test_model_lies_in_the_users_cache_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pytest_boobench.hosts.embedded.user_cache_path", lambda application: tmp_path / application)
+    monkeypatch.setattr("pytest_boobench.hosts.embedded.find_cache", lambda: tmp_path / "pytest-boobench")
     assert provide_model(LIGHT).parent == tmp_path / "pytest-boobench"
 
 

@@ -463,8 +463,10 @@ def _raw_row(number: int) -> dict[str, object]:
 
 
 def _row(**changed: object) -> LoggedRequest:
-    fields: dict[str, object] = {"id": 1, "model": "m", "path": None, "ended_at": datetime.now(UTC)}
-    return LoggedRequest(**{**fields, "duration_ms": 1.0, "status": 200, "tokens": 10, **changed})  # type: ignore[arg-type]
+    now = datetime.now(UTC)
+    fields: dict[str, object] = {"id": 1, "model": "m", "path": None, "ended_at": now, "read_at": now}
+    fields |= {"duration_ms": 1.0, "status": 200, "input_tokens": 3, "output_tokens": 7}
+    return LoggedRequest(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def _weigh(own: OwnTraffic, **changed: object) -> tuple[int | None, int | None]:
@@ -490,7 +492,7 @@ OURS = InFlight(ForeignRequest(id="2"), method="POST", run_uid=RUN)
         pytest.param(
             OwnTraffic(requests=1, exact=False), {"rows": (_row(), _row())}, (1, None), id="ours broke off: no tokens"
         ),
-        pytest.param(OwnTraffic(), {"rows": (_row(tokens=None),)}, (1, None), id="tokens that are not told"),
+        pytest.param(OwnTraffic(), {"rows": (_row(output_tokens=None),)}, (1, None), id="tokens that are not told"),
         pytest.param(
             OwnTraffic(requests=1),
             {"detail": "requests", "seen": (THEIRS, THEIRS), "rows": (_row(status=429), _row())},
@@ -505,7 +507,7 @@ OURS = InFlight(ForeignRequest(id="2"), method="POST", run_uid=RUN)
         ),
         pytest.param(
             OwnTraffic(requests=1),
-            {"detail": "totals", "rows": (_row(status=None, tokens=0), _row(status=None))},
+            {"detail": "totals", "rows": (_row(status=None, input_tokens=0, output_tokens=0), _row(status=None))},
             (0, 0),
             id="without status: what has no tokens never ran",
         ),

@@ -70,6 +70,13 @@ def test_assets_are_only_files_of_two_folders() -> None:
     assert "report/page.html" not in list_assets()
 
 
+def test_the_index_asks_for_all_modules_at_once() -> None:
+    """Otherwise a browser finds them one after the other, each by the one that imports it."""
+    index = list_assets()["index.html"].read_text(encoding="utf-8")
+    wanted = set(re.findall(r'<(?:link rel="modulepreload" href|script [^>]*src)="/assets/([^"]+)"', index))
+    assert wanted == {name for name in list_assets() if name.endswith(".js")}
+
+
 async def collect_twice(folder: Path) -> tuple[float, float, float]:
     tree = SuiteTree(make_desk(folder))
     first, second = await tree.collect(), await tree.collect()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pytest_boobench.page.guard import MOST_BODY_BYTES, Doorkeeper, find_names
+from pytest_boobench.page.guard import MOST_RUN_BYTES, Doorkeeper, find_names
 from tests.page.serving import OURS, ServedPage
 
 JSON = {"Content-Type": "application/json"}
@@ -112,7 +112,7 @@ def test_a_websocket_is_not_opened(shared: ServedPage) -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_that_is_too_long_is_not_read(shared: ServedPage, announced: bool) -> None:
-    body = b" " * (100 << 20) if announced else (b" " * 65_536 for _ in range(MOST_BODY_BYTES // 65_536 + 2))
+    body = b" " * (100 << 20) if announced else (b" " * 65_536 for _ in range(MOST_RUN_BYTES // 65_536 + 2))
     try:
         response = shared.client.post("/api/runs", content=body, headers=JSON)
     except (httpx.WriteError, httpx.ReadError):  # the server closed before all of it was sent
@@ -187,6 +187,7 @@ def test_nothing_from_the_page_is_a_path_a_url_or_a_command(
 ) -> None:
     said = page.post(path, body, 422)
     assert said["error"]["where"] == where
+    assert said["error"]["message"].startswith(f"{where}: ")
     assert page.server.runs.runs == {}
 
 

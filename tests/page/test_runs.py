@@ -39,14 +39,15 @@ def test_tree_run_history_and_baseline(page: ServedPage) -> None:
     ended = events[-1][1]
     assert (ended["state"], ended["exit_word"], ended["done"], ended["red"]) == ("ended", "passed", 2, [])
     assert events[0][1]["replay"]
-    numbers = [int(number) for _, _, number in events[1:]]
+    names = [name for _, _, name in events[1:]]
+    numbers = [int(name.partition("-")[2]) for name in names]
     assert numbers == sorted(set(numbers))
     assert "2 passed" in "".join(data["text"] for kind, data, _ in events if kind == "output")
     last = {data["node_id"]: data for kind, data, _ in events if kind == "progress"}
     assert {data["outcome"] for data in last.values()} == {"no baseline"}
     kinds = {span["kind"] for data in last.values() for lane in data["lanes"] for span in lane["spans"]}
     assert {"prefill", "warm-up"} <= kinds
-    later = list(page.stream("GET", f"/api/runs/{started['id']}/events", **{"Last-Event-ID": str(numbers[-2])}))
+    later = list(page.stream("GET", f"/api/runs/{started['id']}/events", **{"Last-Event-ID": names[-2]}))
     assert [kind for kind, _, _ in later] == ["end"]
     newest = page.get("/api/tree")["suites"][0]["hosts"][0]["models"][0]["cells"]
     assert {cell["last"]["outcome"] for cell in newest} == {"no baseline"}
@@ -56,7 +57,7 @@ def test_tree_run_history_and_baseline(page: ServedPage) -> None:
     (point,) = course["points"]
     assert course["baseline"]["name"] == "main"
     assert course["baseline"]["level"] == point["value"]
-    assert page.post("/api/baselines/clear", {"name": "main", "key": course["key"], "reason": ""})["went"] == 1
+    assert page.post("/api/baselines/clear", {"name": "main", "key": course["key"], "reason": "noise"})["went"] == 1
     wanted = {"measurement": point["measurement"], "name": "main", "reason": "by hand"}
     assert page.post("/api/baselines", wanted, 201)["came"] == 1
     page.post("/api/baselines", {**wanted, "reason": "  "}, 422)
@@ -148,6 +149,17 @@ def test_a_run_whose_keeper_was_killed_has_ended(tmp_path: Path) -> None:
     run = make_run(tmp_path, pid=2**22 + 1)
     assert run.poll()
     assert (run.describe().exit_word, run.describe().exit_code) == ("killed", None)
+
+
+def test_another_server_tells_a_run_from_its_beginning(tmp_path: Path) -> None:
+    """It reads the same files in other pieces, so that a number of the first one means nothing to it."""
+    (tmp_path / "output.log").write_text("a\nb\n")
+    first, second = (make_run(tmp_path, pid=os.getpid()) for _ in range(2))
+    first.poll()
+    second.poll()
+    name = first.name_event(first.sequence)
+    assert (first.find_event(name), second.find_event(name)) == (first.sequence, 0)
+    assert [first.find_event(wrong) for wrong in ("", "7", f"{first.series}-x", f"{first.series}-99")] == [0] * 4
 
 
 def test_broken_lines_of_progress_are_left_out(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from pytest_boobench import suite, wire
 from pytest_boobench.page import talk
+from pytest_boobench.page.api_schema import schema
 from pytest_boobench.page.hand_over import fill_arena, write_suite
 from pytest_boobench.page.live_text import LiveText, TextPiece
 from pytest_boobench.page.tallies import count_votes, find_wilson
@@ -38,6 +41,7 @@ def test_an_exchange_and_its_sample(page: ServedPage, monkeypatch: pytest.Monkey
     assert shown["output_tokens"] == 24
     at_ms = [data["at_ms"] for kind, data, _ in events if kind == "delta"]
     assert at_ms == sorted(at_ms)
+    require_events("/api/try", events)
     unknown = list(page.stream("POST", "/api/try", {**body, "model": "nothing"}))
     assert unknown[-1][0] == "failed"
     dead = list(page.stream("POST", "/api/try", {**body, "host": "dead"}))
@@ -45,6 +49,25 @@ def test_an_exchange_and_its_sample(page: ServedPage, monkeypatch: pytest.Monkey
 
 
 READ = talk.read_sample
+
+
+def require_events(path: str, events: Sequence[tuple[str, Any, str]]) -> None:
+    """Every event is one of the path's kinds, as the API's schema says, and has no other field."""
+    whole = schema()
+    kinds = whole["paths"][path]["post"]["events"]
+    for kind, data, _ in events:
+        jsonschema.validate(data, {**kinds[kind], "$defs": whole["$defs"]})
+        assert set(data) <= set(whole["$defs"][kinds[kind]["$ref"].rpartition("/")[2]]["properties"])
+
+
+def test_blind_sides_are_named_where_one_gives_no_answer(page: ServedPage) -> None:
+    sides = [{"host": "llama", "model": "tiny-chat"}, {"host": "llama", "model": "nothing"}]
+    events = list(page.stream("POST", "/api/ab", {"sides": sides, "messages": SAID, "max_tokens": 2, "blind": True}))
+    require_events("/api/ab", events)
+    assert [kind for kind, _, _ in events[-2:]] == ["named", "named"]
+    assert sorted(data["model"] for _, data, _ in events[-2:]) == ["nothing", "tiny-chat"]
+    said = page.post(f"/api/ab/{events[0][1]['exchange']}/vote", {"vote": "a"}, 409)
+    assert said["error"]["message"] == "vote: expected the answers of all sides first"
 
 
 def test_a_measurement_has_no_observer() -> None:
@@ -59,6 +82,7 @@ def test_a_blind_comparison_its_vote_and_its_export(page: ServedPage) -> None:
     assert page.get("/api/votes") == {"tallies": []}
     events = list(page.stream("POST", "/api/ab", {**body, "blind": True}))
     assert [data["side"] for kind, data, _ in events if kind in ("start", "done")] == [0, 0, 1, 1]
+    require_events("/api/ab", events)
     assert "tiny" not in json.dumps(events)
     assert len({data["seed"] for _, data, _ in events}) == 1
     exchange = events[0][1]["exchange"]
@@ -73,6 +97,7 @@ def test_a_blind_comparison_its_vote_and_its_export(page: ServedPage) -> None:
     page.post(f"/api/ab/{exchange}/vote", {"vote": "b"}, 409)
     assert page.get("/api/votes")["tallies"] == [tally]
     exported = page.get(f"/api/ab/{exchange}/export")
+    jsonschema.validate(exported, {"$ref": "#/$defs/ExportAnswer", "$defs": schema()["$defs"]})
     assert exported["arena_url"].startswith("https://arena.example/?models=tiny-")
     assert all(side["text"] for side in exported["sides"])
     with page.server.desk.write_store() as store:

@@ -366,6 +366,53 @@ def test_bad_options_end_the_session(folder: Folder, args: list[str], message: s
     result.stderr.fnmatch_lines([message])
 
 
+def test_suites_of_hosts_that_nobody_asks_for_are_not_collected(folder: Folder) -> None:
+    """Nor are they read: a copied suite may name hosts that this machine does not know, and have other mistakes."""
+    folder.suite("mine.boobench.yaml", suite="mine", hosts=["rack-1"])
+    folder.suite("both.boobench.yaml", suite="both", hosts=["rack-77", "rack-1"])
+    folder.suite("theirs.boobench.yaml", suite="theirs", hosts=["rack-77"], samples="many")
+    result = folder.run("--boobench-host", "rack-1")
+    result.assert_outcomes(passed=16, deselected=8)
+    assert folder.run("theirs.boobench.yaml").ret == pytest.ExitCode.INTERRUPTED
+    folder.suite("theirs.boobench.yaml", suite="theirs", hosts=[])
+    result = folder.run("--boobench-host", "rack-1", "theirs.boobench.yaml")
+    result.stdout.fnmatch_lines(["*theirs.boobench.yaml:*: hosts: *"])
+
+
+def test_a_hosts_file_beside_the_suites_is_found(folder: Folder) -> None:
+    root = folder.pytester.path
+    usual = root / "boobench.hosts.yaml"
+    folder.suite("suites/chat.boobench.yaml")
+    beside = root / "suites" / "boobench.hosts.yaml"
+    beside.write_text("hosts: {rack-2: {url: http://10.0.0.2}}\n")
+    result = folder.run("suites", "--boobench-host", "rack-2")
+    result.assert_outcomes(passed=8, deselected=8)
+    usual.rename(root / "elsewhere.yaml")
+    result = folder.run("suites")
+    result.stdout.fnmatch_lines(["*no host 'rack-1' in suites/boobench.hosts.yaml; *"])
+    for args, others in ((["."], 8), (["suites/chat.boobench.yaml::rack-2"], 0), ([], 8)):
+        folder.run(*args, "--boobench-host", "rack-2").assert_outcomes(passed=8, deselected=others)
+    folder.run("suites", "--boobench-hosts", "elsewhere.yaml").assert_outcomes(passed=16)
+
+
+def test_two_hosts_files_beside_the_suites_are_one_too_many(folder: Folder) -> None:
+    root = folder.pytester.path
+    usual = (root / "boobench.hosts.yaml").read_text()
+    (root / "boobench.hosts.yaml").unlink()
+    for name in ("a", "b"):
+        folder.suite(f"{name}/{name}.boobench.yaml", suite=name)
+        (root / name / "boobench.hosts.yaml").write_text(usual)
+    result = folder.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: {root}/a/boobench.hosts.yaml and {root}/b/boobench.hosts.yaml: "
+            "two hosts files beside the suites, expected one; name one with --boobench-hosts"
+        ]
+    )
+    folder.run("a").assert_outcomes(passed=16)
+
+
 def test_a_bad_hosts_file_ends_the_session(folder: Folder) -> None:
     folder.suite()
     (folder.pytester.path / "boobench.hosts.yaml").write_text("hosts: {rack-1: {ulr: http://x}}\n")

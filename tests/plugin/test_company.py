@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -13,16 +16,23 @@ from tests.plugin.test_session import LITERAL, query, scale_baselines
 from tests.stand_in import openai_server
 
 COMPANY = {
-    "html": "pytest_html.plugin",
-    "metadata": "pytest_metadata.plugin",
-    "randomly": "pytest_randomly",
-    "repeat": "pytest_repeat",
-    "rerunfailures": "pytest_rerunfailures",
-    "pytest-split": "pytest_split.plugin",
-    "timeout": "pytest_timeout",
+    "cov": ("pytest_cov.plugin", "--cov=."),
+    "html": ("pytest_html.plugin", "--html=h.html"),
+    "instafail": ("pytest_instafail", "--instafail"),
+    "metadata": ("pytest_metadata.plugin", "--metadata=a=b"),
+    "order": ("pytest_order.plugin", "--indulgent-ordering"),
+    "randomly": ("pytest_randomly", "--randomly-seed=7"),
+    "repeat": ("pytest_repeat", "--count=2"),
+    "rerunfailures": ("pytest_rerunfailures", "--reruns=1"),
+    "split": ("pytest_split.plugin", "--splits=1 --group=1"),
+    "sugar": ("pytest_sugar", ""),
+    "timeout": ("pytest_timeout", "--timeout=300"),
 }
-"""The other plugins: name -> module."""
-MISSING = [module for module in COMPANY.values() if find_spec(module.partition(".")[0]) is None]
+"""The other plugins: name -> module, and what makes it work. Every session inside a test has pytest-benchmark too."""
+NEEDS = {"html": ("metadata",)}
+TOGETHER = tuple(name for name in COMPANY if name not in ("cov", "instafail", "sugar"))
+"""Those that can be in one session: the others each want the terminal or the tracer for themselves."""
+MISSING = [module for module, _ in COMPANY.values() if find_spec(module.partition(".")[0]) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 ALONE_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "worker"])
@@ -73,13 +83,67 @@ def server(bench: BenchFolder) -> Iterator[FaultServer]:
 
 def write_cells(bench: BenchFolder, *prompts: int, **more: object) -> None:
     grid = {"prompt_tokens": list(prompts), "output_tokens": [9]}
-    bench.write_suite(hosts=["rack"], models=["good"], grid=grid, **more)
+    bench.write_suite(**{"hosts": ["rack"], "models": ["good"], "grid": grid, **more})
 
 
-def run(bench: BenchFolder, *args: str, only: tuple[str, ...] = tuple(COMPANY)) -> pytest.RunResult:
+def run(bench: BenchFolder, *args: str, only: tuple[str, ...] = TOGETHER) -> pytest.RunResult:
     """A session with these plugins; their own warnings are theirs."""
-    named = [part for name in only for part in ("-p", COMPANY[name])]
+    named = [part for name in only for part in ("-p", COMPANY[name][0])]
     return bench.run_apart(*named, "-W", "default", "-rs", *args)
+
+
+@pytest.fixture(scope="module")
+def judged_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, made at its first use, in which the cell of 50 tokens has a baseline far above what it can reach."""
+    return tmp_path_factory.mktemp("company") / "store.db"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+@pytest.mark.parametrize("name", [*(name for name in COMPANY if name != "metadata"), "benchmark"])
+def test_with_each_of_them(
+    bench: BenchFolder, server: FaultServer, judged_before: Path, name: str, workers: tuple[str, ...]
+) -> None:
+    """A cell that passes, one that runs a second time and is then red, and one that cannot be measured: each has one
+    outcome, one row, one verdict a metric, and one test case in JUnit's file."""
+    write_cells(bench, 40, 50, models=["good", "broken"], **{**LITERAL, "samples": 2, "max_samples": 4})
+    store = bench.path / ".boobench" / "store.db"
+    if not judged_before.exists():
+        bench.run("--boobench-save-baseline", "-k", "good and pp50").assert_outcomes(passed=1, deselected=3)
+        scale_baselines(bench, 20.0)
+        shutil.copy(store, judged_before)
+    store.parent.mkdir(exist_ok=True)
+    shutil.copy(judged_before, store)
+    _, args = COMPANY.get(name, ("", "--benchmark-json=b.json"))
+    only = (name, *NEEDS.get(name, ())) if name in COMPANY else ()
+    result = run(bench, *workers, "--junitxml=junit.xml", *args.split(), only=only)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    times = ("-1-2", "-2-2") if name == "repeat" else ("",)
+    if name != "sugar":  # which has a last line of its own
+        outcomes = result.parseoutcomes()
+        assert outcomes.pop("rerun", 0) == (3 if name == "rerunfailures" else 0)
+        outcomes.pop("warnings", None)
+        assert outcomes == {"passed": len(times), "failed": len(times), "errors": 2 * len(times)}
+    cells = (("broken[pp40", 0, 0), ("broken[pp50", 0, 0), ("good[pp40", 1, 0), ("good[pp50", 1, 1))
+    assert sorted(query(bench, "select node_id, error is null, extended <> '' from bench_cells where id > 1")) == [
+        (f"smoke.boobench.yaml::rack::{begin}-tg9-c1{time}]", *facts) for begin, *facts in cells for time in times
+    ]
+    assert query(bench, "select count(*) from bench_verdicts group by cell_id, metric having count(*) > 1") == []
+    assert query(bench, "select count(*), min(status) from bench_runs where id > 1") == [(1, "finished")]
+    red = "select count(*) from bench_verdicts where outcome = 'regression' and metric = 'decode_tok_s' and cell_id > 1"
+    assert query(bench, red) == [(len(times),)]
+    cases = [case.attrib["name"] for case in ET.parse(bench.path / "junit.xml").getroot().iter("testcase")]
+    assert len(set(cases)) == 4 * len(times)
+    if name != "rerunfailures":  # which has a test case for each attempt, of any test
+        assert len(cases) == len(set(cases))
+
+
+def test_marks_of_pytest_order_count_within_a_model(bench: BenchFolder, server: FaultServer) -> None:
+    write_cells(
+        bench, 40, 50, samples=1, warmup=0, overrides=[{"where": {"prompt_tokens": 50}, "marks": [{"order": 1}]}]
+    )
+    run(bench, only=("order",)).assert_outcomes(passed=2)
+    assert query(bench, "select prompt_tokens from bench_cells order by id") == [(50,), (40,)]
 
 
 @ALONE_AND_WORKERS
@@ -127,8 +191,9 @@ def test_a_regression_that_is_run_again_has_one_more_block(bench: BenchFolder, s
 def test_a_time_limit_ends_one_cell(bench: BenchFolder, server: FaultServer) -> None:
     """And its requests: none of them goes on beside the next cell's."""
     stuck = server._scenarios["good"] = Stuck(server._scenarios["good"], 40)
-    write_cells(bench, 40, 50)
-    result = run(bench, "--timeout=6", only=("timeout",))
+    limit = {"where": {"prompt_tokens": 40}, "marks": [{"timeout": 2}]}
+    write_cells(bench, 40, 50, overrides=[limit])
+    result = run(bench, "--timeout=300", only=("timeout",))
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*Failed: Timeout*"])
     assert (stuck.ended.count("good") >= 3, stuck.ended[-1]) == (True, "good"), "the stuck one ended before, by us"

@@ -233,6 +233,7 @@ def test_batches_ask_once_what_is_loaded() -> None:
         (["suites/one.boobench.yaml"], 2),
         (["suites/one.boobench.yaml::alias"], 1),
         (["suites/one.boobench.yaml", "--boobench-host", "other"], 1),
+        (["suites", "--boobench-host", "embedded"], None),
         (["empty"], None),
         (["missing"], None),
         ([".", "--boobench-hosts", "bad.yaml"], None),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pytest_boobench.plugin.session_store import SessionSpool, take_in_waiting
 from pytest_boobench.store import Selection, Store, spool
 from tests.conftest import BenchFolder
 from tests.databases import make_database
+from tests.store.test_store_history import make_run
 from tests.store.test_store_intake import make_entry
 
 UNRELIABLE = """
@@ -304,3 +307,46 @@ def test_a_store_that_the_ini_names_is_found_from_everywhere(
     bench.run().assert_outcomes(passed=2)
     assert (bench.path / "team.db").exists()
     assert not (bench.path / "suites" / "team.db").exists()
+
+
+def test_a_disk_that_is_full_for_a_while_spoils_no_line(tmp_path: Path) -> None:
+    """Half a line is taken back, so that the next one comes after a whole one."""
+    file = tmp_path / "spool-a.jsonl"
+    spool.append(file, make_entry(run=make_run("1")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spool.append(file, make_entry(run=make_run("2")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    spool.append(file, make_entry(run=make_run("3")))
+    assert [line.entry and line.entry.run.uid for line in spool.read(file)] == ["1", "3"]
+
+
+def test_both_files_are_named_where_the_first_folder_was_full_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "tmp"
+    for folder in (project, elsewhere):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    real = spool.append
+
+    def append(path: Path, entry: spool.SpooledCell) -> None:
+        if path.is_relative_to(project) and entry.run.uid == "2":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, entry)
+
+    monkeypatch.setattr(spool, "append", append)
+    kept = SessionSpool(project, "a")
+    for number in "12":
+        kept.keep(make_entry(run=make_run(number)), StoreError("team: gone"))
+    assert kept.describe() == (
+        f"the store failed: team: gone; 1 cell kept in {project}/.boobench/spool-a.jsonl: the next run takes them in, "
+        f"or boobench store import and in {elsewhere}/spool-a.jsonl: boobench store import FILE takes them in"
+    )
+    with Store.open(str(tmp_path / "store.db")) as store:
+        kept.empty_into(store)
+        assert len(store.runs(Selection())) == 2
+    assert not kept.is_waiting

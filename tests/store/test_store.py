@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -21,7 +22,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import OperationalError, StatementError
 
 from pytest_boobench.aggregate import Aggregate, condense
 from pytest_boobench.errors import MissingExtra, StoreError
@@ -31,6 +32,7 @@ from pytest_boobench.record import CellRecord, RunFacts, Verdict
 from pytest_boobench.store import BaselineSave, Store, database_errors, default_url, revisions, tables
 from pytest_boobench.store import engine as store_open
 from pytest_boobench.store.column_types import moment
+from pytest_boobench.store.database_errors import explained
 from pytest_boobench.store.engine import describe, open_engine, parse_url
 from pytest_boobench.store.revisions import migrating, reading, writing
 from tests.making import make_cell, make_model, make_record
@@ -483,6 +485,32 @@ def test_a_file_in_the_place_of_the_folder_is_refused(path: Path) -> None:
     assert refusal(path / "store.db") == (
         f"{path}: cannot be used (file exists), let this user write there {ELSEWHERE}"
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+def test_a_file_system_without_locks_is_said_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would take it for busy, and blame another process after half a minute."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    Store.open(str(path)).close()
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    for create in (True, False):
+        with pytest.raises(StoreError) as caught:
+            Store.open(str(path), create=create)
+        assert str(caught.value) == (
+            f"{path}: its file system has no working locks, put the store on a local disk "
+            "or name another store with --boobench-store"
+        )
+
+
+@pytest.mark.parametrize("name", ["SQLITE_PROTOCOL", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_SHMLOCK"])
+def test_locks_that_fail_later_are_said_too(path: Path, name: str) -> None:
+    cause = sqlite3.OperationalError("disk I/O error")
+    cause.sqlite_errorname = name
+    with pytest.raises(StoreError, match="no working locks"), explained(str(path)):
+        raise OperationalError("select 1", {}, cause)
 
 
 def test_a_missing_store_is_made_only_where_asked(path: Path) -> None:

@@ -17,6 +17,7 @@ from pytest_boobench.store import BaselineSave, Selection, Store, StoredRun, tab
 from pytest_boobench.store.engine import parse_url
 from tests.databases import BACKENDS
 from tests.making import make_cell, make_model, make_record, make_sample
+from tests.stored import add_session, name_uid
 
 T0 = 1_800_000_000.0
 DAY = 86_400.0
@@ -405,3 +406,21 @@ def test_model_facts_of_a_newer_version_are_read(url: str, store: Store) -> None
     assert found.model is not None
     assert found.traffic is not None
     assert (found.model.name, found.traffic.requests[0].id) == ("x", "8")
+
+
+def test_looks_are_undisturbed_and_of_other_sessions(store: Store) -> None:
+    cell = make_cell()
+    good, bad = Verdict(metric="decode_tok_s", outcome="pass"), Verdict(metric="decode_tok_s", outcome="regression")
+    add_session(store, "first", (cell, 50.0), day=0, verdicts=(good,), driver="550")
+    add_session(store, "red", (cell, 40.0), day=1, verdicts=(bad,), driver="550")
+    add_session(store, "other build", (cell, 60.0), day=2, verdicts=(good,), driver="560")
+    add_session(store, "failed", (cell, 50.0), day=3, verdicts=(good,), error="no answer")
+    add_session(store, "not judged", (cell, 50.0), day=4)
+    add_session(store, "this one", (cell, 70.0), day=5, verdicts=(good,), driver="560")
+    looks = store.looks(but_session=name_uid("session this one"))
+    assert [look.session for look in looks] == [name_uid(f"session {name}") for name in ("other build", "red", "first")]
+    assert [look.medians["decode_tok_s"] for look in looks] == pytest.approx([60.0, 40.0, 50.0])
+    assert [look.settled for look in looks] == [True, False, True]
+    assert looks[0].series != looks[1].series == looks[2].series
+    assert {look.host for look in looks} == {cell.host}
+    assert store.looks(hosts={"elsewhere"}) == []

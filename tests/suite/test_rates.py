@@ -66,7 +66,7 @@ def test_slo_and_floor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("rate: 2\narrival: often", "6: arrival: expected constant or poisson, got 'often'"),
+        ("rate: 2\narrival: often", "6: arrival: expected constant, poisson or recorded, got 'often'"),
         ("arrival: poisson", "5: arrival: needs a rate: requests per second, as in rate: [1, 2]"),
         ("duration: 5s", "5: duration: needs a rate: requests per second, as in rate: [1, 2]"),
         (

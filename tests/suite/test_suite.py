@@ -311,14 +311,19 @@ BAD_FIELDS = [
     ("samples: '4'", "8: samples: expected a whole number from 1, got '4' as text; write 4 without quotes"),
     ("samples: .inf", "8: samples: expected a whole number from 1, got .inf"),
     ("max_failed: 10", "8: max_failed: expected a whole number below samples, 10, got 10"),
-    ("grid: [1]", "4: grid: expected a mapping with prompt_tokens, got a list"),
+    (
+        "grid: [1]",
+        "4: grid: expected a mapping with prompt_tokens, output_tokens, concurrency, depth_tokens, turns, rate, "
+        "got a list",
+    ),
     (
         "grid: {prompt_tokens: 1}",
         "4: grid.output_tokens: is missing; kind chat needs a whole number from 1, or a list of such",
     ),
     (
         "grid: {output_tokens: 1}",
-        "4: grid.prompt_tokens: is missing; expected a whole number from 1, or a list of such",
+        "4: grid.prompt_tokens: is missing; expected a whole number from 1, or a list of such; "
+        "or write prompts: FILE.jsonl",
     ),
     (
         "grid: {prompt_tokens: 1, output_tokens: 1, concurrency: [1, four]}",
@@ -344,6 +349,14 @@ BAD_FIELDS = [
         "8: request.max_tokens: the plugin sets it: it comes from grid.output_tokens; leave it out",
     ),
     ("request: {top_k: 2}", "8: request.top_k: is a sampling field; write it under sampling"),
+    *(
+        (
+            f"request: {{{name}: sk-1234}}",
+            f"8: request.{name}: a suite is stored as it is written, so no key may be in it; "
+            "write api_key: ${NAME} in the hosts file",
+        )
+        for name in ("api_key", "Authorization", "x-api-key", "hf_token", "password")
+    ),
     ("request: {a: {b: [1, .inf]}}", "8: request.a.b[1]: expected a finite number, got .inf"),
     ("gate: 10%", "8: gate: expected a mapping such as decode_tok_s: {max_drop: 10%}, got '10%'"),
     ("gate: {decode_toks: 10%}", "8: gate.decode_toks: unknown metric; did you mean 'decode_tok_s'?"),
@@ -501,7 +514,8 @@ def test_a_name_that_a_node_id_can_carry_is_kept(tmp_path: Path, name: str) -> N
         (
             "# nothing yet\nsuite: s\n",
             [
-                "2: grid: is missing; expected a mapping with prompt_tokens",
+                "2: grid: is missing; expected a mapping with prompt_tokens, output_tokens, concurrency, depth_tokens, "
+                "turns, rate",
                 "2: hosts: is missing; expected a name, or a list of such",
                 "2: models: is missing; expected a name, or a list of such",
             ],
@@ -768,6 +782,7 @@ class TestSchema:
                 "usefixtures",
                 "overrides",
                 "length",
+                "prompts",
                 "launch",
                 "quality",
             ),

@@ -6,13 +6,13 @@ import { get } from "./api.js";
 import { percent } from "./courses.js";
 import { LETTERS, begin, differences, download, duel, exported, openArena, stop, vote } from "./duel.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
-import { BLANK, number } from "./report.js";
-import { fetched, signal, useSignal } from "./store.js";
-import { isOver } from "./talk.js";
+import { BLANK, count, number } from "./report.js";
+import { fetched, useSignal } from "./store.js";
+import { isOver, kept } from "./talk.js";
 import { Check, Choice, Field, Problem, Table } from "./ui.js";
 
 const votes = fetched(() => get("/api/votes").then((found) => found.tallies));
-const settings = signal({ sides: ["", ""], system: "", sampling: {}, max_tokens: 256, mode: "turns", blind: true, prompt: "" });
+const settings = kept("ab", { sides: ["", ""], system: "", sampling: {}, max_tokens: 256, mode: "turns", blind: true, prompt: "" });
 const MODES = [["turns", "in turns"], ["together", "at once"]];
 
 const set = (name) => (value) => { settings.value = { ...settings.peek(), [name]: value }; };
@@ -43,8 +43,7 @@ export function AbRoom({ state }) {
       <details><summary>Sampling</summary><p class="note">The seed is the same on all sides.</p>
         <${Sampling} values=${wanted.sampling} onChange=${set("sampling")} /></details>
       <${Choice} legend="Order" value=${wanted.mode} onChange=${set("mode")} options=${MODES} />
-      ${wanted.mode === "together" && html`<p class="problem warn">At once is honest only where the sides share no machine:
-        else each slows the other down.</p>`}
+      ${wanted.mode === "together" && html`<p class="note">Sides on one machine slow each other down: they are refused, until you ask again.</p>`}
       <${Check} label="Blind: no names until the vote" checked=${wanted.blind} onChange=${set("blind")} />
     </section>
     <div class="duel">
@@ -96,7 +95,9 @@ function Answers({ now, state }) {
   return html`<section class="card" aria-labelledby="answers"><h2 id="answers">Answers</h2>
     <div class="columns">${shown.map((answer, side) => html`<article key=${side} aria-label=${`Answer ${LETTERS[side]}`}>
       <h3>${nameOf(answer, side)}</h3><${Answer} answer=${answer} /></article>`)}</div>
-    ${over && now.exchange && html`<${Vote} now=${now} />
+    ${over && now.exchange && html`${now.answers.every(({ state: its }) => its === "done")
+      ? html`<${Vote} now=${now} />` : html`<p class="note">No vote: a side gave no whole answer.</p>`}
+      ${now.tally && html`<p class="note" role="status">${saySoFar(now.tally)}</p>`}
       ${(!now.blind || now.vote) && html`<${Measured} now=${now} />`}
       <p class="row"><button type="button" class="small" onClick=${run(async () => download(`exchange-${now.exchange}.json`, await exported()))}>
           Export as JSON</button>
@@ -104,6 +105,11 @@ function Answers({ now, state }) {
       <${Problem} error=${error} />`}
   </section>`;
 }
+
+const saySoFar = ({ a, b, n, a_wins, b_wins, share, low, high }) => `So far ${count(n, "vote")} on ${a} against ${b}${share === null ? ""
+  : `: the first won ${a_wins} of ${a_wins + b_wins}, ${shareOf({ share, low, high })}`}.`;
+const shareOf = ({ share, low, high }) =>
+  (share === null ? BLANK : `${Math.round(share * 100)} % (${Math.round(low * 100)} to ${Math.round(high * 100)} %)`);
 
 function Vote({ now }) {
   const choices = [...now.answers.map((_, side) => [LETTERS[side].toLowerCase(), `${LETTERS[side]} is better`]), ["tie", "Tie"], ["both bad",
@@ -127,8 +133,8 @@ function Measured({ now }) {
 function Tallies() {
   const known = useSignal(votes.found);
   const rows = (known.value ?? []).map((one) => [`${one.a} ${one.b}`, `${one.a} against ${one.b}`, one.a_wins, one.b_wins, one.ties, one.both_bad,
-    one.share === null ? BLANK : `${Math.round(one.share * 100)} % (${Math.round(one.low * 100)} to ${Math.round(one.high * 100)} %)`]);
+    shareOf(one)]);
   return html`<section class="card" aria-labelledby="votes"><h2 id="votes">Votes so far</h2><${Problem} error=${known.error} />
-    ${rows.length ? html`<${Table} caption="Votes so far" heads=${["models", "first", "second", "ties", "both bad", "the first wins (95 %)"]} rows=${rows} />`
+    ${rows.length ? html`<${Table} caption="Votes so far" heads=${["models", "first won", "second won", "ties", "both bad", "share of the first (95 %)"]} rows=${rows} />`
       : html`<p class="empty">None yet.</p>`}</section>`;
 }

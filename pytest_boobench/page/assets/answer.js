@@ -11,7 +11,7 @@ export const MEASURED = [
   ["cached_tokens", "cached", "tokens"], ["output_tokens", "output", "tokens"], ["accepted_len", "accepted a step", "tokens"],
   ["draft_accept_share", "drafts accepted", ""],
 ];
-const ALWAYS = new Set(["ttft_ms", "prefill_tok_s", "decode_tok_s", "cached_tokens", "output_tokens"]);
+const ALWAYS = new Set(["ttft_ms", "prefill_tok_s", "decode_tok_s", "cached_tokens", "output_tokens", "accepted_len"]);
 
 export function Answer({ answer, children }) {
   const { state, text, reasoning, live, sample } = answer;
@@ -33,8 +33,10 @@ function Measured({ answer: { sample, finish_reason, curl, python, suite } }) {
   const rows = MEASURED.filter(([key]) => ALWAYS.has(key) || (sample[key] !== null && sample[key] !== undefined));
   const blank = (key) => sample.blanks?.[key];
   return html`<dl class="measured" aria-label="What was measured">${rows.map(([key, title, unit]) => html`
-      <div key=${key} title=${blank(key) ?? null}><dt>${title}</dt><dd>${sample[key] === null || sample[key] === undefined
+      <div key=${key}><dt>${title}</dt><dd>${sample[key] === null || sample[key] === undefined
         ? BLANK : `${number(sample[key])} ${unit}`.trim()}</dd></div>`)}</dl>
+    ${rows.some(([key]) => blank(key)) && html`<ul class="blanks">${rows.filter(([key]) => blank(key)).map(([key, title]) => html`
+      <li key=${key}>${title}: ${blank(key)}</li>`)}</ul>`}
     <p class="row note">${[finish_reason && `ended: ${finish_reason}`, sample.rate_source && `rates by ${sample.rate_source}`,
       sample.clock && `clock: ${sample.clock}`].filter(Boolean).join(" · ")}</p>
     ${(curl || python || suite) && html`<p class="row">${curl && html`<${Copy} text=${curl} label="Copy as curl" />`}

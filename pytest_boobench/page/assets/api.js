@@ -41,6 +41,7 @@ async function reach(path, init) {
     throw new Refused(0, { error: { message: "boobench page cannot be reached: is its terminal still open?" } });
   }
   if (response.status === 401 && path !== "/api/login") signedIn.value = false;
+  else if (response.ok) signedIn.value = true; // another tab may have signed in: the cookie is the browser's
   if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
   return response;
 }
@@ -76,21 +77,42 @@ function readEvent(text) {
   return data ? { event: field("event")[0] ?? "message", data: JSON.parse(data) } : null;
 }
 
-// Events of an address, again and again until closed: { open(), lost(), event(name, data) }. Gives back what closes it.
+const AGAIN_MS = 2000;
+
+// Events of an address, until closed: { open(), lost(), event(name, data) }. Gives back what closes it. A connection that
+// broke is made anew and goes on after the last event that was heard; a tab that nobody looks at has none.
 export function follow(path, names, heard) {
   let source = null;
   let timer = null;
+  let last = "";
+  const drop = () => {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  };
   const open = () => {
-    source = new EventSource(path);
+    drop();
+    source = new EventSource(last ? `${path}?after=${last}` : path);
     source.onopen = heard.open;
     source.onerror = () => {
+      drop();
       heard.lost();
-      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-      clearTimeout(timer);
-      timer = setTimeout(() => { heard.again(); open(); }, 2000);
+      timer = setTimeout(tryAgain, AGAIN_MS);
     };
-    for (const name of names) source.addEventListener(name, (event) => heard.event(name, JSON.parse(event.data)));
+    for (const name of names) {
+      source.addEventListener(name, (event) => {
+        last = event.lastEventId || last;
+        heard.event(name, JSON.parse(event.data));
+      });
+    }
   };
-  open();
-  return () => { clearTimeout(timer); source.close(); };
+  // a stream does not tell why it was refused; an answer does, and shows the way in where the cookie is not known any more
+  const tryAgain = () => get("/api/runs").then(open, () => { timer = setTimeout(tryAgain, AGAIN_MS); });
+  const look = () => (document.hidden ? drop() : open());
+  document.addEventListener("visibilitychange", look);
+  if (!document.hidden) open();
+  return () => {
+    document.removeEventListener("visibilitychange", look);
+    drop();
+  };
 }

@@ -56,6 +56,10 @@ function Said() {
 function SignIn() {
   const [token, setToken] = useState("");
   const [error, setError] = useState(null);
+  useEffect(() => { // another tab of this browser may have signed in meanwhile
+    window.addEventListener("focus", state.refresh);
+    return () => window.removeEventListener("focus", state.refresh);
+  }, []);
   const enter = async (event) => {
     event.preventDefault();
     await signIn(token.trim()).catch(setError);

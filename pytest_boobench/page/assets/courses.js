@@ -3,7 +3,8 @@
 import { html, useState } from "./vendor/htm-preact.js";
 import { post } from "./api.js";
 import { BLANK, change, count, historyChart, nameMetric, outcomeOf, quantity, time } from "./report.js";
-import { say } from "./store.js";
+import { route, setParams } from "./route.js";
+import { say, useSignal } from "./store.js";
 import { Copy, Dialog, Drawn, Field, Mark, Problem } from "./ui.js";
 
 // What stands on the chart: a point a run, with the baseline's level as it was then.
@@ -38,10 +39,12 @@ export function Course({ course, words, changed }) {
       <span class="where">${course.host} · ${course.suite}</span></div>
     <p class="note">${newest ? `newest ${quantity(newest.value, course.unit)}, ` : ""}${count(course.points.length, "run")}${
       flags ? `, ${flags} flagged` : ""}; ${course.baseline
-      ? `baseline ${course.baseline.name}: ${quantity(course.baseline.level, course.unit)}` : "no baseline"}</p>
+      ? `baseline ${course.baseline.name}: ${quantity(course.baseline.level, course.unit)}${course.baseline.limit === null ? ""
+      : `, limit ${quantity(course.baseline.limit, course.unit)}`}` : "no baseline"}</p>
     ${course.points.length > 0 && html`<${Drawn} mark=${course} draw=${() => drawCourse(course, words)} />`}
     ${course.changes.length > 0 && html`<ul class="changes-said">${course.changes.map((one) => html`
       <li key=${one.at}>${one.sentence}</li>`)}</ul>`}
+    <${Saves} points=${course.points} />
     <div class="row"><button type="button" class="small" onClick=${() => setAsks("set")}>Set a baseline …</button>
       ${course.baseline && html`<button type="button" class="small" onClick=${() => setAsks("clear")}>
         Take the baseline out of force …</button>`}
@@ -50,15 +53,30 @@ export function Course({ course, words, changed }) {
   </section>`;
 }
 
+// What was a baseline, why, and why no more.
+function Saves({ points }) {
+  const saves = points.flatMap((point) => point.saves.map((save) => ({ ...save, point }))).sort((one, other) => other.saved_at - one.saved_at);
+  if (!saves.length) return null;
+  return html`<details class="saves"><summary>${count(saves.length, "baseline")} of this course</summary><ul>${saves.map((save) => html`
+    <li key=${`${save.name} ${save.saved_at} ${save.point.measurement}`}>${save.name}: the run of ${time(save.point.at)}, set ${time(save.saved_at)}${
+      save.reason ? `, because: ${save.reason}` : ""}; ${save.ended_at === null ? "in force" : `${save.ended_reason === null
+      ? "replaced" : "taken out of force"} ${time(save.ended_at)}${save.ended_reason ? `, because: ${save.ended_reason}` : ""}`}</li>`)}</ul></details>`;
+}
+
 // Each run with its flag and its command line.
 function Runs({ course }) {
   const [open, setOpen] = useState(false);
+  const { params } = useSignal(route);
+  const compare = (place) => setParams({ ...Object.fromEntries(params), a: course.points[place - 1].session, b: course.points[place].session });
   return html`<button type="button" class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>Runs and flags</button>
-    ${open && html`<ol class="points" reversed>${[...course.points].reverse().map((point) => html`<li key=${point.measurement}>
+    ${open && html`<ol class="points" reversed>${[...course.points.entries()].reverse().map(([place, point]) => html`<li key=${point.measurement}>
       <span>${time(point.at)}</span> <strong>${quantity(point.value, course.unit)}</strong> <${Mark} word=${point.flag ?? point.outcome} />
-      <span class="where">${[point.engine_build, point.git_commit?.slice(0, 10), point.session].filter(Boolean).join(" · ")}${
+      <span class="where">${[point.engine_build, point.git_commit?.slice(0, 10), point.session.slice(0, 8)].filter(Boolean).join(" · ")}${
         point.baselines?.length ? ` · saved as ${point.baselines.join(", ")}` : ""}</span>
-      ${point.command && html`<${Copy} text=${point.command} label="Copy its command" />`}</li>`)}</ol>`}`;
+      ${point.reason && html`<span class="cell-note"> ${point.reason}</span>`}
+      ${point.command && html`<${Copy} text=${point.command} label="Copy the server's command" />`}
+      ${place > 0 && course.points[place - 1].session !== point.session && html`<button type="button" class="small"
+        onClick=${() => compare(place)}>Compare with the run before</button>`}</li>`)}</ol>`}`;
 }
 
 function Ask({ what, course, onClose, changed }) {

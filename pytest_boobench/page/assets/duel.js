@@ -18,13 +18,14 @@ export async function begin(asked) {
   const hear = (events) => {
     if (stopping !== abort) return;
     const next = [...duel.peek().answers];
-    let { exchange } = duel.peek();
+    let { exchange, blind } = duel.peek();
     for (const { event, data } of events) {
       exchange = data.exchange ?? exchange;
+      if (event === "named") blind = false; // a side gave no answer: nothing to vote on
       const sides = data.side === undefined || data.side === null ? [...next.keys()] : [data.side];
       for (const side of sides) next[side] = heard(next[side], event, data);
     }
-    put({ answers: next, exchange });
+    put({ answers: next, exchange, blind });
   };
   try {
     await read("/api/ab", asked, abort.signal, hear);

@@ -27,7 +27,8 @@ export function HistoryRoom() {
   }, [mark]);
   const set = (name) => (event) => setParams({ ...Object.fromEntries(params), [name]: event.target.value });
   const filters = known.value?.filters;
-  const courses = (known.value?.courses ?? []).filter(meets(params.get("show") ?? ""));
+  const courses = (known.value?.courses ?? []).filter(meets(params.get("show") ?? ""))
+    .sort((one, other) => isRedNow(other) - isRedNow(one));
   const metric = (key) => {
     const found = filters?.metrics.find((one) => one.key === key);
     return { title: found?.title ?? key, unit: found?.unit ?? "", better: found?.better ?? "higher", is: found?.is ?? "" };
@@ -62,10 +63,11 @@ export function HistoryRoom() {
   </div>`;
 }
 
+const isRedNow = ({ points }) => isRed(points.at(-1)?.flag ?? points.at(-1)?.outcome);
+
 const meets = (show) => (course) => {
-  const newest = course.points.at(-1);
   if (show === "flagged") return course.points.some((point) => point.flag);
-  if (show === "red") return isRed(newest?.flag ?? newest?.outcome);
+  if (show === "red") return isRedNow(course);
   return show !== "changed" || course.changes.length > 0;
 };
 

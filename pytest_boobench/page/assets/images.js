@@ -4,10 +4,15 @@ import { html } from "./vendor/htm-preact.js";
 import { Refused } from "./api.js";
 
 const MOST_BYTES = 4_000_000;
+const TYPES = ["image/png", "image/jpeg", "image/webp", "image/gif"]; // those that the server takes
+export const ACCEPTED = TYPES.join();
 
 export const readImages = (files) => Promise.all([...files].map(readImage));
 
 async function readImage(file) {
+  if (!TYPES.includes(file.type)) {
+    throw new Refused(0, { error: { message: `${file.name}: ${file.type || "of no known type"}, expected a PNG, JPEG, WebP or GIF picture` } });
+  }
   if (file.size > MOST_BYTES) {
     throw new Refused(0, { error: { message: `${file.name}: ${(file.size / 1e6).toFixed(1)} MB, expected 4 MB at most` } });
   }

@@ -1,13 +1,13 @@
 // Room 2: a run while it goes on, and after it: a lane a cell, pytest's own output beside it.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
 import { count, duration, isRed, quantity, time } from "./report.js";
 import { go, link, route } from "./route.js";
 import { Busy, selectOnly } from "./run_room.js";
 import { watchRun } from "./run_stream.js";
 import { fetched, useSignal } from "./store.js";
-import { Legend, Timeline, rangeOf } from "./timeline.js";
+import { Legend, Timeline, isOpen, rangeOf, wholeRange } from "./timeline.js";
 import { Choice, Command, Mark, Problem } from "./ui.js";
 
 const runs = fetched(() => get("/api/runs").then((found) => found.runs ?? found));
@@ -66,7 +66,7 @@ function Run({ id }) {
       ${run.refused?.length > 0 && html`<div class="problem" role="alert"><p>Refused: measuring there now would disturb both.</p>
         <${Busy} busy=${run.refused} /></div>`}
       <${Command} text=${run.command} />
-      <${Lanes} cells=${[...cells.values()]} now=${now} />
+      <${Lanes} cells=${[...cells.values()]} now=${now} going=${going} />
     </section>
     <section class="card wide" aria-labelledby="said"><h2 id="said">What pytest says</h2><${Output} text=${output} /></section>`;
 }
@@ -101,22 +101,34 @@ function Stop({ run }) {
 const URGENT = ["measuring", "warming up", "in doubt", "loading", "failed", "finished", "waiting"];
 const rank = (cell) => (isRed(cell.outcome) && cell.state === "finished" ? 4 : URGENT.indexOf(cell.state));
 
-function Lanes({ cells, now }) {
+function Lanes({ cells, now, going }) {
   const [scale, setScale] = useState("run");
   const [most, setMost] = useState(FIRST);
   const sorted = [...cells].sort((a, b) => rank(a) - rank(b) || (b.since ?? 0) - (a.since ?? 0));
   const shown = sorted.slice(0, most);
-  const whole = [0, Math.max(1, rangeOf(cells, now)[1])];
+  const whole = wholeRange(cells, now, going);
   if (!cells.length) return html`<p class="note" role="status">No cell yet: pytest collects, or waits for a host.</p>`;
   return html`<div class="row"><${Legend} cells=${shown} />
       <${Choice} legend="Time scale" value=${scale} onChange=${setScale} options=${[["run", "whole run"], ["cell", "each cell"]]} /></div>
-    <ul class="lanes">${shown.map((cell) => html`<${CellLane} key=${cell.node_id} cell=${cell} now=${now}
-      range=${scale === "run" ? whole : rangeOf([cell], now)} />`)}</ul>
+    <ul class="lanes">${shown.map((cell) => html`<${CellLane} key=${cell.node_id} cell=${cell}
+      now=${isOpen(cell) ? now : null} range=${scale === "run" ? whole : rangeOf([cell], now)} />`)}</ul>
     ${sorted.length > most && html`<button type="button" onClick=${() => setMost(most * 4)}>
       ${count(sorted.length - most, "more cell")}</button>`}`;
 }
 
-function CellLane({ cell, range, now }) {
+// Drawn again only where it has changed: the clock goes on for all, and a picture of many spans costs the measurement.
+class CellLane extends Component {
+  shouldComponentUpdate({ cell, now, range }) {
+    const { props } = this;
+    return cell !== props.cell || now !== props.now || range.some((end, place) => end !== props.range[place]);
+  }
+
+  render({ cell, now, range }) {
+    return showCell(cell, now, range);
+  }
+}
+
+function showCell(cell, now, range) {
   const going = !["finished", "failed", "waiting"].includes(cell.state);
   return html`<li class=${`cell-lane${going ? " going" : ""}`}>
     <div class="cell-what"><span class="name">${cell.model}[${cell.cell}]</span><span class="where">${cell.host} · ${cell.suite}</span></div>

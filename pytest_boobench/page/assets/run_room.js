@@ -4,33 +4,39 @@ import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
 import { count, duration, isRed, time } from "./report.js";
 import { go, route, setParams } from "./route.js";
-import { fetched, say, signal, useSignal } from "./store.js";
+import { AS_SET, fetched, kept, say, signal, useSignal } from "./store.js";
 import { estimate, makeTree, openSome } from "./tree.js";
 import { TreeView } from "./tree_view.js";
 import { Check, Command, Field, Problem } from "./ui.js";
 
 const collected = fetched((wanted) => get("/api/tree", wanted));
-const tree = signal(null);
-const open = signal(new Set());
+const open = kept("open", null, { pack: (set) => set && [...set], unpack: AS_SET.unpack });
+const spot = kept("spot", { active: null, top: 0 });
 const selected = signal(new Set());
 const OPTIONS = { save_baseline: "", baseline: "", wait: "", takeover: false, confirm: "", workers: "" };
-const options = signal(OPTIONS);
+const options = kept("options", OPTIONS, {
+  pack: ({ takeover, confirm, ...rest }) => rest, // a takeover is asked for anew
+  unpack: (rest) => ({ ...OPTIONS, ...rest }),
+});
 
 // What was deselected stays so, whatever the filter shows meanwhile; all else is selected.
-const leftOut = new Set();
+const leftOut = kept("left-out", new Set(), AS_SET);
+const tree = signal(null);
 collected.found.subscribe(({ value }) => {
   if (!value || tree.peek()?.value === value) return;
   const made = makeTree(value.suites);
-  selected.value = new Set(made.cells.map((cell) => cell.node_id).filter((id) => !leftOut.has(id)));
-  if (!tree.peek()) open.value = openSome(made);
+  selected.value = new Set(made.cells.map((cell) => cell.node_id).filter((id) => !leftOut.peek().has(id)));
+  open.value ??= openSome(made);
   tree.value = { ...made, value };
 });
 
 function select(next) {
+  const out = new Set(leftOut.peek());
   for (const { node_id } of tree.peek().cells) {
-    if (next.has(node_id)) leftOut.delete(node_id);
-    else leftOut.add(node_id);
+    if (next.has(node_id)) out.delete(node_id);
+    else out.add(node_id);
   }
+  leftOut.value = out;
   selected.value = next;
 }
 
@@ -91,7 +97,7 @@ function Selection({ tree: shown }) {
       <button type="button" class="small" onClick=${() => choose((cell) => !cell.last)}>Never measured</button>
     </div>
     <${TreeView} tree=${shown} open=${isOpen} setOpen=${(next) => { open.value = next; }}
-      selected=${chosen} setSelected=${select} />`;
+      selected=${chosen} setSelected=${select} spot=${spot} />`;
 }
 
 // What is asked of the server; null for all cells, so that the command line is short.

@@ -16,27 +16,33 @@ export function watchRun(id) {
 function begin(id) {
   const seen = signal({ run: null, cells: new Map(), output: "", lost: false, error: null });
   const put = (found) => { seen.value = { ...seen.peek(), ...found }; };
-  const pending = { cells: new Map(), output: "" };
+  const pending = { cells: new Map(), output: "", anew: false };
   let planned = false;
-  // many events in a frame are drawn once; a tab that nobody looks at has no frames, but timers
+  // many events in a frame are drawn once
   const later = () => {
     if (planned) return;
     planned = true;
     const flush = () => {
       planned = false;
-      const cells = new Map([...seen.peek().cells, ...pending.cells]);
-      put({ cells, output: (seen.peek().output + pending.output).slice(-MOST_OUTPUT) });
-      pending.cells.clear();
-      pending.output = "";
+      const known = pending.anew ? { cells: [], output: "" } : seen.peek();
+      put({
+        cells: new Map([...known.cells, ...pending.cells]),
+        output: (known.output + pending.output).slice(-MOST_OUTPUT),
+      });
+      empty(false);
     };
-    if (document.hidden) setTimeout(flush, 500);
-    else requestAnimationFrame(flush);
+    requestAnimationFrame(flush);
+  };
+  const empty = (anew) => { // anew: what is told from here on is the whole, and not more of it
+    pending.cells.clear();
+    pending.output = "";
+    pending.anew = anew;
   };
   const hear = {
     open: () => put({ lost: false }),
     lost: () => put({ lost: seen.peek().run?.state !== "ended" }),
-    again: () => put({ output: "" }), // a new connection tells it from its beginning
     event: (name, data) => {
+      if (data.replay) empty(true);
       if (name === "progress") {
         announce(seen.peek().cells.get(data.node_id), data);
         pending.cells.set(data.node_id, data);

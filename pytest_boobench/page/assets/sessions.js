@@ -20,7 +20,10 @@ export function Sessions() {
   useEffect(() => { sessions.refresh(); }, []);
   useEffect(() => { if (a && b) compared.refresh(a, b); }, [a, b]);
   const set = (name) => (event) => setParams({ ...Object.fromEntries(params), [name]: event.target.value });
-  const options = (known.value ?? []).map((one) => html`<option key=${one.session} value=${one.session}>${told(one)}</option>`);
+  const listed = known.value ?? [];
+  const older = [...new Set([a, b])].filter((session) => session && !listed.some((one) => one.session === session));
+  const options = [...listed.map((one) => [one.session, told(one)]), ...older.map((session) => [session, session.slice(0, 8)])]
+    .map(([session, text]) => html`<option key=${session} value=${session}>${text}</option>`);
   const rows = found.value?.rows ?? [];
   const shown = all ? rows : rows.filter((row) => row.outcome !== "pass");
   return html`<section class="card" aria-labelledby="two"><h2 id="two">Two sessions</h2>
@@ -37,7 +40,7 @@ export function Sessions() {
           ${" "}<button type="button" class="small" onClick=${() => setAll(!all)}>
           ${all ? "Only what differs" : "Show all"}</button></p>
         <${Table} caption="Cells of both sessions" heads=${["cell", "metric", "was", "now", "change", "interval", "verdict"]}
-          rows=${shown.map((row) => [`${row.node_id} ${row.metric}`, row.node_id, row.metric, number(row.was),
+          rows=${shown.map((row) => [`${row.node_id} ${row.metric}`, row.node_id, `${row.title} ${row.unit}`, number(row.was),
             number(row.now), percent(row.change), row.low === null ? BLANK : `${percent(row.low)} to ${percent(row.high)}`,
             html`<${Mark} word=${row.outcome} />`])} />`}`}
   </section>`;
@@ -46,5 +49,5 @@ export function Sessions() {
 function told({ session, started_at, cells, regressions, improvements, errors }) {
   const marks = [[regressions, "regression"], [improvements, "improvement"], [errors, "error"]].filter(([many]) => many)
     .map(([many, word]) => count(many, word));
-  return [`${time(started_at)}: ${count(cells, "cell")}`, ...marks, session].join(", ");
+  return [`${time(started_at)}: ${count(cells, "cell")}`, ...marks, session.slice(0, 8)].join(", ");
 }

@@ -17,6 +17,32 @@ export function useSignal(source) {
   return source.peek();
 }
 
+const same = (value) => value;
+export const AS_SET = { pack: (set) => [...set], unpack: (list) => new Set(list) };
+
+// A signal that a reload of the tab does not empty. pack makes plain JSON of its value, unpack the value of it.
+export function kept(name, initial, { pack = same, unpack = same } = {}) {
+  const key = `boobench-${name}`;
+  let found = initial;
+  try {
+    const stored = JSON.parse(window.sessionStorage.getItem(key));
+    if (stored !== null) found = unpack(stored);
+  } catch {} // not ours, or no place to keep it: as at first
+  const source = signal(found);
+  let timer = null;
+  const save = () => {
+    try {
+      window.sessionStorage.setItem(key, JSON.stringify(pack(source.peek())));
+    } catch {}
+  };
+  source.subscribe((value) => {
+    clearTimeout(timer);
+    if (value !== found) timer = setTimeout(save, 200);
+  });
+  window.addEventListener("pagehide", save);
+  return source;
+}
+
 // { value, error, busy } of what a function brings; a newer call makes an older one's answer void.
 export function fetched(load) {
   const found = signal({ value: null, error: null, busy: false });

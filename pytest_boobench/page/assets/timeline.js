@@ -18,6 +18,16 @@ export function rangeOf(cells, now) {
   return [from, Math.max(to, from + 0.001)];
 }
 
+// Whether one of its spans still grows.
+export const isOpen = (cell) => spansOf(cell).some((span) => span.to_s === null);
+
+// Of the whole run. While it goes on its end moves by steps, so that not every second moves every bar.
+export function wholeRange(cells, now, going) {
+  const end = Math.max(1, rangeOf(cells, now)[1]);
+  const step = Math.max(5, 10 ** Math.floor(Math.log10(end)) / 5);
+  return [0, going ? Math.ceil(end / step) * step : end];
+}
+
 export function Timeline({ cell, range, now }) {
   const lanes = cell.lanes ?? [];
   if (!lanes.length) return html`<span class="note">no times yet</span>`;

@@ -6,15 +6,19 @@ import { isRed } from "./report.js";
 export function makeTree(suites) {
   const nodes = [];
   const cells = [];
+  const roots = [];
   const add = (parent, kind, name, found, fill) => {
     const node = {
-      place: nodes.length, parent, kind, name, level: (parent?.level ?? 0) + 1, children: [], from: cells.length, to: 0,
+      place: nodes.length, parent, kind, name, level: (parent?.level ?? 0) + 1, index: 0, siblings: null,
+      from: cells.length, to: 0,
       id: parent ? `${parent.id}\n${name}` : name, ...found,
     };
     nodes.push(node);
-    parent?.children.push(node);
     fill(node);
     node.to = cells.length;
+    if (node.to === node.from) return; // nothing of it is selected by the filter
+    node.siblings = parent ? parent.below ??= [] : roots;
+    node.index = node.siblings.push(node);
   };
   const addCell = (model) => (cell) => add(model, "cell", cell.id, { cell }, () => cells.push(cell));
   for (const suite of suites) {

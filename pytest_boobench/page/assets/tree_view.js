@@ -9,21 +9,30 @@ import { Mark } from "./ui.js";
 const BEYOND = 8;
 const lineHeight = () => (window.matchMedia("(max-width: 720px)").matches ? 52 : 34);
 
-export function TreeView({ tree, open, setOpen, selected, setSelected }) {
+export function TreeView({ tree, open, setOpen, selected, setSelected, spot }) {
   const box = useRef(null);
   const [view, setView] = useState({ top: 0, height: 600 });
-  const [active, setActive] = useState(null);
+  const [active, name] = useState(spot.peek().active);
+  const setActive = (id) => {
+    name(id);
+    spot.value = { ...spot.peek(), active: id };
+  };
   const lines = useMemo(() => listLines(tree, open), [tree, open]);
   const many = useMemo(() => countSelected(tree, selected), [tree, selected]);
   const red = useMemo(() => countRed(tree), [tree]);
   const tall = lineHeight();
   const at = Math.max(0, lines.findIndex((node) => node.id === active));
   useEffect(() => {
+    box.current.scrollTop = spot.peek().top;
     const look = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight });
     const observer = new ResizeObserver(look);
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);
+  const scroll = ({ target }) => {
+    spot.value = { ...spot.peek(), top: target.scrollTop };
+    setView({ top: target.scrollTop, height: target.clientHeight });
+  };
   const check = (node) => setSelected(toggled(tree, selected, node));
   const turn = (id, wanted) => {
     const next = new Set(open);
@@ -57,7 +66,7 @@ export function TreeView({ tree, open, setOpen, selected, setSelected }) {
   if (lines.length && (at < first || at >= last)) shown.push([lines[at], at]); // the active line always has its element
   return html`<div class="tree" role="tree" tabindex="0" aria-label="Suites, hosts, models and cells"
       aria-multiselectable="true" aria-activedescendant=${lines.length ? `line${lines[at].place}` : null} ref=${box}
-      onKeyDown=${press} onScroll=${(event) => setView({ top: event.target.scrollTop, height: event.target.clientHeight })}>
+      onKeyDown=${press} onScroll=${scroll}>
     <div class="tree-all" role="none" style=${{ height: `${lines.length * tall}px` }}>
       ${shown.map(([node, place]) => html`<${Line} key=${node.id} node=${node} top=${place * tall} tall=${tall}
         isOpen=${open.has(node.id)} isActive=${place === at} checked=${checkOf(many(node), node)} many=${many(node)}
@@ -71,10 +80,9 @@ const CHECKED = { true: "☑", false: "☐", mixed: "▣" };
 
 function Line({ node, top, tall, isOpen, isActive, checked, many, red, onCheck, onTurn }) {
   const isCell = node.kind === "cell";
-  const siblings = node.parent?.children;
   return html`<div class=${`line ${node.kind}${isActive ? " active" : ""}`} role="treeitem" id=${`line${node.place}`}
       aria-level=${node.level} aria-checked=${checked} aria-expanded=${isCell ? null : String(isOpen)}
-      aria-setsize=${siblings?.length ?? -1} aria-posinset=${siblings ? siblings.indexOf(node) + 1 : null}
+      aria-setsize=${node.siblings.length} aria-posinset=${node.index}
       style=${{ transform: `translateY(${top}px)`, height: `${tall}px`, paddingLeft: `${node.level * 1.1 - 0.9}rem` }}>
     <span class="turn" aria-hidden="true" onClick=${isCell ? onCheck : onTurn}>${isCell ? "" : isOpen ? "▾" : "▸"}</span>
     <span class="box" aria-hidden="true" onClick=${onCheck}>${CHECKED[checked]}</span>
@@ -93,9 +101,9 @@ function Last({ cell }) {
   const { last } = cell;
   const marks = cell.marks ?? [];
   return html`<span class="counts">
-    ${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span>`)}
-    ${last && html`<${Mark} word=${last.outcome} />
-      <span class="speed">${quantity(last.decode_tok_s, "tok/s")}</span>`}
+    <span>${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span> `)}</span>
+    <span>${last && html`<${Mark} word=${last.outcome} />`}</span>
+    <span class="speed">${last ? quantity(last.decode_tok_s, "tok/s") : ""}</span>
     <span class="about" title="how long it will take, from its history">
       ${cell.estimate_s ? `~ ${duration(cell.estimate_s)}` : ""}</span>
   </span>`;

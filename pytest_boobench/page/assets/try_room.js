@@ -4,16 +4,20 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Answer } from "./answer.js";
 import { post } from "./api.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
-import { Images, readImages } from "./images.js";
+import { ACCEPTED, Images, readImages } from "./images.js";
 import { quantity } from "./report.js";
-import { say, signal, useSignal } from "./store.js";
-import { EMPTY, heard, isOver, read } from "./talk.js";
+import { say, useSignal } from "./store.js";
+import { EMPTY, heard, isOver, kept, read } from "./talk.js";
 import { Field, Problem } from "./ui.js";
 
-const settings = signal({ pair: "", system: "", sampling: {}, max_tokens: 256 });
-const turns = signal([]); // { id, text, images, answer }
-let asked = 0;
+const settings = kept("try", { pair: "", system: "", sampling: {}, max_tokens: 256 });
+const turns = kept("turns", [], (all) => all.every(({ answer }) => isOver(answer))); // { id, text, images, answer }
+let asked = Math.max(0, ...turns.peek().map(({ id }) => id));
 let stopping = null; // of the answer that is written
+let atEnd = true; // who has scrolled up reads there, and stays there
+window.addEventListener("scroll", () => {
+  atEnd = window.innerHeight + window.scrollY > document.documentElement.scrollHeight - 60;
+}, { passive: true });
 
 const change = (id, found) => {
   turns.value = turns.peek().map((turn) => (turn.id === id ? { ...turn, answer: found(turn.answer) } : turn));
@@ -34,6 +38,7 @@ function listMessages(all) {
 
 async function send(text, images, { wait = false } = {}) {
   const id = ++asked;
+  atEnd = true;
   turns.value = [...turns.peek(), { id, text, images, answer: EMPTY }];
   const { pair, ...rest } = settings.peek();
   const abort = new AbortController();
@@ -67,12 +72,17 @@ export function TryRoom() {
   const all = useSignal(turns);
   const set = (name) => (value) => { settings.value = { ...settings.peek(), [name]: value }; };
   useEffect(() => { if (!wanted.pair && found.length) set("pair")(firstPair(found)); }, [known.value]);
+  useEffect(() => {
+    if (atEnd && all.length && !isOver(all.at(-1).answer)) window.scrollTo(0, document.documentElement.scrollHeight);
+  }, [all]);
   const { host, model } = splitPair(wanted.pair);
   const chosen = found.find((one) => one.name === host)?.models.find((one) => one.name === model);
   return html`<h1 class="unseen">Try</h1><div class="room split">
     <section class="card settings" aria-labelledby="whom"><h2 id="whom">Who answers</h2>
       <${Problem} error=${known.error} />
       <${PickModel} label="Host and model" value=${wanted.pair} onChange=${set("pair")} found=${found} />
+      ${chosen && html`<p class="where chosen">${[`${model} on ${host}`, chosen.state !== "unknown" && chosen.state,
+        chosen.vision && "sees pictures"].filter(Boolean).join(", ")}</p>`}
       <${Lamps} found=${found} />
       <${Field} label="System prompt"><textarea rows="3" value=${wanted.system}
         onInput=${(event) => set("system")(event.target.value)}></textarea><//>
@@ -142,7 +152,7 @@ function Composer({ ready, sees, busy }) {
   return html`<form class="composer" onSubmit=${submit}>
     <${Field} label="Prompt" wide><textarea data-first rows="3" ref=${box} value=${text} onKeyDown=${press}
       onInput=${(event) => setText(event.target.value)}></textarea><//>
-    ${sees === true && html`<${Field} label="Images"><input type="file" accept="image/*" multiple onChange=${add} /><//>
+    ${sees !== false && html`<${Field} label="Images" hint=${sees === null ? "the host does not say whether this model sees" : null}><input type="file" accept=${ACCEPTED} multiple onChange=${add} /><//>
       <${Images} images=${images} onRemove=${(place) => setImages(images.filter((_, at) => at !== place))} />`}
     <${Problem} error=${error} />
     <p class="row"><button type="submit" class="main" disabled=${!able}>Send</button>

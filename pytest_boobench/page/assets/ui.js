@@ -34,8 +34,7 @@ export function Choice({ legend, options, value, onChange }) {
 
 export function Problem({ error, children }) {
   if (!error) return null;
-  const where = error.where ? `${error.where}: ` : "";
-  return html`<div class="problem" role="alert"><p>${where}${error.message}</p>${children}</div>`;
+  return html`<div class="problem" role="alert"><p>${error.message}</p>${children}</div>`;
 }
 
 export function Mark({ word }) {

@@ -106,7 +106,7 @@ class Series:
     def size(self) -> tuple[Any, ...]:
         """Sort key: model, prompt tokens, output tokens, lanes, depth, then the node id."""
         identity = self.newest.identity
-        prompt, output, lanes = identity["prompt_tokens"], identity["output_tokens"] or 0, identity["concurrency"]
+        prompt, output, lanes = (identity.get(name) or 0 for name in ("prompt_tokens", "output_tokens", "concurrency"))
         numbers = (prompt, output, lanes, identity.get("depth_tokens", 0))
         return self.model, *numbers, self.newest.node_id
 

@@ -91,7 +91,22 @@ def list_scenes(names: Sequence[str]) -> dict[str, list[Scene]]:
         found[f"three sessions, another calm hour{told}"] = list(_pairs(calm, fresh, 3, canary))
         found[f"one calm session, under hogs{told}"] = list(_pairs(calm, hogs, 1, canary))
         found[f"three calm sessions, under hogs{told}"] = list(_pairs(calm, hogs, 3, canary))
+    for sessions, word in ((1, "one session"), (3, "three sessions")):
+        scenes = [replace(scene, learnt=_others(calm, scene)) for scene in _pairs(calm, fresh, sessions, canary=False)]
+        found[f"{word}, another calm hour without the canary, the host's noise learnt"] = scenes
+        itself = [
+            Scene(baseline=(name, *_others(calm, name)[: sessions - 1]), now=name, canary=False) for name in fresh
+        ]
+        found[f"{word}, the same calm hour without the canary, the host's noise learnt"] = [
+            replace(scene, learnt=_others(calm, scene)) for scene in itself
+        ]
     return {title: scenes for title, scenes in found.items() if scenes}
+
+
+def _others(names: Sequence[str], but: Scene | str) -> tuple[str, ...]:
+    """The recordings that a scene does not judge."""
+    now = but if isinstance(but, str) else but.now
+    return tuple(name for name in names if name != now)
 
 
 def _pairs(then: Sequence[str], now: Sequence[str], sessions: int, canary: bool) -> Iterator[Scene]:

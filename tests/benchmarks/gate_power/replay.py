@@ -7,18 +7,19 @@ one run, a block, of each of some recordings; the blocks of another one are judg
 from __future__ import annotations
 
 import json
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_boobench import gate
 from pytest_boobench.facts import Canary
 from pytest_boobench.metrics import METRICS
-from pytest_boobench.record import Baseline
+from pytest_boobench.record import Baseline, HostLook, HostNoise
 from pytest_boobench.suite.cell import BLOCKS
 from tests.benchmarks.gate_power.campaign import DROPS, GATE, Tally
-from tests.benchmarks.gate_power.cells import make_baseline, make_run, play, pool
+from tests.benchmarks.gate_power.cells import METRIC, make_baseline, make_run, play, pool
 from tests.benchmarks.gate_power.others import RULES
 
 FOLDER = Path(__file__).parent.parent / "recordings"
@@ -66,6 +67,8 @@ class Scene:
     now: str
     canary: bool = True
     """Whether the gate is told of the machine."""
+    learnt: tuple[str, ...] = ()
+    """Recordings that the host made before, of other suites: they show its noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,11 @@ _STARTS = 7
 def list_cases(scene: Scene) -> Iterator[Case]:
     """Rounds of the baseline's recordings against every four blocks, a minute apart, of the judged one."""
     then, now = [read(name) for name in scene.baseline], read(scene.now)
+    noise = learn(scene.learnt)
     rounds = min(min(map(len, recording.values())) for recording in [*then, now])
     firsts = range(min(map(len, now.values())) - APART * (BLOCKS - 1))
     for start in range(0, rounds, max(1, rounds // _STARTS)):
-        baselines = {key: _make_baseline(scene, then, key, start) for key in now}
+        baselines = {key: _make_baseline(scene, then, key, start, noise) for key in now}
         spreads = {metric: _measure_spread(baselines, metric) for metric in {metric for _, _, metric in now}}
         for first in firsts:
             judged = range(first, first + APART * BLOCKS, APART)
@@ -102,12 +106,34 @@ def list_cases(scene: Scene) -> Iterator[Case]:
                 yield Case(key, baselines[key], runs, [blocks[number] for number in judged], spreads[key[2]])
 
 
-def _make_baseline(scene: Scene, recordings: Sequence[Recording], key: Key, round_number: int) -> Baseline:
+def learn(names: Sequence[str]) -> Mapping[str, HostNoise]:
+    """Host -> its noise, from the middle round of each recording."""
+    return gate.measure_hosts(
+        HostLook(
+            host=host,
+            series=cell,
+            session=name,
+            measured_at=(block := blocks[len(blocks) // 2]).at_s,
+            medians={metric: statistics.median(block.values)},
+        )
+        for name in names
+        for (host, cell, metric), blocks in read(name).items()
+    )
+
+
+def _make_baseline(
+    scene: Scene, recordings: Sequence[Recording], key: Key, round_number: int, noise: Mapping[str, HostNoise]
+) -> Baseline:
+    host, _, metric = key
     taken = [recording[key][round_number] for recording in recordings]
-    return make_baseline(
+    made = make_baseline(
         make_run(block.at_s, name, block.values, block.canary)
         for name, block in zip(scene.baseline, taken, strict=True)
     )
+    if host not in noise:
+        return made
+    known = noise[host]  # each number is played as if it were the same metric
+    return replace(made, host_noise=HostNoise(sessions=known.sessions, by_metric={METRIC: known.by_metric[metric]}))
 
 
 def _measure_spread(baselines: Mapping[Key, Baseline], metric: str) -> Mapping[str, float]:

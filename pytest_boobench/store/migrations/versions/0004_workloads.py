@@ -1,4 +1,5 @@
-"""Room 5: depth, turns, rates, prompts, speculation, hardware, probabilities, references, metrics of blocks, votes."""
+"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, references, metrics of blocks, votes,
+and why a baseline was cleared."""
 
 from __future__ import annotations
 
@@ -31,14 +32,17 @@ _SAMPLES: tuple[sa.Column[Any], ...] = (
     sa.Column("send_lag_ms", sa.Double()),
     sa.Column("accepted_len", sa.Double()),
     sa.Column("draft_accept_share", sa.Double()),
+    sa.Column("prompt_line", sa.BigInteger()),
 )
+_VERDICTS: tuple[sa.Column[Any], ...] = (sa.Column("cause", sa.Text()),)
 
 
 def upgrade() -> None:
     """The new columns are NULL for older measurements."""
-    for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES)):
+    for table, columns in (("bench_cells", _CELLS), ("bench_samples", _SAMPLES), ("bench_verdicts", _VERDICTS)):
         for column in columns:
             op.add_column(table, column)
+    op.add_column("bench_baselines", sa.Column("cleared_reason", sa.Text()))
     op.create_table(
         "bench_votes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),

@@ -1,0 +1,221 @@
+"""Room 7: an alert as text: Markdown for an issue, JSON for a webhook, a message for Slack.
+
+The first line says what changed, where, and by how much.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_boobench.gate.alerts import PASSES, Alert, AlertCell
+from pytest_boobench.metrics import find_metric
+from pytest_boobench.record import Measurement
+from pytest_boobench.reports.alert_steps import Told
+from pytest_boobench.reports.sentences import list_versions, sentence
+from pytest_boobench.reports.text import escape, flatten, show_time, without_nan
+from pytest_boobench.units import BLANK, change, count, number
+
+ALERT_SCHEMA = 1
+"""Of the JSON; goes up when a field changes or goes away."""
+MOST_CELLS = 50
+"""In a text; GitHub takes 65,536 characters. The JSON has all."""
+_IN_MESSAGE = 5
+"""Cells in a chat message."""
+
+
+def mark_alert(alert: Alert) -> str:
+    """The line that names the alert in its issue: programs find the issue by it."""
+    return f"<!-- boobench-alert {alert.uid} -->"
+
+
+def write_title(alert: Alert) -> str:
+    """``rack-1 is slower: decode −12.3 to −17.9 %, prefill −11.0 %, 3 of 12 cells``."""
+    cells = len({cell.measurement.cell_key for cell in alert.cells})
+    parts = [_describe_metric(key, alert.cells) for key in dict.fromkeys(cell.verdict.metric for cell in alert.cells)]
+    of = count(max(alert.measured, cells), "cell")
+    return f"{flatten(alert.host)} is {alert.direction}: {', '.join(parts)}, {cells} of {of}"
+
+
+def _describe_metric(key: str, cells: Sequence[AlertCell]) -> str:
+    found = [cell.verdict.change for cell in cells if cell.verdict.metric == key and cell.still]
+    known = sorted(ratio for ratio in found if ratio is not None and math.isfinite(ratio))
+    if not known:
+        return find_metric(key).title
+    least, most = sorted((known[0], known[-1]), key=abs)
+    same = change(least) == change(most)
+    shown = change(most) if same else f"{change(least).removesuffix(' %')} to {change(most)}"
+    return f"{find_metric(key).title} {shown}"
+
+
+def write_headline(told: Told) -> str:
+    """The title with what the session did to the alert."""
+    alert = told.alert
+    if told.step == "closed":
+        return f"closed: {flatten(alert.host)} was {alert.direction}: {_explain_end(alert)}"
+    return f"{told.step}: {write_title(alert)}"
+
+
+def _explain_end(alert: Alert) -> str:
+    if alert.ending == "fine again":
+        return "all its cells are as the baseline again"
+    if alert.ending == "not confirmed":
+        return "not confirmed: no second session found a cell changed"
+    return "the cells that changed are no longer measured against this baseline"
+
+
+def name_cause(alert: Alert) -> str:
+    """What else changed, where all its cells say the same; empty where they do not, or where nothing is known."""
+    notes = {cell.verdict.note for cell in alert.cells}
+    return notes.pop() if len(notes) == 1 else ""
+
+
+def write_body(told: Told) -> str:
+    """The text of an issue, in Markdown."""
+    alert = told.alert
+    lines = [f"**{escape(write_headline(told))}**", ""]
+    if cause := name_cause(alert):
+        lines += [f"Beside the speed: {escape(cause)}.", ""]
+    lines += [f"- {escape(line)}" for line in _tell_course(told)]
+    lines += ["", *_render_cells(alert), "", "<details>", "<summary>The verdicts in words</summary>", ""]
+    lines += [f"- {_name(cell)}: {escape(sentence(cell.verdict))}" for cell in alert.cells[:MOST_CELLS]]
+    lines += ["", "</details>", "", mark_alert(alert), ""]
+    return "\n".join(lines)
+
+
+def _tell_course(told: Told) -> Iterator[str]:
+    alert = told.alert
+    yield f"opened by session {alert.opened_in[:8]}, {show_time(alert.opened_at)}"
+    newest = max((cell.measurement for cell in alert.cells), key=lambda one: one.started_at)
+    if versions := list_versions(newest.run.git_commit, newest.engine_build):
+        yield f"newest: {', '.join(versions)}"
+    if told.step == "opened":
+        yield "the next session of these cells confirms it or closes it"
+    elif told.step == "confirmed":
+        yield f"confirmed by session {told.session[:8]}; a pass that rules the change out closes it, or {PASSES} passes"
+    else:
+        yield f"closed by session {told.session[:8]}: {_explain_end(alert)}"
+
+
+def _render_cells(alert: Alert) -> Iterator[str]:
+    yield "| suite | cell | metric | now | baseline | change | |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
+    for cell in alert.cells[:MOST_CELLS]:
+        verdict, metric = cell.verdict, find_metric(cell.verdict.metric)
+        fields = (
+            escape(cell.measurement.run.suite),
+            _name(cell),
+            f"{metric.title} {metric.unit}".rstrip(),
+            number(verdict.now),
+            number(verdict.baseline),
+            change(verdict.change, verdict.change_low, verdict.change_high),
+            f"**{alert.direction}**" if cell.still else "fine",
+        )
+        yield f"| {' | '.join(fields)} |"
+    if len(alert.cells) > MOST_CELLS:
+        yield ""
+        yield f"{len(alert.cells) - MOST_CELLS} more are left out."
+
+
+def _name(cell: AlertCell) -> str:
+    return f"<code>{escape(_short(cell.measurement))}</code>"
+
+
+def _short(measurement: Measurement) -> str:
+    return measurement.node_id.rpartition("::")[2]
+
+
+def to_webhook(told: Sequence[Told], session: str) -> dict[str, Any]:
+    """All that a session did to alerts, as plain data; times in seconds since 1970 UTC, changes are ratios."""
+    plain: dict[str, Any] = without_nan(
+        {"schema": ALERT_SCHEMA, "session": session, "alerts": [describe_alert(one) for one in told]}
+    )
+    return plain
+
+
+def describe_alert(told: Told) -> dict[str, Any]:
+    """One alert as plain data."""
+    alert = told.alert
+    return {
+        "id": alert.uid,
+        "step": told.step,
+        "title": write_headline(told),
+        "cause": name_cause(alert),
+        "host": alert.host,
+        "direction": alert.direction,
+        "opened_in": alert.opened_in,
+        "opened_at": alert.opened_at,
+        "ending": alert.ending,
+        "measured": alert.measured,
+        "cells": [
+            {
+                "suite": cell.measurement.run.suite,
+                "cell": _short(cell.measurement),
+                "cell_key": cell.measurement.cell_key,
+                "metric": cell.verdict.metric,
+                "unit": find_metric(cell.verdict.metric).unit,
+                "now": cell.verdict.now,
+                "baseline": cell.verdict.baseline,
+                "change": cell.verdict.change,
+                "still": cell.still,
+                "since": cell.since,
+                "sentence": sentence(cell.verdict),
+            }
+            for cell in alert.cells
+        ],
+    }
+
+
+def to_slack(told: Sequence[Told], session: str) -> dict[str, str]:
+    """One message for all of it, as Slack, Mattermost and Rocket.Chat take it from a webhook."""
+    paragraphs = [_write_paragraph(one) for one in told]
+    return {"text": "\n\n".join([*paragraphs, f"session {session[:8]}"])}
+
+
+def _write_paragraph(told: Told) -> str:
+    lines = [f"*{_escape_slack(write_headline(told))}*"]
+    if cause := name_cause(told.alert):
+        lines.append(_escape_slack(cause))
+    if told.step != "closed":
+        changed = [cell for cell in told.alert.cells if cell.still]
+        lines += [f"• {_describe_in_line(cell)}" for cell in changed[:_IN_MESSAGE]]
+        if len(changed) > _IN_MESSAGE:
+            lines.append(f"• and {len(changed) - _IN_MESSAGE} more")
+    return "\n".join(lines)
+
+
+def _describe_in_line(cell: AlertCell) -> str:
+    metric = find_metric(cell.verdict.metric)
+    changed = change(cell.verdict.change)
+    ratio = "" if changed == BLANK else f" ({changed})"
+    levels = f"{number(cell.verdict.baseline)} → {number(cell.verdict.now)} {metric.unit}".rstrip()
+    return _escape_slack(f"{_short(cell.measurement)} {metric.title} {levels}{ratio}")
+
+
+def _escape_slack(text: str) -> str:
+    """As Slack wants it: these three, and nothing else, are special."""
+    flat = flatten(text)
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _write_issue(told: Told) -> str:
+    return f"# {escape(write_headline(told))}\n\n{write_body(told)}"
+
+
+def _write_issues(told: Sequence[Told], _session: str) -> str:
+    return "\n".join(_write_issue(one) for one in told)
+
+
+def _dump(plain: Mapping[str, Any]) -> str:
+    return json.dumps(without_nan(plain), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+SHAPES: Mapping[str, Callable[[Sequence[Told], str], str]] = {
+    "github": _write_issues,
+    "gitlab": _write_issues,
+    "webhook": lambda told, session: _dump(to_webhook(told, session)),
+    "slack": lambda told, session: _dump(to_slack(told, session)),
+}
+"""What `boobench notify` prints in each shape."""
