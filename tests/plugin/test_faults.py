@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 STRIKE = """
     import os, signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where this run is a shell's background job
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where it runs under nohup
 
     def pytest_boobench_cell_finished():
         os.kill(os.getpid(), signal.{name})
