@@ -121,8 +121,8 @@ def test_flags_of_a_server_that_we_start(bench: BenchFolder, model: Path) -> Non
 def test_the_driver_of_a_host_on_another_machine_is_not_known(
     bench: BenchFolder, llama: EmbeddedServer, driver: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("is_loopback", "is_own"):
-        monkeypatch.setattr(f"pytest_boobench.hosts.inventory.{name}", lambda _: False)
+    monkeypatch.setattr("pytest_boobench.hosts.inventory.is_loopback", lambda _: False)
+    monkeypatch.setattr("pytest_boobench.hosts.inventory.is_own", lambda _: False)
     bench.write_suite(grid=GRID)
     bench.run().assert_outcomes(passed=1)
     assert query(bench, "select driver, command from bench_cells") == [(None, None)]
