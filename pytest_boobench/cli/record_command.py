@@ -87,6 +87,7 @@ class _Files:
 @click.option("--past", is_flag=True, help="Also what llama-swap's log holds already.")
 @hosts_option
 def command(  # noqa: PLR0913  # an argument for each option
+    *,
     host: str,
     model: str | None,
     for_s: float,
