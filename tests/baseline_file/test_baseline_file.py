@@ -451,7 +451,7 @@ def test_the_store_has_the_baseline_too(bench: BenchFolder) -> None:
     bench.write_suite()
     (bench.path / "bench").mkdir()
     run_with_file(bench, "--boobench-save-baseline").assert_outcomes(passed=2)
-    scale_baselines(bench, 20.0)
+    scale_baselines(bench, 200.0)
     bench.run("--boobench-policy", "literal").assert_outcomes(failed=2)
 
 

@@ -276,12 +276,12 @@ def test_a_session_sends_what_it_changed_and_ends_as_ever(bench: BenchFolder, mo
     with FaultServer({"hook-A1B2C3D4": receiver}) as server:
         url = f"{server.url}/hook-A1B2C3D4"
         bench.run("--boobench-save-baseline").assert_outcomes(passed=2)
-        scale_baselines(bench, 20.0)
+        scale_baselines(bench, 200.0)
         result = bench.run("--boobench-notify", url, "--boobench-policy=literal")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines("boobench sent: 1 alert")
         ((_, _, body, _),) = receiver.seen
-        assert body["alerts"][0]["title"].startswith("opened: llama is slower: decode −9")
+        assert body["alerts"][0]["title"].startswith("opened: llama is slower: decode −")
     monkeypatch.setenv("BOOBENCH_NOTIFY", url)
     scale_baselines(bench, 1e-4)
     gone = bench.run("--boobench-policy=literal")
