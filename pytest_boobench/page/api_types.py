@@ -252,6 +252,8 @@ class HostAnswer:
     machine: str | None
     reachable: bool | None
     why: str | None = None
+    asking: bool = False
+    """Whether it has not answered yet; what stands here is what was known before."""
     busy: HostBusy | None = None
     models: tuple[HostModel, ...] = ()
 

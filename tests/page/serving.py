@@ -89,8 +89,9 @@ def make_desk(folder: Path) -> Desk:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[ServedPage]:
-    listener = socket.create_server(("127.0.0.1", 0))
+def serve(folder: Path, port: int = 0) -> Iterator[ServedPage]:
+    """On this port; 0 is any free one."""
+    listener = socket.create_server(("127.0.0.1", port))
     port = listener.getsockname()[1]
     announced: list[str] = []
     doorkeeper = Doorkeeper(port, find_names("127.0.0.1", port), announced.append)

@@ -8,6 +8,8 @@ import { Field } from "./ui.js";
 export const hosts = fetched(() => get("/api/hosts").then((found) => found.hosts));
 export const sampling = fetched(() => get("/api/sampling").then((found) => found.fields));
 
+const AGAIN_MS = 1500;
+
 export function useHosts() {
   useEffect(() => {
     hosts.refresh();
@@ -16,7 +18,13 @@ export function useHosts() {
     window.addEventListener("focus", again);
     return () => window.removeEventListener("focus", again);
   }, []);
-  return useSignal(hosts.found);
+  const known = useSignal(hosts.found);
+  useEffect(() => { // a slow host is asked for until it has answered
+    if (!known.value?.some(({ asking }) => asking) || known.busy) return undefined;
+    const timer = setTimeout(hosts.refresh, AGAIN_MS);
+    return () => clearTimeout(timer);
+  }, [known]);
+  return known;
 }
 
 // One text for a host and its model, as a select's value; no name holds a line break.
@@ -36,6 +44,7 @@ export const firstPair = (found, place = 0) => {
 
 export function lampOf(host) {
   if (host.reachable === false) return ["bad", "✕", `cannot be reached${host.why ? `: ${host.why}` : ""}`];
+  if (host.asking) return ["plain", "○", "has not answered yet"];
   if (host.busy) return ["warn", "◆", `busy: ${host.busy.by.join(", ")}`];
   if (host.reachable === null) return ["plain", "○", host.why ?? "not asked yet"];
   return ["good", "●", host.why ?? "ready"];
