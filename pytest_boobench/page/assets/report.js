@@ -10,9 +10,10 @@ export function nameMetric(key, words) {
 
 export const BLANK = "–";
 
-// Seconds as people say them: 0.8 s, 42 s, 3 min 20 s, 2 h 05 min
+// Seconds as people say them: < 0.1 s, 0.8 s, 42 s, 3 min 20 s, 2 h 05 min
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return BLANK;
+  if (seconds > 0 && seconds < 0.1) return "< 0.1 s";
   if (seconds < 10) return `${number(Math.round(seconds * 10) / 10)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;

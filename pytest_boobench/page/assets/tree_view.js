@@ -104,7 +104,7 @@ function Last({ cell }) {
     <span>${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span> `)}</span>
     <span>${last && html`<${Mark} word=${last.outcome} />`}</span>
     <span class="speed">${last ? quantity(last.decode_tok_s, "tok/s") : ""}</span>
-    <span class="about" title="how long it will take, from its history">
+    <span class="about" title=${cell.estimate_s ? "how long it will take, from its history" : null}>
       ${cell.estimate_s ? `~ ${duration(cell.estimate_s)}` : ""}</span>
   </span>`;
 }
