@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chromium import WINDOW, Heard, find_chromium, run_chromium
+from tests.page.accessible import SCHEMES, require_accessible
 from tests.page.serving import ServedPage, serve
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def test_the_page_is_for_everybody(hostile: Path) -> None:
         for room in ROOMS:
             shown.evaluate("room => { location.hash = `#/${room}` }", room)
             shown.get_by_role("heading").first.wait_for(state="attached")
-            for scheme in ("light", "dark"):
+            for scheme in SCHEMES:
                 require_accessible(shown, room, scheme)
         assert shown.evaluate("window.evil === undefined")
         complaints = [one for one in heard.complaints() if "422" not in one]
@@ -90,14 +91,3 @@ def ask_for_a_takeover(shown: Page, page: ServedPage) -> None:
     expect(shown.get_by_text("wait: expected a time such as 30s, 10m or 1h", exact=True)).to_be_visible()
     shown.get_by_label("Wait for a busy host").fill("")
     assert page.server.runs.runs == {}
-
-
-def require_accessible(shown: Page, room: str, scheme: str) -> None:
-    """axe finds nothing."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    shown.emulate_media(color_scheme=scheme)
-    found = Axe().run(shown)
-    told = [f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found.response["violations"]]
-    assert told == [], f"{room}, {scheme}"
-    assert found.response["passes"], "axe looked at nothing"

@@ -15,15 +15,16 @@ from pytest_boobench.hosts.embedded import EmbeddedServer
 from tests.chromium import NARROW, WINDOW, Heard, find_chromium, run_chromium, settle
 from tests.conftest import CHECKOUT, PLUGINS, name_plugins
 from tests.fault_server import FaultServer, Peer
+from tests.page.accessible import SCHEMES, require_accessible
 from tests.page.conftest import write_suite
-from tests.page.serving import ServedPage, serve
+from tests.page.serving import serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: apt-get install chromium")
-PATIENT_MS = 15_000
+PATIENT_MS = 60_000
 STUBBORN = """\
 import pathlib, signal
 
@@ -48,6 +49,14 @@ async def _lie(peer: Peer) -> None:
 
 async def _silent(peer: Peer) -> None:
     """Never a byte of an answer."""
+
+
+async def _tiny(peer: Peer) -> None:
+    await peer.answer("200 OK", {"data": [{"id": "tiny-chat"}]})
+
+
+async def _well(peer: Peer) -> None:
+    await peer.answer("200 OK", {"status": "ok", "total_slots": 1, "default_generation_settings": {"n_ctx": 4096}})
 
 
 async def _slots(peer: Peer) -> None:
@@ -105,7 +114,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, llama: EmbeddedServer) -> It
     assert CHROMIUM is not None
     folder = tmp_path_factory.mktemp("runs")
     liar = {"models": _list, "props": _none, "health": _none}
-    busy = {"models": _none, "slots": _slots, "health": _lie, "props": _none}
+    busy = {"models": _tiny, "slots": _slots, "health": _well, "props": _well}
     with ExitStack() as life:
         patch = life.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
@@ -122,6 +131,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, llama: EmbeddedServer) -> It
         (folder / "conftest.py").write_text(STUBBORN)
         (folder / "boobench.hosts.yaml").write_text(
             f"hosts:\n  llama: {{server: llama-server, url: '{llama.url}', shared: false}}\n"
+            f"  busy: {{server: llama-server, url: '{life.enter_context(FaultServer(busy)).url}', machine: of-busy}}\n"
             + "".join(
                 f"  {name}: {{server: openai, url: '{url}', shared: false, machine: of-{name}}}\n"
                 for name, url in urls.items()
@@ -129,7 +139,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, llama: EmbeddedServer) -> It
         )
         write_suite(folder, "first", samples=2)
         write_suite(folder, "last", samples=400, output_tokens=256)
-        for name in ("dead", "liar"):
+        for name in ("dead", "liar", "busy"):
             write_suite(folder, name, samples=1, host=name)
         browser = life.enter_context(run_chromium(CHROMIUM))
         shown = browser.new_context(viewport=WINDOW).new_page()
@@ -158,31 +168,37 @@ def test_a_red_run_marks_its_cells_and_a_green_one_becomes_the_baseline(bench: B
 
     window = bench.window
     window.get_by_role("tree").wait_for()
-    window.get_by_label("Filter, as pytest's -k").fill("pp24 and (first or dead or liar)")
+    window.get_by_label("Filter, as pytest's -k").fill("pp24 and (first or dead or liar or busy)")
     cells = window.locator(".line.cell")
-    expect(cells).to_have_count(3)
+    expect(cells).to_have_count(4)
     window.get_by_label("Filter, as pytest's -k").fill("pp24 and (")
     expect(window.get_by_text("pytest could not collect everything")).to_be_visible()
     window.get_by_label("Save as baseline").select_option("replace")
-    run = bench.start_run("pp24 and (first or dead or liar)")
+    run = bench.start_run("pp24 and (first or dead or liar or busy)")
     assert "--boobench-save-baseline" in run["command"]
-    assert "pp24 and (first or dead or liar)" in run["command"]
-    expect(window.get_by_text("3 of 3", exact=True)).to_be_visible()
-    expect(window.locator(".cell-note.bad")).to_have_count(2)
+    assert "pp24 and (first or dead or liar or busy)" in run["command"]
+    expect(window.get_by_text("4 of 4", exact=True)).to_be_visible()
+    expect(window.locator(".cell-note.bad")).to_have_count(3)
+    expect(window.get_by_role("alert").filter(has_text="Refused")).to_contain_text(
+        "busy is used by tiny-chat (running)"
+    )
     window.get_by_role("button", name="Select what is red").click()
     checked = window.locator(".line.cell[aria-checked=true]")
-    expect(checked).to_have_count(2)
-    expect(window.locator(".line.suite").filter(has_text="1 red")).to_have_count(2)
-    expect(checked.locator(".state.bad")).to_have_text([re.compile("error"), re.compile("error")])
+    expect(checked).to_have_count(3)
+    expect(window.locator(".line.suite").filter(has_text="1 red")).to_have_count(3)
+    expect(checked.locator(".state.bad")).to_have_text([re.compile("error")] * 3)
     (course,) = bench.page.get("/api/history?metric=decode_tok_s&host=llama")["courses"]
     assert course["baseline"]["level"] == course["points"][-1]["value"]
     window.get_by_label("Save as baseline").select_option("")
 
 
-def test_the_run_goes_on_while_the_server_is_away_and_a_stop_keeps_what_is_finished(bench: Bench, heard: Heard) -> None:
+def test_the_run_goes_on_while_the_server_is_away_and_its_end_keeps_what_is_finished(
+    bench: Bench, heard: Heard
+) -> None:
     from playwright.sync_api import expect
 
     window = bench.window
+    (bench.folder / "stubborn").touch()
     run = bench.start_run("(pp32 and first) or (pp24 and last)")
     expect(window.get_by_text("1 of 2", exact=True)).to_be_visible()
     bench.kill()
@@ -202,27 +218,18 @@ def test_the_run_goes_on_while_the_server_is_away_and_a_stop_keeps_what_is_finis
     bench.enter(f"now/{run['id']}")
 
     window.get_by_role("button", name="Stop").click()
+    window.get_by_role("button", name="Terminate").click()
     expect(window.locator(".now-room h2 ~ .state")).to_have_text("interrupted")
     expect(window.get_by_text("1 of 2", exact=True)).to_be_visible()
     said = window.get_by_role("log").inner_text()
     assert said.count("test session starts") == 1
     assert said.count("1 passed") == 1
-    newest = {point["at"] for one in bench.page.get("/api/history?metric=decode_tok_s")["courses"] for point in one["points"]}
+    newest = {
+        point["at"] for one in bench.page.get("/api/history?metric=decode_tok_s")["courses"] for point in one["points"]
+    }
     assert max(newest) > run["started_at"]
-
-
-def test_a_run_that_does_not_listen_is_terminated(bench: Bench, heard: Heard) -> None:
-    from playwright.sync_api import expect
-
-    (bench.folder / "stubborn").touch()
-    window = bench.window
-    run = bench.start_run("pp24 and last")
-    expect(window.get_by_text("measuring", exact=True)).to_be_visible()
-    window.get_by_role("button", name="Stop").click()
-    window.get_by_role("button", name="Terminate").click()
-    expect(window.locator(".now-room h2 ~ .state")).to_have_text("killed")
-    assert bench.page.get(f"/api/runs/{run['id']}")["state"] == "ended"
-    (bench.folder / "stubborn").unlink()
+    for scheme in SCHEMES:
+        require_accessible(window, "a run", scheme)
 
 
 def test_hosts_that_are_dead_slow_or_lie_are_told_in_try(bench: Bench, heard: Heard) -> None:
