@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from pytest_boobench.untrusted import hide_in
 
-SpanKind = Literal["waiting", "loading", "warm-up", "prefill", "reasoning", "decode", "idle"]
+SpanKind = Literal["waiting", "loading", "warm-up", "prefill", "reasoning", "decode", "measuring", "idle"]
 RunState = Literal["running", "stopping", "ended"]
 
 

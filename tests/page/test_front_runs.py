@@ -1,4 +1,4 @@
-"""Run and Now in a real Chromium: one browser and one server for all, a real llama.cpp beside hosts that do not work."""
+"""Run and Now in a real Chromium: one browser and server for all, a real llama.cpp beside hosts that do not work."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_red_run_marks_its_cells_and_a_green_one_becomes_the_baseline(bench: B
     window.get_by_label("Save as baseline").select_option("")
 
 
-def test_the_run_goes_on_while_the_server_is_away_and_its_end_keeps_what_is_finished(
+def test_a_run_outlives_its_server_and_its_end_keeps_what_is_finished(
     bench: Bench, heard: Heard
 ) -> None:
     from playwright.sync_api import expect
@@ -207,7 +207,7 @@ def test_the_run_goes_on_while_the_server_is_away_and_its_end_keeps_what_is_fini
     other = window.context.new_page()  # as the new server opens it; the first tab is told nothing
     bench.sign_in(other)
     other.close()
-    expect(window.get_by_text("measuring", exact=True)).to_be_visible()
+    expect(window.locator(".cell-state").get_by_text("measuring", exact=True)).to_be_visible()
     expect(window.get_by_text(LOST)).to_have_count(0)
 
     bench.enter("run?k=pp24%20and%20first")

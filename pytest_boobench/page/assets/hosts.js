@@ -50,15 +50,25 @@ export function lampOf(host) {
   return ["good", "●", host.why ?? "ready"];
 }
 
+export const modelOf = (found, pair) => {
+  const { host, model } = splitPair(pair);
+  return found.find((one) => one.name === host)?.models.find((one) => one.name === model);
+};
+
+// The line below has the whole name: a select cuts it.
 export function PickModel({ label, value, onChange, found, first }) {
-  return html`<${Field} label=${label}><select data-first=${first} value=${value} onChange=${(event) => onChange(event.target.value)}>
+  const { host, model } = splitPair(value);
+  const chosen = modelOf(found, value);
+  return html`<div><${Field} label=${label}><select data-first=${first} value=${value} onChange=${(event) => onChange(event.target.value)}>
     ${!value && html`<option value="">choose</option>`}
     ${found.map((host) => html`<optgroup key=${host.name} label=${`${host.name}, ${lampOf(host)[2].slice(0, 60)}`}
         disabled=${host.reachable === false}>
       ${host.models.map((model) => html`<option key=${model.name} value=${pairOf(host.name, model.name)}
         disabled=${model.embeds === true}>
         ${model.name} on ${host.name}${model.state === "unknown" ? "" : ` (${model.state})`}${model.embeds === true ? ", embeds only" : ""}</option>`)}
-    </optgroup>`)}</select><//>`;
+    </optgroup>`)}</select><//>
+    ${chosen && html`<p class="where chosen">${[`${model} on ${host}`, chosen.state !== "unknown" && chosen.state,
+      chosen.vision && "sees pictures"].filter(Boolean).join(", ")}</p>`}</div>`;
 }
 
 // What is known of the chosen host, and of those that are out of reach.

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { count, duration, isRed, time } from "./report.js";
+import { about, count, isRed, time } from "./report.js";
 import { go, route, setParams } from "./route.js";
 import { AS_SET, fetched, kept, say, signal, useSignal } from "./store.js";
 import { estimate, makeTree, openSome } from "./tree.js";
@@ -155,8 +155,8 @@ function Start({ k }) {
 function told(shown, chosen, many) {
   if (!many) return "No cell is selected.";
   const { seconds, unknown } = estimate(shown, chosen);
-  const about = unknown < many ? `, about ${duration(seconds)} one after another` : "";
-  return `${count(many, "cell")}${about}${unknown ? `; ${unknown} of them without a history` : ""}.`;
+  const times = unknown < many ? `, ${about(seconds)} one after another` : "";
+  return `${count(many, "cell")}${times}${unknown ? `; ${unknown} of them without a history` : ""}.`;
 }
 
 export function Busy({ busy }) {
