@@ -93,3 +93,16 @@ def test_a_tree_is_collected_again_when_a_file_changes(folder: Path) -> None:
 
     first, second, third = asyncio.run(collect_twice(folder))
     assert first == second < third
+
+
+def test_a_browser_need_not_ask_again_for_files_that_are_named_by_their_contents(page: ServedPage) -> None:
+    named = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page.client.get("/").text)
+    assert named
+    for address in named:
+        kept = page.client.get(address)
+        _, assets, _, *name = address.split("/")
+        usual = page.client.get("/".join(["", assets, *name]))
+        assert kept.content == usual.content
+        assert "immutable" in kept.headers["cache-control"]
+        assert usual.headers["cache-control"] == "no-cache"
+    assert page.client.get("/assets/0123456789abcdef/app.js").status_code == 404
