@@ -1,7 +1,8 @@
 """The page's tree with 10,000 cells: ``python -m tests.benchmarks.page_tree [--cells 10000] [--loads 5]``.
 
 A real server and the system's Chromium. Prints how long pytest collects, how long the answer is, when the first line of
-the tree is painted (the server has collected before) at a browser's first visit and after a reload, and the longest frame while all lines scroll by.
+the tree is painted (the server has collected before) at a browser's first visit and after a reload, and the longest
+frame while all lines scroll by.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def main() -> None:
                 shown.reload()
                 paints.append(shown.evaluate("window.firstPaintMs"))
             for what, times in (("a first visit", visits), ("a reload", paints)):
-                print(f"{what}: first line painted after {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
+                print(
+                    f"{what}: first line painted after {statistics.median(times):.0f} ms, at most {max(times):.0f} ms"
+                )
             shown.get_by_role("tree").focus()
             shown.keyboard.press("*")
             frames = sorted(shown.evaluate(SCROLL))

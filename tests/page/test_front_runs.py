@@ -192,9 +192,7 @@ def test_a_red_run_marks_its_cells_and_a_green_one_becomes_the_baseline(bench: B
     window.get_by_label("Save as baseline").select_option("")
 
 
-def test_a_run_outlives_its_server_and_its_end_keeps_what_is_finished(
-    bench: Bench, heard: Heard
-) -> None:
+def test_a_run_outlives_its_server_and_its_end_keeps_what_is_finished(bench: Bench, heard: Heard) -> None:
     from playwright.sync_api import expect
 
     window = bench.window
