@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_boobench.units import count
@@ -196,3 +197,51 @@ class Canary:
     """Hashing one megabyte again and again (SHA-256)."""
     busy_share: float | None = None
     """Share of processor time that other programs used, 0 to 1; None if the system does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRates:
+    """How fast the reference of the host's machine was around a measurement: a model that never changes."""
+
+    name: str
+    """``HOST::MODEL`` of the hosts file."""
+    build: str | None = None
+    """The engine build that ran it."""
+    file: str | None = None
+    """The decisive facts of its model file, in words."""
+    measured_at: float = 0.0
+    """When it was last measured; seconds since 1970 UTC."""
+    looks: int = 1
+    """How often it was measured."""
+    decode_tok_s: float | None = None
+    """Geometric mean of the looks' medians."""
+    decode_error: float = 0.0
+    """Its standard error, of the logarithm."""
+    prefill_tok_s: float | None = None
+    prefill_error: float = 0.0
+    trouble: str = ""
+    """Why it could not be measured; empty if it was."""
+
+    def find_rate(self, rate: str) -> tuple[float, float] | None:
+        """Return the rate ``decode`` or ``prefill`` with its error; None if it has none."""
+        value = getattr(self, f"{rate}_tok_s")
+        return (value, getattr(self, f"{rate}_error")) if value is not None else None
+
+    def join(self, later: ReferenceRates) -> ReferenceRates:
+        """Return these and a later look together. Half of their distance is error: the host changed between them."""
+        if later.trouble or self.trouble or later.name != self.name or later.measured_at <= self.measured_at:
+            return later if later.measured_at > self.measured_at else self
+        facts: dict[str, float] = {}
+        for rate in REFERENCE_RATES:
+            before, after = self.find_rate(rate), later.find_rate(rate)
+            if before is None or after is None:
+                continue
+            distance = math.log(after[0] / before[0])
+            facts[f"{rate}_tok_s"] = before[0] * math.exp(distance / (self.looks + 1))
+            facts[f"{rate}_error"] = math.hypot(max(before[1], after[1]), distance / 2)
+        blank: dict[str, None] = dict.fromkeys(f"{rate}_tok_s" for rate in REFERENCE_RATES)
+        return replace(later, looks=self.looks + 1, **{**blank, **facts})  # type: ignore[arg-type]
+
+
+REFERENCE_RATES = ("decode", "prefill")
+"""The rates of a machine's reference."""

@@ -19,7 +19,16 @@ from pytest_boobench.aggregate import (
     measured,
 )
 from pytest_boobench.conversations import find_cache_break
-from pytest_boobench.facts import Canary, ClientFacts, Hardware, Logprobs, ModelFacts, ServerFacts, Traffic
+from pytest_boobench.facts import (
+    Canary,
+    ClientFacts,
+    Hardware,
+    Logprobs,
+    ModelFacts,
+    ReferenceRates,
+    ServerFacts,
+    Traffic,
+)
 from pytest_boobench.metrics import ClockKind, Sample
 from pytest_boobench.plain import Since, list_facts, take
 from pytest_boobench.suite.cell import Cell
@@ -90,6 +99,10 @@ class Circumstances:
     hardware: Annotated[Hardware | None, Doc("Clocks, power and memory of its processors."), Since("0004")] = None
     logprobs: Annotated[Logprobs | None, Doc("The model's probabilities of a fixed text."), Since("0004")] = None
     """None if the suite does not ask for it."""
+    reference_rates: Annotated[
+        ReferenceRates | None, Doc("How fast the reference of the host's machine was."), Since("0004")
+    ] = None
+    """None if the hosts file names no reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import yaml
 
 from pytest_boobench import suite
 from pytest_boobench.cli import VERBS, boobench
-from pytest_boobench.hosts import inventory
+from pytest_boobench.hosts import host_fields, inventory
 from pytest_boobench.metrics import METRICS, FailureKind
 from pytest_boobench.plugin import hookspecs, options
 from pytest_boobench.record import Outcome
@@ -216,7 +216,7 @@ PUBLIC = {
     "suites": [*SUITE, *SUITE["sampling"]["properties"]],
     "hosts": [
         *inventory.schema()["properties"]["hosts"]["additionalProperties"]["properties"],
-        *inventory.SERVERS,
+        *host_fields.SERVERS,
     ],
     "command": [f"boobench {verb}" for verb in VERBS],
     "exit-codes": ["0", "1", "2", "3", "4", "5", "130", "141", "BOOBENCH_DEBUG"],

@@ -32,7 +32,7 @@ from pytest_boobench.documents.validation import (
     write_value_schema,
 )
 from pytest_boobench.documents.yaml_tree import Problems
-from pytest_boobench.facts import Canary, Hardware, Logprobs, ModelFacts
+from pytest_boobench.facts import Canary, Hardware, Logprobs, ModelFacts, ReferenceRates
 from pytest_boobench.metrics import METRICS, OF_TURNS, ClockKind, Kind, Sample, is_metric
 from pytest_boobench.plain import Fact, list_facts, make
 from pytest_boobench.record import Circumstances
@@ -143,6 +143,7 @@ _PARTS: Mapping[type, ValueType] = {
     Canary: _CANARY,
     Hardware: _part(Hardware, "hardware"),
     Logprobs: _part(Logprobs, "logprobs"),
+    ReferenceRates: _part(ReferenceRates, "reference rates"),
 }
 RATES = tuple(name for name, fact in list_facts(Canary).items() if fact.required)
 """Fields that every canary has."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.ab_session import Ab, AbChange, AbSettings, run_ab
@@ -105,6 +106,12 @@ def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     help="Measure until each interval is at most this wide to each side.",
 )
 @click.option(
+    "--prompts",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.jsonl",
+    help="Own prompts instead of made-up ones, each line in each turn.",
+)
+@click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Write an HTML page."
 )
 @json_option
@@ -117,6 +124,8 @@ def command(old: str, new: str, settings: AbSettings, hosts_file: Path | None, a
     Exit code 0 where it is proven that NEW is not slower by more than --max-drop, 1 where it is, 3 where that cannot be
     told, 2 for what cannot be compared.
     """
+    if settings.prompts is not None:
+        _refuse_beside_prompts(click.get_current_context())
     project = find_project(Path.cwd())
     sides = Sides(project, hosts_file, Path.cwd())
     first, second = name_sides(sides.read(old, "OLD"), sides.read(new, "NEW"))
@@ -125,6 +134,14 @@ def command(old: str, new: str, settings: AbSettings, hosts_file: Path | None, a
     if found.error and not as_json:
         click.echo(found.error, err=True)
     return found.exit_code
+
+
+def _refuse_beside_prompts(context: click.Context) -> None:
+    """A usage error for options that say otherwise what is sent."""
+    for name in ("prompt_tokens", "depth_tokens", "samples"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"--prompts: its lines say what is sent and how much; leave {option} out")
 
 
 def describe(found: Ab) -> dict[str, Any]:

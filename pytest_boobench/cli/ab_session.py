@@ -30,6 +30,7 @@ from pytest_boobench.record import Outcome, Pairing
 from pytest_boobench.servers.clients import Patience
 from pytest_boobench.servers.control import show_names
 from pytest_boobench.suite.names import list_short_names
+from pytest_boobench.suite.prompt_file import read_prompts
 from pytest_boobench.untrusted import clean, clean_lines
 
 NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -50,6 +51,8 @@ class AbSettings:
     """Where the old side calls it otherwise."""
     prompt_tokens: int = 512
     output_tokens: int = 128
+    prompts: Path | None = None
+    """Own prompts instead of made-up ones; ``output_tokens`` is for its lines that name none."""
     depth_tokens: int = 0
     concurrency: int = 1
     samples: int = 10
@@ -204,16 +207,28 @@ def _make_suite(new: AbSide, asked: AbSettings) -> dict[str, Any]:
         "description": "boobench ab",
         "hosts": [new.name],
         "models": [asked.model],
-        "grid": {
-            "prompt_tokens": [asked.prompt_tokens],
-            "output_tokens": [asked.output_tokens],
-            "concurrency": [asked.concurrency],
-            "depth_tokens": [asked.depth_tokens],
-        },
         "sampling": {"temperature": 0.0, "seed": 42},
-        "samples": asked.samples,
+        **(_list_made(asked) if asked.prompts is None else _list_own(asked.prompts, asked)),
         **({} if asked.metric is None else {"gate": {asked.metric: _allow(asked.metric, asked.max_drop)}}),
     }
+
+
+def _list_made(asked: AbSettings) -> dict[str, Any]:
+    grid = {
+        "prompt_tokens": [asked.prompt_tokens],
+        "output_tokens": [asked.output_tokens],
+        "concurrency": [asked.concurrency],
+        "depth_tokens": [asked.depth_tokens],
+    }
+    return {"grid": grid, "samples": asked.samples}
+
+
+def _list_own(prompts: Path, asked: AbSettings) -> dict[str, Any]:
+    """Whole passes over the file. DocumentError for a file that cannot be sent."""
+    lines = read_prompts(prompts, str(prompts), "chat").lines
+    lacking = any(line.output_tokens is None for line in lines)
+    output = {"output_tokens": [asked.output_tokens]} if lacking else {}
+    return {"prompts": str(prompts.absolute()), "grid": {**output, "concurrency": [asked.concurrency]}}
 
 
 def _allow(metric: str, drop: float) -> dict[str, str]:

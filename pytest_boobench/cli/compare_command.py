@@ -63,6 +63,8 @@ class ComparedCells:
     """Cells of the second side that could not be measured, or not to their end."""
     groups: tuple[ChangedGroup, ...]
     """What else changed, by host and model."""
+    drifts: tuple[str, ...] = ()
+    """What the references of the hosts' machines say, a line each."""
 
 
 def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy) -> ComparedCells:
@@ -77,7 +79,10 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
     first = replace(first, baselines=gate.learn_noise(first.baselines, looks))
     before, after = _group(first, across=across), _group(second, across=across)
     baselines = {key: _find_baseline(first, some) for key, some in before.items()}
-    spread = gate.measure_spread(baseline for baseline in baselines.values() if baseline)
+    known = [baseline for baseline in baselines.values() if baseline]
+    referenced = not across and any(some[-1].reference_rates for some in after.values())
+    spread = gate.measure_spread(map(gate.level_out, known) if referenced else known)
+    drifts: dict[str, None] = {}
     pairs: list[Pair] = []
     failed: list[Measurement] = []
     circumstances: list[tuple[CellRecord, Baseline]] = []
@@ -87,8 +92,11 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
             failed.append(now)
             continue
         record = recall(now, canaries=(now.canary,) if now.canary and not across else ())
+        if across:
+            record = replace(record, reference_rates=None)
         if baseline is not None:
             circumstances.append((record, baseline))
+            drifts[gate.divide_out(record, baseline)[1].summary] = None
         allowed = find_allowed(now, max_drop)
         for verdict in gate.judge(record, baseline, allowed, gate.Rules(policy=policy), spread.get(now.run.suite, {})):
             was = gate.level(verdict.metric, baseline) if baseline else None
@@ -99,6 +107,7 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
         only_second=tuple(some[-1] for key, some in after.items() if key not in before),
         failed=tuple(sorted(failed, key=lambda measurement: measurement.node_id)),
         groups=group_changes(circumstances),
+        drifts=tuple(filter(None, drifts)),
     )
 
 
@@ -142,6 +151,7 @@ def render_text(first: Side, second: Side, found: ComparedCells, *, explain: boo
         yield ""
     for group in found.groups:
         yield from render_group(group)
+    yield from found.drifts
     yield from (f"not measured: {name_cell(one)}: {one.error}" for one in found.failed)
     yield from (f"only in A: {name_cell(one)}" for one in found.only_first)
     yield from (f"only in B: {name_cell(one)}" for one in found.only_second)

@@ -19,7 +19,8 @@ from pytest_boobench.cli.project import find_project, read_inventory
 from pytest_boobench.errors import BoobenchError, HostError, MissingExtra
 from pytest_boobench.facts import Sighting
 from pytest_boobench.hosts import embedded
-from pytest_boobench.hosts.inventory import EMBEDDED, Host, Inventory
+from pytest_boobench.hosts.host_fields import EMBEDDED
+from pytest_boobench.hosts.inventory import Host, Inventory
 from pytest_boobench.hosts.open_host import choose, open_host, require_direct
 from pytest_boobench.hosts.start_fields import Start
 from pytest_boobench.servers.clients import NONE, Capabilities, Clients, Patience, Server

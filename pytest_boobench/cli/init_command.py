@@ -25,7 +25,8 @@ from pytest_boobench.cli.project import Project, find_project, show_path
 from pytest_boobench.errors import DocumentError, HostError
 from pytest_boobench.hosts import inventory
 from pytest_boobench.hosts.addresses import is_loopback
-from pytest_boobench.hosts.inventory import EMBEDDED, Host
+from pytest_boobench.hosts.host_fields import EMBEDDED
+from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.hosts.open_host import open_host
 from pytest_boobench.measure.block import require_good
 from pytest_boobench.measure.sending import make_requests, read_answers, run_requests

@@ -16,6 +16,7 @@ import click
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.parameters import echo, hosts_option, read_duration
 from pytest_boobench.cli.project import find_project, read_inventory, show_path
+from pytest_boobench.cli.recorded_suite import check_suite_path, write_suite
 from pytest_boobench.cli.recording_file import SUFFIX, Origin, RecordingFile
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.inventory import Host
@@ -62,6 +63,7 @@ class _Files:
 @click.command(
     epilog=show_examples(
         ("boobench record rack-1 --model qwen3-8b --output day.jsonl", "for a day, or until Ctrl-C"),
+        ("boobench record rack-1 --model qwen3-8b --suite day.boobench.yaml", "with the suite that replays it"),
         ("boobench record rack-1 --past --for 1s", "only what llama-swap's log holds now"),
     )
 )
@@ -76,15 +78,28 @@ class _Files:
     metavar="FILE.jsonl",
     help="Where to write (default: HOST.jsonl); a recording that is there goes on.",
 )
+@click.option(
+    "--suite",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.boobench.yaml",
+    help="Write the suite that replays it, too (with --model); a file that is there stays.",
+)
 @click.option("--past", is_flag=True, help="Also what llama-swap's log holds already.")
 @hosts_option
-def command(
-    host: str, model: str | None, for_s: float, output: Path | None, past: bool, hosts_file: Path | None
+def command(  # noqa: PLR0913  # an argument for each option
+    *,
+    host: str,
+    model: str | None,
+    for_s: float,
+    output: Path | None,
+    suite: Path | None,
+    past: bool,
+    hosts_file: Path | None,
 ) -> int:
     """Record how a llama-swap is used, without any text.
 
     HOST is a host of the hosts file. Each finished request becomes a line of JSON: tokens of prompt and answer, when it
-    began, and which conversation it continues. A suite replays such a file.
+    began, and which conversation it continues. A suite replays such a file: --suite writes it.
 
     Exit code 0 if requests were recorded, 1 if there were none, 2 for what cannot be recorded.
     """
@@ -93,13 +108,21 @@ def command(
         raise click.UsageError(f"--output: expected a name that ends with {SUFFIX}, got {clean(output.name)!r}")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"--output: no folder {show_path(output.parent)}; make it, or name another one")
-    inventory = read_inventory(find_project(Path.cwd()), hosts_file)
+    project = find_project(Path.cwd())
+    if suite is not None:
+        if model is None:
+            raise click.UsageError("--suite: a suite replays the recording of one model; say which with --model")
+        check_suite_path(suite, project.patterns)
+    inventory = read_inventory(project, hosts_file)
     try:
         chosen = inventory.get(host)
     except HostError as error:
         raise click.UsageError(str(error)) from error
     left_out, files = asyncio.run(_record(chosen, _Files(host, output, model), past=past, for_s=for_s))
     echo(_summarize(files, left_out))
+    if suite is not None and model is not None and output.exists():
+        write_suite(suite, output, Origin(host, model))
+        click.echo(f"{show_path(suite)}: replays it, by pytest --boobench {show_path(suite)}")
     return 0 if any(file.requests for file in files.opened.values()) else 1
 
 

@@ -8,6 +8,7 @@ unchanged server could have given the same numbers, the verdict is inconclusive.
 - ``host_noise``     how much the sessions of an unchanged host differ, learnt from all that it measured
 - ``comparison``     the allowed change, and one metric against the baseline: gains, limit, noise
 - ``circumstances``  what else is different: model, processor, engine build, the machine's own speed
+- ``host_drift``     the host's drift, by the reference of its machine: divided out of the baseline
 - ``flags``          the flags that differ in two command lines
 - ``power``          explains why a worse number is no regression; what a baseline can prove
 - ``verdicts``       combines all of this: `judge_cell`, `find_cell_doubts`
@@ -30,6 +31,7 @@ from pytest_boobench.gate.circumstances import describe_sameness, list_differenc
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
+from pytest_boobench.gate.host_drift import divide_out, level_out
 from pytest_boobench.gate.host_noise import add_noise, learn_noise, measure_hosts
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
@@ -43,6 +45,7 @@ __all__ = [
     "Rules",
     "add_noise",
     "describe_sameness",
+    "divide_out",
     "explain_red",
     "find_cause",
     "find_cell_doubts",
@@ -55,6 +58,7 @@ __all__ = [
     "judge_duet",
     "learn_noise",
     "level",
+    "level_out",
     "limits",
     "list_differences",
     "measure_hosts",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pytest_boobench.gate.circumstances import describe_differences, list_differences
 from pytest_boobench.gate.comparison import describe_distance
+from pytest_boobench.gate.host_drift import divide_out
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, CellRecord, Verdict
 from pytest_boobench.suite.cell import Policy
@@ -212,6 +213,9 @@ def _blame_host(fell: Sequence[_Number], typical: float) -> Cause | None:
     if len(cells) < FEWEST_CELLS or not alike or {number.metric for number in fell} != PHASES.keys():
         return None
     loss = percent(-math.expm1(-typical))
+    if all(_is_divided_out(number.cell) for number in fell):
+        words = f"all {count(len(cells), 'cell')} of the host fell by about {loss} against its reference: not the host"
+        return Cause("host", words, frozenset(cells))
     builds = {number.cell.record.server.engine_build if number.cell.record.server else None for number in fell}
     if any(record.canaries for record in cells.values()):
         words = f"all {count(len(cells), 'cell')} of the host fell by about {loss}, and this machine is as fast as then"
@@ -221,6 +225,11 @@ def _blame_host(fell: Sequence[_Number], typical: float) -> Cause | None:
     (build,) = builds
     words = f"the host is {loss} slower today, not the build: same build {build} as the baseline"
     return Cause("host", words, frozenset(cells), excuses=True)
+
+
+def _is_divided_out(cell: JudgedCell) -> bool:
+    """Whether the verdicts are without the drift of the host, so that it cannot be their cause."""
+    return cell.baseline is not None and bool(divide_out(cell.record, cell.baseline)[1].gains)
 
 
 def _is_known_same(cell: JudgedCell) -> bool:

@@ -7,6 +7,7 @@ inconclusive  anything else
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,7 @@ from pytest_boobench.gate.decode_cause import explain_decode
 from pytest_boobench.gate.divergence import judge_quality
 from pytest_boobench.gate.duet import judge_duet
 from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
+from pytest_boobench.gate.host_drift import HostDrift, divide_out
 from pytest_boobench.gate.power import explain
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, consult, usable
 from pytest_boobench.gate.turn_ratios import find_ratio_doubts, judge_ratios
@@ -74,7 +76,10 @@ def find_doubts(
     doubts = [(found, _doubt(case, found)) for found in compared if isinstance(found, Comparison)]
     if any(found.slower and not doubt for found, doubt in doubts):
         return ()
-    return tuple(found.metric.key for found, doubt in doubts if doubt and not found.metric.of_start)
+    open_ = [
+        found for found, doubt in doubts if doubt and not case.drift.decides(found.metric, found.gain, found.limit)
+    ]
+    return tuple(found.metric.key for found in open_ if not found.metric.of_start)
 
 
 def judge_cell(
@@ -138,6 +143,8 @@ class _Case:
     obstacle: tuple[Outcome, str] | None = None
     """The outcome of all metrics and its reason, if none can be compared."""
     slow_machine: SlowMachine | None = None
+    drift: HostDrift = field(default_factory=HostDrift)
+    """What the reference of the host's machine says; it is divided out of the baseline."""
     changes: tuple[Difference, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
     """Metric -> the suite's noise between sessions."""
@@ -152,9 +159,11 @@ def _open(record: CellRecord, baseline: Baseline | None, rules: Rules) -> _Case:
     if baseline.prompts and baseline.prompts != record.identity.get("prompts"):
         return replace(case, obstacle=("not comparable", PROMPTS_CHANGED))
     kept, reason = keep_comparable(record, baseline)
+    moved, drift = divide_out(record, kept)
     return replace(
         case,
-        baseline=kept,
+        baseline=moved,
+        drift=drift,
         obstacle=("not comparable", reason) if reason else None,
         slow_machine=find_slow_machine(record, kept.runs),
         changes=tuple(list_differences(record, kept.runs)),
@@ -183,8 +192,10 @@ def _compare(case: _Case, key: str, allowed: float, spread: float) -> Comparison
     elif (was := consult(find_metric(key), baseline, spread)) is None:
         outcome, reason = "no baseline", "the stored baseline has no usable number for this metric"
     else:
-        own = find_own_prompts(case.record.samples, find_metric(key))
-        return compare(find_metric(key), case.record.aggregates, was, allowed, own)
+        metric = find_metric(key)
+        own = find_own_prompts(case.record.samples, metric)
+        found = compare(metric, case.record.aggregates, was, allowed, own)
+        return replace(found, deviation=math.hypot(found.deviation, case.drift.find_error(metric)))
     return Verdict(
         metric=key,
         outcome=outcome,
@@ -200,11 +211,24 @@ def _doubt(case: _Case, comparison: Comparison) -> str:
     """Why a metric is neither within its limit nor a regression; empty if it is one of them."""
     if not comparison.slower and (case.policy == "literal" or not comparison.fast_slower):
         return ""
-    slow = case.slow_machine if comparison.metric.unit not in _UNTIMED else None
+    slow = _find_excuse(case, comparison)
     name = case.baseline.name if case.baseline is not None else ""
     excuse = slow.words if slow is not None and -comparison.gain <= slow.explains else ""
     blocks = case.record.blocks
     return explain(comparison, decided=blocks > 1 or case.record.closed, slow_machine=excuse, name=name)
+
+
+def _find_excuse(case: _Case, comparison: Comparison) -> SlowMachine | None:
+    """What of the machine explains a loss of the metric. Where the reference's drift is divided out, only what may
+    pass by within seconds: the rest is in the drift. A cell as fast as then is not red because the host is faster."""
+    slow, metric = case.slow_machine, comparison.metric
+    if case.drift.decides(metric, comparison.gain, comparison.limit):
+        return SlowMachine(
+            f"only against the reference {case.drift.name}: the host is faster than then, the cell is not"
+        )
+    if slow is None or metric.unit in _UNTIMED:
+        return None
+    return None if case.drift.covers(metric) and math.isfinite(slow.explains) else slow
 
 
 def _find_cause_in_cache(record: CellRecord, metric: Metric) -> str | None:
@@ -234,6 +258,8 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes.append(text)
     if outcome == "regression" and record.closed and record.blocks < 2:
         notes.append("imported: no second block could confirm it")
+    if text := case.drift.describe(found.metric, was.level):
+        notes.append(text)
     if was.assumed:
         few = f"{was.known_sessions} of {ENOUGH_SESSIONS} sessions"
         learnt = f"noise of this host, from {count(was.host_sessions, 'session')}; of this cell {few}"

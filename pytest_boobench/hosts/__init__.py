@@ -1,6 +1,7 @@
 """Room 2: the user's servers, and permission to use one.
 
-- ``inventory``        the hosts file, the only place that knows a URL; ``addresses`` are its URLs and keys
+- ``inventory``        the hosts file, the only place that knows a URL; ``host_fields`` are its fields, ``addresses``
+                       its URLs and keys
 - ``access``           the Grant: permission to use a quiet host, exclusive among our own runs
 - ``open_host``        a connected host: its server, its watcher, and what to end and restore afterwards
 - ``restore``          the models that a llama-swap had ready before us

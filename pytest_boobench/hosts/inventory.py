@@ -3,107 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from pytest_boobench import HOSTS_FILE
-from pytest_boobench.documents.validation import FileModel, Named, choice, flag, read_as, text, whole, write_json_schema
+from pytest_boobench.documents.validation import read_as, write_json_schema
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems, suggest
 from pytest_boobench.errors import HostError
-from pytest_boobench.hosts.addresses import (
-    LOOPBACK,
-    Secret,
-    arena_template,
-    base_url,
-    ca_file,
-    find_address,
-    find_key,
-    is_loopback,
-    is_own,
-    name_address,
-    variable,
+from pytest_boobench.hosts.addresses import LOOPBACK, Secret, find_address, find_key, is_loopback, is_own
+from pytest_boobench.hosts.embedded import EmbeddedSettings
+from pytest_boobench.hosts.host_fields import (
+    EMBEDDED,
+    THIS_MACHINE,
+    HostFields,
+    InventoryFields,
+    check_hosts,
+    find_machines,
+    find_reference_model,
+    is_embedded,
+    is_ours,
+    read_settings,
 )
-from pytest_boobench.hosts.embedded import EmbeddedSettings, find_problems
-from pytest_boobench.hosts.start_fields import Start, StartFields, check_start
+from pytest_boobench.hosts.start_fields import Start
 from pytest_boobench.suite.launching import StartNeeds
-from pytest_boobench.suite.names import model_name, node_name
-
-EMBEDDED = "embedded"
-"""The name and the kind of server of the host that always exists."""
-THIS_MACHINE = "this machine"
-SERVERS = (EMBEDDED, "llama-server", "llama-swap", "openai", "vllm", "ollama", "lmstudio")
 
 _DEFAULTS = EmbeddedSettings()
-_SETTINGS = tuple(setting.name for setting in fields(EmbeddedSettings))
-_NOT_FOR_EMBEDDED = ("url", "api_key", "proxy", "verify")
-
-
-class HostModelFields(FileModel):
-    """One model of a host, as the file writes it."""
-
-    reference: Annotated[bool, flag()] = False
-    """Whether this model never changes and is the reference of the host's machine."""
-
-
-class HostFields(FileModel):
-    """One host, as the file writes it."""
-
-    server: Annotated[str | None, choice(*SERVERS)] = None
-    """Kind of server; default: detect it."""
-    url: Annotated[str | None, base_url()] = None
-    """Where it listens, without /v1."""
-    api_key: Annotated[str | None, variable()] = None
-    """${NAME}: the environment variable that holds the key."""
-    proxy: Annotated[bool, flag()] = False
-    """Use the proxies that the environment names."""
-    shared: Annotated[bool | None, flag()] = None
-    """Whether others use the host too; default: watch and see."""
-    machine: Annotated[str | None, node_name()] = None
-    """Which machine it is; hosts on one machine are never measured at once. Default: from the address."""
-    reference: Annotated[bool, flag()] = False
-    """Whether this host never changes and is the reference of its machine; it has one model."""
-    models: Annotated[
-        dict[str, HostModelFields], Named(model_name(), HostModelFields, "a mapping of names to models")
-    ] = Field(default_factory=dict)
-    """Model -> what is special about it."""
-    restore: Annotated[bool, flag()] = True
-    """Afterwards, load the model again that was ready before."""
-    verify: Annotated[bool | str, ca_file()] = True
-    """Check the TLS certificate: true, false, or a file of CAs."""
-    start: StartFields | None = None
-    """How the plugin starts it, for the cells that use it."""
-    files: Annotated[dict[str, str], Named(model_name(), text(), "a mapping of models to their files")] = Field(
-        default_factory=dict
-    )
-    """Model -> its file, for {model_file} in the command."""
-    layers: Annotated[int, whole(1)] = _DEFAULTS.layers
-    """Embedded: layers of the model."""
-    width: Annotated[int, whole(1)] = _DEFAULTS.width
-    """Embedded: width of a layer."""
-    feed_forward: Annotated[int, whole(1)] = _DEFAULTS.feed_forward
-    """Embedded: inner width of a layer."""
-    threads: Annotated[int, whole(1)] = _DEFAULTS.threads
-    """Embedded: CPU threads."""
-    slots: Annotated[int, whole(1)] = _DEFAULTS.slots
-    """Embedded: requests at once."""
-    context_tokens: Annotated[int, whole(1)] = _DEFAULTS.context_tokens
-    """Embedded: context of a request, tokens."""
-
-
-class InventoryFields(FileModel):
-    """A whole hosts file."""
-
-    hosts: Annotated[dict[str, HostFields], Named(node_name(), HostFields, "a mapping of names to hosts")]
-    """Name -> host."""
-    arena: Annotated[str | None, arena_template()] = None
-    """Where the page hands an exchange to: an address with {a}, {b} and {prompt}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,14 +175,17 @@ def load(path: Path | None, *, display: str | None = None, env: Mapping[str, str
         return Inventory(MappingProxyType(built_in), None)
     problems = Problems(display or path.name)
     written = read_as(InventoryFields, read(path, problems), problems)
-    for name, row in written.hosts.items():
-        _check(name, row, problems)
-    _name_machines(written.hosts)
-    _check_references(written.hosts, problems)
+    check_hosts(written.hosts, problems)
     problems.raise_any()
-    started = {row.machine for name, row in written.hosts.items() if _is_ours(name, row)} - {None}
+    machines = find_machines(written.hosts)
+    with_ours = {machines[name] for name, row in written.hosts.items() if is_ours(name, row)} - {None}
     hosts = {
-        name: replace(_make_host(name, row, path, display or path.name, env), beside_ours=row.machine in started)
+        name: replace(
+            _make_host(name, row, path, display or path.name, env),
+            machine=machines[name],
+            beside_ours=machines[name] in with_ours,
+            reference=find_reference_model(row),
+        )
         for name, row in written.hosts.items()
     }
     return Inventory(MappingProxyType(built_in | hosts), display or path.name, written.arena)
@@ -268,102 +199,10 @@ def find_beside(suites: Iterable[Path]) -> Path | None:
     return found[0] if found else None
 
 
-def _is_embedded(name: str, row: HostFields) -> bool:
-    return EMBEDDED in (name, row.server)
-
-
-def _is_ours(name: str, row: HostFields) -> bool:
-    return row.start is not None or _is_embedded(name, row)
-
-
-def _name_machines(rows: Mapping[str, HostFields]) -> None:
-    """Give a host without a machine's name that of the other ports of its address, if they have one name.
-
-    Not for loopback: behind it may be tunnels to other machines.
-    """
-    names: dict[str, set[str]] = defaultdict(set)
-    for row in rows.values():
-        if row.url and row.machine and not is_loopback(row.url):
-            names[name_address(row.url)].add(row.machine)
-    for row in rows.values():
-        found = names.get(name_address(row.url), set()) if row.url else set()
-        if row.machine is None and len(found) == 1:
-            row.machine = next(iter(found))
-
-
-def _check_references(rows: Mapping[str, HostFields], problems: Problems) -> None:
-    """Note a second reference of one machine, and one of which the model is not known."""
-    first: dict[str, str] = {}
-    for name, row in rows.items():
-        models = [model for model, one in row.models.items() if one.reference]
-        if not row.reference and not models:
-            continue
-        node = row.node.child("reference") if row.reference else row.node.child("models")
-        if row.start is not None and not models:
-            problems.add(
-                node, "expected the model with which to start the host; write models: {NAME: {reference: true}}"
-            )
-        if len(models) > 1 or (row.reference and models):
-            problems.add(node, "a host has one reference; name it once, under models or for the whole host")
-        machine = row.machine or (name_address(row.url) if row.url else THIS_MACHINE)
-        if (other := first.setdefault(machine, name)) != name:
-            problems.add(node, f"the reference of this machine is {other}; a machine has one")
-
-
-def _find_reference(row: HostFields) -> str | None:
-    named = (model for model, one in row.models.items() if one.reference)
-    return next(named, "" if row.reference else None)
-
-
-def _check(name: str, row: HostFields, problems: Problems) -> None:
-    """Note fields that do not fit the kind of server."""
-    if row.start is not None:
-        _check_started(name, row, row.start, problems)
-        return
-    if row.files:
-        problems.add(
-            row.node.child("files"), "only a host that the plugin starts has files; add a start, or leave it out"
-        )
-    if not _is_embedded(name, row):
-        if row.node.child("url").missing:
-            problems.add(row.node.child("url"), f"is missing; expected {base_url().words}")
-        for key in (setting for setting in _SETTINGS if setting in row.model_fields_set):
-            problems.add(
-                row.node.child(key), f"only the embedded server has it; leave it out, or write server: {EMBEDDED}"
-            )
-        return
-    if row.server not in (None, EMBEDDED):
-        problems.add(row.node.child("server"), f"the host {name!r} is the built-in one; give this one another name")
-    for key in (key for key in _NOT_FOR_EMBEDDED if key in row.model_fields_set):
-        problems.add(row.node.child(key), "the embedded server is started by us, on this machine; leave it out")
-    for key, problem in find_problems(_settings_in(row)).items():
-        problems.add(row.node.child(key), problem)
-
-
-def _check_started(name: str, row: HostFields, start: StartFields, problems: Problems) -> None:
-    """Note fields that do not fit a host with a start command."""
-    if _is_embedded(name, row):
-        problems.add(row.node.child("start"), "the embedded server is started by us as it is; leave it out")
-    for key in (key for key in ("url", "proxy", "verify", *_SETTINGS) if key in row.model_fields_set):
-        problems.add(row.node.child(key), "the plugin starts this host and knows its address; leave it out")
-    check_start(start, row.files, problems)
-
-
-def _settings_in(row: HostFields) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _SETTINGS}
-
-
 def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mapping[str, str]) -> Host:
-    if _is_embedded(name, row):
-        settings = EmbeddedSettings(**_settings_in(row))
-        return Host(
-            name=name,
-            server=EMBEDDED,
-            shared=row.shared,
-            machine=row.machine,
-            reference=_find_reference(row),
-            embedded=settings,
-        )
+    if is_embedded(name, row):
+        settings = EmbeddedSettings(**read_settings(row))
+        return Host(name=name, server=EMBEDDED, shared=row.shared, embedded=settings)
     return Host(
         name=name,
         server=row.server,
@@ -371,8 +210,6 @@ def _make_host(name: str, row: HostFields, path: Path, display: str, env: Mappin
         start=_make_start(row, path, display),
         proxy=row.proxy,
         shared=row.shared,
-        machine=row.machine,
-        reference=_find_reference(row),
         restore=row.restore,
         verify=path.parent / row.verify if isinstance(row.verify, str) else row.verify,
         key_variable=row.api_key,

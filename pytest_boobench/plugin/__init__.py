@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
@@ -48,16 +49,20 @@ def bench_of(config: pytest.Config) -> Bench:
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Turn garbage collection off for imports in the block; later collections ignore what exists at its end."""
+    """Turn garbage collection off for imports in the block; later collections ignore what exists at its end.
+
+    A block that imports nothing sets nothing aside: it would keep the garbage of all earlier sessions in the process.
+    """
     if "PYTEST_CURRENT_TEST" in os.environ:  # a session inside a test: the process is not ours
         yield
         return
-    was_on = gc.isenabled()
+    was_on, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > known:
+            gc.freeze()
         if was_on:
             gc.enable()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from pytest_boobench.plugin.collect import Collection
 from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
 from pytest_boobench.plugin.ordering import Ready, ask_hosts
 from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
-from pytest_boobench.plugin.workers import BenchPlace, Leases, Workers
+from pytest_boobench.plugin.workers import TOLD_BY_REFERENCES, BenchPlace, Leases, Workers
 
 
 def activate(config: pytest.Config) -> None:
@@ -35,9 +37,15 @@ def activate(config: pytest.Config) -> None:
     if worker is None:
         _report_here(config, settings, inventory)
     else:
-        bench = Bench(config, settings, inventory, BenchPlace.of_worker(worker))
+        place = BenchPlace.of_worker(worker, partial(_hand_over, config))
+        bench = Bench(config, settings, inventory, place)
         manager.register(bench, BENCH)
         manager.register(ScheduledPass(bench.judging.doubts), "boobench-second-pass")
+
+
+def _hand_over(config: pytest.Config, told: Mapping[str, Any]) -> None:
+    """In a worker: put what a machine's reference said to what the worker hands over at its end."""
+    config.workeroutput.setdefault(TOLD_BY_REFERENCES, []).append(told)  # type: ignore[attr-defined]
 
 
 def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory) -> None:
@@ -57,7 +65,7 @@ def _report_here(config: pytest.Config, settings: Settings, inventory: Inventory
         from pytest_boobench.plugin import notifying
 
         notifying.register(config, settings.notify_url, settings.baseline, recorder)
-    place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines)
+    place = BenchPlace(recorder.session_uid, "main", recorder.client, recorder.baselines, recorder.take_reference)
     bench = Bench(config, settings, inventory, place)
     manager.register(bench, BENCH)
     second_pass = SecondPass(bench.judging.doubts, lambda host: inventory.get(host).exclusive)

@@ -17,6 +17,7 @@ from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plugin.judging import Doubt, Judging
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.progress import Teller, hide_in_report, put_off
+from pytest_boobench.plugin.references import MachineReferences, write_plain
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.plugin.workers import BenchPlace
 from pytest_boobench.record import CellRecord, Pairing, Verdict, identify
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 _RECORD = pytest.StashKey[CellRecord | None]()
 _VERDICTS = pytest.StashKey[tuple[Verdict, ...] | None]()
-_NAMES = ("node_id", "cell_key", "suite", "host", "identity")
-"""What others look a record up by: the user's own words, in which nothing is hidden."""
 T = TypeVar("T")
 
 
@@ -54,6 +53,7 @@ class Bench:
         """What the cell at work wants of a host that we start; the hook for access carries the host's name only."""
         self._runner: asyncio.Runner | None = None
         self._hosts: Hosts | None = None
+        self._references = MachineReferences(inventory, self._measure_reference, place.deliver)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -75,8 +75,10 @@ class Bench:
         grant: Grant | None = None
         refusal = ""
         self._at_work = self._teller(item, cell)
-        self._wanted = (model or cell.model, cell.launch)
         self._at_work.tell("waiting")
+        if self._settings.duet is None:
+            self._look_at_reference(host)
+        self._wanted = (model or cell.model, cell.launch)
         try:
             hook = self._config.hook
             grant = hook.pytest_boobench_acquire_host_access(config=self._config, host=host, purpose="bench")
@@ -93,6 +95,35 @@ class Bench:
             yield grant
         finally:
             grant.release()
+
+    def _look_at_reference(self, host: str) -> None:
+        """Measure the reference of the host's machine, if that is due; before the cell has its host."""
+        resumed = self._resumed.record if self._resumed is not None else None
+        if (reference := self._references.find(host, resumed)) is not None:
+            self._references.look(reference)
+
+    def _measure_reference(self, reference: Host) -> CellRecord:
+        from pytest_boobench.measure.block import Measurer
+        from pytest_boobench.measure.reference_cell import measure_reference
+
+        place, hook = self._place, self._config.hook
+        self._wanted = (reference.reference or "", {})
+        grant: Grant = hook.pytest_boobench_acquire_host_access(
+            config=self._config, host=reference.name, purpose="bench"
+        )
+        try:
+            session = Measurer(run_uid=place.run_uid, worker=place.worker, client=place.client)
+            return self._run(measure_reference(reference, grant, session))
+        finally:
+            grant.release()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """After the last cell, look at the references once more; not where the session was broken off."""
+        outcome = yield
+        self._at_work = None
+        self._references.close()
+        return outcome
 
     @pytest.hookimpl(trylast=True)
     def pytest_boobench_acquire_host_access(self, host: str, purpose: str) -> Grant:
@@ -176,7 +207,7 @@ class Bench:
             observe_samples=teller.observe_samples,
         )
         if (doubt := self._resumed) is not None:
-            return self._run(walk.extend_cell(cell, grant, session, doubt.record, doubt.why))
+            return self._references.attach(self._run(walk.extend_cell(cell, grant, session, doubt.record, doubt.why)))
         if other is not None:
             asked = self._settings
             duet = Duet(
@@ -188,7 +219,7 @@ class Bench:
             except EndedEarly as early:
                 item.session.shouldstop = "interrupted"
                 return early.record
-        return self._run(walk.run_cell(cell, grant, session, node_id=item.nodeid))
+        return self._references.attach(self._run(walk.run_cell(cell, grant, session, node_id=item.nodeid)))
 
     def _find_pairing(self, duet: Duet) -> Pairing:
         """What the pairs are on two hosts: starts where we start both and they may not run at once."""
@@ -233,9 +264,7 @@ class Bench:
         """Put the finished facts on the report, as plain data: record with the set-up, verdicts with the call."""
         report = yield
         if call.when == "setup" and (record := item.stash.get(_RECORD, None)) is not None:
-            plain = asdict(record)
-            shown = {**hide_in(plain), **{name: plain[name] for name in _NAMES}}
-            report.boobench = {"record": shown}  # type: ignore[attr-defined]
+            report.boobench = {"record": write_plain(record)}  # type: ignore[attr-defined]
         elif call.when == "call" and (verdicts := item.stash.get(_VERDICTS, None)) is not None:
             report.boobench = {"verdicts": hide_in([asdict(verdict) for verdict in verdicts])}  # type: ignore[attr-defined]
             if report.skipped and (cell := cell_of(item)) is not None and isinstance(report.longrepr, tuple):

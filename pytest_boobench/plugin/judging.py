@@ -16,7 +16,15 @@ from typing import Self
 
 import pytest
 
-from pytest_boobench.gate import JudgedCell, explain_red, find_cause, find_cell_doubts, judge_cell, measure_spread
+from pytest_boobench.gate import (
+    JudgedCell,
+    explain_red,
+    find_cause,
+    find_cell_doubts,
+    judge_cell,
+    level_out,
+    measure_spread,
+)
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline, CellRecord, Verdict
@@ -43,7 +51,7 @@ class Judging:
         self._config = config
         self._settings = settings
         self._baselines = cache(baselines)
-        self._spread = cache(lambda: measure_spread(self._baselines().values()))
+        self._spread = cache(self._measure_spread)
         self._judged: dict[str, dict[str, JudgedCell]] = defaultdict(dict)
         """Host -> cell key -> how each cell stands by all that was measured of it so far."""
         self._began_s = time.monotonic()
@@ -58,12 +66,21 @@ class Judging:
         most_s = self._settings.max_time_s
         return math.inf if most_s is None else self._began_s + most_s
 
+    def _measure_spread(self, levelled: bool) -> Mapping[str, Mapping[str, float]]:
+        """The noise between sessions of each suite; ``levelled``: what the reference of a machine leaves of it."""
+        baselines = self._baselines().values()
+        return measure_spread(map(level_out, baselines) if levelled else baselines)
+
+    def _find_spread(self, cell: Cell, record: CellRecord) -> Mapping[str, float]:
+        rates = record.reference_rates
+        return self._spread(rates is not None and not rates.trouble).get(cell.suite, {})
+
     def find_doubt(self, cell: Cell, record: CellRecord) -> Doubt | None:
         """The doubt that another block may settle; None also where ``--boobench-max-time`` leaves no time for it."""
         now_s = time.monotonic()
         if now_s + self._settings.block_gap_s >= self.end_s:
             return None
-        baseline, spread = self._find_baseline(cell, record), self._spread().get(cell.suite, {})
+        baseline, spread = self._find_baseline(cell, record), self._find_spread(cell, record)
         self._judge_alone(cell, record, baseline)
         metrics = find_cell_doubts(cell, record, baseline, self._settings.rules, spread)
         return Doubt(record, f"{', '.join(metrics)} in doubt", now_s) if metrics else None
@@ -91,7 +108,7 @@ class Judging:
 
     def _judge_alone(self, cell: Cell, record: CellRecord, baseline: Baseline | None) -> tuple[Verdict, ...]:
         """The verdicts without regard to other cells; keeps them as evidence for these."""
-        verdicts = judge_cell(cell, record, baseline, self._settings.rules, self._spread().get(cell.suite, {}))
+        verdicts = judge_cell(cell, record, baseline, self._settings.rules, self._find_spread(cell, record))
         self._judged[cell.host][cell.key] = JudgedCell(record, verdicts, baseline)
         return verdicts
 

@@ -120,6 +120,14 @@ class Recorder:
             hook = self._config.hook
             hook.pytest_boobench_cell_finished(config=self._config, record=row.record, verdicts=row.verdicts)
 
+    def take_reference(self, told: Mapping[str, Any]) -> None:
+        """Enter a measurement of a machine's reference, which is no cell of the session; keep the note for the end."""
+        if told["note"]:
+            self._storing.notes.append(told["note"])
+        if told["record"] is not None:
+            record = rebuild(CellRecord, told["record"])
+            self._storing.record(self._run_of(record), record, extends=False)
+
     def _take_record(self, report: pytest.TestReport) -> None:
         """Enter a first block as a new measurement, any further one with it."""
         record = rebuild(CellRecord, report.boobench["record"])

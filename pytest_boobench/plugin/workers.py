@@ -20,6 +20,7 @@ from pytest_boobench.facts import ClientFacts
 from pytest_boobench.hosts.inventory import Inventory
 from pytest_boobench.plain import rebuild
 from pytest_boobench.plugin.ordering import CellPlace, Loaded, Ready, find_choices, plan, read_node_id
+from pytest_boobench.plugin.references import Deliver
 from pytest_boobench.plugin.scheduler import HostScheduler
 from pytest_boobench.plugin.settings import Settings
 from pytest_boobench.record import Baseline
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_boobench.plugin.recorder import Recorder
     from pytest_boobench.store import Lease
 
+TOLD_BY_REFERENCES = "boobench_references"
+"""Under this name a worker's output has what its machines' references said."""
 _HEARTBEAT_S = 20.0
 _SCHEDULED = ("load", "worksteal", "loadscope", "loadfile", "loadgroup")
 """The modes that spread items over workers. In ``each`` every worker runs all of them, and machines are only locked."""
@@ -43,11 +46,13 @@ class BenchPlace:
     worker: str
     client: ClientFacts
     baselines: Callable[[], Mapping[str, Baseline]]
+    deliver: Deliver
+    """Takes what a machine's reference said to the process that reports."""
     puts_off: bool = True
     """Whether a doubtful cell can run again later; else its further blocks follow at once, after the wait."""
 
     @classmethod
-    def of_worker(cls, workerinput: Mapping[str, Any]) -> BenchPlace:
+    def of_worker(cls, workerinput: Mapping[str, Any], deliver: Deliver) -> BenchPlace:
         """A worker, by what `Workers` hands to it."""
         plain: Mapping[str, Any] = workerinput["boobench_baselines"]
         return cls(
@@ -55,6 +60,7 @@ class BenchPlace:
             workerinput["workerid"],
             ClientFacts(**workerinput["boobench_client"]),
             lambda: {key: rebuild(Baseline, baseline) for key, baseline in plain.items()},
+            deliver,
             workerinput["boobench_puts_off"],
         )
 
@@ -228,6 +234,8 @@ class Workers:
             raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, error: object | None) -> None:
-        """xdist stops replacing workers that crash when too many did."""
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Take what a worker's references said. xdist stops replacing workers that crash when too many did."""
+        for told in getattr(node, "workeroutput", {}).get(TOLD_BY_REFERENCES, ()):
+            self._recorder.take_reference(told)
         self._crashes += error is not None

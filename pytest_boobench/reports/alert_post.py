@@ -18,7 +18,7 @@ import httpx
 
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.reports.alert_steps import Told
-from pytest_boobench.reports.alert_texts import mark_alert, to_slack, to_webhook, write_body, write_title
+from pytest_boobench.reports.alert_texts import mark_alert, mark_step, to_slack, to_webhook, write_body, write_title
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.untrusted import Fault, learn_secret, learn_url, parse_json
 from pytest_boobench.wire.http_clients import LOGGERS, BadAnswer, control_client
@@ -200,7 +200,7 @@ class _Tracker:
     post: _Post
 
     async def tell(self, told: Told) -> None:
-        """Open the alert's issue, add to it, or close it. A second time for the same session opens no second issue."""
+        """Open the alert's issue, add to it, or close it. A second time for the same session adds nothing."""
         issue = await self._find(mark_alert(told.alert))
         text = write_body(told)
         if issue is None:
@@ -213,10 +213,18 @@ class _Tracker:
             return
         if told.step == "opened":
             return
-        await self.post("POST", f"{issue}/{self.forge.comments}", {"body": text})
+        comments = f"{issue}/{self.forge.comments}"
+        if not await self._has(comments, mark_step(told)):
+            await self.post("POST", comments, {"body": text})
         if told.step == "closed":
             method, body = self.forge.close
             await self.post(method, issue, body)
+
+    async def _has(self, comments: str, mark: str) -> bool:
+        """Whether one of the issue's comments has the mark."""
+        listed = await self.post("GET", comments, per_page="100")
+        told = listed if isinstance(listed, list) else ()
+        return any(isinstance(one, Mapping) and mark in str(one.get("body")) for one in told)
 
     async def _find(self, mark: str) -> str | None:
         """The number of the alert's open issue."""

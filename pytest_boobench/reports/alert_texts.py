@@ -31,6 +31,12 @@ def mark_alert(alert: Alert) -> str:
     return f"<!-- boobench-alert {alert.uid} -->"
 
 
+def mark_step(told: Told) -> str:
+    """The line that names the step in its comment: an alert takes each step once, so a comment with it is not
+    repeated."""
+    return f"<!-- boobench-step {told.alert.uid} {told.step} -->"
+
+
 def write_title(alert: Alert) -> str:
     """``rack-1 is slower: decode −12.3 to −17.9 %, prefill −11.0 %, 3 of 12 cells``."""
     cells = len({cell.measurement.cell_key for cell in alert.cells})
@@ -67,7 +73,22 @@ def _explain_end(alert: Alert) -> str:
 
 
 def name_cause(alert: Alert) -> str:
-    """What else changed, where all its cells say the same; empty where they do not, or where nothing is known."""
+    """What its cells have in common, else what else changed; empty where neither is known."""
+    return _find_cause(alert) or _find_note(alert)
+
+
+def _find_cause(alert: Alert) -> str:
+    """The cause that the cell measured last names: the more cells were judged before it, the more it knows."""
+    changed = [cell for cell in alert.cells if cell.still]
+    if not changed:
+        return ""
+    last = max(cell.measurement.started_at for cell in changed)
+    found = {cell.verdict.cause for cell in changed if cell.measurement.started_at == last} - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _find_note(alert: Alert) -> str:
+    """What else changed, where all its cells say the same."""
     notes = {cell.verdict.note for cell in alert.cells}
     return notes.pop() if len(notes) == 1 else ""
 
@@ -76,12 +97,14 @@ def write_body(told: Told) -> str:
     """The text of an issue, in Markdown."""
     alert = told.alert
     lines = [f"**{escape(write_headline(told))}**", ""]
-    if cause := name_cause(alert):
-        lines += [f"Beside the speed: {escape(cause)}.", ""]
+    if cause := _find_cause(alert):
+        lines += [f"Cause: {escape(cause)}.", ""]
+    elif note := _find_note(alert):
+        lines += [f"Beside the speed: {escape(note)}.", ""]
     lines += [f"- {escape(line)}" for line in _tell_course(told)]
     lines += ["", *_render_cells(alert), "", "<details>", "<summary>The verdicts in words</summary>", ""]
     lines += [f"- {_name(cell)}: {escape(sentence(cell.verdict))}" for cell in alert.cells[:MOST_CELLS]]
-    lines += ["", "</details>", "", mark_alert(alert), ""]
+    lines += ["", "</details>", "", mark_alert(alert), mark_step(told), ""]
     return "\n".join(lines)
 
 

@@ -381,9 +381,15 @@ def test_the_schema_knows_every_field() -> None:
     assert {*whole, "host_noise"} == schema["properties"].keys()
     late = {one.name for one in AXES if one.axis.absent is not NEVER}
     assert {*whole["cells"][0], *late} == cell["properties"].keys()
-    assert {*whole["cells"][0]["measured"][0], "text_digest", "command", "driver", "hardware", "logprobs"} == measured[
-        "properties"
-    ].keys()
+    assert {
+        *whole["cells"][0]["measured"][0],
+        "text_digest",
+        "command",
+        "driver",
+        "hardware",
+        "logprobs",
+        "reference_rates",
+    } == measured["properties"].keys()
     assert {"decode_tok_s", "itl_ms"} <= measured["properties"]["metrics"]["properties"].keys()
     assert measured["properties"]["metrics"]["properties"]["itl_ms"]["required"][:2] == ["max", "mean"]
     assert cell["properties"]["sampling"]["type"] == "object"
@@ -445,7 +451,7 @@ def test_the_store_has_the_baseline_too(bench: BenchFolder) -> None:
     bench.write_suite()
     (bench.path / "bench").mkdir()
     run_with_file(bench, "--boobench-save-baseline").assert_outcomes(passed=2)
-    scale_baselines(bench, 20.0)
+    scale_baselines(bench, 200.0)
     bench.run("--boobench-policy", "literal").assert_outcomes(failed=2)
 
 

@@ -6,6 +6,9 @@ and at most 1 % of the courses without a drift are called one.
 
 ``python -m tests.benchmarks.soak --real`` takes real looks, each a session of pytest, at scripted servers: one that
 becomes 0.5 % slower an hour, and a steady one. Only the hours between the looks are skipped; some minutes for each.
+
+``python -m tests.benchmarks.soak --memory`` tells how much each look adds to the memory of the command itself. The bar:
+0.2 MB, from the 11th to the 60th.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import psutil
 
 from pytest_boobench.cli.project import Project
 from pytest_boobench.cli.soak_command import render_soak
@@ -129,8 +134,27 @@ def look_for_real(an_hour: float) -> None:
     print(f"{an_hour:.2%} slower an hour: exit code {found.exit_code}", *render_soak(found), sep="\n  ")
 
 
+def weigh_looks(looks: int = 60) -> None:
+    """Resident memory of this process after the 10th look and after the last one; the scripted server is in it, too."""
+    skipped = Skipped(least_s=HOURS * 3600 / looks)
+    sizes_mb: list[float] = []
+
+    def weigh(_: object) -> None:
+        sizes_mb.append(psutil.Process().memory_info().rss / 1e6)
+
+    with KindServer(Tiring(0.0, skipped, gap_s=0.0)) as server, tempfile.TemporaryDirectory() as name:
+        asked = SoakSettings(
+            model="m", prompt_tokens=32, output_tokens=8, hours=HOURS, store_url=str(Path(name) / "store.db")
+        )
+        run_soak(make_side(server.url), asked, Project(Path(name), {}), weigh, skipped.clock)
+    added_mb = (sizes_mb[-1] - sizes_mb[9]) / (len(sizes_mb) - 10)
+    print(f"{sizes_mb[9]:.1f} MB after 10 looks, {sizes_mb[-1]:.1f} MB after {len(sizes_mb)}: {added_mb:.3f} MB a look")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--real"]:
+    if sys.argv[1:] == ["--memory"]:
+        weigh_looks()
+    elif sys.argv[1:] == ["--real"]:
         look_for_real(0.005)
         look_for_real(0.0)
     else:

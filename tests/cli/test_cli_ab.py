@@ -29,6 +29,7 @@ from tests.conftest import CHECKOUT
 from tests.depth_server import Remembering
 from tests.fault_server import closed_port
 from tests.kinds_stand_in import KindServer
+from tests.talking_server import Talking
 
 SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--until", "20%", "--max-time", "1s")
 SERVER = f"{sys.executable} -m tests.braked_server --port {{port}}"
@@ -318,3 +319,42 @@ def test_behind_a_context(tmp_path: Path) -> None:
     for server in servers:
         assert [tokens for tokens in server.evaluated if tokens > 16] == [616]
         assert len(server.evaluated) > 10
+
+
+def test_own_prompts_go_to_both_sides(project: Path) -> None:
+    texts = ["Zanzibar whispers", "nineteen purple hedgehogs"]
+    lines = [{"text": texts[0]}, {"text": texts[1], "output_tokens": 5}]
+    (project / "day.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    servers = Talking(), Talking()
+    with KindServer(servers[0]) as old, KindServer(servers[1]) as new:
+        asked = (
+            "--prompts",
+            "day.jsonl",
+            "--model",
+            "m",
+            "--output-tokens",
+            "4",
+            "--until",
+            "50%",
+            "--max-time",
+            "1s",
+            "--json",
+        )
+        done = run(old.url, new.url, *asked)
+    found = json.loads(done.output)
+    assert found["error"] == ""
+    assert {change["metric"] for change in found["changes"]} == {"decode_tok_s", "prefill_tok_s"}
+    sent = [[(each["messages"][0]["content"], each["max_tokens"]) for each in one.requests] for one in servers]
+    assert {one for side in sent for one in side} == {(texts[0], 4), (texts[1], 5)}
+    assert min(side.count((text, tokens)) for side in sent for text, tokens in ((texts[0], 4), (texts[1], 5))) >= 4
+
+
+def test_what_own_prompts_say_themselves_is_refused_beside_them(project: Path) -> None:
+    (project / "day.jsonl").write_text('{"text": 5}\n', encoding="utf-8")
+    for option in ("--prompt-tokens", "--depth-tokens", "--samples"):
+        refused = run("http://127.0.0.1:1", "http://127.0.0.1:1", "--prompts", "day.jsonl", option, "9").exception
+        assert isinstance(refused, click.UsageError)
+        assert refused.message == f"--prompts: its lines say what is sent and how much; leave {option} out"
+    wrong = run("http://127.0.0.1:1", "http://127.0.0.1:1", "--model", "m", "--prompts", "day.jsonl")
+    assert wrong.return_value == 2
+    assert "day.jsonl:1: text: expected " in wrong.stderr

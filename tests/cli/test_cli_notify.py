@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,16 +54,22 @@ class Receiver:
         self.status = status
         self.seen: list[tuple[str, str, dict[str, Any], str | None]] = []
         self.issues: list[dict[str, Any]] = []
+        self.comments: list[dict[str, Any]] = []
 
     async def __call__(self, peer: Peer) -> None:
         request = peer.request
         self.seen.append((request.method, request.target, request.fields, request.headers.get("authorization")))
+        if request.method == "GET" and re.search("/(comments|notes)[?]", request.target):
+            await peer.answer(self.status, self.comments)
+            return
         if request.method == "GET":
             await peer.answer(self.status, [issue for issue in self.issues if issue["state"] == "open"])
             return
         if request.target.rstrip("/").endswith("/issues"):
             number = len(self.issues) + 1
             self.issues.append({**request.fields, "number": number, "iid": number, "state": "open"})
+        elif request.method == "POST":
+            self.comments.append(dict(request.fields))
         if request.method in {"PATCH", "PUT"}:
             self.issues[int(request.target.rsplit("/", 1)[1]) - 1]["state"] = "closed"
         await peer.answer(self.status, {})
@@ -156,6 +163,22 @@ def test_the_shapes_for_programs(store: Store, capsys: pytest.CaptureFixture[str
     assert "@all" not in html
 
 
+def test_the_cause_of_the_cell_measured_last_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add_nights(store, FINE)
+    for place, (cell, cause) in enumerate([(ONE, "only decode fell"), (FOUR, "only cells with 4 lanes fell")]):
+        verdicts = (replace(SLOW[0], cause=cause),)
+        run = {"session": name_uid("session night 1")}
+        add_session(store, f"part {place}", (cell, 42.0), day=1 + place / 100, verdicts=verdicts, run=run)
+    assert main(["notify"]) == 0
+    assert capsys.readouterr().out.splitlines()[4] == "Cause: only cells with 4 lanes fell."
+    assert main(["notify", "--as", "webhook"]) == 0
+    (alert,) = json.loads(capsys.readouterr().out)["alerts"]
+    assert alert["cause"] == "only cells with 4 lanes fell"
+    add_session(store, "night 2", (FOUR, 42.0), day=2, verdicts=SLOW)
+    assert main(["notify"]) == 0
+    assert "Beside the speed: engine b2, was b1." in capsys.readouterr().out, "that session found no cause"
+
+
 def test_only_confirmed_ones_and_faster_ones(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     add_nights(store, FINE, SLOW)
     assert main(["notify", "--confirmed"]) == 0
@@ -237,6 +260,7 @@ def test_one_issue_opens_is_added_to_and_closes(
         assert "boobench-alert" in issue[text]
         add_session(store, "night 2", (ONE, 42.0), (FOUR, 42.0), day=2, verdicts=SLOW)
         assert main(["notify", "--to", url]) == 0
+        assert main(["notify", "--to", url]) == 0, "and comments no second time"
         assert issue["state"] == "open"
         add_session(store, "night 3", (ONE, 50.0), (FOUR, 50.0), day=3, verdicts=FINE)
         assert main(["notify", "--to", url]) == 0
@@ -252,12 +276,12 @@ def test_a_session_sends_what_it_changed_and_ends_as_ever(bench: BenchFolder, mo
     with FaultServer({"hook-A1B2C3D4": receiver}) as server:
         url = f"{server.url}/hook-A1B2C3D4"
         bench.run("--boobench-save-baseline").assert_outcomes(passed=2)
-        scale_baselines(bench, 20.0)
+        scale_baselines(bench, 200.0)
         result = bench.run("--boobench-notify", url, "--boobench-policy=literal")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines("boobench sent: 1 alert")
         ((_, _, body, _),) = receiver.seen
-        assert body["alerts"][0]["title"].startswith("opened: llama is slower: decode −9")
+        assert body["alerts"][0]["title"].startswith("opened: llama is slower: decode −")
     monkeypatch.setenv("BOOBENCH_NOTIFY", url)
     scale_baselines(bench, 1e-4)
     gone = bench.run("--boobench-policy=literal")

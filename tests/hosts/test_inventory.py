@@ -240,8 +240,9 @@ def test_a_bad_field_is_said_without_its_secret(tmp_path: Path, fields: str, sai
             [
                 "2: hosts.[key]: the name '[key]' holds '[', which a node id cannot carry",
                 "2: hosts.[key].urk: unknown key; did you mean 'url'?",
-                "3: hosts.ok: expected a mapping with server, url, api_key, proxy, shared, machine, restore, verify, "
-                "start, files, layers, width, feed_forward, threads, slots, context_tokens, got 3",
+                "3: hosts.ok: expected a mapping with server, url, api_key, proxy, shared, machine, reference, "
+                "models, restore, verify, start, "
+                "files, layers, width, feed_forward, threads, slots, context_tokens, got 3",
             ],
         ),
         (
@@ -333,3 +334,106 @@ def test_reading_hosts_brings_neither_http_client_nor_llama_cpp() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
+
+
+def write_hosts(**hosts: str) -> str:
+    """A file of these hosts, each with its fields."""
+    return "hosts:\n" + "".join(f"  {name}: {{{fields}}}\n" for name, fields in hosts.items())
+
+
+def test_ports_of_one_address_are_one_machine_though_only_one_of_them_names_it(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        write_hosts(
+            a="url: http://10.0.0.5:1, machine: gpu-a",
+            b="url: http://10.0.0.5:2",
+            tunnel="url: http://127.0.0.1:1, machine: gpu-b",
+            here="url: http://127.0.0.1:2",
+            left="url: http://10.0.0.6:1, machine: left",
+            right="url: http://10.0.0.6:2, machine: right",
+            gateway="url: http://10.0.0.6:3",
+        ),
+    )
+    assert {name: host.exclusive for name, host in found.hosts.items() if name != "embedded"} == {
+        "a": "machine gpu-a",
+        "b": "machine gpu-a",
+        "tunnel": "machine gpu-b",
+        "here": "this machine",
+        "left": "machine left",
+        "right": "machine right",
+        "gateway": "10.0.0.6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "here"),
+    [
+        ("url: http://127.0.0.1:1", True),
+        ("url: http://10.0.0.9:1", True),
+        ("url: http://10.0.0.5:1", False),
+        ("url: http://10.0.0.5:1, machine: desk", True),
+        ("url: http://10.0.0.5:1, machine: rack", False),
+    ],
+)
+def test_whose_machine_is_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str, here: bool) -> None:
+    """Its canary holds for them."""
+    monkeypatch.setattr(inventory, "is_own", lambda address: address == "10.0.0.9")
+    found = load(tmp_path, write_hosts(own="server: embedded, machine: desk", other=fields))
+    assert (found.get("own").here, found.get("other").here) == (True, here)
+
+
+def test_the_reference_of_a_machine(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        write_hosts(
+            a="url: http://10.0.0.5:1",
+            old="url: http://10.0.0.5:2, reference: true",
+            b="url: http://10.0.0.6:1, models: {new: {}, pinned: {reference: true}}",
+            c="url: http://10.0.0.7:1, models: {new: {reference: false}}, reference: false",
+        ),
+    )
+    references = {name: found.find_reference(name) for name in (*found.hosts, "unknown")}
+    assert {name: one and (one.name, one.reference) for name, one in references.items()} == {
+        "embedded": None,
+        "a": ("old", ""),
+        "old": ("old", ""),
+        "b": ("b", "pinned"),
+        "c": None,
+        "unknown": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        (
+            {"a": "url: http://h:1, reference: true", "b": "url: http://h:2, models: {m: {reference: true}}"},
+            "3: hosts.b.models: the reference of this machine is a; a machine has one",
+        ),
+        (
+            {
+                "a": "url: http://h:1, machine: m, reference: true",
+                "b": "url: http://i:2, machine: m, reference: true",
+            },
+            "3: hosts.b.reference: the reference of this machine is a; a machine has one",
+        ),
+        (
+            {"a": "url: http://h:1, models: {m: {reference: true}, n: {reference: true}}"},
+            "2: hosts.a.models: a host has one reference; name it once, under models or for the whole host",
+        ),
+        (
+            {"a": "url: http://h:1, reference: true, models: {m: {reference: true}}"},
+            "2: hosts.a.reference: a host has one reference; name it once, under models or for the whole host",
+        ),
+        (
+            {"a": "start: {command: [serve, '{port}']}, reference: true"},
+            "2: hosts.a.reference: expected the model to start; write models: {NAME: {reference: true}}",
+        ),
+        (
+            {"a": "url: http://h:1, models: {m: {reference: 1}}"},
+            "2: hosts.a.models.m.reference: expected true or false, got 1",
+        ),
+    ],
+)
+def test_a_machine_has_one_reference(tmp_path: Path, hosts: dict[str, str], said: str) -> None:
+    assert refuse(tmp_path, write_hosts(**hosts)) == [said]

@@ -38,7 +38,8 @@ STRIKE = """
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_the_session_in_good_order(bench: BenchFolder, name: str) -> None:
     bench.write_suite()
-    bench.pytester.makeconftest(STRIKE.format(name=name))
+    not_under_nohup = "\n    signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    bench.pytester.makeconftest(STRIKE.format(name=name) + not_under_nohup)
     result = bench.run_apart("--boobench-json=out.json")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert query(bench, "select status from bench_runs") == [("interrupted",)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
+import types
+import weakref
 
 import pytest
 
@@ -26,11 +29,25 @@ def test_what_there_is_is_set_aside(monkeypatch: pytest.MonkeyPatch, was_on: boo
             gc.disable()
         with set_aside():
             assert not gc.isenabled()
+            monkeypatch.setitem(sys.modules, "imported_in_the_block", types.ModuleType("imported_in_the_block"))
         assert gc.isenabled() == was_on
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def test_the_garbage_of_a_session_before_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`boobench soak` has hundreds of sessions in one process, and each leaves cycles."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    cycle = types.ModuleType("cycle")
+    cycle.__dict__["itself"] = cycle
+    gone = weakref.ref(cycle)
+    before = gc.get_freeze_count()
+    with set_aside():
+        del cycle
+    gc.collect()
+    assert (gone(), gc.get_freeze_count()) == (None, before)
 
 
 def test_a_session_inside_a_test_leaves_the_collector_alone() -> None:

@@ -122,6 +122,7 @@ def test_the_driver_of_a_host_on_another_machine_is_not_known(
     bench: BenchFolder, llama: EmbeddedServer, driver: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_boobench.hosts.inventory.is_loopback", lambda _: False)
+    monkeypatch.setattr("pytest_boobench.hosts.inventory.is_own", lambda _: False)
     bench.write_suite(grid=GRID)
     bench.run().assert_outcomes(passed=1)
     assert query(bench, "select driver, command from bench_cells") == [(None, None)]

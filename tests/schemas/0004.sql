@@ -86,6 +86,7 @@ CREATE TABLE bench_cells (
 	pairing TEXT, 
 	hardware JSON, 
 	logprobs JSON, 
+	reference_rates JSON, 
 	depth_ms DOUBLE, 
 	of_blocks JSON, 
 	cache_break TEXT, 
@@ -105,8 +106,8 @@ CREATE TABLE bench_cells (
 	CONSTRAINT pk_bench_cells PRIMARY KEY (id), 
 	CONSTRAINT fk_bench_cells_run_id FOREIGN KEY(run_id) REFERENCES bench_runs (id) ON DELETE CASCADE
 );
-INSERT INTO "bench_cells" VALUES(1,1,'qwen','chat',64,8,1,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'b1',NULL,NULL,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c','2026-09-21 14:13:21.000000',12.5,900.0,'',NULL,NULL,1,1,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,'[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]','main',1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null, "kv_type": null, "speculative": null, "gpu_percent": null}',NULL,3,0);
-INSERT INTO "bench_cells" VALUES(2,1,'qwen','chat',64,8,4,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'b1',NULL,NULL,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28','2026-09-21 14:13:24.000000',12.5,900.0,'',NULL,NULL,1,1,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,'[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]','main',1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null, "kv_type": null, "speculative": null, "gpu_percent": null}',NULL,3,0);
+INSERT INTO "bench_cells" VALUES(1,1,'qwen','chat',64,8,1,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'b1',NULL,NULL,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','a6ae79cfe84541056e6bfdc2e4f4bfd0d959c0aa9cd5ca2fa79d8e4b3ea8c51c','2026-09-21 14:13:21.000000',12.5,900.0,'',NULL,NULL,1,1,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,'[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]','main',1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null, "kv_type": null, "speculative": null, "gpu_percent": null}',NULL,3,0);
+INSERT INTO "bench_cells" VALUES(2,1,'qwen','chat',64,8,4,'{"temperature": 0.5}','{"a": [1]}','cold',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'b1',NULL,NULL,'chat.boobench.yaml::rack-1::qwen[pp64-tg8-c1]','5d5e24e1f61b82e1585e582ed15bb6523abdc54644e3446663e4fee7a3a96b28','2026-09-21 14:13:24.000000',12.5,900.0,'',NULL,NULL,1,1,0,NULL,NULL,'{}',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'{}',NULL,'[{"copy_mb_s": 9000.0, "hash_mb_s": 500.0, "busy_share": null}]','main',1,NULL,NULL,0,0,'[{"id": "7", "model": null, "path": null, "user_agent": null, "address": null, "age_s": null, "queued": null}]','["late"]','{"name": "qwen", "path": null, "n_params": 8000000, "size_bytes": 16000000, "quantisation": "Q8_0", "n_ctx": null, "n_ctx_train": null, "n_embd": null, "n_vocab": null, "slots": null, "kv_type": null, "speculative": null, "gpu_percent": null}',NULL,3,0);
 CREATE TABLE bench_hosts (
 	id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -272,9 +273,9 @@ CREATE TABLE bench_votes (
 	CONSTRAINT pk_bench_votes PRIMARY KEY (id), 
 	CONSTRAINT ck_bench_votes_vote CHECK (vote IN ('a', 'b', 'c', 'd', 'tie', 'both bad'))
 );
-CREATE INDEX ix_bench_cells_run_id ON bench_cells (run_id);
-CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
 CREATE INDEX ix_bench_cells_cell_key_started_at ON bench_cells (cell_key, started_at);
+CREATE INDEX ix_bench_cells_cell_key_engine_build_started_at ON bench_cells (cell_key, engine_build, started_at);
+CREATE INDEX ix_bench_cells_run_id ON bench_cells (run_id);
 CREATE INDEX ix_bench_samples_cell_id ON bench_samples (cell_id);
 CREATE UNIQUE INDEX uq_bench_baselines_in_force ON bench_baselines (name, cell_key, cell_id) WHERE replaced_at IS NULL;
 CREATE INDEX ix_bench_baselines_cell_id ON bench_baselines (cell_id);

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_boobench import gate
 from pytest_boobench.aggregate import Aggregate, percentile
-from pytest_boobench.facts import Canary
+from pytest_boobench.facts import Canary, ReferenceRates
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, Outcome
 from pytest_boobench.suite.cell import BLOCKS
@@ -90,9 +90,10 @@ def play(
     *,
     drop: float = 0.0,
     canaries: Sequence[Canary] = (),
+    references: Sequence[ReferenceRates] = (),
 ) -> Played:
     """Block after block as long as the gate has doubts, then its verdict. ``pooled`` is what was measured after each
-    block, ``canaries`` what the machine was like before each."""
+    block, ``canaries`` what the machine was like before each, ``references`` how fast its reference was until then."""
     for count, aggregate in enumerate(pooled, 1):
         record = CellRecord(
             node_id="",
@@ -104,6 +105,7 @@ def play(
             samples=_MARKS[count - 1],
             aggregates={METRIC: scale(aggregate, 1 - drop) if drop else aggregate},
             canaries=tuple(canaries[:count]),
+            reference_rates=references[count - 1] if references else None,
         )
         if count == len(pooled) or not gate.find_doubts(record, baseline, ALLOWED, spread=spread):
             break

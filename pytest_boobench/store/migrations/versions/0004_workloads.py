@@ -1,5 +1,5 @@
-"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, metrics of blocks, votes, and why
-a baseline was cleared."""
+"""Room 5: depth, turns, rates, own prompts, speculation, hardware, probabilities, references, metrics of blocks, votes,
+and why a baseline was cleared."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _CELLS: tuple[sa.Column[Any], ...] = (
     sa.Column("prompts", sa.Text()),
     sa.Column("hardware", sa.JSON()),
     sa.Column("logprobs", sa.JSON()),
+    sa.Column("reference_rates", sa.JSON()),
     sa.Column("depth_ms", sa.Double()),
     sa.Column("of_blocks", sa.JSON()),
     sa.Column("cache_break", sa.Text()),
