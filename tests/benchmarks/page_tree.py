@@ -77,9 +77,7 @@ def main() -> None:
                 shown.reload()
                 paints.append(shown.evaluate("window.firstPaintMs"))
             for what, times in (("a first visit", visits), ("a reload", paints)):
-                print(
-                    f"{what}: first line painted after {statistics.median(times):.0f} ms, at most {max(times):.0f} ms"
-                )
+                print(f"{what}: first line after {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
             shown.get_by_role("tree").focus()
             shown.keyboard.press("*")
             frames = sorted(shown.evaluate(SCROLL))
