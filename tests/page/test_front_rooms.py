@@ -308,6 +308,7 @@ def test_a_blind_comparison_in_turns_and_its_vote(window: Page, heard: Heard, se
     enter(window, "ab")
     choose(window, "Model 1", "tiny-chat on llama")
     choose(window, "Model 2", "hostile")
+    expect(window.locator(".chosen")).to_have_text(["tiny-chat on llama, ready", "hostile on odd"])  # selects cut names
     window.get_by_label("Most tokens of an answer").fill("8")
     window.get_by_label("Prompt for all sides").fill("hello")
     window.get_by_label("Prompt for all sides").press("Enter")
