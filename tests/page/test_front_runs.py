@@ -217,11 +217,11 @@ def test_a_run_outlives_its_server_and_its_end_keeps_what_is_finished(bench: Ben
 
     window.get_by_role("button", name="Stop").click()
     window.get_by_role("button", name="Terminate").click()
-    expect(window.locator(".now-room h2 ~ .state")).to_have_text("interrupted")
+    expect(window.locator(".now-room h2 ~ .state")).to_have_text(re.compile("interrupted|killed"))
     expect(window.get_by_text("1 of 2", exact=True)).to_be_visible()
     said = window.get_by_role("log").inner_text()
     assert said.count("test session starts") == 1
-    assert said.count("1 passed") == 1
+    assert said.count("first.boobench.yaml .") == 1
     newest = {
         point["at"] for one in bench.page.get("/api/history?metric=decode_tok_s")["courses"] for point in one["points"]
     }
