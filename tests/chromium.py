@@ -26,8 +26,9 @@ def find_chromium() -> str | None:
 @contextmanager
 def run_chromium(path: str) -> Iterator[Browser]:
     """A browser, ended at the end. Until then no test of this thread can run an event loop of its own."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # the usual five seconds are too few for a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         try:
