@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester"]
+_WITH_TESTS = "_hypothesis_pytestplugin"
+"""Comes with the extra ``test`` only."""
+pytest_plugins = ["pytester", *([_WITH_TESTS] if find_spec(_WITH_TESTS) else [])]
 
 # Without compiled files each process that a test starts compiles the whole package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
