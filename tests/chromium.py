@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-co
 """No sandbox: tests may run as root."""
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
 NARROW: ViewportSize = {"width": 390, "height": 844}
+PATIENCE_S = 60.0
 
 
 def find_chromium() -> str | None:
@@ -26,8 +28,9 @@ def find_chromium() -> str | None:
 @contextmanager
 def run_chromium(path: str) -> Iterator[Browser]:
     """A browser, ended at the end. Until then no test of this thread can run an event loop of its own."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # the usual five seconds are too few for a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         try:
@@ -92,3 +95,12 @@ def open_file(page: Page, path: Path, fragment: str = "") -> None:
     """Load a file, and wait until it is drawn."""
     page.goto(f"{path.as_uri()}{fragment}")
     settle(page)
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Wait for an expression to be true. Playwright's own wait evaluates inside of the page from the second time on,
+    which the page's Content-Security-Policy forbids."""
+    end = time.monotonic() + PATIENCE_S
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"not true within {PATIENCE_S:.0f} s: {expression}"
+        settle(page)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from pytest_boobench.untrusted import hide_in
 
-SpanKind = Literal["waiting", "loading", "warm-up", "prefill", "reasoning", "decode", "idle"]
+SpanKind = Literal["waiting", "loading", "warm-up", "prefill", "reasoning", "decode", "measuring", "idle"]
 RunState = Literal["running", "stopping", "ended"]
 
 
@@ -252,6 +252,8 @@ class HostAnswer:
     machine: str | None
     reachable: bool | None
     why: str | None = None
+    asking: bool = False
+    """Whether it has not answered yet; what stands here is what was known before."""
     busy: HostBusy | None = None
     models: tuple[HostModel, ...] = ()
 

@@ -93,6 +93,7 @@ class PageServer:
             with suppress(asyncio.CancelledError):
                 await following
             await self.exchanges.talker.close()
+            await self.hosts.rest()
             await self.runs.close()
 
     def end(self) -> None:
@@ -139,6 +140,7 @@ class PageServer:
         body = await _read(request, bodies.RunBody)
         if not body.dry:
             await self.exchanges.talker.rest()
+            await self.hosts.rest()
         started = await self.runs.start(body)
         return (
             ApiAnswer(CommandAnswer(command=started))

@@ -73,7 +73,7 @@ def command(  # an argument for each option
     if not is_page_installed():
         raise MissingExtra("the page", "page")
     desk = _make_desk(places, hosts_file, typed_store)
-    with _listen(listen, port) as listener:
+    with open_listener(listen, port) as listener:
         return _serve(desk, listener, listen, opens=not no_open and sys.stdout.isatty())
 
 
@@ -103,13 +103,21 @@ def _make_desk(places: Sequence[Path], hosts_file: Path | None, typed_store: str
     return desk
 
 
-def _listen(address: str, port: int | None) -> socket.socket:
+def open_listener(address: str, port: int | None) -> socket.socket:
+    """A socket that waits for browsers: at ``port``, 0 for any free one, None for the usual one or any free one.
+
+    What is written is sent at once: a head and a body are two writes, and the second one would wait up to 40 ms for an
+    acknowledgement of the first. asyncio sees to it only for sockets that name their protocol.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for wanted in (PORT, 0) if port is None else (port,):
         try:
-            return socket.create_server((address, wanted), family=family)
+            listener = socket.create_server((address, wanted), family=family)
         except OSError as error:
             trouble = error
+        else:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listener
     raise click.UsageError(
         f"--listen, --port: {address}: {explain_os_error(trouble)}; expected a free port of this machine"
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_boobench import HOSTS_FILE
 from pytest_boobench.cli.check_command import find_suites
 from pytest_boobench.cli.project import Project, read_inventory
 from pytest_boobench.environment import FOLDER, make_folder
@@ -65,7 +66,9 @@ class Desk:
         """The state of all files that a collection depends on."""
         names = ("pytest.toml", ".pytest.toml", "pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
         others = [self.root / name for name in (*names, "conftest.py")]
-        return stamp_files([*self.find_suites(), *filter(None, [self.hosts_file]), *others])
+        suites = self.find_suites()
+        hosts = [self.hosts_file] if self.hosts_file else [file.with_name(HOSTS_FILE) for file in suites]
+        return stamp_files(dict.fromkeys([*suites, *hosts, *others]))
 
     def read_inventory(self) -> Inventory:
         """The hosts; DocumentError where the file has mistakes."""

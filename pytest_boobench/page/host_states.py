@@ -23,6 +23,8 @@ from pytest_boobench.untrusted import clean, to_object
 _FRESH_S = 5.0
 """How long an answer stands: looking costs the host a few requests."""
 _WITHIN_S = 8.0
+_SOON_S = 1.0
+"""How long a list waits for a slow host: the others shall not wait with it."""
 _MOST_ASKED = 50
 """Models of a host that are asked whether they only embed."""
 OTHER_SESSION = "another session of pytest --boobench on this machine"
@@ -35,13 +37,19 @@ class HostStates:
     desk: Desk
     runs: RunBook
     _known: dict[str, tuple[float, Host, HostAnswer]] = field(default_factory=dict)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asking: dict[str, tuple[Host, asyncio.Task[HostAnswer]]] = field(default_factory=dict)
 
     async def list_hosts(self) -> tuple[HostAnswer, ...]:
-        """All hosts of the file."""
+        """All hosts of the file; one that has not answered soon is marked as being asked."""
         inventory = await asyncio.to_thread(self.desk.read_inventory)
-        async with self._lock:
-            return tuple(await asyncio.gather(*(self._tell(host, inventory) for host in inventory.hosts.values())))
+        return tuple(await asyncio.gather(*(self._tell(host, inventory) for host in inventory.hosts.values())))
+
+    async def rest(self) -> None:
+        """Ask no more of what is being asked: a measurement begins, or the server ends."""
+        tasks = [task for _, task in self._asking.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def find_users(self, host: Host, inventory: Inventory) -> tuple[str, ...]:
         """Who measures on the host's machine now, in words; empty where nobody does."""
@@ -55,10 +63,35 @@ class HostStates:
         users = self.find_users(host, inventory)
         busy = HostBusy(by=users) if users else None
         at, asked, known = self._known.get(host.name, (0.0, None, describe(host)))
-        if asked != host or (busy is None and time.monotonic() - at > _FRESH_S):
-            known = describe(host) if busy is not None else await ask(host)
-            self._known[host.name] = (time.monotonic() if busy is None else 0.0, host, known)
-        return replace(known, busy=busy)
+        if asked == host and (busy is not None or time.monotonic() - at < _FRESH_S):
+            return replace(known, busy=busy)
+        if busy is not None:  # it is asked at once when it is free again
+            self._known[host.name] = (0.0, host, describe(host))
+            return replace(describe(host), busy=busy)
+        task = self._ask(host)
+        await asyncio.wait([task], timeout=_SOON_S)
+        if task.done() and not task.cancelled():
+            return task.result()
+        return replace(known if asked == host else describe(host), asking=True)
+
+    def _ask(self, host: Host) -> asyncio.Task[HostAnswer]:
+        """The look at a host that goes on, or a new one."""
+        asked, task = self._asking.get(host.name, (None, None))
+        if task is None or asked != host:
+            if task is not None:
+                task.cancel()
+            task = asyncio.create_task(self._look(host))
+            self._asking[host.name] = (host, task)
+        return task
+
+    async def _look(self, host: Host) -> HostAnswer:
+        try:
+            answer = await ask(host)
+            self._known[host.name] = (time.monotonic(), host, answer)
+            return answer
+        finally:
+            if self._asking.get(host.name, (None, None))[1] is asyncio.current_task():
+                del self._asking[host.name]
 
 
 def describe(host: Host) -> HostAnswer:

@@ -27,7 +27,7 @@ EXIT_WORDS: Mapping[int, str] = {
 }  # fmt: skip
 _OVER = ("finished", "failed")
 _KINDS: Mapping[str, SpanKind] = {
-    "waiting": "waiting", "loading": "loading", "warming up": "warm-up", "in doubt": "idle",
+    "waiting": "waiting", "loading": "loading", "warming up": "warm-up", "measuring": "measuring", "in doubt": "idle",
 }  # fmt: skip
 _MOST_SPANS = 64
 """Of a lane; older ones are dropped."""
@@ -250,7 +250,10 @@ def follow_cell(before: CellState | None, told: Mapping[str, Any], began_at: flo
     lanes = {lane.lane: list(lane.spans) for lane in before.lanes} if before is not None else {}
     if not same:
         _change_state(lanes, state, at - began_at)
-    for request in to_objects(told.get("requests")):
+    requests = to_objects(told.get("requests"))
+    if requests:
+        _end_block(lanes)
+    for request in requests:
         if request.get("phase") == "measure":  # the warm-up has one span, of the cell
             _add_request(lanes, request, began_at)
     return CellState(
@@ -275,11 +278,18 @@ def follow_cell(before: CellState | None, told: Mapping[str, Any], began_at: flo
 
 def _change_state(lanes: dict[int, list[LaneSpan]], state: str, now_s: float) -> None:
     """End the first lane's open span; begin another where the state is one of a cell, and not of its requests."""
+    _end_block(lanes)
     spans = lanes.setdefault(0, [])
     if spans and spans[-1].to_s is None:
         spans[-1] = replace(spans[-1], to_s=now_s)
     if state in _KINDS:
         spans.append(LaneSpan(kind=_KINDS[state], from_s=now_s, to_s=None))
+
+
+def _end_block(lanes: dict[int, list[LaneSpan]]) -> None:
+    """Take the open span of a block away: its requests tell themselves once it is over."""
+    if (spans := lanes.get(0)) and spans[-1].to_s is None and spans[-1].kind == "measuring":
+        spans.pop()
 
 
 def _add_request(lanes: dict[int, list[LaneSpan]], request: Mapping[str, Any], began_at: float) -> None:

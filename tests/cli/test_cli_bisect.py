@@ -331,7 +331,7 @@ BUILD = ("--build", f"{sys.executable} build.py")
 
 
 def test_git_bisect_run_ends_at_the_guilty_commit(repository: Path) -> None:
-    git(repository, "bisect", "start", "v6", "v1")
+    git(repository, "bisect", "start", "v6", "v3")
     verb = [sys.executable, "-m", "pytest_boobench.cli", "bisect", "--good", "v1", *BUILD, *SMALL, *COMMAND]
     said = git(repository, "bisect", "run", *verb)
     first = git(repository, "rev-parse", "v5").strip()

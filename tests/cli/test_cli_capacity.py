@@ -26,7 +26,7 @@ def call(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch, *arguments: st
 def test_probes_are_told_and_the_rate_lies_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker at 50 ms: rates far below 20 per second hold, and far above they do not, however busy this machine."""
     with KindServer(OneWorker()) as server:
-        told = ("--slo=e2e_ms=2s", "--duration=3s", "--probes=2", "--json")
+        told = ("--slo=e2e_ms=2s", "--duration=2s", "--probes=2", "--json")
         result = call(tmp_path, server.url, monkeypatch, *told)
     found = json.loads(result.stdout)
     assert not found["error"], found

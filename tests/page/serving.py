@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import uvicorn
 
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.page.app import PageServer, make_app
+from pytest_boobench.page.command import open_listener
 from pytest_boobench.page.desk import Desk
 from pytest_boobench.page.guard import Doorkeeper, find_names
 
@@ -89,8 +89,9 @@ def make_desk(folder: Path) -> Desk:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[ServedPage]:
-    listener = socket.create_server(("127.0.0.1", 0))
+def serve(folder: Path, port: int = 0) -> Iterator[ServedPage]:
+    """On this port; 0 is any free one."""
+    listener = open_listener("127.0.0.1", port)
     port = listener.getsockname()[1]
     announced: list[str] = []
     doorkeeper = Doorkeeper(port, find_names("127.0.0.1", port), announced.append)

@@ -16,6 +16,7 @@ from pytest_boobench.page.static_files import list_assets
 from pytest_boobench.page.suite_tree import SuiteTree
 from pytest_boobench.suite.spec import SAMPLING
 from tests.conftest import CHECKOUT
+from tests.page.conftest import write_suite
 from tests.page.serving import ServedPage, make_desk
 
 
@@ -93,3 +94,28 @@ def test_a_tree_is_collected_again_when_a_file_changes(folder: Path) -> None:
 
     first, second, third = asyncio.run(collect_twice(folder))
     assert first == second < third
+
+
+def test_a_hosts_file_beside_the_suites_is_that_of_the_page(tmp_path: Path) -> None:
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    write_suite(suites, "smoke", samples=1)
+    hosts = suites / "boobench.hosts.yaml"
+    desk = make_desk(tmp_path)
+    before = desk.stamp()
+    hosts.write_text("hosts:\n  llama: {url: 'http://127.0.0.1:9'}\n")
+    assert desk.stamp() != before  # so that the suites are collected again
+    assert "llama" in desk.read_inventory().hosts
+
+
+def test_a_browser_need_not_ask_again_for_files_that_are_named_by_their_contents(page: ServedPage) -> None:
+    named = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page.client.get("/").text)
+    assert named
+    for address in named:
+        kept = page.client.get(address)
+        _, assets, _, *name = address.split("/")
+        usual = page.client.get("/".join(["", assets, *name]))
+        assert kept.content == usual.content
+        assert "immutable" in kept.headers["cache-control"]
+        assert usual.headers["cache-control"] == "no-cache"
+    assert page.client.get("/assets/0123456789abcdef/app.js").status_code == 404

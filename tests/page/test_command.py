@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,11 @@ def test_an_address_that_is_none(store: object) -> None:
 
 
 def test_a_port_that_is_taken(store: object) -> None:
-    with page_command._listen("127.0.0.1", 0) as first, pytest.raises(click.UsageError, match="expected a free port"):
-        page_command._listen("127.0.0.1", first.getsockname()[1])
+    with (
+        page_command.open_listener("127.0.0.1", 0) as first,
+        pytest.raises(click.UsageError, match="expected a free port"),
+    ):
+        page_command.open_listener("127.0.0.1", first.getsockname()[1])
 
 
 def test_the_browser_gets_the_token_by_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +72,10 @@ def test_the_browser_gets_the_token_by_a_private_file(tmp_path: Path, monkeypatc
     assert opened == [file.as_uri()]
     assert "token=secret" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_written_is_sent_at_once() -> None:
+    with page_command.open_listener("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

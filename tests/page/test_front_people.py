@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chromium import WINDOW, Heard, find_chromium, run_chromium
+from tests.page.accessible import SCHEMES, require_accessible
 from tests.page.serving import ServedPage, serve
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: apt-get install chromium")
 PATIENT_MS = 60_000
+FOCUS = """() => {
+  const { activeElement: at } = document;
+  const { outlineStyle, outlineWidth } = getComputedStyle(at);
+  return {
+    text: at.getAttribute("role") ?? at.textContent, seen: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2,
+  };
+}"""
+"""What has the focus, and whether an outline shows it."""
 ROOMS = ("run", "now", "history", "try", "ab")
 
 
@@ -35,16 +44,40 @@ def test_the_page_is_for_everybody(hostile: Path) -> None:
         shown = browser.new_page(viewport=WINDOW)
         heard = Heard(shown)
         shown.goto(f"{page.address}/#token={page.doorkeeper.issue()}")
+        walk_by_tab(shown)
         walk_the_tree(shown)
         ask_for_a_takeover(shown, page)
         for room in ROOMS:
             shown.evaluate("room => { location.hash = `#/${room}` }", room)
             shown.get_by_role("heading").first.wait_for(state="attached")
-            for scheme in ("light", "dark"):
+            for scheme in SCHEMES:
                 require_accessible(shown, room, scheme)
         assert shown.evaluate("window.evil === undefined")
         complaints = [one for one in heard.complaints() if "422" not in one]
         assert not complaints
+
+
+def walk_by_tab(shown: Page) -> None:
+    """The skip link is first, and leads into the room; where the focus is can be seen; nothing moves by itself."""
+    from playwright.sync_api import expect
+
+    shown.get_by_role("tree").wait_for(timeout=PATIENT_MS)
+    shown.emulate_media(reduced_motion="reduce")
+    shown.keyboard.press("Tab")
+    skip = shown.get_by_role("link", name="Skip to the room")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    shown.keyboard.press("Enter")
+    expect(shown.get_by_role("main")).to_be_focused()
+    assert shown.evaluate("location.hash") == "#/run"
+    stops = []
+    while shown.keyboard.press("Tab") or shown.evaluate("document.activeElement.closest('main') !== null"):
+        stops.append(shown.evaluate(FOCUS))
+    assert [stop["text"] for stop in stops if not stop["seen"]] == []
+    assert {"tree", "Start"} <= {stop["text"] for stop in stops}
+    assert shown.evaluate("document.getAnimations().length") == 0
+    assert shown.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    shown.emulate_media(reduced_motion=None)
 
 
 def walk_the_tree(shown: Page) -> None:
@@ -90,14 +123,3 @@ def ask_for_a_takeover(shown: Page, page: ServedPage) -> None:
     expect(shown.get_by_text("wait: expected a time such as 30s, 10m or 1h", exact=True)).to_be_visible()
     shown.get_by_label("Wait for a busy host").fill("")
     assert page.server.runs.runs == {}
-
-
-def require_accessible(shown: Page, room: str, scheme: str) -> None:
-    """axe finds nothing."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    shown.emulate_media(color_scheme=scheme)
-    found = Axe().run(shown)
-    told = [f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found.response["violations"]]
-    assert told == [], f"{room}, {scheme}"
-    assert found.response["passes"], "axe looked at nothing"

@@ -15,6 +15,7 @@ from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.chromium import NARROW, WINDOW, Heard, find_chromium, run_chromium, settle
 from tests.fault_server import FaultServer, Peer
+from tests.page.accessible import SCHEMES, require_accessible
 from tests.page.serving import ServedPage, serve
 from tests.stored import FOUR, ONE, add_session
 
@@ -182,6 +183,8 @@ def test_two_sessions_are_compared(window: Page, heard: Heard, served: ServedPag
     course = window.get_by_label(re.compile(r"qwen\[pp64-tg8-c1\]"))
     course.get_by_role("button", name="Runs and flags").click()
     expect(course.locator("ol.points li")).to_have_count(5)
+    for scheme in SCHEMES:
+        require_accessible(window, "courses", scheme)
     course.get_by_role("button", name="Compare with the run before").first.click()
     row = window.get_by_role("group", name="Cells of both sessions").get_by_role("row", name=re.compile("tg8-c1"))
     before, after = [point["session"] for point in _points(served)][-2:]
@@ -233,6 +236,8 @@ def test_an_answer_its_numbers_its_copies_and_a_resent_prompt(window: Page, hear
     expect(turns.last.get_by_text("rates by")).to_be_visible()
     expect(window.get_by_label("System prompt")).to_have_value("Be short.")
 
+    for scheme in SCHEMES:
+        require_accessible(window, "answers", scheme)
     turns.first.get_by_role("button", name="Edit").click()
     turns.first.get_by_role("textbox", name="Edit the prompt").fill("good bye")
     turns.first.get_by_role("button", name="Ask again").first.click()
@@ -303,6 +308,7 @@ def test_a_blind_comparison_in_turns_and_its_vote(window: Page, heard: Heard, se
     enter(window, "ab")
     choose(window, "Model 1", "tiny-chat on llama")
     choose(window, "Model 2", "hostile")
+    expect(window.locator(".chosen")).to_have_text(["tiny-chat on llama, ready", "hostile on odd"])  # selects cut names
     window.get_by_label("Most tokens of an answer").fill("8")
     window.get_by_label("Prompt for all sides").fill("hello")
     window.get_by_label("Prompt for all sides").press("Enter")

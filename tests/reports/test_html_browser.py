@@ -24,6 +24,7 @@ from tests.chromium import (
     open_file,
     run_chromium,
     settle,
+    wait_until,
 )
 from tests.histories import (
     CELL,
@@ -143,7 +144,7 @@ def test_the_page_opens_without_a_complaint_and_asks_for_nothing(
 ) -> None:
     show_as(tab, **STATES[state])
     open_file(tab, team)
-    tab.wait_for_function("document.querySelectorAll('.plot svg').length === 3")
+    wait_until(tab, "document.querySelectorAll('.plot svg').length === 3")
     tab.screenshot(path=folder / f"team-{state}.png", full_page=True)
     assert (folder / f"team-{state}.png").stat().st_size > 100_000
     assert heard.complaints() == []
@@ -161,7 +162,7 @@ def test_little_to_show(tab: Page, heard: Heard, folder: Path, name: str, runs: 
     assert text_of(tab, "h1") == headline
     if runs:
         click(tab, ".opener")
-        tab.wait_for_function("document.querySelector('.plot svg .points path')")
+        wait_until(tab, "document.querySelector('.plot svg .points path')")
     tab.screenshot(path=folder / f"{name}.png", full_page=True)
     assert heard.complaints() == []
 
@@ -188,7 +189,7 @@ def test_cells_without_a_measurement_are_rows_like_the_others(tab: Page, heard: 
     assert "suites/chat.boobench.yaml::rack-7::asleep[pp64-c1]" in text_of(tab, ".detail-row:not([hidden]) .facts")
     tab.screenshot(path=folder / "gaps.png", full_page=True)
     click(tab, "#filter button[type=reset]")
-    tab.wait_for_function("document.querySelector('output').textContent === '20 cells'")
+    wait_until(tab, "document.querySelector('output').textContent === '20 cells'")
     assert not tab.evaluate("document.querySelector('#lanes .note').checkVisibility()")
     click(tab, "th[data-sort='decode_tok_s'] .sorter")
     assert [row.split("[")[0] for row in shown_rows(tab)].index("lost") >= 17, "cells without a number come last"
@@ -217,7 +218,7 @@ def test_runs_of_one_day_are_told_apart_by_the_hour(tab: Page, folder: Path) -> 
     ]
     open_file(tab, keep(folder, "one-day", render(runs)))
     click(tab, ".opener")
-    tab.wait_for_function("document.querySelector('.plot svg .points path')")
+    wait_until(tab, "document.querySelector('.plot svg .points path')")
     assert text_of(tab, ".plot svg").count("2026-11-24") == 0
     assert "06:00" in text_of(tab, ".plot svg")
 
@@ -260,7 +261,7 @@ def test_every_text_stands_out(tab: Page, team: Path, state: str) -> None:
     show_as(tab, **STATES[state])
     open_file(tab, team)
     tab.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
-    tab.wait_for_function("document.querySelectorAll('.numbers table').length")
+    wait_until(tab, "document.querySelectorAll('.numbers table').length")
     assert count_of(tab, "th:empty") == 0, "a column that a screen reader cannot name"
     seen, poor = tab.evaluate(BRIGHTNESS)
     assert seen > 500
@@ -270,7 +271,7 @@ def test_every_text_stands_out(tab: Page, team: Path, state: str) -> None:
 def test_numbers_that_are_unfolded_scroll_by_themselves(tab: Page, team: Path) -> None:
     open_file(tab, team)
     tab.evaluate("document.querySelectorAll('.numbers').forEach(fold => fold.open = true)")
-    tab.wait_for_function("document.querySelectorAll('.numbers table').length >= 9")
+    wait_until(tab, "document.querySelectorAll('.numbers table').length >= 9")
     wide, room = tab.evaluate(
         "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('[aria-label=\"Table of the cells\"]'))"
     )
@@ -288,7 +289,7 @@ def test_dark_is_dark_and_print_is_light(tab: Page, team: Path) -> None:
 
 def test_it_prints(tab: Page, team: Path, folder: Path) -> None:
     open_file(tab, team)
-    tab.wait_for_function("document.querySelectorAll('.plot svg').length === 3")
+    wait_until(tab, "document.querySelectorAll('.plot svg').length === 3")
     assert count_of(tab, "#lanes .strip svg") == 0, "nobody has been there yet"
     tab.pdf(path=folder / "team.pdf", prefer_css_page_size=True)
     assert count_of(tab, "#lanes .strip svg") == 4
@@ -325,7 +326,7 @@ def test_nothing_that_others_wrote_runs(tab: Page, heard: Heard, folder: Path) -
         open_file(tab, keep(folder, f"hostile-{number}", html.render(hostile_history(text), 0.0)))
         tab.evaluate("document.querySelectorAll('.opener[aria-expanded=false]').forEach(one => one.click())")
         tab.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
-        tab.wait_for_function("document.querySelectorAll('.numbers table').length")
+        wait_until(tab, "document.querySelectorAll('.numbers table').length")
         x, y = find_middle(tab, ".plot")
         tab.mouse.move(x, y)
         settle(tab)
@@ -365,7 +366,7 @@ def test_the_policy_blocks_whatever_is_not_ours(tab: Page, team: Path) -> None:
         image.setAttribute("style", "width: 7px");
         fetch("http://127.0.0.1:9/").catch(() => 0);
     }""")
-    tab.wait_for_function("blocked.length >= 5")
+    wait_until(tab, "blocked.length >= 5")
     assert set(tab.evaluate("blocked")) == {
         "script-src-elem",
         "style-src-elem",
@@ -395,7 +396,7 @@ def test_the_filter_says_how_many_are_left(tab: Page, team: Path, folder: Path) 
     assert shown_rows(tab) == []
     assert tab.evaluate("document.getElementById('nothing').checkVisibility()")
     click(tab, "#filter button[type=reset]")
-    tab.wait_for_function("document.querySelector('output').textContent === '18 cells'")
+    wait_until(tab, "document.querySelector('output').textContent === '18 cells'")
     assert tab.evaluate("location.hash") == ""
 
 
@@ -425,7 +426,7 @@ def test_the_address_remembers_the_filter(tab: Page, team: Path) -> None:
     assert text_of(tab, "output") == "6 of 18 cells"
     assert tab.evaluate("document.forms.filter.elements.host.value") == "tower"
     tab.evaluate("location.hash = '#host=rack-2'")
-    tab.wait_for_function("document.forms.filter.elements.host.value === 'rack-2'")
+    wait_until(tab, "document.forms.filter.elements.host.value === 'rack-2'")
     assert text_of(tab, "output") == "6 of 18 cells"
     assert tab.evaluate("document.forms.filter.elements.state.value") == ""
 
@@ -434,7 +435,7 @@ def test_a_finding_leads_to_its_cell_even_where_the_filter_hides_it(tab: Page, t
     open_file(tab, team)
     fill_in(tab, "host", "tower")
     click(tab, ".finding a[href='#c1']")
-    tab.wait_for_function("document.activeElement === document.querySelector('#c1 .opener')")
+    wait_until(tab, "document.activeElement === document.querySelector('#c1 .opener')")
     assert text_of(tab, "output") == "18 cells"
     assert tab.evaluate("document.getElementById('d1').checkVisibility()")
 
@@ -482,7 +483,7 @@ def test_the_table_sorts_by_any_column(tab: Page, team: Path) -> None:
 
 def open_first(tab: Page, team: Path) -> None:
     open_file(tab, team)
-    tab.wait_for_function("document.querySelector('#d0 .plot svg')")
+    wait_until(tab, "document.querySelector('#d0 .plot svg')")
     tab.evaluate("document.querySelector('#d0 .plot').scrollIntoView({block: 'center', behavior: 'instant'})")
     settle(tab)
 
@@ -496,7 +497,7 @@ def test_red_cells_are_open_and_any_cell_opens_by_keyboard(tab: Page, team: Path
     ]
     tab.evaluate("document.querySelector('#c9 .opener').focus()")
     press(tab, "Enter")
-    tab.wait_for_function("document.querySelector('#d9 .plot svg')")
+    wait_until(tab, "document.querySelector('#d9 .plot svg')")
     assert tab.evaluate("document.querySelector('#c9 .opener').getAttribute('aria-controls')") == "d9"
     press(tab, "Enter")
     assert not tab.evaluate("document.getElementById('d9').checkVisibility()")
@@ -547,7 +548,7 @@ def test_the_course_shows_baseline_limit_builds_commits_and_changes(tab: Page, t
         "new commit",
         "saved as baseline",
     ]
-    tab.wait_for_function("document.querySelector('#d2 .plot svg')")
+    wait_until(tab, "document.querySelector('#d2 .plot svg')")
     assert count_of(tab, "#d2 .history .points .bad.hollow") == 1, "what could not be measured has a sign"
 
 
@@ -556,7 +557,7 @@ def test_another_metric_is_chosen_by_radio_button(tab: Page, team: Path) -> None
     assert text_of(tab, "#d0 figcaption strong") == "decode"
     click(tab, "#d0 .choice input[value=ttft_ms] + span")
     assert text_of(tab, "#d0 figcaption strong") == "TTFT"
-    tab.wait_for_function("document.querySelector('#d0 .plot svg')")
+    wait_until(tab, "document.querySelector('#d0 .plot svg')")
     assert count_of(tab, "#d0 .history .plot .limit") == 0, "it is not judged"
 
 
@@ -641,7 +642,7 @@ def test_the_keyboard_goes_from_run_to_run_and_zooms(tab: Page, team: Path) -> N
 def test_behind_each_chart_there_is_a_table(tab: Page, team: Path) -> None:
     open_first(tab, team)
     tab.evaluate("document.querySelectorAll('#d0 details').forEach(fold => fold.open = true)")
-    tab.wait_for_function("document.querySelectorAll('#d0 .numbers table').length === 5")
+    wait_until(tab, "document.querySelectorAll('#d0 .numbers table').length === 5")
     rows = tab.evaluate(
         "[...document.querySelectorAll('#d0 .history .numbers tr')].map(row => "
         "[...row.children].map(one => one.textContent))"
@@ -680,9 +681,9 @@ def test_numbers_are_short_and_changes_signed(tab: Page, folder: Path) -> None:
     ]
     judged = judge_as("regression", now=12345.6, baseline=50000.0, allowed=0.1)
     open_file(tab, keep(folder, "numbers", render([*measured[:2], replace(measured[2], verdicts=(judged,))])))
-    tab.wait_for_function("document.querySelector('#d0 .plot svg')")
+    wait_until(tab, "document.querySelector('#d0 .plot svg')")
     tab.evaluate("document.querySelector('#d0 .history details').open = true")
-    tab.wait_for_function("document.querySelector('#d0 .history table')")
+    wait_until(tab, "document.querySelector('#d0 .history table')")
     column = "[...document.querySelectorAll('#d0 .history tbody tr')].map(row => row.children[1].textContent)"
     assert tab.evaluate(column) == ["12350", "0.001234", "50"]
     tab.evaluate("document.querySelector('#d0 .plot').focus()")
@@ -714,7 +715,7 @@ def test_hosts_stand_side_by_side_in_any_metric(tab: Page, team: Path) -> None:
 def test_lanes_are_curves_with_a_line_for_each_host(tab: Page, team: Path, folder: Path) -> None:
     open_file(tab, team)
     tab.evaluate("document.getElementById('lanes').scrollIntoView({behavior: 'instant'})")
-    tab.wait_for_function("document.querySelectorAll('#lanes .strip svg').length === 4")
+    wait_until(tab, "document.querySelectorAll('#lanes .strip svg').length === 4")
     tab.screenshot(path=folder / "team-lanes.png")
     assert count_of(tab, "#lanes .card:first-child .strip:first-of-type .curve") >= 3
     assert tab.evaluate(
@@ -731,7 +732,7 @@ def test_lanes_are_curves_with_a_line_for_each_host(tab: Page, team: Path, folde
 
 def test_landmarks_headings_and_names(tab: Page, team: Path) -> None:
     open_file(tab, team)
-    tab.wait_for_function("document.querySelectorAll('.plot svg').length === 3")
+    wait_until(tab, "document.querySelectorAll('.plot svg').length === 3")
     tree = list_nodes(tab)
     roles = [node["role"] for node in tree]
     for role in ("banner", "navigation", "main", "search", "contentinfo", "status", "table"):
@@ -775,5 +776,5 @@ def test_the_skip_link_leads_past_the_findings(tab: Page, team: Path) -> None:
     press(tab, "Tab")
     assert text_of(tab, ":focus") == "Skip to the cells"
     press(tab, "Enter")
-    tab.wait_for_function("location.hash === '#cells'")
+    wait_until(tab, "location.hash === '#cells'")
     assert tab.evaluate("document.activeElement.id") == "cells"

@@ -8,6 +8,8 @@ import { Field } from "./ui.js";
 export const hosts = fetched(() => get("/api/hosts").then((found) => found.hosts));
 export const sampling = fetched(() => get("/api/sampling").then((found) => found.fields));
 
+const AGAIN_MS = 1500;
+
 export function useHosts() {
   useEffect(() => {
     hosts.refresh();
@@ -16,7 +18,13 @@ export function useHosts() {
     window.addEventListener("focus", again);
     return () => window.removeEventListener("focus", again);
   }, []);
-  return useSignal(hosts.found);
+  const known = useSignal(hosts.found);
+  useEffect(() => { // a slow host is asked for until it has answered
+    if (!known.value?.some(({ asking }) => asking) || known.busy) return undefined;
+    const timer = setTimeout(hosts.refresh, AGAIN_MS);
+    return () => clearTimeout(timer);
+  }, [known]);
+  return known;
 }
 
 // One text for a host and its model, as a select's value; no name holds a line break.
@@ -36,20 +44,31 @@ export const firstPair = (found, place = 0) => {
 
 export function lampOf(host) {
   if (host.reachable === false) return ["bad", "✕", `cannot be reached${host.why ? `: ${host.why}` : ""}`];
+  if (host.asking) return ["plain", "○", "has not answered yet"];
   if (host.busy) return ["warn", "◆", `busy: ${host.busy.by.join(", ")}`];
   if (host.reachable === null) return ["plain", "○", host.why ?? "not asked yet"];
   return ["good", "●", host.why ?? "ready"];
 }
 
+export const modelOf = (found, pair) => {
+  const { host, model } = splitPair(pair);
+  return found.find((one) => one.name === host)?.models.find((one) => one.name === model);
+};
+
+// The line below has the whole name: a select cuts it.
 export function PickModel({ label, value, onChange, found, first }) {
-  return html`<${Field} label=${label}><select data-first=${first} value=${value} onChange=${(event) => onChange(event.target.value)}>
+  const { host, model } = splitPair(value);
+  const chosen = modelOf(found, value);
+  return html`<div><${Field} label=${label}><select data-first=${first} value=${value} onChange=${(event) => onChange(event.target.value)}>
     ${!value && html`<option value="">choose</option>`}
     ${found.map((host) => html`<optgroup key=${host.name} label=${`${host.name}, ${lampOf(host)[2].slice(0, 60)}`}
         disabled=${host.reachable === false}>
       ${host.models.map((model) => html`<option key=${model.name} value=${pairOf(host.name, model.name)}
         disabled=${model.embeds === true}>
         ${model.name} on ${host.name}${model.state === "unknown" ? "" : ` (${model.state})`}${model.embeds === true ? ", embeds only" : ""}</option>`)}
-    </optgroup>`)}</select><//>`;
+    </optgroup>`)}</select><//>
+    ${chosen && html`<p class="where chosen">${[`${model} on ${host}`, chosen.state !== "unknown" && chosen.state,
+      chosen.vision && "sees pictures"].filter(Boolean).join(", ")}</p>`}</div>`;
 }
 
 // What is known of the chosen host, and of those that are out of reach.

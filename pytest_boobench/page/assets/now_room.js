@@ -2,7 +2,7 @@
 
 import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { count, duration, isRed, quantity, time } from "./report.js";
+import { about, count, duration, isRed, quantity, time } from "./report.js";
 import { go, link, route } from "./route.js";
 import { Busy, selectOnly } from "./run_room.js";
 import { watchRun } from "./run_stream.js";
@@ -54,7 +54,7 @@ function Run({ id }) {
   const { run, cells, output, lost, error } = useSignal(watchRun(id));
   const going = run !== null && run.state !== "ended";
   const clock = useSeconds(going);
-  useEffect(() => { if (run && !going) runs.refresh(); }, [going]);
+  useEffect(() => { if (run) runs.refresh(); }, [run?.done, run?.state]);
   if (!run) return html`<section class="card"><p class="note" role="status">Looking for the run …</p>
     <${Problem} error=${error} /></section>`;
   const now = (run.ended_at ?? clock) - run.started_at;
@@ -76,7 +76,7 @@ function Hero({ run, cells, now }) {
   const speed = busy.length ? busy.reduce((sum, cell) => sum + cell.tok_s, 0) : null;
   const tiles = [
     ["done", `${run.done} of ${run.total ?? "?"}`], ["speed now", speed === null ? null : quantity(speed, "tok/s")],
-    ["time so far", duration(now)], ["time left", run.state === "ended" || run.left_s === null ? null : `about ${duration(run.left_s)}`],
+    ["time so far", duration(now)], ["time left", run.state === "ended" || run.left_s === null ? null : about(run.left_s)],
     ["red", run.red?.length ? String(run.red.length) : null],
   ];
   return html`<dl class="hero">${tiles.filter(([, value]) => value).map(([what, value]) => html`

@@ -20,6 +20,9 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor(whole / 60) % 60).padStart(2, "0")} min`;
 }
 
+// The same of a guess; what takes no time to speak of is no zero.
+export const about = (seconds, less = "less than", near = "about") => (seconds < 0.1 ? `${less} 0.1 s` : `${near} ${duration(seconds)}`);
+
 // What became of a cell: sign and tone, as in the report.
 export const OUTCOMES = {
   regression: { sign: "▼", tone: "bad" },

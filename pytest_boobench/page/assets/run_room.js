@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
-import { count, duration, isRed, time } from "./report.js";
+import { about, count, isRed, time } from "./report.js";
 import { go, route, setParams } from "./route.js";
 import { AS_SET, fetched, kept, say, signal, useSignal } from "./store.js";
 import { estimate, makeTree, openSome } from "./tree.js";
@@ -116,14 +116,17 @@ function Start({ k }) {
   const shown = useSignal(tree);
   const chosen = useSignal(selected);
   const wanted = useSignal(options);
-  const [error, setError] = useState(null);
+  const [refusal, setRefusal] = useState(null); // of a start
+  const [wrong, setWrong] = useState(null); // with what is chosen now
   const [command, setCommand] = useState(null);
+  const error = refusal ?? wrong;
   const many = shown ? shown.cells.filter((cell) => chosen.has(cell.node_id)).length : 0;
   useEffect(() => {
+    setRefusal(null);
     if (!many) return setCommand(null);
     let late = false;
     const ask = () => post("/api/runs", { ...asked(k), dry: true })
-      .then((answer) => { if (!late) { setCommand(answer.command); setError(null); } }, (found) => { if (!late) setError(found); });
+      .then((answer) => { if (!late) { setCommand(answer.command); setWrong(null); } }, (found) => { if (!late) setWrong(found); });
     const timer = setTimeout(ask, 250);
     return () => { late = true; clearTimeout(timer); };
   }, [shown, chosen, wanted, k]);
@@ -135,7 +138,7 @@ function Start({ k }) {
       say("The run has started");
       go("now", run.id);
     } catch (found) {
-      setError(found);
+      setRefusal(found);
     }
   };
   const ready = many > 0 && (!wanted.takeover || wanted.confirm === "takeover");
@@ -152,8 +155,8 @@ function Start({ k }) {
 function told(shown, chosen, many) {
   if (!many) return "No cell is selected.";
   const { seconds, unknown } = estimate(shown, chosen);
-  const about = unknown < many ? `, about ${duration(seconds)} one after another` : "";
-  return `${count(many, "cell")}${about}${unknown ? `; ${unknown} of them without a history` : ""}.`;
+  const times = unknown < many ? `, ${about(seconds)} one after another` : "";
+  return `${count(many, "cell")}${times}${unknown ? `; ${unknown} of them without a history` : ""}.`;
 }
 
 export function Busy({ busy }) {

@@ -35,7 +35,7 @@ export function Timeline({ cell, range, now }) {
   const x = (second) => Math.min(WIDE, Math.max(0, ((second - from) / (to - from)) * WIDE));
   const high = lanes.length * (TALL + 2);
   return html`<svg class="timeline" role="img" aria-label=${tell(lanes, now)} viewBox=${`0 0 ${WIDE} ${high}`}
-      preserveAspectRatio="none" height=${high * (lanes.length > 8 ? 1 : 2)}>
+      preserveAspectRatio="none" style=${{ height: `${high * (lanes.length > 8 ? 1 : 1.5)}px` }}>
     ${lanes.map(({ lane, spans }, row) => spans.map((span) => {
       const [left, right] = [x(span.from_s), x(span.to_s ?? now)];
       return html`<rect key=${`${lane}-${span.from_s}-${span.kind}`} class=${`span ${span.kind}`} x=${left}

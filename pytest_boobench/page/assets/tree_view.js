@@ -2,7 +2,7 @@
 // The tree has the focus, and names the line that is active: a line out of view needs no element for it.
 
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
-import { duration, quantity } from "./report.js";
+import { about, quantity } from "./report.js";
 import { checkOf, countRed, countSelected, keyed, listLines, startingWith, toggled } from "./tree.js";
 import { Mark } from "./ui.js";
 
@@ -104,7 +104,7 @@ function Last({ cell }) {
     <span>${marks.map((mark) => html`<span class="tag" key=${mark}>${mark}</span> `)}</span>
     <span>${last && html`<${Mark} word=${last.outcome} />`}</span>
     <span class="speed">${last ? quantity(last.decode_tok_s, "tok/s") : ""}</span>
-    <span class="about" title="how long it will take, from its history">
-      ${cell.estimate_s ? `~ ${duration(cell.estimate_s)}` : ""}</span>
+    <span class="about" title=${cell.estimate_s ? "how long it will take, from its history" : null}>
+      ${cell.estimate_s ? about(cell.estimate_s, "<", "~") : ""}</span>
   </span>`;
 }

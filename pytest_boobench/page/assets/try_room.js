@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Answer } from "./answer.js";
 import { post } from "./api.js";
-import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
+import { Lamps, PickModel, Sampling, firstPair, modelOf, splitPair, useHosts } from "./hosts.js";
 import { ACCEPTED, Images, readImages } from "./images.js";
 import { quantity } from "./report.js";
 import { say, useSignal } from "./store.js";
@@ -75,14 +75,11 @@ export function TryRoom() {
   useEffect(() => {
     if (atEnd && all.length && !isOver(all.at(-1).answer)) window.scrollTo(0, document.documentElement.scrollHeight);
   }, [all]);
-  const { host, model } = splitPair(wanted.pair);
-  const chosen = found.find((one) => one.name === host)?.models.find((one) => one.name === model);
+  const chosen = modelOf(found, wanted.pair);
   return html`<h1 class="unseen">Try</h1><div class="room split">
     <section class="card settings" aria-labelledby="whom"><h2 id="whom">Who answers</h2>
       <${Problem} error=${known.error} />
       <${PickModel} label="Host and model" value=${wanted.pair} onChange=${set("pair")} found=${found} />
-      ${chosen && html`<p class="where chosen">${[`${model} on ${host}`, chosen.state !== "unknown" && chosen.state,
-        chosen.vision && "sees pictures"].filter(Boolean).join(", ")}</p>`}
       <${Lamps} found=${found} />
       <${Field} label="System prompt"><textarea rows="3" value=${wanted.system}
         onInput=${(event) => set("system")(event.target.value)}></textarea><//>
