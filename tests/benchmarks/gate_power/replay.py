@@ -80,6 +80,8 @@ class Case:
     runs: Sequence[Sequence[float]]
     blocks: Sequence[Block]
     spread: Mapping[str, float]
+    session: tuple[int, int]
+    """The rounds of the baseline and of the judged blocks: the same for all numbers of one session."""
 
 
 APART = 2
@@ -103,7 +105,8 @@ def list_cases(scene: Scene) -> Iterator[Case]:
                 continue
             for key, blocks in now.items():
                 runs = [recording[key][start].values for recording in then]
-                yield Case(key, baselines[key], runs, [blocks[number] for number in judged], spreads[key[2]])
+                taken = [blocks[number] for number in judged]
+                yield Case(key, baselines[key], runs, taken, spreads[key[2]], (start, first))
 
 
 def learn(names: Sequence[str]) -> Mapping[str, HostNoise]:
@@ -146,10 +149,13 @@ Count = dict[tuple[str, str, float], Tally]
 
 
 ALL = "all"
+SUITES = "a host's whole suite"
+"""Red if one of its numbers is."""
 
 
 def count_scene(scene: Scene, counts: Count) -> None:
-    """Add a scene's verdicts, under their kind of cell and under ``ALL``."""
+    """Add a scene's verdicts, under their kind of cell and under ``ALL``; each host's session counts as a suite."""
+    red: dict[tuple[tuple[int, int], str, float], bool] = defaultdict(bool)
     for case in list_cases(scene):
         pooled = pool([block.values for block in case.blocks])
         canaries = [block.canary for block in case.blocks] if scene.canary else ()
@@ -158,10 +164,14 @@ def count_scene(scene: Scene, counts: Count) -> None:
             for kind in (ALL, describe_kind(case.key)):
                 tally = counts.setdefault((kind, GATE, drop), Tally())
                 tally.add(played.outcome, proven=played.proven, samples=played.samples)
+            red[case.session, case.key[0], drop] |= played.outcome == "regression"
             slowed = [[value * (1 - drop) for value in block.values] for block in case.blocks]
             for name, rule in RULES.items():
-                if (red := rule(case.runs, slowed)) is not None:
-                    counts.setdefault((ALL, name, drop), Tally()).add("regression" if red else "pass")
+                if (slower := rule(case.runs, slowed)) is not None:
+                    counts.setdefault((ALL, name, drop), Tally()).add("regression" if slower else "pass")
+    for (_, host, drop), any_red in red.items():
+        kind = f"{SUITES}, {'2 threads' if host == 'two-threads' else '1 thread'}"
+        counts.setdefault((kind, GATE, drop), Tally()).add("regression" if any_red else "pass")
 
 
 def describe_kind(key: Key) -> str:
