@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from pytest_boobench.gate.circumstances import describe_differences, list_differences
@@ -35,13 +36,20 @@ SHOWN_CHANGES = 3
 """How many changed circumstances a cause names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JudgedCell:
     """A cell of a session with its verdicts and the baseline that they rest on."""
 
     record: CellRecord
     verdicts: tuple[Verdict, ...]
     baseline: Baseline | None
+
+    @cached_property
+    def changes(self) -> list[str]:
+        """What is different from the baseline's measurement, in clauses. Each later cell of the host asks again."""
+        runs = self.baseline.runs if self.baseline is not None else ()
+        found = [change for change in list_differences(self.record, runs) if change.what not in ("answer", "clock")]
+        return describe_differences(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +142,12 @@ def _list_numbers(cell: JudgedCell) -> list[_Number]:
 def _list_changes(fell: Sequence[_Number], held: Sequence[_Number]) -> list[str]:
     """What changed in all cells that fell: only what did not change in those that held, if there is such a thing."""
     cells = {number.node_id: number.cell for number in [*fell, *held]}
-    told = {node_id: _describe_changes(cell) for node_id, cell in cells.items()}
+    told = {node_id: cell.changes for node_id, cell in cells.items()}
     slower = {number.node_id for number in fell}
     common = [words for words in told[fell[0].node_id] if all(words in told[node_id] for node_id in slower)]
     elsewhere = {words for node_id in told.keys() - slower for words in told[node_id]}
     telling = [words for words in common if words not in elsewhere]
     return (telling or common)[:SHOWN_CHANGES]
-
-
-def _describe_changes(cell: JudgedCell) -> list[str]:
-    runs = cell.baseline.runs if cell.baseline is not None else ()
-    changes = [change for change in list_differences(cell.record, runs) if change.what not in ("answer", "clock")]
-    return describe_differences(changes)
 
 
 def _find_shape(fell: Sequence[_Number], held: Sequence[_Number]) -> Cause | None:
