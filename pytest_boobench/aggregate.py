@@ -154,10 +154,12 @@ def _find_lateness(samples: Sequence[Sample], metric: str, limit: float) -> str:
     bound = statistics.median(sample.find_client_bound(metric) for sample in samples)
     if bound <= limit:
         return ""
-    lag_ms = max((sample.client_lag_ms for sample in samples if sample.client_lag_ms is not None), default=None)
+    sent_ms = max((sample.send_lag_ms or 0.0 for sample in samples), default=0.0)
+    read_ms = max((sample.client_lag_ms for sample in samples if sample.client_lag_ms is not None), default=None)
+    sent = f"sent up to {quantity(sent_ms, 'ms')} and " if sent_ms else ""
     return (
-        f"{CLIENT_LATE}: it read up to {quantity(lag_ms, 'ms')} late, which may change this by {percent(bound)}, "
-        f"more than the tolerated {percent(limit)}; use fewer lanes or a less busy client"
+        f"{CLIENT_LATE}: it {sent}read up to {quantity(read_ms, 'ms')} late, which may change this by "
+        f"{percent(bound)}, more than the tolerated {percent(limit)}; use fewer lanes or a less busy client"
     )
 
 

@@ -139,6 +139,7 @@ def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.
     """An empty bench folder whose host ``llama`` is the tests' server; a late client, or a machine that was busy before
     or is now, is not held against its cells."""
     monkeypatch.setattr(aggregate, "TREND_FASTER", 1.0)
+    monkeypatch.setattr(aggregate, "BOUND_SHARE", float("inf"))
     monkeypatch.setattr(chunks, "BLUR_MS", float("inf"))
     monkeypatch.setattr(witness, "APART_MS", 60.0)
     monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))

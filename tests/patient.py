@@ -15,6 +15,7 @@ from pytest_boobench.servers import chunks, witness
 _FOLDER = Path.cwd()
 
 aggregate.TREND_FASTER = 1.0
+aggregate.BOUND_SHARE = float("inf")
 chunks.BLUR_MS = float("inf")
 witness.APART_MS = 60.0
 block.listen = lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0)

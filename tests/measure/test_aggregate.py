@@ -122,6 +122,14 @@ def test_a_client_that_reads_late_is_the_bottleneck() -> None:
     assert set(find_blanks([by_the_server] * 3, "chat", {"decode_tok_s": 0.02})) == {"ttft_ms"}
 
 
+def test_a_client_that_sends_late_says_so() -> None:
+    late = make_sample(ttft_ms=10.0, e2e_ms=100.0, send_lag_ms=1.5, client_lag_ms=0.25)
+    assert find_blanks([late] * 3, "chat", {})["ttft_ms"] == (
+        "the client was the bottleneck: it sent up to 1.50 ms and read up to 0.250 ms late, which may change this by "
+        "15 %, more than the tolerated 5 %; use fewer lanes or a less busy client"
+    )
+
+
 def test_a_late_client_leaves_nothing_of_a_queue_of_zero() -> None:
     """Zero is not blank: the time to the first token does not take its place."""
     late = make_sample(ttft_ms=100.0, ttfo_ms=100.0, prompt_ms=100.0, first_late_ms=1.0)
