@@ -34,15 +34,15 @@ _BLIND = (
     "its /slots and /metrics are both off, so it cannot tell whether others use it: start it without --no-slots, or "
     "with --metrics"
 )
-LOOK_EVERY_S = 0.2
-"""All foreign requests that last longer are found. What the looks cost: how-far-to-trust-it.md."""
+LOOK_EVERY_S = 0.5
+"""Foreign requests that last longer are seen in a slot. What the looks cost: how-far-to-trust-it.md."""
 
 
 class Processes:
     """Finds the llama-server process of each loaded model."""
 
-    def __init__(self, control: httpx.AsyncClient) -> None:
-        self._control = control
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
         self._router: bool | None = None
 
     async def find(self, model: str) -> Mapping[str, LlamaProcess]:
@@ -51,10 +51,10 @@ class Processes:
         Raises CannotTell if the host does not answer.
         """
         if not await self.behind_router():
-            return {model: LlamaProcess(self._control)}
+            return {model: LlamaProcess(self._clients)}
         entries = to_objects((await self._ask("/models")).get("data"))
         return {
-            model if model in list_names(entry) else clean(entry["id"]): LlamaProcess(self._control, entry["id"])
+            model if model in list_names(entry) else clean(entry["id"]): LlamaProcess(self._clients, entry["id"])
             for entry in entries
             if isinstance(entry.get("id"), str) and to_object(entry.get("status")).get("value") == "loaded"
         }
@@ -71,7 +71,7 @@ class Processes:
 
     async def _ask(self, path: str) -> Mapping[str, Any]:
         try:
-            return to_object(parse_json((await self._control.get(path)).content))
+            return to_object(parse_json((await self._clients.control.get(path)).content))
         except httpx.TransportError as error:
             raise CannotTell(f"{path}: {explain_failure(error)}") from error
         except Fault as fault:
@@ -122,7 +122,7 @@ class Window:
             self._found = found
         for name, process in self._found.items():
             with suppress(CannotTell):
-                self._accounts[name].see(await process.ask_slots())
+                self._accounts[name].see(await process.glance())
 
     async def close(self, own: OwnTraffic) -> Traffic:
         """Read the counters again; return the traffic that is not ours."""
@@ -171,7 +171,7 @@ class SlotsWatcher(Watcher):
         self, clients: Clients, model: str, *, look_every_s: float = LOOK_EVERY_S, patience_s: float = 3.0
     ) -> None:
         super().__init__(model)
-        self._processes = Processes(clients.control)
+        self._processes = Processes(clients)
         self._look_every_s = look_every_s
         self._patience_s = patience_s
         self._ours = OwnRequests()
@@ -202,7 +202,7 @@ class SlotsWatcher(Watcher):
         return name_slots((slot for slot in slots if slot.processing), name)
 
     async def begin(self, marks: OwnMarks) -> None:
-        """Open a window: read the counters, then look at the slots five times a second."""
+        """Open a window: read the counters, then look at the slots every ``look_every_s``."""
         await self.close()
         self._ours = OwnRequests.by(marks.seeds, known=self._ours.seeds)
         self._window = Window(self._processes, self._ours, self.model, self._patience_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import h11
 
@@ -12,7 +13,6 @@ from pytest_boobench.wire.exchange import Failure, NoAnswer
 
 MAX_HEAD_BYTES = 65_536
 _OURS: Mapping[bytes, bytes] = {
-    b"Content-Type": b"application/json",
     b"Accept-Encoding": b"identity",  # a compressed stream has no arrival times of its own bytes
     b"Connection": b"close",
 }
@@ -27,23 +27,25 @@ _EVENT_IN_CHUNK = (b"\n\n\r\n",)
 _ENDLESS = sys.maxsize
 
 
-def write_head(host: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
-    """What all requests to a target have in common: request line and header without the length of the content.
+def write_head(method: Literal["GET", "POST"], host: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
+    """What all requests to a target have in common: request line and header without type and length of the content.
 
     NoAnswer for characters that HTTP does not allow; the message does not quote them, since they may be a key.
     """
     lines = [(b"Host", host), *((name.encode(), value.encode()) for name, value in headers.items()), *_OURS.items()]
     try:
-        written = h11.Connection(h11.CLIENT).send(h11.Request(method="POST", target=target, headers=lines))
+        written = h11.Connection(h11.CLIENT).send(h11.Request(method=method, target=target, headers=lines))
     except h11.LocalProtocolError:
         text = f"{host.decode()}: the request's path or headers hold characters that HTTP does not allow"
         raise NoAnswer(Failure("protocol", text)) from None
     return (written or b"").removesuffix(b"\r\n")
 
 
-def write_request(head: bytes, content: bytes) -> bytes:
-    """A complete request; ``head`` is by `write_head`."""
-    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
+def write_request(head: bytes, content: bytes | None = None) -> bytes:
+    """A complete request; ``head`` is by `write_head`, ``content`` is JSON."""
+    if content is None:
+        return head + b"\r\n"
+    return b"%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
 
 
 class HttpAnswer:

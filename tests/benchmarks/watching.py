@@ -29,6 +29,7 @@ from pytest_boobench.hosts.embedded import EmbeddedSettings, provide_model, star
 from pytest_boobench.hosts.llama_watcher import LOOK_EVERY_S, SlotsWatcher
 from pytest_boobench.hosts.watcher import OwnMarks
 from pytest_boobench.servers.clients import Clients, open_clients
+from pytest_boobench.wire import Exchange, StreamClient
 from tests.real_llama_server import serve
 
 _SEED = 3
@@ -100,11 +101,12 @@ async def take_turn(served: Served, clients: Clients, pause_s: float | None, tok
     """An answer on each lane, watched every ``pause_s``, with the looks counted on the wire."""
     looks = 0
 
-    async def count_look(request: httpx.Request) -> None:
+    async def count_look(path: str) -> Exchange:
         nonlocal looks
-        looks += request.url.path == "/slots"
+        looks += path == "/slots"
+        return await StreamClient.get(clients.stream, path)
 
-    clients.control.event_hooks = {"request": [count_look]}
+    clients.stream.get = count_look  # type: ignore[method-assign]
     watcher = SlotsWatcher(clients, "tiny-chat", look_every_s=pause_s or 0.0)
     if pause_s is not None:
         await watcher.begin(OwnMarks("benchmark", frozenset({_SEED})))

@@ -374,7 +374,7 @@ def test_requests_across_both_ends_are_charged_once(llama: EmbeddedServer) -> No
     """Windows that share a stock share a request: what it is charged in each adds up to all of it."""
 
     async def work(clients: Clients) -> None:
-        process = LlamaProcess(clients.control)
+        process = LlamaProcess(clients)
         trials, tokens = 0, 800
         while trials < TRIALS:
             first = await process.read_settled((), patience_s=2.0)
@@ -772,7 +772,7 @@ def test_what_never_settles_has_no_exact_tokens() -> None:
 
 def test_a_stock_waits_only_so_long() -> None:
     async def work(clients: Clients, said: dict[str, Any]) -> None:
-        stock = await LlamaProcess(clients.control).read_settled({7}, patience_s=0.05)
+        stock = await LlamaProcess(clients).read_settled({7}, patience_s=0.05)
         assert not stock.settled
         assert [slot.task for slot in stock.working] == [1]
 

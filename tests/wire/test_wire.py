@@ -157,6 +157,25 @@ def test_sends_the_request_on_a_connection_of_its_own(server: FaultServer) -> No
     }
 
 
+def test_asks_without_content_and_with_the_same_headers(server: FaultServer) -> None:
+    async def get() -> wire.Exchange:
+        async with wire.StreamClient(f"{server.url}/base/", {"X-Scenario": "length", "X-Key": "k"}) as client:
+            await client.post("/slots", {})
+            return await client.get("/slots?model=a")
+
+    exchange = run(get())
+    assert (exchange.status, exchange.complete) == (200, True)
+    seen = server.seen[-1]
+    assert (seen.method, seen.target, seen.body) == ("GET", "/base/slots?model=a", b"")
+    assert seen.headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "x-scenario": "length",
+        "x-key": "k",
+        "accept-encoding": "identity",
+        "connection": "close",
+    }
+
+
 # arrivals
 
 
@@ -466,7 +485,7 @@ def test_slow_first_byte_may_take_longer_than_a_stall() -> None:
 def test_endless_answers_are_cut_off(server: FaultServer) -> None:
     async def trickle() -> wire.Exchange:
         transport = Transport()
-        message = write_request(write_head(b"x", b"/trickle", {}), b"")
+        message = write_request(write_head("POST", b"x", b"/trickle", {}), b"")
         try:
             return await transport.exchange(Address("127.0.0.1", server.port, None), message, PATIENT, max_bytes=1_000)
         finally:
