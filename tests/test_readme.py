@@ -83,7 +83,7 @@ def test_what_it_shows_of_a_red_session_is_in_the_picture() -> None:
 def test_the_examples_are_good() -> None:
     hosts = inventory.load(CHECKOUT / "example_suites" / "boobench.hosts.yaml", env={})
     paths = sorted((CHECKOUT / "example_suites").glob("*.boobench.yaml"))
-    loaded = [suite.load(path, display=path.name, known_hosts=hosts.names) for path in paths]
+    loaded = [suite.load(path, display=path.name, known_hosts=hosts.names, starts=hosts.starts) for path in paths]
     embedded = [cell for one in loaded for cell in one.cells if cell.host == "embedded"]
     assert len(embedded) >= 8
     assert {cell.kind for cell in embedded} == {"chat", "completion", "embedding"}

@@ -313,8 +313,13 @@ class TestCertificates:
 def test_the_example_is_good() -> None:
     path = Path(__file__).parents[2] / "example_suites" / "boobench.hosts.yaml"
     found = inventory.load(path, env={})
-    assert (found.names, found.display) == (("embedded", "rack-1", "rack-2"), "boobench.hosts.yaml")
-    assert [found.get(name).server for name in found.names] == ["embedded", "llama-swap", "llama-server"]
+    assert (found.names, found.display) == (("embedded", "rack-1", "rack-2", "lab"), "boobench.hosts.yaml")
+    assert [found.get(name).server for name in found.names] == [
+        "embedded",
+        "llama-swap",
+        "llama-server",
+        "llama-server",
+    ]
     assert found.get("rack-1").key_variable == "RACK1_KEY"
 
 

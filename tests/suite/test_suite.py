@@ -23,6 +23,7 @@ from pytest_boobench.documents.validation import OneOrMore, whole
 from pytest_boobench.documents.yaml_source import read
 from pytest_boobench.documents.yaml_tree import Problems
 from pytest_boobench.errors import DocumentError
+from pytest_boobench.hosts import inventory
 from pytest_boobench.metrics import METRICS, metrics_of
 from pytest_boobench.suite.cell import Axis, Cell, Mark, Plan, Suite, Timeouts, list_axes
 
@@ -752,15 +753,19 @@ class TestExamples:
     FOLDER = Path(__file__).parents[2] / "example_suites"
     PATHS = sorted(FOLDER.glob("*.boobench.yaml"))
 
+    def load(self, path: Path) -> Suite:
+        hosts = inventory.load(self.FOLDER / "boobench.hosts.yaml", env={})
+        return suite.load(path, display=path.name, known_hosts=hosts.names, starts=hosts.starts)
+
     @pytest.mark.parametrize("path", PATHS, ids=[path.name for path in PATHS])
     def test_they_are_good(self, path: Path) -> None:
-        loaded = suite.load(path, display=path.name, known_hosts=HOSTS)
+        loaded = self.load(path)
         assert loaded.name == path.name.removesuffix(".boobench.yaml")
         skipped = {mark.name for cell in loaded.cells for mark in cell.marks} == {"skip"}
         assert skipped is (loaded.hosts != ("embedded",)), "what is no template runs on every machine"
 
     def test_the_embedded_ones_have_cells_of_every_kind(self) -> None:
-        suites = [suite.load(path, display=path.name, known_hosts=HOSTS) for path in self.PATHS]
+        suites = [self.load(path) for path in self.PATHS]
         cells = [cell for loaded in suites for cell in loaded.cells if not cell.marks]
         assert {cell.kind for cell in cells} == {"chat", "completion", "embedding"}
         assert len(cells) >= 8
