@@ -245,3 +245,5 @@ class ReferenceRates:
 
 REFERENCE_RATES = ("decode", "prefill")
 """The rates of a machine's reference."""
+REFERENCE_SUITE = "boobench-reference"
+"""The suite under which the store keeps the measurements of references: they are no cells of the user."""

@@ -106,6 +106,12 @@ def judge_as(outcome: Outcome, metric: str = "decode_tok_s", **changed: Any) -> 
     return Verdict(metric=metric, outcome=outcome, **{**fields, **changed})
 
 
+def judge_decode(outcome: Outcome, change: float = 0.0, **said: Any) -> tuple[Verdict, ...]:
+    """The verdicts on a cell that is judged by its decode alone, against 50 tok/s."""
+    fields: dict[str, Any] = {"now": 50 * (1 + change), "baseline": 50.0, "change": change, "baseline_name": "main"}
+    return (judge_as(outcome, **{**fields, **said}),)
+
+
 def follow_cell(cell: Cell, fate: Fate, seed: int = 0) -> list[Measurement]:
     """A cell over its runs, oldest first."""
     chance = random.Random(f"{seed}{cell.key}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pytest_boobench.environment import ask_git
-from pytest_boobench.facts import Canary
+from pytest_boobench.facts import REFERENCE_SUITE, Canary
 from pytest_boobench.plain import list_facts, take
 from pytest_boobench.record import Baseline, CellFacts, CellRecord, HostLook, Measurement
 from pytest_boobench.store import Selection, Store
@@ -84,13 +84,14 @@ class Side:
 
 
 def find_side(store: Store, text: str, folder: Path) -> Side:
-    """The measurements that a word selects; in ``kind:word`` the kind is given.
+    """The measurements that a word selects, without those of references; in ``kind:word`` the kind is given.
 
     A usage error where the word names nothing, or several things. Git is asked in ``folder`` for words such as
     ``HEAD~1`` or a tag.
     """
     kind, word = _find_kind(store, text, folder)
-    measurements = tuple(store.measurements(_KINDS[kind](word)))
+    found = store.measurements(_KINDS[kind](word))
+    measurements = tuple(one for one in found if one.run.suite != REFERENCE_SUITE)
     if not measurements:
         raise click.UsageError(
             f"nothing is stored of {text!r}; expected a baseline, a host, a commit, a session or a run, "

@@ -58,8 +58,9 @@ def command(
 ) -> int:
     """Tell what a session changed, one alert for a change.
 
-    An alert opens when cells of a host became slower. The next session confirms it, and it closes by itself. The same
-    session always gives the same text; a session that changed nothing prints and sends nothing.
+    An alert opens when cells of a host became slower, or when the host cannot be measured. The next session confirms
+    it, and it closes by itself. The same session always gives the same text; a session that changed nothing prints and
+    sends nothing.
 
     Exit code 1 where it could not be sent.
     """
@@ -76,12 +77,15 @@ def command(
     if receiver is None:
         click.echo(SHAPES[shape or "github"](told, report.session), nl=False)
         return 0
+    receiver = receiver.with_shape(shape)
     try:
-        send(receiver.with_shape(shape), told, report.session)
+        send(receiver, told, report.session)
     except UnsentError as error:
         click.echo(str(error), err=True)
         return 1
-    click.echo(f"sent: {count(len(told), 'alert')} of session {report.session[:8]}")
+    over = sum(one.over for one in told)
+    closed = f"; {over} closed since then: no new issue" if over and receiver.keeps_issues else ""
+    click.echo(f"sent: {count(len(told), 'alert')} of session {report.session[:8]}{closed}")
     return 0
 
 

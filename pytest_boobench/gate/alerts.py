@@ -4,6 +4,8 @@ An alert opens when a cell that was fine is judged worse. It takes in all cells 
 session, the same way. The next session confirms it, and takes in the cells that it finds too: near the limit, noise
 decides which session sees which cell. What changes after that opens an alert of its own. An alert closes by itself.
 
+A host of which a session measures no cell has an alert too: opened, confirmed and closed alike.
+
 The same sessions give the same alerts. So the store needs no table of them, and nobody needs to keep what was sent:
 what a session told is what it changed.
 """
@@ -11,16 +13,17 @@ what a session told is what it changed.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
+from pytest_boobench.facts import REFERENCE_SUITE
 from pytest_boobench.record import Measurement, Outcome, Verdict
 
-Direction = Literal["slower", "faster"]
+Direction = Literal["slower", "faster", "unmeasured"]
 Step = Literal["opened", "confirmed", "closed"]
-Ending = Literal["fine again", "not confirmed", "no longer measured"]
+Ending = Literal["fine again", "not confirmed", "no longer measured", "measured again"]
 
 PASSES = 2
 """Passes in a row that make a cell fine, where none of them rules the allowed change out."""
@@ -60,7 +63,10 @@ class Alert:
     """Session -> what it did to the alert, oldest first. A session that changed nothing is not in it."""
     cells: tuple[AlertCell, ...]
     measured: int
-    """Cells of the host that the newest session measured."""
+    """Cells of the host that the newest session measured, or tried to."""
+    troubles: Mapping[str, int] = field(default_factory=dict)
+    """Where the host cannot be measured: why not -> number of cells, in the newest session that tried; the first reason
+    comes first."""
     ending: Ending | None = None
     """Why it is closed; None while it is open."""
 
@@ -79,20 +85,26 @@ class Alert:
 def follow_alerts(measurements: Sequence[Measurement], baseline: str) -> tuple[Alert, ...]:
     """Return all alerts of these measurements, oldest first, also closed ones.
 
-    Reads verdicts against the baseline of this name, and those that need no baseline. Leaves out duets and results of
-    other tools: these are no sessions in a row.
+    Reads verdicts against the baseline of this name, and those that need no baseline.
     """
     of_host: dict[str, list[Measurement]] = defaultdict(list)
     for one in measurements:
-        if one.reference_host is None and one.run.imported_from is None:
+        if counts(one):
             of_host[one.run.host].append(one)
-    found = [
-        alert
-        for host, several in of_host.items()
-        for direction in get_args(Direction)
-        for alert in _follow_host(host, direction, [_HostSession.read(each, baseline) for each in _by_session(several)])
-    ]
+    found: list[Alert] = []
+    for host, several in of_host.items():
+        sessions = [_HostSession.read(each, baseline) for each in _by_session(several)]
+        for direction in _CHANGED:
+            found += _follow_host(host, direction, sessions)
+        found += _follow_failing(host, sessions)
     return tuple(sorted(found, key=lambda alert: (alert.opened_at, alert.host, alert.direction)))
+
+
+def counts(measurement: Measurement) -> bool:
+    """Whether alerts are about it. Duets and results of other tools are no sessions in a row, and the reference of a
+    machine is no cell."""
+    other = measurement.reference_host is not None or measurement.run.imported_from is not None
+    return not other and measurement.run.suite != REFERENCE_SUITE
 
 
 def _by_session(measurements: Sequence[Measurement]) -> list[list[Measurement]]:
@@ -113,9 +125,14 @@ class _HostSession:
     tried: frozenset[str]
     """Cell keys, also of cells that could not be measured or judged."""
     judged: Mapping[_Signal, tuple[Measurement, Verdict]]
+    working: frozenset[str]
+    """Suites of which a cell was measured."""
+    troubles: Mapping[str, int]
+    """Why cells could not be measured -> number of them; the first one's reason comes first."""
 
     @classmethod
     def read(cls, measurements: Sequence[Measurement], baseline: str) -> _HostSession:
+        troubles = [(one, _find_trouble(one)) for one in sorted(measurements, key=lambda one: one.started_at)]
         return cls(
             uid=measurements[0].run.session,
             began_at=min(one.started_at for one in measurements),
@@ -127,7 +144,15 @@ class _HostSession:
                 for verdict in one.verdicts
                 if verdict.baseline_name in (None, baseline)
             },
+            working=frozenset(one.run.suite for one, trouble in troubles if not trouble),
+            troubles=Counter(trouble for _, trouble in troubles if trouble),
         )
+
+
+def _find_trouble(measurement: Measurement) -> str:
+    """Why the cell could not be measured, or was disturbed too much to be judged, in a line; empty if it was."""
+    undecided = bool(measurement.verdicts) and all(one.outcome == "inconclusive" for one in measurement.verdicts)
+    return (measurement.error or (undecided and measurement.disturbed) or "").partition("\n")[0].strip()
 
 
 def _is_tried(measurement: Measurement) -> bool:
@@ -246,6 +271,73 @@ class _Course:
             measured=self.measured,
             ending=self.ending,
         )
+
+
+@dataclass(slots=True)
+class _FailingCourse:
+    """The alert of a host that cannot be measured, while it is followed.
+
+    It waits for the suites that failed: another suite of the host may work all the time, and a suite with a mistake
+    would open and close an alert with each session.
+    """
+
+    opened: _HostSession
+    newest: _HostSession
+    """The newest that could not measure the host."""
+    suites: set[str]
+    steps: dict[str, Step]
+    missed: int = 0
+    """Sessions without these suites since then."""
+    ending: Ending | None = None
+
+    @classmethod
+    def open(cls, session: _HostSession) -> _FailingCourse:
+        return cls(session, session, set(session.suites), {session.uid: "opened"})
+
+    def take(self, session: _HostSession) -> None:
+        """Follow it through one more session."""
+        if not session.working:
+            self.newest, self.missed = session, 0
+            self.suites |= session.suites
+            if "confirmed" not in self.steps.values():
+                self.steps[session.uid] = "confirmed"
+            return
+        self.missed += not self.suites & session.suites
+        gone = self.missed >= GONE_SESSIONS or session.began_at - self.newest.began_at >= GONE_S
+        if self.suites & session.working:
+            self.ending = "measured again"
+        elif gone:
+            self.ending = "no longer measured"
+        if self.ending:
+            self.steps[session.uid] = "closed"
+
+    def show(self, host: str) -> Alert:
+        return Alert(
+            host=host,
+            direction="unmeasured",
+            opened_in=self.opened.uid,
+            opened_at=self.opened.began_at,
+            steps=dict(self.steps),
+            cells=(),
+            measured=sum(self.newest.troubles.values()),
+            troubles=dict(self.newest.troubles),
+            ending=self.ending,
+        )
+
+
+def _follow_failing(host: str, sessions: Sequence[_HostSession]) -> Iterator[Alert]:
+    """The alerts that the host cannot be measured, in their order; at most one is open at a time."""
+    course: _FailingCourse | None = None
+    for session in sessions:
+        if course is not None:
+            course.take(session)
+            if course.ending:
+                yield course.show(host)
+                course = None
+        elif not session.working:
+            course = _FailingCourse.open(session)
+    if course is not None:
+        yield course.show(host)
 
 
 def _count_cells(session: _HostSession) -> int:

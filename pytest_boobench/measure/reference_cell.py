@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.errors import HostError
-from pytest_boobench.facts import DECISIVE, ModelFacts, ReferenceRates
+from pytest_boobench.facts import DECISIVE, REFERENCE_SUITE, ModelFacts, ReferenceRates
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.measure.block import Block, Measurer, add_block, name_as_listed
@@ -17,8 +17,6 @@ from pytest_boobench.record import CellRecord, identify
 from pytest_boobench.suite.cell import Cell, Plan
 from pytest_boobench.units import count
 
-SUITE = "boobench-reference"
-"""The suite under which the store keeps the reference's measurements."""
 PROMPT_TOKENS, OUTPUT_TOKENS = 128, 64
 SAMPLES = 8
 """Its shape never changes, or all drifts would be wrong: one lane, greedy, no cached token."""
@@ -29,7 +27,7 @@ LEAST_ERROR = 0.005
 async def measure_reference(host: Host, grant: Grant, session: Measurer) -> CellRecord:
     """Measure the reference once. On a problem, the record has an ``error``."""
     cell = make_reference_cell(host.name, host.reference or await _find_only_model(host, grant))
-    node_id = f"{SUITE}::{cell.host}::{cell.model}[{cell.id}]"
+    node_id = f"{REFERENCE_SUITE}::{cell.host}::{cell.model}[{cell.id}]"
     record = identify(
         cell, node_id, started_at=time.time(), takeover=grant.takeover, client=session.client, worker=session.worker
     )
@@ -40,7 +38,7 @@ async def measure_reference(host: Host, grant: Grant, session: Measurer) -> Cell
 def make_reference_cell(host: str, model: str) -> Cell:
     """Make the cell that is measured on each reference."""
     return Cell(
-        suite=SUITE,
+        suite=REFERENCE_SUITE,
         host=host,
         model=model,
         kind="chat",

@@ -47,6 +47,11 @@ class Receiver:
         """The same in another shape; None: in its own."""
         return self if shape is None else replace(self, shape=shape)
 
+    @property
+    def keeps_issues(self) -> bool:
+        """Whether it is a forge, which has an issue for each alert."""
+        return self.shape in _FORGES
+
     def __repr__(self) -> str:
         return f"Receiver(url=…, shape={self.shape!r}, token=…)"
 
@@ -167,6 +172,7 @@ class _Forge:
     text: str
     number: str
     state: str
+    """Of an open issue; both say ``closed`` of a closed one."""
     comments: str
     close: tuple[str, Mapping[str, str]]
     labels: list[str] | str
@@ -200,25 +206,31 @@ class _Tracker:
     post: _Post
 
     async def tell(self, told: Told) -> None:
-        """Open the alert's issue, add to it, or close it. A second time for the same session adds nothing."""
-        issue = await self._find(mark_alert(told.alert))
-        text = write_body(told)
-        if issue is None:
-            if told.step != "closed":
-                await self.post(
-                    "POST",
-                    "",
-                    {"title": write_title(told.alert), self.forge.text: text, "labels": self.forge.labels},
-                )
-            return
-        if told.step == "opened":
-            return
+        """Open the alert's issue, add to it, or close it. A second time for the same session adds nothing.
+
+        An alert that is over gets no new issue: nothing would close it. Nor does one whose issue a person closed; what
+        confirms it is added there.
+        """
+        mark = mark_alert(told.alert)
+        issue = await self._find(mark, self.forge.state)
+        if issue is not None:
+            await self._add(issue, told)
+            if told.step == "closed":
+                method, body = self.forge.close
+                await self.post(method, issue, body)
+        elif told.step != "closed" and not told.over:
+            issue = await self._find(mark, "closed")
+            await (self._open(told) if issue is None else self._add(issue, told))
+
+    async def _open(self, told: Told) -> None:
+        text = {"title": write_title(told.alert), self.forge.text: write_body(told)}
+        await self.post("POST", "", {**text, "labels": self.forge.labels})
+
+    async def _add(self, issue: str, told: Told) -> None:
+        """Comment on the alert's issue, whose own text is the first step."""
         comments = f"{issue}/{self.forge.comments}"
-        if not await self._has(comments, mark_step(told)):
-            await self.post("POST", comments, {"body": text})
-        if told.step == "closed":
-            method, body = self.forge.close
-            await self.post(method, issue, body)
+        if told.step != "opened" and not await self._has(comments, mark_step(told)):
+            await self.post("POST", comments, {"body": write_body(told)})
 
     async def _has(self, comments: str, mark: str) -> bool:
         """Whether one of the issue's comments has the mark."""
@@ -226,9 +238,9 @@ class _Tracker:
         told = listed if isinstance(listed, list) else ()
         return any(isinstance(one, Mapping) and mark in str(one.get("body")) for one in told)
 
-    async def _find(self, mark: str) -> str | None:
-        """The number of the alert's open issue."""
-        listed = await self.post("GET", "", state=self.forge.state, labels=_LABEL, per_page="100")
+    async def _find(self, mark: str, state: str) -> str | None:
+        """The number of the alert's issue in this state, among the newest."""
+        listed = await self.post("GET", "", state=state, labels=_LABEL, per_page="100")
         for issue in listed if isinstance(listed, list) else ():
             if isinstance(issue, Mapping) and mark in str(issue.get(self.forge.text)):
                 number = issue.get(self.forge.number)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_boobench.gate.alerts import Alert, Step, follow_alerts
+from pytest_boobench.gate.alerts import Alert, Step, counts, follow_alerts
 from pytest_boobench.record import Measurement
 
 _FIRST_LOOK = 64
@@ -34,6 +34,8 @@ class Told:
     alert: Alert
     session: str
     step: Step
+    over: bool = False
+    """Whether a later session has closed the alert."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class AlertReport:
 
     session: str
     alerts: tuple[Alert, ...]
+    over: frozenset[str] = frozenset()
+    """Names of those that later sessions have closed."""
 
     @property
     def open(self) -> list[Alert]:
@@ -54,10 +58,10 @@ class AlertReport:
         ``confirmed``: only alerts that a second session confirmed. ``faster``: also what became faster.
         """
         return [
-            Told(alert=one, session=self.session, step=one.steps[self.session])
+            Told(alert=one, session=self.session, step=one.steps[self.session], over=one.uid in self.over)
             for one in self.alerts
             if self.session in one.steps
-            and (faster or one.direction == "slower")
+            and (faster or one.direction != "faster")
             and (not confirmed or "confirmed" in one.steps.values())
         ]
 
@@ -66,11 +70,7 @@ def find_newest_session(ask: AskStore) -> str | None:
     """The session that judged cells last, or tried to; None where there is none. Duets, imports and looks of a soak are
     no sessions in a row."""
     for last in (1, _FIRST_LOOK):
-        own = [
-            one
-            for one in ask(last=last)
-            if one.reference_host is None and one.run.imported_from is None and (one.verdicts or one.error)
-        ]
+        own = [one for one in ask(last=last) if counts(one) and (one.verdicts or one.error)]
         if own:
             return max(own, key=lambda one: one.started_at).run.session
     return None
@@ -86,12 +86,21 @@ def gather_alerts(ask: AskStore, session: str, baseline: str, *, everywhere: boo
         return AlertReport(session=session, alerts=())
     hosts = () if everywhere else sorted({one.run.host for one in own})
     until = max(one.started_at for one in own) + 1e-3
+    alerts = _follow(ask, hosts, until, baseline)
+    over: frozenset[str] = frozenset()
+    if any(session in one.steps for one in alerts) and any(one.started_at > until for one in ask(hosts=hosts, last=1)):
+        still = {one.uid for one in alerts if one.ending is None}
+        over = frozenset(one.uid for one in _follow(ask, hosts, None, baseline) if one.ending and one.uid in still)
+    return AlertReport(session=session, alerts=alerts, over=over)
+
+
+def _follow(ask: AskStore, hosts: Sequence[str], until: float | None, baseline: str) -> tuple[Alert, ...]:
     last = _FIRST_LOOK
     while True:
         read = ask(hosts=hosts, until=until, last=last)
         alerts = follow_alerts(read, baseline)
         if not _is_cut(alerts, read, last):
-            return AlertReport(session=session, alerts=alerts)
+            return alerts
         last *= 2
 
 

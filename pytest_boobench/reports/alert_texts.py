@@ -15,7 +15,7 @@ from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.alert_steps import Told
 from pytest_boobench.reports.sentences import list_versions, sentence
-from pytest_boobench.reports.text import escape, flatten, show_time, without_nan
+from pytest_boobench.reports.text import cut_right, escape, flatten, show_time, without_nan
 from pytest_boobench.units import BLANK, change, count, number
 
 ALERT_SCHEMA = 1
@@ -24,6 +24,8 @@ MOST_CELLS = 50
 """In a text; GitHub takes 65,536 characters. The JSON has all."""
 _IN_MESSAGE = 5
 """Cells in a chat message."""
+_TITLE_REASON = 160
+"""Columns of a reason in a title; GitHub takes 256 characters."""
 
 
 def mark_alert(alert: Alert) -> str:
@@ -38,11 +40,19 @@ def mark_step(told: Told) -> str:
 
 
 def write_title(alert: Alert) -> str:
-    """``rack-1 is slower: decode −12.3 to −17.9 %, prefill −11.0 %, 3 of 12 cells``."""
+    """``rack-1 is slower: decode −12.3 to −17.9 %, prefill −11.0 %, 3 of 12 cells``, or with the first reason
+    ``rack-1 cannot be measured: …``."""
+    if alert.direction == "unmeasured":
+        return f"{flatten(alert.host)} cannot be measured: {cut_right(_list_reasons(alert)[0][0], _TITLE_REASON)}"
     cells = len({cell.measurement.cell_key for cell in alert.cells})
     parts = [_describe_metric(key, alert.cells) for key in dict.fromkeys(cell.verdict.metric for cell in alert.cells)]
     of = count(max(alert.measured, cells), "cell")
     return f"{flatten(alert.host)} is {alert.direction}: {', '.join(parts)}, {cells} of {of}"
+
+
+def _list_reasons(alert: Alert) -> list[tuple[str, int]]:
+    """Why a host cannot be measured, without its name, and of how many cells; the first reason comes first."""
+    return [(flatten(why.removeprefix(f"{alert.host}: ")), cells) for why, cells in alert.troubles.items()]
 
 
 def _describe_metric(key: str, cells: Sequence[AlertCell]) -> str:
@@ -60,7 +70,8 @@ def write_headline(told: Told) -> str:
     """The title with what the session did to the alert."""
     alert = told.alert
     if told.step == "closed":
-        return f"closed: {flatten(alert.host)} was {alert.direction}: {_explain_end(alert)}"
+        was = "could not be measured" if alert.direction == "unmeasured" else f"was {alert.direction}"
+        return f"closed: {flatten(alert.host)} {was}: {_explain_end(alert)}"
     return f"{told.step}: {write_title(alert)}"
 
 
@@ -69,6 +80,10 @@ def _explain_end(alert: Alert) -> str:
         return "all its cells are as the baseline again"
     if alert.ending == "not confirmed":
         return "not confirmed: no second session found a cell changed"
+    if alert.ending == "measured again":
+        return "it is measured again"
+    if alert.direction == "unmeasured":
+        return "the suites that failed are no longer run on it"
     return "the cells that changed are no longer measured against this baseline"
 
 
@@ -102,24 +117,43 @@ def write_body(told: Told) -> str:
     elif note := _find_note(alert):
         lines += [f"Beside the speed: {escape(note)}.", ""]
     lines += [f"- {escape(line)}" for line in _tell_course(told)]
-    lines += ["", *_render_cells(alert), "", "<details>", "<summary>The verdicts in words</summary>", ""]
-    lines += [f"- {_name(cell)}: {escape(sentence(cell.verdict))}" for cell in alert.cells[:MOST_CELLS]]
-    lines += ["", "</details>", "", mark_alert(alert), mark_step(told), ""]
+    lines += ["", *(_render_reasons(alert) if alert.direction == "unmeasured" else _render_verdicts(alert))]
+    lines += ["", mark_alert(alert), mark_step(told), ""]
     return "\n".join(lines)
 
 
 def _tell_course(told: Told) -> Iterator[str]:
     alert = told.alert
     yield f"opened by session {alert.opened_in[:8]}, {show_time(alert.opened_at)}"
-    newest = max((cell.measurement for cell in alert.cells), key=lambda one: one.started_at)
-    if versions := list_versions(newest.run.git_commit, newest.engine_build):
+    newest = max((cell.measurement for cell in alert.cells), key=lambda one: one.started_at, default=None)
+    if newest is not None and (versions := list_versions(newest.run.git_commit, newest.engine_build)):
         yield f"newest: {', '.join(versions)}"
     if told.step == "opened":
-        yield "the next session of these cells confirms it or closes it"
+        of = "of its suites" if alert.direction == "unmeasured" else "of these cells"
+        yield f"the next session {of} confirms it or closes it"
+    elif told.step == "confirmed" and alert.direction == "unmeasured":
+        yield f"confirmed by session {told.session[:8]}; the first measured cell of its suites closes it"
     elif told.step == "confirmed":
         yield f"confirmed by session {told.session[:8]}; a pass that rules the change out closes it, or {PASSES} passes"
     else:
         yield f"closed by session {told.session[:8]}: {_explain_end(alert)}"
+
+
+def _render_reasons(alert: Alert) -> Iterator[str]:
+    yield "| why | cells |"
+    yield "| --- | ---: |"
+    reasons = _list_reasons(alert)
+    yield from (f"| {escape(why)} | {cells} |" for why, cells in reasons[:MOST_CELLS])
+    if len(reasons) > MOST_CELLS:
+        yield ""
+        yield f"{count(len(reasons) - MOST_CELLS, 'more reason')} left out."
+
+
+def _render_verdicts(alert: Alert) -> Iterator[str]:
+    yield from _render_cells(alert)
+    yield from ("", "<details>", "<summary>The verdicts in words</summary>", "")
+    yield from (f"- {_name(cell)}: {escape(sentence(cell.verdict))}" for cell in alert.cells[:MOST_CELLS])
+    yield from ("", "</details>")
 
 
 def _render_cells(alert: Alert) -> Iterator[str]:
@@ -172,6 +206,7 @@ def describe_alert(told: Told) -> dict[str, Any]:
         "opened_at": alert.opened_at,
         "ending": alert.ending,
         "measured": alert.measured,
+        "troubles": [{"reason": why, "cells": cells} for why, cells in alert.troubles.items()],
         "cells": [
             {
                 "suite": cell.measurement.run.suite,
@@ -202,10 +237,11 @@ def _write_paragraph(told: Told) -> str:
     if cause := name_cause(told.alert):
         lines.append(_escape_slack(cause))
     if told.step != "closed":
-        changed = [cell for cell in told.alert.cells if cell.still]
+        changed, reasons = [cell for cell in told.alert.cells if cell.still], _list_reasons(told.alert)
         lines += [f"• {_describe_in_line(cell)}" for cell in changed[:_IN_MESSAGE]]
-        if len(changed) > _IN_MESSAGE:
-            lines.append(f"• and {len(changed) - _IN_MESSAGE} more")
+        lines += [f"• {_escape_slack(why)}: {count(cells, 'cell')}" for why, cells in reasons[:_IN_MESSAGE]]
+        if (more := max(len(changed), len(reasons)) - _IN_MESSAGE) > 0:
+            lines.append(f"• and {more} more")
     return "\n".join(lines)
 
 

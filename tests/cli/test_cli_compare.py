@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench import gate
 from pytest_boobench.cli import boobench, main
-from pytest_boobench.facts import Canary, ClientFacts, ServerFacts, Traffic
+from pytest_boobench.facts import REFERENCE_SUITE, Canary, ClientFacts, ServerFacts, Traffic
 from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.making import make_cell, make_model, make_record
@@ -61,6 +61,15 @@ def test_the_newest_session_with_a_baseline(store: Store) -> None:
     ]
     assert same == "rack-1 qwen: nothing known has changed: same build and model"
     assert summary == "1 regression, 1 improvement, 2 pass"
+
+
+def test_the_reference_of_a_machine_is_no_cell(store: Store) -> None:
+    pinned = make_cell(suite=REFERENCE_SUITE)
+    add_session(store, "old", (ONE, 50.0), save_as="main")
+    add_session(store, "new", (ONE, 50.0), (pinned, 90.0), day=1)
+    found = compare("main", "newest")
+    assert {pair["suite"] for pair in found["pairs"]} == {"smoke"}
+    assert "only in" not in run("main", "newest").output
 
 
 def test_what_changed_is_listed_once_for_each_host_and_model(store: Store) -> None:

@@ -11,10 +11,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pytest_boobench.cli import main
-from pytest_boobench.record import Outcome, Verdict
+from pytest_boobench.record import Verdict
 from pytest_boobench.store import Store
 from tests.conftest import BenchFolder
 from tests.fault_server import FaultServer, Peer
+from tests.histories import judge_decode
 from tests.making import make_cell
 from tests.plugin.test_session import scale_baselines
 from tests.stored import ELSEWHERE, FOUR, ONE, add_session, name_uid
@@ -22,24 +23,8 @@ from tests.stored import ELSEWHERE, FOUR, ONE, add_session, name_uid
 SECRET = "T00AB12CD/B99ZZ88YY/xYzSecretOfTheHook42"
 
 
-def judge(outcome: Outcome, change: float = 0.0, note: str = "") -> tuple[Verdict, ...]:
-    return (
-        Verdict(
-            metric="decode_tok_s",
-            outcome=outcome,
-            now=50 * (1 + change),
-            baseline=50.0,
-            change=change,
-            allowed=0.1,
-            baseline_name="main",
-            proven=outcome == "pass",
-            note=note,
-        ),
-    )
-
-
-SLOW = judge("regression", -0.152, "engine b2, was b1")
-FINE = judge("pass")
+SLOW = judge_decode("regression", -0.152, note="engine b2, was b1")
+FINE = judge_decode("pass", proven=True)
 
 
 def add_nights(store: Store, *nights: tuple[Verdict, ...]) -> None:
@@ -63,7 +48,8 @@ class Receiver:
             await peer.answer(self.status, self.comments)
             return
         if request.method == "GET":
-            await peer.answer(self.status, [issue for issue in self.issues if issue["state"] == "open"])
+            closed = "state=closed" in request.target
+            await peer.answer(self.status, [one for one in self.issues if (one["state"] == "closed") == closed])
             return
         if request.target.rstrip("/").endswith("/issues"):
             number = len(self.issues) + 1
@@ -183,7 +169,7 @@ def test_only_confirmed_ones_and_faster_ones(store: Store, capsys: pytest.Captur
     add_nights(store, FINE, SLOW)
     assert main(["notify", "--confirmed"]) == 0
     assert capsys.readouterr().out == ""
-    add_session(store, "night 2", (ONE, 60.0), day=2, verdicts=judge("improvement", 0.2))
+    add_session(store, "night 2", (ONE, 60.0), day=2, verdicts=judge_decode("improvement", 0.2))
     assert main(["notify", "--confirmed"]) == 0
     assert main(["notify"]) == 0
     assert capsys.readouterr().out == "", "one cell is still slower"
@@ -268,6 +254,119 @@ def test_one_issue_opens_is_added_to_and_closes(
     written = [(method, target.partition("?")[0]) for method, target, *_ in forge.seen if method != "GET"]
     comment = ("POST", f"{path}/1/{'comments' if text == 'body' else 'notes'}")
     assert written == [("POST", path), comment, comment, close]
+
+
+def test_a_host_that_cannot_be_measured_has_one_alert(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """In all shapes, and one issue of a forge, until it is measured again."""
+
+    def add_dead(name: str, day: int) -> None:
+        gone = {"samples": (), "error": "rack-1: no answer from http://<i>:8080; is the server running?"}
+        add_session(store, name, (ONE, 0.0), (FOUR, 0.0), day=day, **gone)
+
+    def tell(*how: str) -> str:
+        assert main(["notify", *how]) == 0
+        return capsys.readouterr().out
+
+    forge = Receiver()
+    add_nights(store, FINE)
+    add_dead("dead", 1)
+    first = tell()
+    said = "rack-1 cannot be measured: no answer from http&#58;&#8203;//&#60;i&#62;:8080; is the server running?"
+    assert first.splitlines()[0] == f"# opened: {said}"
+    assert "| no answer from http&#58;&#8203;//&#60;i&#62;:8080; is the server running? | 2 |" in first
+    assert "the next session of its suites confirms it or closes it" in first
+    (alert,) = json.loads(tell("--as", "webhook"))["alerts"]
+    assert (alert["direction"], alert["cells"], alert["measured"], alert["ending"]) == ("unmeasured", [], 2, None)
+    assert alert["troubles"] == [
+        {"reason": "rack-1: no answer from http://<i>:8080; is the server running?", "cells": 2}
+    ]
+    assert json.loads(tell("--as", "slack"))["text"].splitlines()[:2] == [
+        "*opened: rack-1 cannot be measured: no answer from http://&lt;i&gt;:8080; is the server running?*",
+        "• no answer from http://&lt;i&gt;:8080; is the server running?: 2 cells",
+    ]
+    with FaultServer(dict.fromkeys(("issues", "comments", "1"), forge)) as server:
+        url = f"{server.url}/repos/me/bench/issues"
+        tell("--to", url)
+        for day in (2, 3):
+            add_dead(f"dead {day}", day)
+            tell("--to", url)
+        assert tell() == "", "told once"
+        assert "  confirmed  rack-1 cannot be measured: no answer" in tell("--open")
+        add_session(store, "alive", (ONE, 50.0), day=4, verdicts=FINE)
+        assert tell().startswith("# closed: rack-1 could not be measured: it is measured again\n")
+        tell("--to", url)
+    (issue,) = forge.issues
+    assert issue["title"] == "rack-1 cannot be measured: no answer from http://<i>:8080; is the server running?"
+    assert issue["state"] == "closed"
+    assert [re.findall("(confirmed|closed): rack-1", one["body"]) for one in forge.comments] == [
+        ["confirmed"],
+        ["closed"],
+    ]
+
+
+def test_a_long_reason_fits_a_title(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add_session(store, "a", (ONE, 0.0), samples=(), error=f"rack-1: every request failed: {'x' * 500}")
+    assert main(["notify", "--open"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "cannot be measured: every request failed: xxx" in line
+    assert len(line) < 260
+    assert "…; since" in line
+
+
+def test_a_host_that_is_down_is_told_by_a_whole_session(bench: BenchFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with FaultServer({}) as server:
+        bench.write_hosts(rack={"server": "llama-server", "url": server.url})
+    bench.write_suite(hosts=["rack"])
+    receiver = Receiver()
+    with FaultServer({"hook": receiver}) as server:
+        for _ in range(2):
+            bench.run("--boobench-wait=0", "--boobench-notify", f"{server.url}/hook")
+    told = [alert for _, _, body, _ in receiver.seen for alert in body["alerts"]]
+    assert [(alert["step"], alert["measured"]) for alert in told] == [("opened", 2), ("confirmed", 2)]
+    assert told[0]["title"].startswith("opened: rack cannot be measured: no answer from http://")
+    capsys.readouterr()
+    assert main(["notify", "--open"]) == 0
+    assert "confirmed  rack cannot be measured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["/repos/me/bench/issues", "/api/v4/projects/7/issues"])
+def test_an_old_session_opens_no_issue_for_an_alert_that_is_over(
+    store: Store, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_nights(store, FINE, SLOW, SLOW, FINE)
+    old, ever = Receiver(), Receiver()
+    names = ("issues", "comments", "notes", "1")
+    with FaultServer(dict.fromkeys(names, old)) as server:
+        for night in (1, 2):
+            capsys.readouterr()
+            uid = name_uid(f"session night {night}")
+            assert main(["notify", "--session", uid, "--to", f"{server.url}{path}"]) == 0
+            assert capsys.readouterr().out == f"sent: 1 alert of session {uid[:8]}; 1 closed since then: no new issue\n"
+    assert old.issues == []
+    with FaultServer(dict.fromkeys(names, ever)) as server:
+        url = f"{server.url}{path}"
+        ever.issues.append({"state": "closed", "number": 1, "iid": 1, "body": "of a person", "description": "other"})
+        add_session(store, "slow again", (ONE, 42.0), (FOUR, 42.0), day=4, verdicts=SLOW)
+        assert main(["notify", "--to", url]) == 0
+        assert len(ever.issues) == 2, "another alert than those that are over"
+        ever.issues[1]["state"] = "closed"  # by a person
+        assert main(["notify", "--to", url]) == 0
+        assert (len(ever.issues), ever.comments) == (2, [])
+
+
+def test_what_confirms_an_alert_is_added_to_an_issue_that_a_person_closed(store: Store) -> None:
+    add_nights(store, FINE, SLOW)
+    forge = Receiver()
+    with FaultServer(dict.fromkeys(("issues", "comments"), forge)) as server:
+        url = f"{server.url}/repos/me/bench/issues"
+        assert main(["notify", "--to", url]) == 0
+        forge.issues[0]["state"] = "closed"
+        add_session(store, "night 2", (ONE, 42.0), (FOUR, 42.0), day=2, verdicts=SLOW)
+        for _ in range(2):
+            assert main(["notify", "--to", url]) == 0
+    (issue,), (comment,) = forge.issues, forge.comments
+    assert issue["state"] == "closed"
+    assert "confirmed: rack-1 is slower" in comment["body"]
 
 
 def test_a_session_sends_what_it_changed_and_ends_as_ever(bench: BenchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
