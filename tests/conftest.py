@@ -150,7 +150,7 @@ def patience(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> BenchFolder:
-    """An empty bench folder whose host ``llama`` is the tests' server; with ``patience``, and its locks in the folder."""
+    """An empty bench folder whose host ``llama`` is the tests' server, with ``patience``."""
     be_patient(monkeypatch.setattr, pytester.path)
     monkeypatch.setattr("execnet.gateway_io.Popen2IOMaster", ForkedWorker)
     return BenchFolder(pytester, llama.url)
