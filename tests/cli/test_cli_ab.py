@@ -25,18 +25,20 @@ from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_
 from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
 from tests.braked_server import Braked
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, PATIENT_COMMAND
 from tests.depth_server import Remembering
 from tests.fault_server import closed_port
 from tests.kinds_stand_in import KindServer
 from tests.talking_server import Talking
 
-SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--until", "20%", "--max-time", "1s")
-SERVER = f"{sys.executable} -m tests.braked_server --port {{port}}"
+SMALL = ("--prompt-tokens", "16", "--output-tokens", "10", "--until", "20%", "--max-time", "1s")
+SERVER = f"{sys.executable} -m tests.braked_server --port {{port}} --brake 0.5"
+SLOW = SERVER.replace("--brake 0.5", "--brake 1.5")
+"""A third of the speed: a busy machine adds as much to the times of both."""
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, patience: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project that the command stands in, with no lock of other tests."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
     monkeypatch.chdir(tmp_path)
@@ -47,8 +49,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def urls() -> Iterator[dict[str, str]]:
-    """Servers of a known pace: two alike, and one with 60 % of their speed."""
-    kinds = {"old": Braked(1.0, "b1"), "twin": Braked(1.0, "b1"), "slow": Braked(1.67, "b2")}
+    """Servers of a known pace: two alike, and one with a third of their speed."""
+    kinds = {"old": Braked(0.5, "b1"), "twin": Braked(0.5, "b1"), "slow": Braked(1.5, "b2")}
     with ExitStack() as running:
         yield {name: running.enter_context(KindServer(kind)).url for name, kind in kinds.items()}
 
@@ -217,7 +219,7 @@ def test_a_slower_server(project: Path, urls: dict[str, str]) -> None:
     found = json.loads(result.stdout)
     decode = next(each for each in found["changes"] if each["metric"] == "decode_tok_s")
     assert decode["outcome"] == "regression"
-    assert decode["low"] < 1 / 1.67 - 1 + 0.02
+    assert decode["low"] < 1 / 3 - 1 + 0.02
     assert (found["pairing"], found["builds"]) == ("requests", ["b1", "b2"])
     assert "new 127.0.0.1" in (project / "ab.html").read_text(encoding="utf-8")
     history = CliRunner().invoke(boobench, ["history", "--suite", "ab", "--json"], standalone_mode=False)
@@ -231,26 +233,26 @@ def test_a_server_against_itself_is_not_slower(project: Path, urls: dict[str, st
 
 
 def test_command_lines_are_started_and_ended(project: Path) -> None:
-    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--samples", "1", "--json")
+    result = run(SERVER, SLOW, *SMALL, "--samples", "1", "--json")
     assert result.return_value == 1, result.output
     found = json.loads(result.stdout)
-    assert (found["pairing"], found["new"]) == ("starts", "new --brake 2")
+    assert (found["pairing"], found["new"]) == ("starts", "new 1.5")
     assert {each["pairs"] for each in found["changes"]} == {10}
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert not [line for line in listed.splitlines() if "braked_server" in line and str(project) in line]
 
 
 def test_both_at_once(project: Path) -> None:
-    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--together", "--json")
+    result = run(SERVER, SLOW, *SMALL, "--together", "--json")
     assert result.return_value == 1, result.output
     assert json.loads(result.stdout)["pairing"] == "requests"
 
 
 def test_ctrl_c_stores_and_shows_what_there_is(project: Path, urls: dict[str, str]) -> None:
     args = [*SMALL[:4], "--until", "0.01%", "--max-time", "10m"]
-    watched = Braked(1.0, "b1")
+    watched = Braked(0.5, "b1")
     with KindServer(watched) as server:
-        command = [sys.executable, "-m", "pytest_boobench.cli", "ab", server.url, urls["slow"], *args]
+        command = [*PATIENT_COMMAND, "ab", server.url, urls["slow"], *args]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             _wait_for_pairs(watched, process)
             process.send_signal(signal.SIGINT)

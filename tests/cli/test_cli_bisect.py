@@ -24,25 +24,17 @@ from pytest_boobench.cli.bisect_candidates import CandidateRow, read_candidates
 from pytest_boobench.cli.bisect_checkout import list_sides
 from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState
 from pytest_boobench.cli.project import Project
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, PATIENT_COMMAND
 
 NAMES = [f"b{number}" for number in range(16)]
-SMALL = (
-    "--prompt-tokens",
-    "16",
-    "--output-tokens",
-    "24",
-    "--together",
-    "--metric",
-    "decode_tok_s",
-    "--max-drop",
-    "30%",
-)
+SMALL = ("--prompt-tokens", "16", "--output-tokens", "10", "--together", "--metric", "decode_tok_s")
 SMALL += ("--max-drop", "30%", "--until", "12%", "--max-time", "2m")
+FAST, SLOW = 0.5, 1.5
+"""Brakes; a busy machine adds as much to the times of both."""
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, patience: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
@@ -318,7 +310,7 @@ def repository(project: Path) -> Path:
         "import pathlib, sys\nfrom tests import braked_server\n"
         "sys.argv += ['--brake', pathlib.Path('out/brake').read_text()]\nbraked_server.main()\n"
     )
-    for number, brake in enumerate(["1", "1.0", "broken", "1.00", "2", "2.0"], 1):
+    for number, brake in enumerate([f"{FAST}", f"{FAST}0", "broken", f"{FAST}00", f"{SLOW}", f"{SLOW}0"], 1):
         (project / "brake").write_text(brake)
         git(project, "add", ".")
         git(project, "commit", "--quiet", "-m", f"commit {number}")
@@ -332,7 +324,7 @@ BUILD = ("--build", f"{sys.executable} build.py")
 
 def test_git_bisect_run_ends_at_the_guilty_commit(repository: Path) -> None:
     git(repository, "bisect", "start", "v6", "v3")
-    verb = [sys.executable, "-m", "pytest_boobench.cli", "bisect", "--good", "v1", *BUILD, *SMALL, *COMMAND]
+    verb = [*PATIENT_COMMAND, "bisect", "--good", "v1", *BUILD, *SMALL, *COMMAND]
     said = git(repository, "bisect", "run", *verb)
     first = git(repository, "rev-parse", "v5").strip()
     assert f"{first} is the first bad commit" in said
@@ -383,7 +375,7 @@ def test_wrong_use_during_a_git_bisect_is_no_answer_to_git(
 
 
 def test_folders_with_programs(project: Path) -> None:
-    for name, brake in {"b1": 1.0, "b2": 1.0, "b3": 2.0}.items():
+    for name, brake in {"b1": FAST, "b2": FAST, "b3": SLOW}.items():
         (project / name).mkdir()
         (project / name / "brake").write_text(str(brake))
     command = (

@@ -12,6 +12,7 @@ from pytest_boobench.cli.capacity_command import command
 from tests.kinds_stand_in import KindServer
 from tests.one_worker import OneWorker
 
+pytestmark = pytest.mark.usefixtures("patience")
 TOKENS = ("--prompt-tokens=64", "--output-tokens=2", "--model=m")
 
 
