@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from pytest_boobench.aggregate import CLIENT_LATE, counted
+from pytest_boobench.aggregate import CLIENT_LATE, counted, counted_reference
 from pytest_boobench.measure.open_loop import find_window_s
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
@@ -69,8 +69,10 @@ def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:
 
 def explain_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """Return metric -> why it is blank, for those of the SLO and for the times of a host that does not keep up."""
-    reason = _explain_unknown(cell, counted(samples)) if cell.slo else ""
-    return (dict.fromkeys(GOODPUT, reason) if reason else {}) | _explain_growth(cell, samples)
+    good, others = counted(samples), counted_reference(samples)
+    reason = _explain_unknown(cell, [*good, *others]) if cell.slo else ""
+    found = dict.fromkeys(GOODPUT, reason) if reason else {}
+    return found | _explain_growth(cell, others, "the other side") | _explain_growth(cell, good, cell.host)
 
 
 def _explain_unknown(cell: Cell, good: Sequence[Sample]) -> str:
@@ -94,7 +96,7 @@ def _is_late_by_client(sample: Sample, slo: Mapping[str, float]) -> bool:
     return all(time_ms * (1 - min(bound, 1.0)) <= limit_ms for time_ms, bound, limit_ms in times)
 
 
-def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
+def _explain_growth(cell: Cell, good: Sequence[Sample], host: str) -> dict[str, str]:
     """A host that does not keep up with a rate.
 
     The requests of the last third waited longer than those of the first: by how much in the time between tells the
@@ -103,8 +105,8 @@ def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """
     if not cell.rate or cell.prompts:
         return {}
-    newest = max((sample.block for sample in samples), default=1)
-    times = [sample.e2e_ms for sample in counted(samples) if sample.block == newest and sample.e2e_ms]
+    newest = max(((sample.block, sample.attempt) for sample in good), default=(1, 1))
+    times = [sample.e2e_ms for sample in good if (sample.block, sample.attempt) == newest and sample.e2e_ms]
     third = len(times) // 3
     if len(times) < _FEWEST:
         return {}
@@ -113,7 +115,7 @@ def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     if (last_ms - first_ms) / between_ms <= GROWING:
         return {}
     reason = (
-        f"{cell.host} does not keep up with {cell.rate:g} requests per second: the first ones took "
+        f"{host} does not keep up with {cell.rate:g} requests per second: the first ones took "
         f"{quantity(first_ms, 'ms')}, the last ones {quantity(last_ms, 'ms')}; lower the rate"
     )
     return dict.fromkeys(WAITING, reason)
