@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +395,51 @@ def test_folders_with_programs(project: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["first_bad"], found["last_good"], found["certain"]) == ("b3", "b2", True)
     assert len(list((project / ".boobench" / "bisect").glob("walk-*.json"))) == 1
+
+
+def test_own_prompts_tell_two_folders_apart(project: Path) -> None:
+    (project / "day.jsonl").write_text(
+        '{"text": "Zanzibar whispers"}\n{"text": "nineteen hedgehogs", "output_tokens": 9}\n'
+    )
+    for name, brake in {"b1": 1.0, "b2": 2.0}.items():
+        (project / name).mkdir()
+        (project / name / "brake").write_text(str(brake))
+    words = f"{sys.executable} -m tests.braked_server --brake-file {{candidate}}/brake --port {{port}}".split()
+    asked = (
+        "--prompts",
+        "day.jsonl",
+        "--output-tokens",
+        "8",
+        "--together",
+        "--max-time",
+        "1s",
+        "--until",
+        "30%",
+        "--json",
+    )
+    result = run("--candidates", "b1,b2", *asked, "--", *words)
+    assert result.return_value == 1, result.output
+    assert json.loads(result.stdout)["first_bad"] == "b2"
+    with closing(sqlite3.connect(project / ".boobench" / "store.db")) as store:
+        sent = store.execute("select distinct prompt_line, output_tokens from bench_samples order by 1").fetchall()
+    assert sent == [(1, 8), (2, 9)]
+
+
+def test_other_prompts_are_another_walk(project: Path) -> None:
+    prompts = project / "day.jsonl"
+    asked = AbSettings(store_url="", prompts=prompts)
+    row = CandidateRow(("b1", "b2"), ["{candidate}", "{port}"], Sides(Project(project, {}), None, project), asked,
+                       Project(project, {}))  # fmt: skip
+    paths = []
+    for text in ("one", "two", "one"):
+        prompts.write_text(json.dumps({"text": text, "output_tokens": 4}))
+        paths.append(row.make_walk(fresh=False).state.path)
+    assert paths[0] == paths[2] != paths[1]
+
+
+def test_prompts_that_cannot_be_sent_are_wrong_use(project: Path) -> None:
+    (project / "day.jsonl").write_text('{"text": 5}\n')
+    for asked in (("--good", "http://localhost:1"), ("--candidates", "a,b")):
+        result = run(*asked, "--prompts", "day.jsonl", "--", sys.executable, "{port}", "{candidate}")
+        assert isinstance(result.exception, click.UsageError)
+        assert result.exception.message.startswith("day.jsonl:1: text: expected ")
