@@ -153,7 +153,7 @@ class _Session:
     @property
     def alone(self) -> int:
         """Requests that follow each other before the first probe."""
-        return max(ALONE_REQUESTS, min(len(self.own.lines), ALONE_LINES)) if self.own else ALONE_REQUESTS
+        return min(self._fill_pass(ALONE_REQUESTS), ALONE_LINES)
 
     @property
     def mean_tokens(self) -> float:
@@ -163,7 +163,10 @@ class _Session:
 
     def count_requests(self, rate: float) -> int:
         """Requests of a probe; of own prompts whole passes over the file, so that each rate has the same mixture."""
-        samples = max(LEAST_REQUESTS, round(rate * self.asked.probe_s))
+        return self._fill_pass(max(LEAST_REQUESTS, round(rate * self.asked.probe_s)))
+
+    def _fill_pass(self, samples: int) -> int:
+        """As many, and those that complete the last pass over the own prompts."""
         lines = len(self.own.lines) if self.own else 1
         return math.ceil(samples / lines) * lines
 
