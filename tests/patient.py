@@ -1,4 +1,6 @@
-"""What sessions inside tests do not hold against a cell: `be_patient`; as a pytest plugin, for processes of their own.
+"""What sessions inside tests do not hold against a cell: `be_patient`; as a plugin, for processes of their own.
+
+PYTEST_DONT_REWRITE: pytest would warn that the module is imported already.
 
 Tests run on busy machines, where a late client, a slow machine and one that becomes faster while we measure are the
 truth; and tests that run side by side do not wait for each other's locks.
