@@ -8,6 +8,7 @@ truth; and tests that run side by side do not wait for each other's locks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,5 +32,5 @@ def be_patient(change: Callable[[object, str, object], None], locks: Path | None
 
 
 def pytest_configure() -> None:
-    """In a session's own process."""
-    be_patient(setattr, Path.cwd())
+    """In a session's own process; where its cache is its test's own, so are its locks."""
+    be_patient(setattr, None if "XDG_CACHE_HOME" in os.environ else Path.cwd())
