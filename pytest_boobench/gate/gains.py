@@ -13,9 +13,9 @@ from pytest_boobench.aggregate import counted, counted_reference, measured
 from pytest_boobench.conversations import list_conversations
 from pytest_boobench.gate.comparison import find_gain
 from pytest_boobench.gate.reference import usable
-from pytest_boobench.measure.goodput import is_good
 from pytest_boobench.metrics import Metric, Sample
 from pytest_boobench.record import CellRecord, Pairing
+from pytest_boobench.suite.objectives import is_good
 
 FEWEST: Mapping[Pairing, int] = {"requests": 20, "conversations": 10, "windows": 10, "starts": 10}
 """Fewest pairs that can show a regression, by what a pair is; as many are added at a time. With ten, all of which

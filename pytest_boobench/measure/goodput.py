@@ -9,6 +9,7 @@ from pytest_boobench.aggregate import CLIENT_LATE, counted, counted_reference
 from pytest_boobench.measure.open_loop import find_window_s
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.suite.objectives import find_time_ms, is_good
 from pytest_boobench.units import quantity
 
 GOODPUT = ("slo_share", "goodput_rps")
@@ -20,32 +21,6 @@ MOST_DOUBTFUL = 0.01
 """If the client may have made more than this share of the requests miss the SLO, there is no share."""
 _FEWEST = 6
 """Fewer requests show no growth."""
-
-
-def find_time_ms(sample: Sample, metric: str) -> float | None:
-    """Return the time of a request that an SLO limits; None if it is not known.
-
-    ``itl_ms`` is the mean of the request's gaps, (last - first token) / (tokens - 1): the TPOT of vLLM's goodput.
-    """
-    if metric != "itl_ms":
-        found: float | None = getattr(sample, metric)
-        return found
-    tokens = sample.output_tokens or 0
-    if tokens < 2:
-        return 0.0 if tokens == 1 else None
-    if "itl_ms" in sample.blanks or len(sample.chunk_ms) < 2:
-        return None
-    return (sample.chunk_ms[-1] - sample.chunk_ms[0]) / (tokens - 1)
-
-
-def is_good(sample: Sample, slo: Mapping[str, float]) -> bool | None:
-    """Whether a request was within every limit; None if nobody can tell. A failed one was not."""
-    if not sample.ok:
-        return False
-    times = [(find_time_ms(sample, metric), limit_ms) for metric, limit_ms in slo.items()]
-    if any(time_ms is not None and time_ms > limit_ms for time_ms, limit_ms in times):
-        return False
-    return None if any(time_ms is None for time_ms, _ in times) else True
 
 
 def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:

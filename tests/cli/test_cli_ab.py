@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench
 from pytest_boobench.cli.ab_command import render
-from pytest_boobench.cli.ab_session import Ab, AbChange, find_model_name
+from pytest_boobench.cli.ab_session import Ab, AbChange, AbSettings, find_model_name, run_ab
 from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_file
 from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
@@ -398,6 +399,20 @@ def test_conversations_are_compared_turn_by_turn(
     assert red == [turns[2], "cached_share"] * code
     assert all(each["low"] <= each["change"] <= each["high"] for each in found["changes"])
     assert done.return_value == code, found
+
+
+def test_a_step_of_a_walk_goes_by_one_turn(project: Path) -> None:
+    """As `boobench bisect` asks where a cache broke at turn 3."""
+    asked = AbSettings(store_url=str(project / "x.db"), model="m", prompt_tokens=300, output_tokens=4, turns=3,
+                       turn_tokens=40, until=0.9, max_time_s=1.0, max_drop=0.4, metric="ttft_ms.turn[3]")  # fmt: skip
+    with KindServer(Talking(token_s=0.0005)) as old, KindServer(Talking(breaks_at=(3,), token_s=0.0005)) as new:
+        sides = [AbSide("URL", url, (url,), {"url": url}, name) for name, url in (("old", old.url), ("new", new.url))]
+        found = run_ab(sides[0], sides[1], asked, Project(project, {"boobench_quiet": "0s"}))
+    assert found.error == ""
+    (turn,) = found.changes
+    assert (turn.metric, turn.outcome) == ("ttft_ms.turn[3]", "regression")
+    assert turn.gains is not None
+    assert turn.gains[2] < math.log(0.6)
 
 
 class Limping(Paced):

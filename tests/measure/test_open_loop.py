@@ -16,9 +16,10 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.gate import Rules
 from pytest_boobench.measure import PhaseResult, Ticket, open_loop, run_phase
 from pytest_boobench.measure.block import Measurer
-from pytest_boobench.measure.goodput import explain_goodput, find_goodput, is_good
+from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan, plan_window
 from pytest_boobench.measure.sides import Duet, DuetSide
+from pytest_boobench.suite.objectives import is_good
 from pytest_boobench.walk import run_duet
 from tests.making import make_cell, make_sample
 
