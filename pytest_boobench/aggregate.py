@@ -91,6 +91,11 @@ def counted(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in measured(samples) if sample.ok]
 
 
+def counted_reference(samples: Iterable[Sample]) -> list[Sample]:
+    """The same of the other host of a duet, of all attempts: each has the attempt of its partner."""
+    return [sample for sample in samples if sample.reference and sample.phase == "measure" and sample.ok]
+
+
 def summarize(samples: Iterable[Sample], kind: Kind) -> Mapping[str, Aggregate]:
     """Return metric key -> Aggregate, for the metrics of this kind of cell that have at least one value.
 
@@ -135,7 +140,7 @@ def find_blanks(samples: Iterable[Sample], kind: Kind, allowed: Mapping[str, flo
     ``allowed`` is metric -> allowed worsening as a ratio. None or a missing metric means the default.
     """
     everything = list(samples)
-    good = [*counted(everything), *(s for s in everything if s.reference and s.phase == "measure" and s.ok)]
+    good = [*counted(everything), *counted_reference(everything)]
     found = {}
     for metric in metrics_of(kind):
         having = [sample for sample in good if metric.values(sample)]
@@ -248,8 +253,11 @@ def find_trend(samples: Sequence[Sample]) -> str | None:
 def find_trend_of_pairs(samples: Sequence[Sample]) -> str | None:
     """Return the message that one host of a duet became faster, also relative to the other; None if neither did.
 
-    ``samples`` are those of one block, of both hosts. A change that makes both hosts faster does not count.
+    ``samples`` are those of one block, of both hosts. A change that makes both hosts faster does not count. At a rate
+    nothing is found, as by `find_trend`.
     """
+    if any(sample.send_lag_ms is not None for sample in samples):
+        return None
     own = measured(samples)
     attempts = {sample.attempt for sample in own}
     reference = [s for s in samples if s.reference and s.phase == "measure" and s.attempt in attempts]

@@ -35,8 +35,9 @@ from pytest_boobench.suite.cell import Cell
 
 JobType = Literal["bench", "eval"]
 RunStatus = Literal["running", "finished", "interrupted"]
-Pairing = Literal["requests", "starts"]
-"""Single requests in turns to two running servers, or turns of several requests with a server restarted for each."""
+Pairing = Literal["requests", "conversations", "windows", "starts"]
+"""Requests or whole conversations in turns to two running servers, windows of requests at a rate, or turns of several
+requests with a server restarted for each."""
 VoteWord = Literal["a", "b", "c", "d", "tie", "both bad"]
 """Which of the answers to one prompt is the best: that of a side, or of none."""
 Outcome = Literal["pass", "regression", "improvement", "inconclusive", "no baseline", "not comparable"]

@@ -33,6 +33,23 @@ _SEQUENCE = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|\[[0-?]
 _PASSWORD = re.compile(r"://[^:@/?#]*:(.*)@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
 
+_LIKELY_KEY = re.compile(
+    r"""
+    (?<![\w-])(?:
+        (?:sk|pk|rk)[-_] | hf_ | gsk_ | nvapi- | AIza | AKIA                    # model providers, Hugging Face, clouds
+        | gh[oprsu]_ | github_pat_ | glpat- | npm_ | pypi- | xox[a-z]- | xapp-  # forges, registries, Slack
+    )(?=[\w-]*\d)[\w-]{8,}
+    | (?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)?                            # JSON Web Token, RFC 7519
+    | (?<=\bBearer\ )[\w.~+/-]{8,}=*
+    | (?<![A-Za-z0-9])
+      (?!(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![A-Za-z0-9]))         # an identifier or digest of ours
+      (?=[A-Za-z]*\d)(?=\d*[A-Za-z])(?=(?:[A-Za-z]*\d){3})
+      [A-Za-z0-9]{24,}(?![A-Za-z0-9])
+    """,
+    re.VERBOSE,
+)
+"""By the beginnings that services give their keys; or 24 letters and digits in a row, as no name has."""
+
 
 class Fault(ValueError):  # noqa: N818  # the answer's, not ours
     """A wrong part of an answer. The text names the field, its value, and what was expected."""
@@ -144,6 +161,17 @@ def learn_url(url: str) -> None:
         if found is not None and found[1] not in url[: found.start(1)] + url[found.end(1) :]:
             for secret in (found[1], unquote(found[1]), unquote_plus(found[1])):
                 learn_secret(secret)
+
+
+def learn_likely_keys(text: str) -> None:
+    """Make `clean` hide what looks like a key in a text that somebody typed where no key belongs."""
+    for found in _LIKELY_KEY.findall(text):
+        learn_secret(found)
+
+
+def is_likely_key(text: str) -> bool:
+    """Whether all of a text looks like a key."""
+    return _LIKELY_KEY.fullmatch(text) is not None
 
 
 def hide_secrets(text: str) -> str:

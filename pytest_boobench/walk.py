@@ -62,7 +62,15 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     halves of a pair see the same changes from minute to minute.
     """
     cell, reference = duet.ours.cell, duet.other
-    allowed = gate.limits(cell.kind, cell.plan.gate, rules, lanes=cell.concurrency, length=cell.length, load=cell.load)
+    allowed = gate.limits(
+        cell.kind,
+        cell.plan.gate,
+        rules,
+        lanes=cell.concurrency,
+        length=cell.length,
+        turns=cell.turns,
+        load=cell.load,
+    )
     record = identify(
         cell,
         node_id,
@@ -73,16 +81,18 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
         reference_host=f"{reference.cell.host}{f'::{reference.cell.model}' if duet.names_model else ''}",
         pairing=course.pairing,
     )
-    if cell.turns > 1:
-        return replace(record, error=f"{cell.host}: a duet compares single requests; measure turns against a baseline")
-    if cell.planned:
-        text = "a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
-        return replace(record, error=f"{cell.host}: {text}")
+    if cell.arrival == "recorded":
+        text = "a replay is one window, and an interval needs ten pairs of different ones"
+        return replace(
+            record, error=f"{cell.host}: {text}; write rate instead of arrival: recorded, or leave the duet out"
+        )
     if duet.shared:
         try:
             record = replace(record, pairing=await find_pairing(duet))
         except HostError as trouble:
             return replace(record, error=str(trouble))
+    if record.pairing != "starts":
+        record = replace(record, pairing=_name_pairs(cell))
     duet = duet.as_listed()
     looks = gate.LOOKS[:DUET_BLOCKS] if course.until is None else gate.LOOKS
     blocks = 0
@@ -103,11 +113,17 @@ async def run_duet(duet: Duet, *, node_id: str, rules: gate.Rules, course: Cours
     return record
 
 
+def _name_pairs(cell: Cell) -> Pairing:
+    """What the pairs of running servers are."""
+    return "windows" if cell.planned else "conversations" if cell.turns > 1 else "requests"
+
+
 async def _add_block_of_pairs(duet: Duet, record: CellRecord, blocks: int, course: Course) -> CellRecord:
     """Return the record with one more block of pairs than ``blocks``."""
-    if record.pairing != "starts":
-        return await add_pairs(duet, record, blocks + 1)
-    pairs, first = gate.FEWEST["starts"], blocks * gate.FEWEST["starts"] + 1
+    pairs = gate.FEWEST[record.pairing or "requests"]
+    if record.pairing not in ("starts", "windows"):
+        return await add_pairs(duet, record, blocks + 1, pairs)
+    first = blocks * pairs + 1
 
     def goes_on() -> bool:
         return blocks == 0 or course.until is None or time.monotonic() < course.end_s

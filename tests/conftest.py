@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -11,15 +12,12 @@ import hypothesis.strategies  # noqa: F401
 import pytest
 import yaml
 
-from pytest_boobench import aggregate, untrusted
-from pytest_boobench.facts import Canary
-from pytest_boobench.hosts import access
+from pytest_boobench import untrusted
 from pytest_boobench.hosts.embedded import EmbeddedServer, EmbeddedSettings, start
-from pytest_boobench.measure import block
-from pytest_boobench.servers import chunks, witness
 from pytest_boobench.store import Store
 from tests.forking import ForkedWorker, run_pytest
 from tests.imported import KNOWN
+from tests.patient import be_patient
 
 CHECKOUT = Path(__file__).parent.parent
 os.environ.pop("COLUMNS", None)  # readline sets it in xdist's workers; sessions inside of tests would wrap their lines
@@ -72,6 +70,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
         yield server
 
 
+PATIENT_COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; from tests.patient import be_patient; be_patient(setattr); "
+    "from pytest_boobench.cli import main; sys.exit(main())",
+)
+"""``boobench`` as a process of its own that holds no busy machine against what it measures."""
 PATIENT = (CHECKOUT / "tests" / "patient.py").read_text(encoding="utf-8")
 """A plugin for sessions apart, as text: it lies in a folder that is on their import path."""
 
@@ -135,15 +140,18 @@ class BenchFolder:
 
 
 @pytest.fixture
+def patience(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late client, or a machine that was busy before or is now, is not held against cells; locks are the test's own.
+
+    For all that measures in a test's process and is not about just that. Other processes load ``tests.patient``.
+    """
+    be_patient(monkeypatch.setattr, tmp_path_factory.mktemp("locks"))
+
+
+@pytest.fixture
 def bench(pytester: pytest.Pytester, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> BenchFolder:
-    """An empty bench folder whose host ``llama`` is the tests' server; a late client, or a machine that was busy before
-    or is now, is not held against its cells."""
-    monkeypatch.setattr(aggregate, "TREND_FASTER", 1.0)
-    monkeypatch.setattr(aggregate, "BOUND_SHARE", float("inf"))
-    monkeypatch.setattr(chunks, "BLUR_MS", float("inf"))
-    monkeypatch.setattr(witness, "APART_MS", 60.0)
-    monkeypatch.setattr(block, "listen", lambda takes_s: Canary(copy_mb_s=1000.0, hash_mb_s=1000.0))
-    monkeypatch.setattr(access, "_find_folder", lambda: pytester.path)
+    """An empty bench folder whose host ``llama`` is the tests' server, with ``patience``."""
+    be_patient(monkeypatch.setattr, pytester.path)
     monkeypatch.setattr("execnet.gateway_io.Popen2IOMaster", ForkedWorker)
     return BenchFolder(pytester, llama.url)
 

@@ -265,3 +265,102 @@ def test_no_output_repeats_a_key_that_is_written_into_the_hosts_file(
     assert (find_leaks(told), b"Traceback" in told) == ([], False), told
     for path in bench.path.rglob("*"):
         assert path.name == "boobench.hosts.yaml" or not path.is_file() or find_leaks(path.read_bytes()) == [], path
+
+
+LIKELY = (
+    "sk-proj-9aB3dE5fG7hJ9kL1mN3pQ5rS",
+    "hf_aZbYcXdWeVfUgThSiRjQkPlOmNn0912",
+    "ghp_0123456789abcdefABCDEF0123456789abcd",
+    "glpat-x9Yz1-23456_789abcdef",
+    "xoxb-123456789012-abcdefABCDEF",
+    "AKIAIOSFODNN7EXAMPLE",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9",
+    "q7W3e9R1t5Y8u2I6o4P0a7S3",
+)
+"""What looks like a key, typed where none belongs and none is known."""
+MISTYPED_HOSTS = (
+    "{{url: http://h, {key}: 1}}",
+    "{{url: http://h, shared: {key}}}",
+    "{{url: http://h, server: {key}}}",
+    "{{url: {key}}}",
+    "{{url: http://h, verify: {{{key}: x}}}}",
+    "{{start: {{command: [a, '{{port}}'], ready: {key}}}}}",
+    "{{url: http://h, models: {{m: {{reference: {key}}}}}}}",
+)
+MISTYPED_SUITES = (
+    "{key}: 1",
+    "samples: {key}",
+    "kind: {key}",
+    "cache: {key}",
+    "gate: {{{key}: 10%}}",
+    "gate: {{decode_tok_s: {key}}}",
+    "request: {{user: {key}}}",
+)
+MISTYPED_OPTIONS = (
+    *("--boobench-max-drop", "--boobench-host", "--boobench-wait", "--boobench-hosts", "--boobench-duet"),
+    *("--boobench-commit-range",),
+)
+
+
+@pytest.mark.parametrize("key", LIKELY)
+def test_what_looks_like_a_key_is_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+    untrusted.learn_likely_keys(f"expected true or false, got '{key}'; write it so")
+    assert untrusted.hide_secrets(f"a: {key}, b") == "a: [secret], b"
+
+
+def test_no_message_repeats_a_key_that_is_typed_where_none_belongs(
+    bench: BenchFolder, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It still says where, and what would be right."""
+    monkeypatch.chdir(bench.path)
+    key, hidden = LIKELY[0], list[bool]()
+
+    def run(*args: str) -> str:
+        monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+        result = bench.run("-vv", "--junitxml=out.xml", *args)
+        told = result.stdout.str() + result.stderr.str() + capfdbinary.readouterr().out.decode()
+        if (path := bench.path / "out.xml").exists():
+            told += path.read_text()
+            path.unlink()
+        assert result.ret != pytest.ExitCode.OK, told
+        assert (key[-8:] in told, "Traceback" in told) == (False, False), told
+        hidden.append("[secret]" in told)
+        return told
+
+    for field in MISTYPED_SUITES:
+        (bench.path / "s.boobench.yaml").write_text(
+            f"suite: s\nhosts: [llama]\nmodels: [m]\ngrid: {{prompt_tokens: 8}}\n{field.format(key=key)}\n"
+        )
+        assert "s.boobench.yaml:5: " in run()
+    for fields in MISTYPED_HOSTS:
+        (bench.path / "boobench.hosts.yaml").write_text(f"hosts:\n  h: {fields.format(key=key)}\n")
+        assert "boobench.hosts.yaml:2: " in run()
+    bench.write_hosts()
+    bench.write_suite("s")
+    for option in MISTYPED_OPTIONS:
+        run(option, key)
+    for words in (("history", "--limit", key), ("init", key), ("compare", key, key), ("manual", key), (key,)):
+        monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+        assert main(words) != 0
+        out, err = capfdbinary.readouterr()
+        assert key[-8:].encode() not in out + err, out + err
+        hidden.append(b"[secret]" in out + err)
+    assert sum(hidden) >= 0.8 * len(hidden), "the others say what is wrong without what was typed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL",
+        "sk-learn-small",
+        "d41d8cd98f00b204e9800998ecf8427e",
+        "http://127.0.0.1:8080/v1/chat/completions",
+        "build_info_llama_cpp_10434_vulkan_x86_64",
+        "prefill_tok_s",
+    ],
+)
+def test_what_is_a_name_is_repeated(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untrusted, "_SECRETS", untrusted._Secrets())
+    untrusted.learn_likely_keys(f"expected a model, got '{text}'")
+    assert untrusted.hide_secrets(text) == text

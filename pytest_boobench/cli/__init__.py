@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from pytest_boobench.errors import BoobenchError
-from pytest_boobench.untrusted import hide_secrets
+from pytest_boobench.untrusted import hide_secrets, learn_likely_keys
 
 VERBS = (
     *"init check schema hosts doctor page ab bisect capacity soak record history compare power notify".split(),
@@ -135,6 +135,7 @@ def _run(args: Sequence[str] | None) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
+        learn_likely_keys(error.format_message())
         error.show()
         return int(options.get("trouble", WRONG_USE))
     except BoobenchError as error:

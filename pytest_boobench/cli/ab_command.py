@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.ab_session import Ab, AbChange, AbSettings, run_ab
 from pytest_boobench.cli.ab_sides import Sides, name_sides
 from pytest_boobench.cli.parameters import (
+    PROMPTS_SAY,
+    any_rate,
     echo,
     hosts_option,
     json_option,
+    output_tokens_option,
+    positive,
+    prompt_tokens_option,
+    prompts_option,
     read_duration,
     read_percent,
+    refuse_beside,
+    require_beside,
+    slo_option,
     store_option,
 )
 from pytest_boobench.cli.project import find_project
@@ -29,18 +37,22 @@ from pytest_boobench.reports.text import render_table
 from pytest_boobench.units import change, count, number
 from pytest_boobench.units import percent as show_percent
 
-_POSITIVE = click.IntRange(min=1)
 _OPTIONS = (
     click.option("--model", metavar="NAME", help="The model (default: the one that each side has)."),
     click.option("--old-model", metavar="NAME", help="What the old side calls it, where that is another name."),
-    click.option("--prompt-tokens", type=_POSITIVE, default=512, show_default=True, metavar="N", help="Of a prompt."),
-    click.option("--output-tokens", type=_POSITIVE, default=128, show_default=True, metavar="N", help="Of an answer."),
+    prompt_tokens_option,
+    output_tokens_option,
+    prompts_option,
     click.option(
         "--depth-tokens", type=click.IntRange(min=0), default=0, metavar="N", help="Of context before the prompt."
     ),
-    click.option("--concurrency", type=_POSITIVE, default=1, show_default=True, metavar="N", help="Requests at once."),
+    click.option("--concurrency", type=positive, default=1, show_default=True, metavar="N", help="Requests at once."),
+    click.option("--turns", type=positive, default=1, show_default=True, metavar="N", help="Of a conversation."),
+    click.option("--turn-tokens", type=positive, metavar="N", help="Of each text after the first (default: 64)."),
+    click.option("--rate", type=any_rate, metavar="N", help="Requests per second, instead of lanes."),
+    slo_option(required=False),
     click.option(
-        "--samples", type=_POSITIVE, default=10, show_default=True, metavar="N", help="Requests of a turn of starts."
+        "--samples", type=positive, metavar="N", help="Requests of a turn of starts (default: 10), or a window."
     ),
     click.option(
         "--max-drop",
@@ -75,6 +87,7 @@ def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(verb)
     def with_settings(**typed: Any) -> Any:
+        _refuse_conflicts()
         load_s = typed.pop("load_timeout")
         names = [name for name in list_facts(AbSettings) if name in typed]
         taken = {name: typed.pop(name) for name in names}
@@ -106,12 +119,6 @@ def ab_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     help="Measure until each interval is at most this wide to each side.",
 )
 @click.option(
-    "--prompts",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    metavar="FILE.jsonl",
-    help="Own prompts instead of made-up ones, each line in each turn.",
-)
-@click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Write an HTML page."
 )
 @json_option
@@ -124,8 +131,6 @@ def command(old: str, new: str, settings: AbSettings, hosts_file: Path | None, a
     Exit code 0 where it is proven that NEW is not slower by more than --max-drop, 1 where it is, 3 where that cannot be
     told, 2 for what cannot be compared.
     """
-    if settings.prompts is not None:
-        _refuse_beside_prompts(click.get_current_context())
     project = find_project(Path.cwd())
     sides = Sides(project, hosts_file, Path.cwd())
     first, second = name_sides(sides.read(old, "OLD"), sides.read(new, "NEW"))
@@ -136,12 +141,14 @@ def command(old: str, new: str, settings: AbSettings, hosts_file: Path | None, a
     return found.exit_code
 
 
-def _refuse_beside_prompts(context: click.Context) -> None:
-    """A usage error for options that say otherwise what is sent."""
-    for name in ("prompt_tokens", "depth_tokens", "samples"):
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"--prompts: its lines say what is sent and how much; leave {option} out")
+def _refuse_conflicts() -> None:
+    """A usage error for options that do not go together."""
+    refuse_beside("prompts", ("prompt_tokens", "depth_tokens", "samples", "turns", "turn_tokens"), PROMPTS_SAY)
+    refuse_beside("turns", ("depth_tokens",), "a conversation makes its own context")
+    refuse_beside("turns", ("rate",), "a turn starts when the one before has ended")
+    refuse_beside("rate", ("concurrency", "depth_tokens"), "it decides how many requests are in flight")
+    require_beside("turn_tokens", "turns", "there are no later turns")
+    require_beside("slo", "rate", "it is judged at a rate")
 
 
 def describe(found: Ab) -> dict[str, Any]:

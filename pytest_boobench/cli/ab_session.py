@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,21 @@ from pytest_boobench.gate.comparison import find_gain
 from pytest_boobench.hosts.access import Hosts
 from pytest_boobench.hosts.inventory import load
 from pytest_boobench.hosts.quiet import Manners
-from pytest_boobench.metrics import find_metric
+from pytest_boobench.metrics import find_metric, name_of_turn
 from pytest_boobench.record import Outcome, Pairing
 from pytest_boobench.servers.clients import Patience
 from pytest_boobench.servers.control import show_names
 from pytest_boobench.suite.names import list_short_names
-from pytest_boobench.suite.prompt_file import read_prompts
+from pytest_boobench.suite.prompt_file import PromptFile, read_prompts
 from pytest_boobench.untrusted import clean, clean_lines
 
 NOT_SLOWER, SLOWER, IMPOSSIBLE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 SUITE = "ab"
+USUAL_SAMPLES = 10
+"""Requests of a turn, where both servers are started for each turn."""
+WINDOW_S, LEAST_OF_WINDOW = 10.0, 20
+"""A window at a rate takes so long, and has so many requests at least."""
+CACHED = "cached_share"
 _MODEL_FLAGS = ("-m", "--model", "-hf", "--hf-repo", "-a", "--alias")
 _NAMELESS = "model"
 _OWN_FILE = re.compile(rf"\A\S*{re.escape(HOSTS_FILE)}:\d+: ")
@@ -55,8 +60,16 @@ class AbSettings:
     """Own prompts instead of made-up ones; ``output_tokens`` is for its lines that name none."""
     depth_tokens: int = 0
     concurrency: int = 1
-    samples: int = 10
-    """Requests of a turn, where both servers are started for each turn."""
+    turns: int = 1
+    """Of a conversation."""
+    turn_tokens: int | None = None
+    """Of each text after the first; None: as in suites."""
+    rate: float | None = None
+    """Requests per second, instead of lanes."""
+    slo: Mapping[str, float] = field(default_factory=dict)
+    """Metric of a request at a rate -> the most that it may be, ms."""
+    samples: int | None = None
+    """Requests of a turn, where both servers are started for each turn, and of a window; None: the usual."""
     until: float | None = 0.01
     """Half the width of the interval to measure for, a ratio."""
     max_time_s: float = 600.0
@@ -202,33 +215,58 @@ async def _ask_models(hosts_file: Path, sides: Sequence[AbSide], patience: Patie
 
 def _make_suite(new: AbSide, asked: AbSettings) -> dict[str, Any]:
     """A suite of one cell for the new side."""
+    judged = list_judged(asked)
     return {
         "suite": SUITE,
         "description": "boobench ab",
         "hosts": [new.name],
         "models": [asked.model],
         "sampling": {"temperature": 0.0, "seed": 42},
-        **(_list_made(asked) if asked.prompts is None else _list_own(asked.prompts, asked)),
-        **({} if asked.metric is None else {"gate": {asked.metric: _allow(asked.metric, asked.max_drop)}}),
+        **_list_load(asked),
+        **({"gate": {key: _allow(key, asked.max_drop) for key in judged}} if judged else {}),
     }
 
 
-def _list_made(asked: AbSettings) -> dict[str, Any]:
-    grid = {
-        "prompt_tokens": [asked.prompt_tokens],
-        "output_tokens": [asked.output_tokens],
-        "concurrency": [asked.concurrency],
-        "depth_tokens": [asked.depth_tokens],
-    }
-    return {"grid": grid, "samples": asked.samples}
+def list_judged(asked: AbSettings) -> tuple[str, ...]:
+    """The metrics that are judged; empty: those that the gate judges by default.
+
+    Of conversations each turn has its time, so that what a turn lost is found there.
+    """
+    if asked.metric is not None:
+        return (asked.metric,)
+    if asked.turns == 1:
+        return ()
+    time_of_turn = "ttft_ms" if asked.concurrency == 1 else "e2e_ms"
+    turns = (name_of_turn(time_of_turn, turn) for turn in range(1, asked.turns + 1))
+    return ("decode_tok_s", *turns, CACHED)
 
 
-def _list_own(prompts: Path, asked: AbSettings) -> dict[str, Any]:
-    """Whole passes over the file. DocumentError for a file that cannot be sent."""
-    lines = read_prompts(prompts, str(prompts), "chat").lines
-    lacking = any(line.output_tokens is None for line in lines)
-    output = {"output_tokens": [asked.output_tokens]} if lacking else {}
-    return {"prompts": str(prompts.absolute()), "grid": {**output, "concurrency": [asked.concurrency]}}
+def _list_load(asked: AbSettings) -> dict[str, Any]:
+    """What a suite says of the requests. DocumentError for a file of prompts that cannot be sent."""
+    if asked.prompts is not None:
+        found = list_own_prompts(
+            asked.prompts, read_prompts(asked.prompts, str(asked.prompts), "chat"), asked.output_tokens
+        )
+    else:
+        found = {"grid": {"prompt_tokens": [asked.prompt_tokens], "output_tokens": [asked.output_tokens]}}
+    grid, samples = found["grid"], asked.samples
+    if asked.rate is not None:
+        found |= {"rate": asked.rate, "slo": dict(asked.slo)} if asked.slo else {"rate": asked.rate}
+        samples = samples or max(LEAST_OF_WINDOW, round(WINDOW_S * asked.rate))
+    else:
+        grid["concurrency"] = [asked.concurrency]
+    if asked.turns > 1:
+        found |= {"turns": asked.turns, **({"turn_tokens": asked.turn_tokens} if asked.turn_tokens else {})}
+    elif asked.rate is None and asked.prompts is None:
+        grid["depth_tokens"] = [asked.depth_tokens]
+        samples = samples or USUAL_SAMPLES
+    return {**found, **({"samples": samples} if samples and asked.prompts is None else {})}
+
+
+def list_own_prompts(path: Path, own: PromptFile, output_tokens: int) -> dict[str, Any]:
+    """What a suite says of own prompts, with the output tokens of lines that name none."""
+    lacking = any(line.output_tokens is None for line in own.lines)
+    return {"prompts": str(path.absolute()), "grid": {"output_tokens": [output_tokens]} if lacking else {}}
 
 
 def _allow(metric: str, drop: float) -> dict[str, str]:
@@ -246,7 +284,7 @@ def _list_options(old: AbSide, asked: AbSettings) -> Iterator[str]:
         yield f"--boobench-duet-until={asked.until:.4%}"
     if asked.together:
         yield "--boobench-duet-together"
-    if asked.metric is None:
+    if not list_judged(asked):
         yield f"--boobench-max-drop={asked.max_drop:.4%}"
     if asked.report is not None:
         yield f"--boobench-report={asked.report.absolute()}"
@@ -278,9 +316,15 @@ def _measure(folder: Path, old: AbSide, new: AbSide, asked: AbSettings, project:
     found = Ab(old=old.name, new=new.name, interrupted=result.interrupted)
     if result.document is None:
         return found if found.interrupted else replace(found, error=result.last_words)
-    found = read_result(result.document, found)
+    found = _leave_uncounted_out(read_result(result.document, found), asked)
     silent = not (found.changes or found.error or found.interrupted)
     return replace(found, error=result.last_words) if silent else found
+
+
+def _leave_uncounted_out(found: Ab, asked: AbSettings) -> Ab:
+    """Without the cached share that nobody asked for, if the servers do not count it: it leaves nothing undecided."""
+    kept = tuple(each for each in found.changes if asked.metric or each.metric != CACHED or each.change is not None)
+    return replace(found, changes=kept)
 
 
 def read_result(document: Mapping[str, Any], found: Ab) -> Ab:

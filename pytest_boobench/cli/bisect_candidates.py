@@ -13,16 +13,17 @@ from pytest_boobench.cli.ab_sides import PORT, AbSide, Sides
 from pytest_boobench.cli.bisect_builds import BuildError, provide_folder, provide_python
 from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState, identify_candidate
 from pytest_boobench.cli.project import Project
-from pytest_boobench.errors import explain_os_error
+from pytest_boobench.errors import DocumentError, explain_os_error
 from pytest_boobench.reports.text import cut_left
 from pytest_boobench.suite.names import shorten
+from pytest_boobench.suite.prompt_file import read_prompts
 from pytest_boobench.untrusted import clean
 
 CANDIDATE, PYTHON = "{candidate}", "{python}"
 _LONG = 60
 _ASKED = (
-    "model old_model prompt_tokens output_tokens depth_tokens concurrency samples until max_time_s max_drop metric "
-    "together".split()
+    "model old_model prompt_tokens output_tokens depth_tokens concurrency turns turn_tokens rate slo samples until "
+    "max_time_s max_drop metric together".split()
 )
 """Settings that make another walk."""
 
@@ -73,6 +74,7 @@ class CandidateRow:
             "command": list(self.line),
             "folder": str(Path.cwd()),
             "settings": {name: getattr(self.settings, name) for name in _ASKED},
+            "prompts": hash_prompts(self.settings.prompts),
         }
         state = WalkState(self._cache, asked)
         if fresh:
@@ -121,6 +123,14 @@ class CandidateRow:
     @property
     def _cache(self) -> Path:
         return provide_folder(self.project.root)
+
+
+def hash_prompts(path: Path | None) -> str | None:
+    """What is in a file of own prompts: other prompts are another walk. A usage error for one that cannot be sent."""
+    try:
+        return None if path is None else read_prompts(path, str(path), "chat").sha256
+    except DocumentError as error:
+        raise click.UsageError(str(error)) from error
 
 
 _FINER = 4

@@ -12,7 +12,7 @@ from pytest_boobench.cli.ab_command import ab_options, describe, max_time_option
 from pytest_boobench.cli.ab_session import AbSettings
 from pytest_boobench.cli.ab_sides import Sides, read_words
 from pytest_boobench.cli.bisect_builds import is_bisecting, read_builds
-from pytest_boobench.cli.bisect_candidates import CandidateRow, read_candidates
+from pytest_boobench.cli.bisect_candidates import CandidateRow, hash_prompts, read_candidates
 from pytest_boobench.cli.bisect_checkout import Checkout
 from pytest_boobench.cli.parameters import echo, json_option, read_percent
 from pytest_boobench.cli.project import find_project
@@ -89,6 +89,7 @@ def command(  # noqa: PLR0913  # an argument for each option
         raise click.UsageError("expected one of --good REF, for git bisect run, and --candidates A,B,…")
     if not words:
         raise click.UsageError("expected the server's command line after --, with {port} where its port goes")
+    hash_prompts(settings.prompts)  # which says what is wrong of them before anything is built
     project = find_project(Path.cwd())
     sides = Sides(project, hosts_file, Path.cwd())
     line = read_words(words[0], "COMMAND") if len(words) == 1 else list(words)

@@ -14,33 +14,28 @@ from pytest_boobench.cli import show_examples
 from pytest_boobench.cli.ab_command import describe_time
 from pytest_boobench.cli.ab_sides import Sides
 from pytest_boobench.cli.capacity_session import Capacity, CapacitySettings, find_capacity
-from pytest_boobench.cli.parameters import echo, hosts_option, json_option, read_duration, read_percent, store_option
+from pytest_boobench.cli.parameters import (
+    PROMPTS_SAY,
+    any_rate,
+    echo,
+    hosts_option,
+    json_option,
+    output_tokens_option,
+    positive,
+    prompt_tokens_option,
+    prompts_option,
+    read_duration,
+    read_percent,
+    refuse_beside,
+    slo_option,
+    store_option,
+)
 from pytest_boobench.cli.project import find_project
 from pytest_boobench.gate.capacity import Knee, Probe
 from pytest_boobench.reports.text import render_table
 from pytest_boobench.suite.names import list_short_names
-from pytest_boobench.suite.objectives import OBJECTIVES, parse_limit_ms
 from pytest_boobench.units import count, number, percent, quantity
 from pytest_boobench.untrusted import clean
-
-_POSITIVE = click.IntRange(min=1)
-_MOST_RATE = 10_000
-
-
-def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str, ...]) -> dict[str, float]:
-    """``ttft_ms=500`` and its like."""
-    found = {}
-    for text in typed:
-        key, _, limit = text.partition("=")
-        if key not in OBJECTIVES:
-            raise click.BadParameter(
-                f"expected one of {', '.join(OBJECTIVES)} and its limit, as in ttft_ms=500", context, option
-            )
-        try:
-            found[key] = parse_limit_ms(float(limit) if limit.replace(".", "", 1).isdigit() else limit)
-        except ValueError as error:
-            raise click.BadParameter(f"{key}: {error}", context, option) from None
-    return found
 
 
 @click.command(
@@ -51,16 +46,10 @@ def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str,
 )
 @click.argument("host")
 @click.option("--model", metavar="NAME", help="The model (default: the one that the host has).")
-@click.option("--prompt-tokens", type=_POSITIVE, default=512, show_default=True, metavar="N", help="Of a prompt.")
-@click.option("--output-tokens", type=_POSITIVE, default=128, show_default=True, metavar="N", help="Of an answer.")
-@click.option(
-    "--slo",
-    multiple=True,
-    required=True,
-    callback=_read_slo,
-    metavar="METRIC=LIMIT",
-    help="Most that a time of a request may be, in ms or with a unit; may be repeated.",
-)
+@prompt_tokens_option
+@output_tokens_option
+@prompts_option
+@slo_option(required=True)
 @click.option(
     "--share",
     default="95%",
@@ -71,7 +60,7 @@ def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str,
 )
 @click.option(
     "--max-rate",
-    type=click.FloatRange(min=0, max=_MOST_RATE, min_open=True),
+    type=any_rate,
     metavar="N",
     help="The highest rate to try, requests per second.",
 )
@@ -82,7 +71,7 @@ def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str,
     callback=read_duration,
     help="Of a probe (default: 30s, or 40 times the longest limit).",
 )
-@click.option("--probes", type=_POSITIVE, default=10, show_default=True, metavar="N", help="The most rates to try.")
+@click.option("--probes", type=positive, default=10, show_default=True, metavar="N", help="The most rates to try.")
 @click.option(
     "--load-timeout",
     "load_timeout_s",
@@ -104,6 +93,7 @@ def command(host: str, hosts_file: Path | None, as_json: bool, **typed: Any) -> 
     """
     if not 0 < typed["share"] < 1:
         raise click.UsageError("--share: expected a percentage between 0 and 100, such as 95%; no number proves 100%")
+    refuse_beside("prompts", ["prompt_tokens"], PROMPTS_SAY)
     settings = CapacitySettings(**typed)
     project = find_project(Path.cwd())
     side = Sides(project, hosts_file, Path.cwd()).read(host, "HOST")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_boobench import HOSTS_FILE
-from pytest_boobench.cli.ab_session import IMPOSSIBLE, INTERRUPTED, UNDECIDED, AbSettings, find_models
+from pytest_boobench.cli.ab_session import IMPOSSIBLE, INTERRUPTED, UNDECIDED, AbSettings, find_models, list_own_prompts
 from pytest_boobench.cli.ab_sides import AbSide, write_hosts_file
 from pytest_boobench.cli.made_session import MadeSession
 from pytest_boobench.cli.project import Project
 from pytest_boobench.errors import BoobenchError
 from pytest_boobench.gate.capacity import Knee, Probe, start_search
+from pytest_boobench.suite.prompt_file import PromptFile, read_prompts
 from pytest_boobench.units import percent, quantity
 
 CAPACITY_SUITE = "capacity"
@@ -23,6 +26,8 @@ LEAST_REQUESTS = 20
 """Of a probe."""
 ALONE_REQUESTS = 5
 """Requests that follow each other before the first probe: they tell how long one takes."""
+ALONE_LINES = 20
+"""At most so many with own prompts, which are not alike."""
 ALONE_SHARE = 0.5
 """If fewer of them are within the SLO, no rate is tried."""
 USUAL_S, TIMES_OF_LIMIT = 30.0, 40.0
@@ -39,6 +44,8 @@ class CapacitySettings:
     """None: the one model that the host has."""
     prompt_tokens: int = 512
     output_tokens: int = 128
+    prompts: Path | None = None
+    """Own prompts instead of made-up ones; ``output_tokens`` is for its lines that name none."""
     slo: Mapping[str, float] = field(default_factory=dict)
     """Metric of a request -> the most that it may be, ms."""
     share: float = 0.95
@@ -105,7 +112,7 @@ def find_capacity(side: AbSide, asked: CapacitySettings, project: Project, tell:
             made = MadeSession(
                 folder=folder, project=project, store_url=asked.store_url, load_timeout_s=asked.load_timeout_s
             )
-            for step in _search(_Session(made, side, asked), found):
+            for step in _search(_Session(made, side, asked, _read_own(asked)), found):
                 found = step
                 if found.probes:
                     tell(found.probes[-1])
@@ -124,7 +131,7 @@ def _search(session: _Session, found: Capacity) -> Iterator[Capacity]:
     yield found
     if share < ALONE_SHARE:
         raise BoobenchError(
-            f"{found.host}: even alone only {percent(share)} of {ALONE_REQUESTS} requests are within the SLO (they "
+            f"{found.host}: even alone only {percent(share)} of {session.alone} requests are within the SLO (they "
             f"take {quantity(alone_ms, 'ms')}); raise its limits, or ask for fewer tokens"
         )
     search = start_search(alone_ms, asked.share, asked.max_rate)
@@ -141,10 +148,31 @@ class _Session:
     made: MadeSession
     side: AbSide
     asked: CapacitySettings
+    own: PromptFile | None = None
+
+    @property
+    def alone(self) -> int:
+        """Requests that follow each other before the first probe."""
+        return min(self._fill_pass(ALONE_REQUESTS), ALONE_LINES)
+
+    @property
+    def mean_tokens(self) -> float:
+        """Output tokens of a request, on average."""
+        usual = self.asked.output_tokens
+        return statistics.fmean(line.output_tokens or usual for line in self.own.lines) if self.own else usual
+
+    def count_requests(self, rate: float) -> int:
+        """Requests of a probe; of own prompts whole passes over the file, so that each rate has the same mixture."""
+        return self._fill_pass(max(LEAST_REQUESTS, round(rate * self.asked.probe_s)))
+
+    def _fill_pass(self, samples: int) -> int:
+        """As many, and those that complete the last pass over the own prompts."""
+        lines = len(self.own.lines) if self.own else 1
+        return math.ceil(samples / lines) * lines
 
     def measure_alone(self) -> tuple[float, float]:
         """The median end-to-end time of a request that runs alone, and the share of them within the SLO."""
-        cell = self._measure({"samples": ALONE_REQUESTS, "max_samples": ALONE_REQUESTS})
+        cell = self._measure({"samples": self.alone, "max_samples": self.alone})
         found = cell["aggregates"]
         if cell["error"] or "e2e_ms" not in found or "slo_share" not in found:
             raise BoobenchError(cell["error"] or _explain_blank(self.side.name, cell))
@@ -152,7 +180,7 @@ class _Session:
 
     def probe(self, rate: float) -> Probe:
         """Send requests at a rate."""
-        samples = max(LEAST_REQUESTS, round(rate * self.asked.probe_s))
+        samples = self.count_requests(rate)
         cell = self._measure({"rate": rate, "samples": samples, "max_samples": samples, "max_failed": samples - 1})
         if cell["error"] and _OVERRUN in cell["error"]:
             return Probe(rate, 0, 0)
@@ -160,7 +188,7 @@ class _Session:
         if cell["error"] or cell["spoiled"] or "slo_share" not in found:
             raise BoobenchError(cell["error"] or cell["spoiled"] or _explain_blank(self.side.name, cell))
         tokens_s = found["lanes_tok_s"]["median"] if "lanes_tok_s" in found else 0.0
-        return Probe(rate, round(found["slo_share"]["mean"] * samples), samples, tokens_s / self.asked.output_tokens)
+        return Probe(rate, round(found["slo_share"]["mean"] * samples), samples, tokens_s / self.mean_tokens)
 
     def _measure(self, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         """Measure one cell, and return what the session's JSON document says of it."""
@@ -182,12 +210,21 @@ class _Session:
             "description": "boobench capacity",
             "hosts": [self.side.name],
             "models": [asked.model],
-            "grid": {"prompt_tokens": [asked.prompt_tokens], "output_tokens": [asked.output_tokens]},
+            **(
+                list_own_prompts(asked.prompts, self.own, asked.output_tokens)
+                if asked.prompts and self.own
+                else {"grid": {"prompt_tokens": [asked.prompt_tokens], "output_tokens": [asked.output_tokens]}}
+            ),
             "sampling": {"temperature": 0.0, "seed": 42},
             "slo": dict(asked.slo),
             "gate": {},
             **plan,
         }
+
+
+def _read_own(asked: CapacitySettings) -> PromptFile | None:
+    """DocumentError for a file that cannot be sent."""
+    return read_prompts(asked.prompts, str(asked.prompts), "chat") if asked.prompts else None
 
 
 def _explain_blank(host: str, cell: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pytest_boobench import BASELINE, HOSTS_FILE, gate
 from pytest_boobench.cli.project import find_project
@@ -19,6 +20,7 @@ from pytest_boobench.metrics import find_load, gated_metrics
 from pytest_boobench.record import Measurement
 from pytest_boobench.reports.text import without_nan
 from pytest_boobench.servers.clients import Patience, Waiting
+from pytest_boobench.suite.objectives import OBJECTIVES, parse_limit_ms
 from pytest_boobench.units import parse_duration, parse_percent
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -114,6 +116,72 @@ def _grant_patience(text: str) -> Patience:
     return Patience(load_s=parse_duration(text), option="--load-timeout", tell=tell)
 
 
+def _read_slo(context: click.Context, option: click.Parameter, typed: tuple[str, ...]) -> dict[str, float]:
+    """``ttft_ms=500`` and its like."""
+    found = {}
+    for text in typed:
+        key, _, limit = text.partition("=")
+        if key not in OBJECTIVES:
+            raise click.BadParameter(
+                f"expected one of {', '.join(OBJECTIVES)} and its limit, as in ttft_ms=500", context, option
+            )
+        try:
+            found[key] = parse_limit_ms(float(limit) if limit.replace(".", "", 1).isdigit() else limit)
+        except ValueError as error:
+            raise click.BadParameter(f"{key}: {error}", context, option) from None
+    return found
+
+
+positive = click.IntRange(min=1)
+any_rate = click.FloatRange(min=0, max=10_000, min_open=True)
+"""Requests per second."""
+prompt_tokens_option = click.option(
+    "--prompt-tokens", type=positive, default=512, show_default=True, metavar="N", help="Of a prompt."
+)
+output_tokens_option = click.option(
+    "--output-tokens", type=positive, default=128, show_default=True, metavar="N", help="Of an answer."
+)
+prompts_option = click.option(
+    "--prompts",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.jsonl",
+    help="Own prompts instead of made-up ones, each line as often as the others.",
+)
+
+
+def slo_option(*, required: bool) -> Decorator:
+    """The limits of a request."""
+    return click.option(
+        "--slo",
+        multiple=True,
+        required=required,
+        callback=_read_slo,
+        metavar="METRIC=LIMIT",
+        help="Most that a time of a request may be, in ms or with a unit; may be repeated.",
+    )
+
+
+def refuse_beside(option: str, others: Iterable[str], why: str) -> None:
+    """A usage error if one of the other options of the verb is typed beside this one. All are names of parameters."""
+    context = click.get_current_context()
+    typed = [name for name in others if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if typed and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"{_dash(option)}: {why}; leave {_dash(typed[0])} out")
+
+
+def require_beside(option: str, needed: str, why: str) -> None:
+    """A usage error if an option is typed without the one that it needs."""
+    context = click.get_current_context()
+    typed = [context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in (option, needed)]
+    if typed == [True, False]:
+        raise click.UsageError(f"{_dash(option)}: {why}; add {_dash(needed)}, or leave it out")
+
+
+def _dash(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+PROMPTS_SAY = "its lines say what is sent and how much"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 hosts_option = click.option(
     "--hosts",

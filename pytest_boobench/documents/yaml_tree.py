@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from pytest_boobench.errors import DocumentError, Problem
-from pytest_boobench.untrusted import learn_url
+from pytest_boobench.untrusted import learn_likely_keys, learn_url
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -77,8 +77,12 @@ class Node:
         return self.value
 
     def describe(self) -> str:
-        """Describe the value, for "got …" in a message. A URL's password is hidden from then on."""
+        """Describe the value, for "got …" in a message.
+
+        A URL's password, and what looks like a key, is hidden from then on.
+        """
         learn_url(self.text)
+        learn_likely_keys(self.text)
         if self.value is None:
             return "nothing"
         if isinstance(self.value, tuple):
@@ -104,6 +108,7 @@ class Problems:
 
     def add(self, node: Node, text: str) -> None:
         """Note what is wrong with a value, and what would be right."""
+        learn_likely_keys(f"{node.path} {text}")
         self._by_field.setdefault(node.path, Problem(self._file, node.line, node.path, text))
 
     def adopt(self, error: DocumentError) -> None:
@@ -123,6 +128,7 @@ class Problems:
 
     def stop(self, line: int, text: str) -> NoReturn:
         """Raise DocumentError for a file that cannot be read any further."""
+        learn_likely_keys(text)
         raise DocumentError((*self._by_field.values(), Problem(self._file, line, "", text)))
 
 

@@ -25,10 +25,16 @@ def judge_duet(record: CellRecord, allowed: Mapping[str, float]) -> tuple[Verdic
     """Return a verdict for each metric in ``allowed``: the record's host against that of the ``reference`` samples.
 
     Every verdict with a change also has its interval, if there are enough pairs. Numbers of a start
-    or a block are not judged: no pair has them.
+    or a block are not judged: no pair has them. Two windows of a rate have the share of good requests.
     """
     judged = ((find_metric(key), limit) for key, limit in allowed.items())
-    return tuple(_judge(record, metric, limit) for metric, limit in judged if not (metric.of_start or metric.of_block))
+    return tuple(_judge(record, metric, limit) for metric, limit in judged if _is_of_pairs(record, metric))
+
+
+def _is_of_pairs(record: CellRecord, metric: Metric) -> bool:
+    if metric.binomial:
+        return bool(record.identity.get("rate") and record.identity.get("slo"))
+    return not (metric.of_start or metric.of_block)
 
 
 def find_duet_doubts(record: CellRecord, allowed: Mapping[str, float]) -> tuple[str, ...]:
@@ -58,9 +64,22 @@ def find_half_width(verdict: Verdict) -> float:
     return (high - low) / 2 if low is not None and high is not None else math.inf
 
 
+def find_cause_in_cache(record: CellRecord, metric: Metric) -> str | None:
+    """Where the prefix cache breaks, if the metric depends on it; None if it holds."""
+    return record.cache_break if metric.turn > 1 and metric.base in ("ttft_ms", "e2e_ms", "cached_share") else None
+
+
+def _note(record: CellRecord, metric: Metric, pairs: Pairs, outcome: Outcome) -> str:
+    if outcome == "inconclusive":
+        return ""
+    slower = f"{pairs.slower} of {count(len(pairs.gains), 'pair')}{pairs.of} slower"
+    cause = find_cause_in_cache(record, metric) if outcome == "regression" else None
+    return "; ".join(filter(None, (slower, cause)))
+
+
 def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
     pairs, name = pair_up(record, metric), f"duet with {record.reference_host}"
-    obstacle = record.spoiled or record.blanks.get(metric.key)
+    obstacle = record.spoiled or record.blanks.get(metric.base)
     if pairs is None or obstacle:
         reason = obstacle or f"no pair of {record.pairing or 'requests'} gives this metric"
         return Verdict(metric=metric.key, outcome="inconclusive", allowed=allowed, baseline_name=name, reason=reason)
@@ -80,9 +99,7 @@ def _judge(record: CellRecord, metric: Metric, allowed: float) -> Verdict:
         samples=len(pairs.gains),
         blocks=record.blocks,
         proven=outcome == "pass" and pairs.bound > limit + ROUNDING,
-        note=f"{pairs.slower} of {count(len(pairs.gains), 'pair')}{pairs.of} slower"
-        if outcome != "inconclusive"
-        else "",
+        note=_note(record, metric, pairs, outcome),
     )
 
 

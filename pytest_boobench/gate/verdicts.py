@@ -25,7 +25,7 @@ from pytest_boobench.gate.circumstances import (
 from pytest_boobench.gate.comparison import Comparison, Rules, compare, find_spoiled, limits, to_change
 from pytest_boobench.gate.decode_cause import explain_decode
 from pytest_boobench.gate.divergence import judge_quality
-from pytest_boobench.gate.duet import judge_duet
+from pytest_boobench.gate.duet import find_cause_in_cache, judge_duet
 from pytest_boobench.gate.floors import find_floor_doubts, judge_floors
 from pytest_boobench.gate.host_drift import HostDrift, divide_out
 from pytest_boobench.gate.power import explain
@@ -231,11 +231,6 @@ def _find_excuse(case: _Case, comparison: Comparison) -> SlowMachine | None:
     return None if case.drift.covers(metric) and math.isfinite(slow.explains) else slow
 
 
-def _find_cause_in_cache(record: CellRecord, metric: Metric) -> str | None:
-    """Where the prefix cache breaks, if the metric depends on it; None if it holds."""
-    return record.cache_break if metric.turn > 1 and metric.base in ("ttft_ms", "e2e_ms", "cached_share") else None
-
-
 def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
     record, was, key = case.record, found.was, found.metric.key
     doubt = _doubt(case, found)
@@ -254,7 +249,7 @@ def _judge(case: _Case, found: Comparison, allowed: float) -> Verdict:
         notes = [*filter(None, [cause]), *notes]
     if record.contradiction and key in ("decode_tok_s", "prefill_tok_s"):
         notes.append("by the client's clock: the server's timings contradict it")
-    if outcome == "regression" and (text := _find_cause_in_cache(record, found.metric)):
+    if outcome == "regression" and (text := find_cause_in_cache(record, found.metric)):
         notes.append(text)
     if outcome == "regression" and record.closed and record.blocks < 2:
         notes.append("imported: no second block could confirm it")

@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from pytest_boobench.environment import find_cache
-from pytest_boobench.errors import HostError, MissingExtra
+from pytest_boobench.errors import HostError, MissingExtra, explain_os_error
 from pytest_boobench.hosts import embedded_child
 from pytest_boobench.hosts.embedded_model import CONTEXT_LIMIT_TOKENS, describe, lay_out_tensors, write
 
@@ -27,6 +27,7 @@ FORMAT = 1
 """Part of the file's name. Increase it when the same settings give a different file."""
 _LOG_FILE = "llama.log"
 _LOG_TAIL_LINES = 12
+_NEEDED_BYTES = 4096
 _POLL_S = 0.01
 _LIMITS: Mapping[str, tuple[int, int, int]] = {  # least, most, step
     "layers": (1, 128, 1),
@@ -187,5 +188,12 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], folder: Path, deadline
 
 
 def _tell(what: str, folder: Path) -> str:
+    try:
+        (folder / "room").write_bytes(bytes(_NEEDED_BYTES))
+    except OSError as error:
+        reason = explain_os_error(error)
+        return (
+            f"the embedded host: {what}: it cannot write to {folder.parent} ({reason}); let TMPDIR name another folder"
+        )
     log = (folder / _LOG_FILE).read_text(errors="replace").splitlines()
     return "\n".join([f"the embedded host: {what}; the end of its log:", *log[-_LOG_TAIL_LINES:]])

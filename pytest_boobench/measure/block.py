@@ -30,8 +30,8 @@ from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop
 from pytest_boobench.measure.own_prompts import make_own_requests
 from pytest_boobench.measure.quality import read_quality
-from pytest_boobench.measure.sending import Request, find_seeds, make_requests, read_answers, run_requests
-from pytest_boobench.measure.talks import Script, require_context
+from pytest_boobench.measure.sending import Batch, Request, find_seeds, make_requests, read_answers, run_requests
+from pytest_boobench.measure.talks import require_context
 from pytest_boobench.metrics import FailureKind, Sample, find_metric
 from pytest_boobench.record import CellRecord
 from pytest_boobench.servers.clients import Server
@@ -119,6 +119,13 @@ class Block:
                 server, self.cell, self.cell.own, self.series(name), range(first, first + count)
             )
         return await make_requests(server, self.cell, self.series(name), count, self.requests_of)
+
+    async def make_batch(self, server: Server, name: str, count: int, first: int = 0) -> Batch:
+        """The same as a batch; of a cell with turns whole conversations of so many requests in all."""
+        cell = self.cell
+        if cell.turns > 1:
+            return await Batch.converse(server, cell, self.series(name), count // cell.turns)
+        return Batch(server, cell, await self.make_requests(server, name, count, first))
 
     async def make_warm_up(self, server: Server, name: str, rounds: int) -> list[Request]:
         """A request per lane and round. With own prompts each lane repeats one, the last ones of the file: so that
@@ -279,20 +286,12 @@ async def take_block(block: Block, grant: Grant, found: Found) -> None:
     loop = OpenLoop.after_warm_up(cell, warmed) if cell.planned else None
     watcher = grant.watcher(cell.model)
     for attempt in range(1, ATTEMPTS + 1):
-        script = await Script.write(server, cell, block.series(str(attempt))) if cell.turns > 1 else None
         count = loop.total if loop else cell.plan.samples
-        first = -loop.aside if loop else 0
-        if script:
-            requests = [Request(call, cell) for call in script.list_calls()]
-        else:
-            requests = await block.make_requests(server, str(attempt), count, first)
-        await watcher.begin(OwnMarks(session.run_uid, seeds | find_seeds(requests)))
+        batch = await block.make_batch(server, str(attempt), count, -loop.aside if loop else 0)
+        await watcher.begin(OwnMarks(session.run_uid, seeds | batch.seeds))
         with watch_machine(grant) as machine:
-            if script:
-                taken = await script.run("measure", session.observe)
-            else:
-                taken = await run_requests(server, cell, requests, "measure", session.observe, loop)
-        samples = read_answers(server, cell, requests, taken, block=block.number, attempt=attempt)
+            taken = await batch.run(session.observe, loop)
+        samples = read_answers(server, cell, batch.requests, taken, block=block.number, attempt=attempt)
         samples = loop.mark(samples) if loop else samples
         found.add(samples)
         traffic = await watcher.end(own_traffic(samples))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from pytest_boobench.aggregate import CLIENT_LATE, counted
+from pytest_boobench.aggregate import CLIENT_LATE, counted, counted_reference
 from pytest_boobench.measure.open_loop import find_window_s
 from pytest_boobench.metrics import Sample
 from pytest_boobench.suite.cell import Cell
+from pytest_boobench.suite.objectives import find_time_ms, is_good
 from pytest_boobench.units import quantity
 
 GOODPUT = ("slo_share", "goodput_rps")
@@ -20,32 +21,6 @@ MOST_DOUBTFUL = 0.01
 """If the client may have made more than this share of the requests miss the SLO, there is no share."""
 _FEWEST = 6
 """Fewer requests show no growth."""
-
-
-def find_time_ms(sample: Sample, metric: str) -> float | None:
-    """Return the time of a request that an SLO limits; None if it is not known.
-
-    ``itl_ms`` is the mean of the request's gaps, (last - first token) / (tokens - 1): the TPOT of vLLM's goodput.
-    """
-    if metric != "itl_ms":
-        found: float | None = getattr(sample, metric)
-        return found
-    tokens = sample.output_tokens or 0
-    if tokens < 2:
-        return 0.0 if tokens == 1 else None
-    if "itl_ms" in sample.blanks or len(sample.chunk_ms) < 2:
-        return None
-    return (sample.chunk_ms[-1] - sample.chunk_ms[0]) / (tokens - 1)
-
-
-def is_good(sample: Sample, slo: Mapping[str, float]) -> bool | None:
-    """Whether a request was within every limit; None if nobody can tell. A failed one was not."""
-    if not sample.ok:
-        return False
-    times = [(find_time_ms(sample, metric), limit_ms) for metric, limit_ms in slo.items()]
-    if any(time_ms is not None and time_ms > limit_ms for time_ms, limit_ms in times):
-        return False
-    return None if any(time_ms is None for time_ms, _ in times) else True
 
 
 def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:
@@ -69,8 +44,10 @@ def find_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, float]:
 
 def explain_goodput(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """Return metric -> why it is blank, for those of the SLO and for the times of a host that does not keep up."""
-    reason = _explain_unknown(cell, counted(samples)) if cell.slo else ""
-    return (dict.fromkeys(GOODPUT, reason) if reason else {}) | _explain_growth(cell, samples)
+    good, others = counted(samples), counted_reference(samples)
+    reason = _explain_unknown(cell, [*good, *others]) if cell.slo else ""
+    found = dict.fromkeys(GOODPUT, reason) if reason else {}
+    return found | _explain_growth(cell, others, "the other side") | _explain_growth(cell, good, cell.host)
 
 
 def _explain_unknown(cell: Cell, good: Sequence[Sample]) -> str:
@@ -94,7 +71,7 @@ def _is_late_by_client(sample: Sample, slo: Mapping[str, float]) -> bool:
     return all(time_ms * (1 - min(bound, 1.0)) <= limit_ms for time_ms, bound, limit_ms in times)
 
 
-def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
+def _explain_growth(cell: Cell, good: Sequence[Sample], host: str) -> dict[str, str]:
     """A host that does not keep up with a rate.
 
     The requests of the last third waited longer than those of the first: by how much in the time between tells the
@@ -103,8 +80,8 @@ def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     """
     if not cell.rate or cell.prompts:
         return {}
-    newest = max((sample.block for sample in samples), default=1)
-    times = [sample.e2e_ms for sample in counted(samples) if sample.block == newest and sample.e2e_ms]
+    newest = max(((sample.block, sample.attempt) for sample in good), default=(1, 1))
+    times = [sample.e2e_ms for sample in good if (sample.block, sample.attempt) == newest and sample.e2e_ms]
     third = len(times) // 3
     if len(times) < _FEWEST:
         return {}
@@ -113,7 +90,7 @@ def _explain_growth(cell: Cell, samples: Sequence[Sample]) -> dict[str, str]:
     if (last_ms - first_ms) / between_ms <= GROWING:
         return {}
     reason = (
-        f"{cell.host} does not keep up with {cell.rate:g} requests per second: the first ones took "
+        f"{host} does not keep up with {cell.rate:g} requests per second: the first ones took "
         f"{quantity(first_ms, 'ms')}, the last ones {quantity(last_ms, 'ms')}; lower the rate"
     )
     return dict.fromkeys(WAITING, reason)

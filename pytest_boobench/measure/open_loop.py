@@ -65,6 +65,8 @@ class OpenLoop:
     """How long before its planned time the connection of a request is opened."""
     recorded_s: tuple[float, ...] = ()
     """When each request is planned, seconds after the first: a replay, which has no rate, no lead-in and no run-out."""
+    plan: str = ""
+    """Tells one window's random arrivals from those of others; the same text gives the same ones."""
 
     @classmethod
     def after_warm_up(cls, cell: Cell, warmed: Iterable[Sample]) -> Self:
@@ -100,7 +102,9 @@ class OpenLoop:
             return list(self.recorded_s)
         found, begin_s = [], 0.0
         for name, count in (("lead-in", self.aside), ("window", self.counted), ("run-out", self.aside)):
-            found += [begin_s + offset_s for offset_s in plan_window(self.rate, self.arrival, count, name)]
+            found += [
+                begin_s + offset_s for offset_s in plan_window(self.rate, self.arrival, count, f"{name}{self.plan}")
+            ]
             begin_s += count / self.rate
         return found
 

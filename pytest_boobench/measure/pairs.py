@@ -20,23 +20,20 @@ from pytest_boobench.measure.block import (
     require_good,
     warm_up,
 )
-from pytest_boobench.measure.sending import Request, find_seeds, read_answers, run_requests
+from pytest_boobench.measure.sending import Batch, read_answers
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
 
-DUET_PAIRS = 20
-"""Pairs in a block of a duet."""
 
-
-async def add_pairs(duet: Duet, record: CellRecord, number: int) -> CellRecord:
-    """The record with another block of pairs, or with those that were measured before an error."""
+async def add_pairs(duet: Duet, record: CellRecord, number: int, pairs: int) -> CellRecord:
+    """The record with another block of so many pairs, or with those that were measured before an error."""
     found = Found(record)
     try:
         for side in reversed(duet.sides):
             await duet.prepare(side, side.grant, number, found)
         hear_canary(duet.block(duet.ours, number), duet.ours.grant, found)
-        await take_pairs(duet, number, found)
+        await take_pairs(duet, number, pairs, found)
     except HostError as trouble:
         found.note(error=str(trouble))
     except asyncio.CancelledError:
@@ -45,7 +42,7 @@ async def add_pairs(duet: Duet, record: CellRecord, number: int) -> CellRecord:
     return found.condense(duet.ours.cell)
 
 
-async def take_pairs(duet: Duet, number: int, found: Found) -> None:
+async def take_pairs(duet: Duet, number: int, pairs: int, found: Found) -> None:
     """Warm both sides up and take pairs; again where others disturbed them or one was still warming up."""
     warmed = [
         await warm_up(duet.block(side, number), side.grant.server, found, reference=side.reference)
@@ -54,13 +51,13 @@ async def take_pairs(duet: Duet, number: int, found: Found) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         halves = []
         for side in duet.sides:
-            count = DUET_PAIRS * side.cell.concurrency
-            requests = await duet.block(side, number).make_requests(side.grant.server, f"duet{attempt}", count)
-            halves.append(_Half(side, requests))
+            count = pairs * side.cell.concurrency * side.cell.turns
+            batch = await duet.block(side, number).make_batch(side.grant.server, f"duet{attempt}", count)
+            halves.append(_Half(side, batch))
         windows = _open_windows(duet, halves)
         for window in windows:
             await window.begin(duet.session.run_uid, frozenset().union(*warmed))
-        await _take_in_turns(duet, number, attempt, halves, found)
+        await _take_in_turns(duet, number, attempt, halves, found, pairs)
         traffic = [await window.end() for window in windows]
         worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
         found.note(traffic=worst)
@@ -69,20 +66,24 @@ async def take_pairs(duet: Duet, number: int, found: Found) -> None:
             return
 
 
-async def _take_in_turns(duet: Duet, number: int, attempt: int, halves: Sequence[_Half], found: Found) -> None:
-    """Send one request down each lane of one side, then of the other; the order alternates from pair to pair."""
-    for pair in range(DUET_PAIRS):
+async def _take_in_turns(
+    duet: Duet, number: int, attempt: int, halves: Sequence[_Half], found: Found, pairs: int
+) -> None:
+    """Send one request or conversation down each lane of one side, then of the other; the order alternates."""
+    for pair in range(pairs):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
             half, side = halves[which], halves[which].side
-            server, cell, lanes = side.grant.server, side.cell, side.cell.concurrency
-            requests = half.requests[pair * lanes : (pair + 1) * lanes]
-            taken = await run_requests(server, cell, requests, "measure")
-            read = read_answers(server, cell, requests, taken, block=number, attempt=attempt, reference=side.reference)
-            numbered = [replace(sample, index=sample.index + pair * lanes) for sample in read]
+            server, cell, batch = side.grant.server, side.cell, half.batch.take_round(pair)
+            taken = await batch.run()
+            read = read_answers(
+                server, cell, batch.requests, taken, block=number, attempt=attempt, reference=side.reference
+            )
+            first = pair * cell.concurrency * cell.turns
+            numbered = [replace(sample, index=sample.index + first) for sample in read]
             half.samples.extend(numbered)
             found.add(numbered)
             require_good(numbered, taken, cell)
-        duet.session.observe("measure", pair + 1, DUET_PAIRS)
+        duet.session.observe("measure", pair + 1, pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,7 @@ class _Half:
     """The requests of one side in an attempt, and their samples."""
 
     side: DuetSide
-    requests: Sequence[Request]
-    """The same for both sides."""
+    batch: Batch
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -104,7 +104,7 @@ class _Window:
 
     async def begin(self, run_uid: str, warmed: frozenset[int]) -> None:
         """Open it."""
-        await self.watcher.begin(OwnMarks(run_uid, warmed.union(*(find_seeds(half.requests) for half in self.halves))))
+        await self.watcher.begin(OwnMarks(run_uid, warmed.union(*(half.batch.seeds for half in self.halves))))
 
     async def end(self) -> Traffic:
         """Close it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from pytest_boobench import measure
 from pytest_boobench.aggregate import add_totals
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan
-from pytest_boobench.measure.talks import TurnReader
+from pytest_boobench.measure.talks import Script, TurnReader
 from pytest_boobench.metrics import Phase, Sample
 from pytest_boobench.servers.clients import Call, Server, ServerAnswer
 from pytest_boobench.servers.prompts import make_nonce, make_seed
@@ -83,6 +84,42 @@ def _choose_loop(cell: Cell, requests: Sequence[Request]) -> measure.Workload:
     if len(groups) < len(requests):
         return measure.Groups(cell.concurrency, tuple(map(tuple, groups)))
     return measure.ClosedLoop(cell.concurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a server is sent in one phase: single requests, or whole conversations."""
+
+    server: Server
+    cell: Cell
+    requests: Sequence[Request]
+    script: Script | None = None
+    """The conversations; then the requests are without what was said before them."""
+
+    @classmethod
+    async def converse(cls, server: Server, cell: Cell, series: str, count: int) -> Self:
+        """So many conversations; ``series`` as in `Script.write`."""
+        script = await Script.write(server, cell, series, count)
+        return cls(server, cell, [Request(call, cell) for call in script.list_calls()], script)
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """The sampling seeds of all requests."""
+        return find_seeds(self.requests)
+
+    def take_round(self, number: int) -> Self:
+        """Only one round, from 0: a request or a conversation for each lane."""
+        lanes, size = self.cell.concurrency, self.cell.concurrency * self.cell.turns
+        script = self.script.take(slice(number * lanes, (number + 1) * lanes)) if self.script else None
+        return replace(self, requests=self.requests[number * size : (number + 1) * size], script=script)
+
+    async def run(
+        self, observe: measure.Observe = measure.ignore_progress, loop: OpenLoop | None = None
+    ) -> measure.PhaseResult:
+        """Send everything, as the requests that are measured."""
+        if self.script is not None:
+            return await self.script.run("measure", observe)
+        return await run_requests(self.server, self.cell, self.requests, "measure", observe, loop)
 
 
 def find_seeds(requests: Sequence[Request]) -> frozenset[int]:

@@ -9,6 +9,7 @@ from pytest_boobench.documents.yaml_tree import suggest
 from pytest_boobench.errors import HostError
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.measure.block import Block, Found, Measurer, name_as_listed, prepare
+from pytest_boobench.measure.talks import require_context
 from pytest_boobench.record import Pairing
 from pytest_boobench.suite.cell import Cell
 
@@ -47,19 +48,25 @@ class Duet:
         return replace(self, ours=ours, other=other)
 
     def block(self, side: DuetSide, number: int) -> Block:
-        """A block of one side; both are sent the same requests."""
-        return Block(side.cell, self.session, number, requests_of=self.ours.cell.key)
+        """A block of one side; both are sent the same requests.
+
+        Conversations of a shared server are its exception: what one side said may be in the cache of the other.
+        """
+        cell = side.cell
+        apart = "/reference" if self.shared and side.reference and cell.turns > 1 else ""
+        return Block(cell, self.session, number, requests_of=f"{self.ours.cell.key}{apart}")
 
     async def prepare(self, side: DuetSide, grant: Grant, number: int, found: Found) -> None:
         """Have a side load its model; of the first block, record the facts of its server."""
         block = self.block(side, number)
-        if not side.reference:
-            await prepare(block, grant, found)
+        seen = Found(found.record) if side.reference else found
+        await prepare(block, grant, seen)
+        if number > 1:
             return
-        other = Found(found.record)
-        await prepare(block, grant, other)
-        if number == 1:
-            found.note(reference=other.record.server)
+        if side.cell.turns > 1 and grant.server.can.exact_tokens:
+            require_context(side.cell, seen.record.model)
+        if side.reference:
+            found.note(reference=seen.record.server)
 
 
 async def find_pairing(duet: Duet) -> Pairing:

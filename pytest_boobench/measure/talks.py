@@ -84,12 +84,12 @@ class Script:
     talks: tuple[Sequence[Prompt], ...]
 
     @classmethod
-    async def write(cls, server: Server, cell: Cell, series: str) -> Self:
-        """Write whole conversations for the cell's samples; the first text of each is new to any cache.
+    async def write(cls, server: Server, cell: Cell, series: str, count: int) -> Self:
+        """Write so many conversations; the first text of each is new to any cache.
 
         ``series`` is a text that differs from all other series' of requests.
         """
-        count, turns = cell.plan.samples // cell.turns, cell.turns
+        turns = cell.turns
         first = await server.make_prompts(cell, [make_nonce(series, number) for number in range(count)])
         nonces = [make_nonce(f"{series}/turns", number) for number in range(count * (turns - 1))]
         try:
@@ -106,6 +106,10 @@ class Script:
     def list_calls(self) -> list[Call]:
         """The requests without what was said before them."""
         return [self.server.call(self.cell, text) for texts in self.talks for text in texts]
+
+    def take(self, places: slice) -> Self:
+        """Only the conversations of these places."""
+        return replace(self, talks=self.talks[places])
 
     async def run(self, phase: Phase, observe: measure.Observe) -> measure.PhaseResult:
         """Have the conversations. A request is made before its clock starts."""

@@ -1,12 +1,16 @@
 """Room 3: pairs of turns: each side is started anew for its turn, so that what differs from start to start is seen.
 
 The order is B A A B, B the other side: its server was started last, and has served nothing yet.
+
+At a rate a turn is one window of planned requests. Both halves of a pair have the same arrivals, and each pair has
+others: so the interval is over windows. Servers that keep running are not started anew for a window.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pytest_boobench.aggregate import find_trend_of_pairs
 from pytest_boobench.errors import HostError
@@ -23,7 +27,9 @@ from pytest_boobench.measure.block import (
     require_good,
     warm_up,
 )
-from pytest_boobench.measure.sending import find_seeds, read_answers, run_requests
+from pytest_boobench.measure.goodput import find_goodput
+from pytest_boobench.measure.open_loop import OpenLoop
+from pytest_boobench.measure.sending import read_answers
 from pytest_boobench.measure.sides import Duet, DuetSide
 from pytest_boobench.metrics import Sample
 from pytest_boobench.record import CellRecord
@@ -49,8 +55,9 @@ async def add_turns(duet: Duet, record: CellRecord, pairs: range, goes_on: Calla
 
 
 def count_requests(cell: Cell) -> int:
-    """How many requests a turn has: the suite's samples, as whole rounds of the lanes."""
-    return max(1, round(cell.plan.samples / cell.concurrency)) * cell.concurrency
+    """How many requests a turn has: the suite's samples, as whole rounds of the lanes, or of their conversations."""
+    round_of_all = cell.concurrency * cell.turns
+    return max(1, round(cell.plan.samples / round_of_all)) * round_of_all
 
 
 async def _take_pair(duet: Duet, pair: int, found: Found) -> None:
@@ -64,13 +71,17 @@ async def _take_pair(duet: Duet, pair: int, found: Found) -> None:
             traffic.append(seen)
         worst = next((seen for seen in traffic if seen.disturbed), traffic[0])
         found.note(traffic=worst)
-        if not worst.disturbed and not find_trend_of_pairs(taken):
+        if attempt == ATTEMPTS or not (worst.disturbed or find_trend_of_pairs(taken)):
+            own = [sample for sample in taken if not sample.reference]
+            for key, value in find_goodput(duet.ours.cell, own).items() if duet.ours.cell.planned else ():
+                found.note_of_block(key, value)
             return
 
 
 async def _take_turn(duet: Duet, side: DuetSide, pair: int, attempt: int, found: Found) -> tuple[list[Sample], Traffic]:
-    """Start a side anew, warm it up, take its requests, and end it."""
-    grant = await _start(duet, side)
+    """Start a side anew, warm it up, take its requests, and end it; servers that keep running are only warmed up."""
+    anew = found.record.pairing == "starts"
+    grant = await _start(duet, side) if anew else side.grant
     try:
         await duet.prepare(side, grant, pair, found)
         if pair == 1 and not side.reference:
@@ -79,7 +90,7 @@ async def _take_turn(duet: Duet, side: DuetSide, pair: int, attempt: int, found:
     finally:
         if not side.reference:
             note_memory(grant, found)
-        if side.grant.end is not None:
+        if anew and side.grant.end is not None:
             await side.grant.end()
 
 
@@ -100,13 +111,22 @@ async def _measure(
     duet: Duet, side: DuetSide, grant: Grant, pair: int, attempt: int, found: Found
 ) -> tuple[list[Sample], Traffic]:
     cell, server, block = side.cell, grant.server, duet.block(side, pair)
-    warmed = await warm_up(block, server, found, reference=side.reference)
-    requests = await block.make_requests(server, f"turn{attempt}", count_requests(cell))
+    before = len(found.record.samples)
+    seeds = await warm_up(block, server, found, reference=side.reference)
+    loop = _plan_window(cell, pair, attempt, found.record.samples[before:]) if cell.planned else None
+    count, first = (loop.total, -loop.aside) if loop else (count_requests(cell), 0)
+    batch = await block.make_batch(server, f"turn{attempt}", count, first)
     watcher = grant.watcher(cell.model)
-    await watcher.begin(OwnMarks(duet.session.run_uid, warmed | find_seeds(requests)))
-    taken = await run_requests(server, cell, requests, "measure")
-    samples = read_answers(server, cell, requests, taken, block=pair, attempt=attempt, reference=side.reference)
+    await watcher.begin(OwnMarks(duet.session.run_uid, seeds | batch.seeds))
+    taken = await batch.run(loop=loop)
+    samples = read_answers(server, cell, batch.requests, taken, block=pair, attempt=attempt, reference=side.reference)
+    samples = loop.mark(samples) if loop else samples
     found.add(samples)
     traffic = await watcher.end(own_traffic(samples))
     require_good(samples, taken, cell)
     return samples, traffic
+
+
+def _plan_window(cell: Cell, pair: int, attempt: int, warmed: Sequence[Sample]) -> OpenLoop:
+    """The same arrivals for both sides; the lead-in is as long as the side needs."""
+    return replace(OpenLoop.after_warm_up(cell, warmed), plan=f"/{pair}/{attempt}")

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from pytest_boobench.page import api_types, bodies, past_types
 from pytest_boobench.page.api_types import adapt
-from pytest_boobench.page.talk_types import TALK_EVENTS, ExportAnswer
+from pytest_boobench.page.talk_types import REPEAT_EVENTS, TALK_EVENTS, ExportAnswer
 
 _REF = "#/$defs/{model}"
 ROUTES: tuple[tuple[str, str, type[bodies.Body] | None, type[Any] | None], ...] = (
@@ -33,6 +33,7 @@ ROUTES: tuple[tuple[str, str, type[bodies.Body] | None, type[Any] | None], ...] 
     ("POST", "/api/try/{id}/stop", None, None),
     ("POST", "/api/ab", bodies.CompareBody, None),
     ("POST", "/api/ab/{id}/stop", None, None),
+    ("POST", "/api/ab/{id}/repeat", bodies.RepeatBody, None),
     ("POST", "/api/ab/{id}/vote", bodies.VoteBody, past_types.VoteAnswer),
     ("GET", "/api/ab/{id}/export", None, ExportAnswer),
     ("GET", "/api/votes", None, past_types.TallyList),
@@ -47,6 +48,7 @@ EVENTS: Mapping[str, Mapping[str, type[Any]]] = {
     },
     "/api/try": TALK_EVENTS,
     "/api/ab": TALK_EVENTS,
+    "/api/ab/{id}/repeat": REPEAT_EVENTS,
 }
 """Path -> the kinds of its server-sent events, with their data."""
 

@@ -213,6 +213,11 @@ class PageServer:
         self.exchanges.stop(request.path_params["id"])
         return ApiAnswer({"ok": True})
 
+    async def repeat(self, request: Request) -> Response:
+        body = await _read(request, bodies.RepeatBody)
+        repetition = self.exchanges.repeat(request.path_params["id"], body)
+        return EventAnswer(read_queue(repetition.events, repetition.stop))
+
     async def vote(self, request: Request) -> Response:
         body = await _read(request, bodies.VoteBody)
         return ApiAnswer(await asyncio.to_thread(self.exchanges.vote, request.path_params["id"], body.vote))
@@ -300,6 +305,7 @@ def list_routes(server: PageServer) -> list[tuple[str, str, Handler]]:
         ("POST", "/api/try/{id}/stop", server.stop_exchange),
         ("POST", "/api/ab", server.compare_models),
         ("POST", "/api/ab/{id}/stop", server.stop_exchange),
+        ("POST", "/api/ab/{id}/repeat", server.repeat),
         ("POST", "/api/ab/{id}/vote", server.vote),
         ("GET", "/api/ab/{id}/export", server.export_exchange),
         ("GET", "/api/votes", server.list_votes),

@@ -150,6 +150,13 @@ class CompareBody(PromptBody):
     wait: bool = False
 
 
+class RepeatBody(Body):
+    """``/api/ab/EXCHANGE/repeat``."""
+
+    times: Annotated[int, Field(ge=1, le=100)] = 10
+    wait: bool = False
+
+
 class VoteBody(Body):
     """``/api/ab/EXCHANGE/vote``."""
 

@@ -19,10 +19,11 @@ from pytest_boobench.errors import BoobenchError
 from pytest_boobench.hosts.access import Grant
 from pytest_boobench.hosts.inventory import Host
 from pytest_boobench.metrics import Sample
-from pytest_boobench.page.bodies import CompareBody, PromptBody, TryBody
+from pytest_boobench.page.bodies import CompareBody, PromptBody, RepeatBody, TryBody
 from pytest_boobench.page.guard import ApiRefusal
 from pytest_boobench.page.hand_over import fill_arena, write_curl, write_python, write_suite
 from pytest_boobench.page.past_types import NamedSide, VoteAnswer
+from pytest_boobench.page.repeats import Repetition, Round
 from pytest_boobench.page.talk import Talked, Talker, TalkRequest, UsedByRun, converse
 from pytest_boobench.page.talk_types import ExportAnswer, ExportedSide, describe_sample
 from pytest_boobench.page.tallies import count_votes, make_tally, name_side
@@ -57,6 +58,9 @@ class TalkExchange:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     work: Future[None] | None = None
     vote: VoteWord | None = None
+    rounds: list[Round] = field(default_factory=list)
+    """What `repeat` took."""
+    repetition: Repetition | None = None
 
     def tell(self, place: int, kind: str, data: Mapping[str, Any]) -> None:
         """Send an event to the page, and keep what the model says. A blind side has no names until the vote."""
@@ -87,6 +91,8 @@ class TalkExchange:
         """No more events."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.events.put_nowait, None)
+        if self.repetition is not None:
+            self.repetition.end()
 
 
 @dataclass(eq=False)
@@ -216,6 +222,23 @@ class Exchanges:
         exchange = self.get(exchange_id)
         if exchange.work is not None:
             exchange.work.cancel()
+
+    def repeat(self, exchange_id: str, body: RepeatBody) -> Repetition:
+        """Begin more rounds of a comparison. ApiRefusal while it goes on or is blind, or if a side has no answer."""
+        exchange = self.get(exchange_id)
+        if exchange.alone:
+            raise ApiRefusal(409, "only a comparison is repeated")
+        if exchange.blind and exchange.vote is None:
+            raise ApiRefusal(409, "the sides are blind until the vote")
+        if not exchange.answered:
+            raise ApiRefusal(409, "expected the answers of all sides first")
+        before = exchange.repetition
+        if before is not None and before.work is not None and not before.work.done():
+            raise ApiRefusal(409, "it is being repeated; stop that first")
+        requests = [side.request for side in exchange.sides]
+        exchange.repetition = again = Repetition(exchange.id, requests, body.times, exchange.rounds, body.wait)
+        again.work = self.talker.submit(again.run(self.talker))
+        return again
 
     def vote(self, exchange_id: str, word: VoteWord) -> VoteAnswer:
         """Keep a vote in the store, and tell who the sides were. ApiRefusal for a second vote."""

@@ -116,6 +116,30 @@ class NamedEvent(TalkEvent):
     model: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceAnswer:
+    """How a side differs from the first one in a metric: medians, and their ratio minus one with its interval."""
+
+    metric: str
+    side: int
+    value: float
+    first: float
+    change: float
+    low: float | None
+    """Holds the true change with 95 % confidence; None with too few pairs."""
+    high: float | None
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatedEvent(TalkEvent):
+    """Another round is over; the differences are those of all rounds."""
+
+    done: int
+    of: int
+    differences: tuple[DifferenceAnswer, ...]
+
+
 TALK_EVENTS: Mapping[str, type[TalkEvent]] = {
     "waiting": WaitingEvent,
     "start": StartEvent,
@@ -125,6 +149,12 @@ TALK_EVENTS: Mapping[str, type[TalkEvent]] = {
     "failed": FailedEvent,
     "refused": RefusedEvent,
     "named": NamedEvent,
+}
+REPEAT_EVENTS: Mapping[str, type[TalkEvent]] = {
+    "waiting": WaitingEvent,
+    "repeated": RepeatedEvent,
+    "failed": FailedEvent,
+    "refused": RefusedEvent,
 }
 
 

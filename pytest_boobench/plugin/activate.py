@@ -18,17 +18,19 @@ from pytest_boobench.plugin.judging import ScheduledPass, SecondPass
 from pytest_boobench.plugin.ordering import Ready, ask_hosts
 from pytest_boobench.plugin.settings import Settings, read_inventory, resolve
 from pytest_boobench.plugin.workers import TOLD_BY_REFERENCES, BenchPlace, Leases, Workers
+from pytest_boobench.untrusted import hide_secrets, learn_likely_keys
 
 
 def activate(config: pytest.Config) -> None:
     """Register the plugin's parts; UsageError for bad options and a bad hosts file."""
-    settings = resolve(config)
     try:
+        settings = resolve(config)
         inventory = read_inventory(config, settings)
         if settings.duet is not None:
             inventory.get(settings.duet)
-    except BoobenchError as error:
-        raise pytest.UsageError(str(error)) from error
+    except (BoobenchError, pytest.UsageError) as error:
+        learn_likely_keys(str(error))
+        raise pytest.UsageError(hide_secrets(str(error))) from error
     worker: dict[str, object] | None = getattr(config, "workerinput", None)
     manager = config.pluginmanager
     ready: Ready = partial(ask_hosts, inventory) if worker is None else lambda _: {}

@@ -19,6 +19,7 @@ from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.progress import Teller, hide_in_report, put_off
 from pytest_boobench.plugin.references import MachineReferences, write_plain
 from pytest_boobench.plugin.settings import Settings
+from pytest_boobench.plugin.signals import WORK
 from pytest_boobench.plugin.workers import BenchPlace
 from pytest_boobench.record import CellRecord, Pairing, Verdict, identify
 from pytest_boobench.reports.junit import properties_of_record, properties_of_verdicts
@@ -282,13 +283,17 @@ class Bench:
         under_way: list[asyncio.Task[Any]] = []
 
         async def follow() -> T:
-            under_way.append(cast("asyncio.Task[Any]", asyncio.current_task()))
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            task.set_name(WORK)
+            under_way.append(task)
             return await work
 
         try:
             return self._runner.run(follow())
         except (KeyboardInterrupt, SystemExit):  # these end the session
             raise
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         except BaseException as error:  # one that a signal's handler raised, as a plugin's time limit
             for task in under_way:
                 if task.cancel():

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_boobench import baseline_file
 from pytest_boobench.baseline_file import BaselineFile, SavedRun
+from pytest_boobench.environment import FOLDER, make_folder
 from pytest_boobench.errors import BoobenchError, DocumentError, StoreError
 from pytest_boobench.gate import add_noise, learn_noise
 from pytest_boobench.plugin.settings import Settings
@@ -50,7 +51,6 @@ class SessionSpool:
 
     def keep(self, entry: SpooledCell, error: StoreError) -> None:
         """Append what the store did not take, in the first folder that can be written to."""
-        from pytest_boobench.environment import FOLDER, make_folder
         from pytest_boobench.store import spool
 
         self.trouble = str(error)
@@ -94,14 +94,13 @@ class SessionSpool:
         return f"{kept} kept in {' and in '.join(map(self._describe_file, self._paths))}"
 
     def _describe_file(self, path: Path) -> str:
-        if path.is_relative_to(self._rootdir):
+        if path.parent == self._rootdir / FOLDER:
             return f"{path}: the next run takes them in, or boobench store import"
         return f"{path}: boobench store import FILE takes them in"
 
 
 def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
     """Take in what earlier sessions of this project kept for this very store; yields a message for each file."""
-    from pytest_boobench.environment import FOLDER
     from pytest_boobench.store import spool
 
     for path in spool.find_waiting(rootdir / FOLDER):
@@ -109,7 +108,7 @@ def take_in_waiting(store: Store, rootdir: Path) -> Iterator[str]:
             if spool.find_stores(path) <= {store.address}:
                 taken = spool.take_in(store, path)
                 rejected = taken.describe_rejected()
-                if taken.new.cells or not rejected:
+                if taken.new.cells:
                     yield f"{count(taken.new.cells, 'cell')} of an earlier session taken in from {path.name}"
                 if rejected:
                     yield f"{path}: {rejected}"

@@ -248,7 +248,7 @@ def _duet_pairs(config: pytest.Config) -> Pairing | None:
     given = _find_standing(config, "duet_pairs")
     if given is None or given.text == "auto":
         return None
-    if given.text not in get_args(Pairing):
+    if given.text not in ("requests", "starts"):
         raise pytest.UsageError(f"{given.where}: expected auto, requests or starts, got {given.text!r}")
     return cast("Pairing", given.text)
 

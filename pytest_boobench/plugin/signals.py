@@ -5,6 +5,7 @@ CI systems end a job that way, and a terminal that is closed. The second signal 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from types import FrameType
@@ -13,6 +14,8 @@ import pytest
 
 _NAMES = ("SIGTERM", "SIGHUP")
 """Windows has no SIGHUP."""
+WORK = "boobench-work"
+"""Name of the task that a signal cancels. Whoever runs it raises KeyboardInterrupt then."""
 
 
 class Signals:
@@ -31,9 +34,10 @@ class Signals:
     def _interrupt(self, number: int, _: FrameType | None) -> None:
         self._came = signal.Signals(number).name
         self.pytest_unconfigure()
-        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # as in the background jobs of a shell
+        if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+            signal.raise_signal(signal.SIGINT)
+        elif not _cancel_work():  # SIGINT is ignored in the background jobs of a shell, and asyncio leaves it so
             raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say why the session ended."""
@@ -44,3 +48,16 @@ class Signals:
         """Leave them to the system again."""
         while self._taken:
             signal.signal(self._taken.pop(), signal.SIG_DFL)
+
+
+def _cancel_work() -> bool:
+    """Whether work is under way in this thread; it then ends in good order, as asyncio ends it at Ctrl-C."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    tasks = [task for task in asyncio.all_tasks(loop) if task.get_name() == WORK]
+    for task in tasks:
+        task.cancel()
+    loop.call_soon_threadsafe(lambda: None)  # it may be asleep
+    return bool(tasks)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_boobench.documents.validation import Expected, Located, parsed
 from pytest_boobench.documents.yaml_tree import Node, Problems, suggest
-from pytest_boobench.metrics import METRICS, Kind
+from pytest_boobench.metrics import METRICS, Kind, Sample
 from pytest_boobench.units import parse_duration
 
 OBJECTIVES: Mapping[str, str] = {
@@ -76,3 +76,29 @@ def parse_limit_ms(given: Any) -> float:
 def list_objectives(kind: Kind) -> tuple[str, ...]:
     """Return the metrics that an SLO of this kind of cell may limit."""
     return tuple(key for key in OBJECTIVES if kind in METRICS[key].kinds)
+
+
+def find_time_ms(sample: Sample, metric: str) -> float | None:
+    """Return the time of a request that an SLO limits; None if it is not known.
+
+    ``itl_ms`` is the mean of the request's gaps, (last - first token) / (tokens - 1): the TPOT of vLLM's goodput.
+    """
+    if metric != "itl_ms":
+        found: float | None = getattr(sample, metric)
+        return found
+    tokens = sample.output_tokens or 0
+    if tokens < 2:
+        return 0.0 if tokens == 1 else None
+    if "itl_ms" in sample.blanks or len(sample.chunk_ms) < 2:
+        return None
+    return (sample.chunk_ms[-1] - sample.chunk_ms[0]) / (tokens - 1)
+
+
+def is_good(sample: Sample, slo: Mapping[str, float]) -> bool | None:
+    """Whether a request was within every limit; None if nobody can tell. A failed one was not."""
+    if not sample.ok:
+        return False
+    times = [(find_time_ms(sample, metric), limit_ms) for metric, limit_ms in slo.items()]
+    if any(time_ms is not None and time_ms > limit_ms for time_ms, limit_ms in times):
+        return False
+    return None if any(time_ms is None for time_ms, _ in times) else True

@@ -33,6 +33,7 @@ from pytest_boobench.suite.cell import AXES, Arrival, Cache, Mark, NamedAxis, Pl
 from pytest_boobench.suite.launching import launch_values
 from pytest_boobench.suite.names import model_name, node_name
 from pytest_boobench.suite.objectives import slo_limits
+from pytest_boobench.untrusted import is_likely_key
 
 SAMPLING: Mapping[str, Expected] = {
     "temperature": number(0, 100),
@@ -96,7 +97,9 @@ def _check_request(node: Node, problems: Problems) -> None:
         elif key in SAMPLING:
             problems.add(node.child(key), "is a sampling field; write it under sampling")
     for found in _walk(node):
-        if isinstance(found.value, str) and _OF_A_KEY.fullmatch(found.path.rpartition(".")[2]):
+        if isinstance(found.value, str) and (
+            _OF_A_KEY.fullmatch(found.path.rpartition(".")[2]) or is_likely_key(found.value)
+        ):
             text = (
                 "a suite is stored as it is written, so no key may be in it; write api_key: ${NAME} in the hosts file"
             )

@@ -47,6 +47,8 @@ from tests.benchmarks.stage import hogs
 
 DECODE = METRICS["decode_tok_s"]
 ALLOWED = gate.MAX_DROP
+PAIRINGS: tuple[Pairing, ...] = ("requests", "starts")
+"""Recorded and simulated noise is of these; conversations and windows are as many as starts."""
 TUNED = ("calm-1", "hogs-1")
 """Constants were chosen with these in view, and the second is short; figures are from the others."""
 _SIMULATED = "simulated: "
@@ -246,7 +248,7 @@ def _find_by_order(gains: Sequence[float], _: float) -> tuple[float, float] | No
 def print_aa(noises: Sequence[Noise], comparisons: int, chance: random.Random) -> None:
     """Unchanged servers."""
     rows = []
-    for simulated, pairing in product((False, True), FEWEST):
+    for simulated, pairing in product((False, True), PAIRINGS):
         some = [noise for noise in noises if (noise.pairing, noise.simulated) == (pairing, simulated)]
         for until in (None, 0.02, 0.01, 0.005):
             count = Count([play(some[number % len(some)], chance, until=until) for number in range(comparisons)])
@@ -283,7 +285,7 @@ def print_found(noises: Sequence[Noise], comparisons: int, chance: random.Random
     """Slower servers, 10 % allowed, with the recorded noise."""
     rows = []
     courses = ((0.15, None), (0.15, 0.01), (0.03, None), (0.03, 0.01), (0.03, 0.005))
-    for (drop, until), pairing, quiet in product(courses, FEWEST, (True, False)):
+    for (drop, until), pairing, quiet in product(courses, PAIRINGS, (True, False)):
         some = [n for n in noises if (n.pairing, n.quiet, n.simulated) == (pairing, quiet, False)]
         true_gain = math.log1p(-drop)
         count = Count(
@@ -309,7 +311,7 @@ def print_found(noises: Sequence[Noise], comparisons: int, chance: random.Random
 def print_real(_: Sequence[Noise], sessions: int, __: random.Random) -> None:
     """Whole sessions of the embedded server against itself, beside two processes that burn the cores."""
     rows = []
-    for pairing in FEWEST:
+    for pairing in PAIRINGS:
         cells = [cell for _ in range(sessions) for cell in _run_real(pairing)]
         verdicts = [verdict for cell in cells for verdict in cell["verdicts"]]
         known = [(one["change_low"], one["change_high"]) for one in verdicts if one["change_low"] is not None]

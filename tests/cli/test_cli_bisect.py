@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +26,17 @@ from pytest_boobench.cli.bisect_candidates import CandidateRow, read_candidates
 from pytest_boobench.cli.bisect_checkout import list_sides
 from pytest_boobench.cli.bisect_walk import CandidateWalk, StepTarget, WalkState
 from pytest_boobench.cli.project import Project
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, PATIENT_COMMAND
 
 NAMES = [f"b{number}" for number in range(16)]
-SMALL = (
-    "--prompt-tokens",
-    "16",
-    "--output-tokens",
-    "24",
-    "--together",
-    "--metric",
-    "decode_tok_s",
-    "--max-drop",
-    "30%",
-)
+SMALL = ("--prompt-tokens", "16", "--output-tokens", "10", "--together", "--metric", "decode_tok_s")
 SMALL += ("--max-drop", "30%", "--until", "12%", "--max-time", "2m")
+FAST, SLOW = 0.5, 1.5
+"""Brakes; a busy machine adds as much to the times of both."""
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, patience: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pytest.ini").write_text("[pytest]\nboobench_quiet = 0s\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
@@ -318,7 +312,7 @@ def repository(project: Path) -> Path:
         "import pathlib, sys\nfrom tests import braked_server\n"
         "sys.argv += ['--brake', pathlib.Path('out/brake').read_text()]\nbraked_server.main()\n"
     )
-    for number, brake in enumerate(["1", "1.0", "broken", "1.00", "2", "2.0"], 1):
+    for number, brake in enumerate([f"{FAST}", f"{FAST}0", "broken", f"{FAST}00", f"{SLOW}", f"{SLOW}0"], 1):
         (project / "brake").write_text(brake)
         git(project, "add", ".")
         git(project, "commit", "--quiet", "-m", f"commit {number}")
@@ -332,7 +326,7 @@ BUILD = ("--build", f"{sys.executable} build.py")
 
 def test_git_bisect_run_ends_at_the_guilty_commit(repository: Path) -> None:
     git(repository, "bisect", "start", "v6", "v3")
-    verb = [sys.executable, "-m", "pytest_boobench.cli", "bisect", "--good", "v1", *BUILD, *SMALL, *COMMAND]
+    verb = [*PATIENT_COMMAND, "bisect", "--good", "v1", *BUILD, *SMALL, *COMMAND]
     said = git(repository, "bisect", "run", *verb)
     first = git(repository, "rev-parse", "v5").strip()
     assert f"{first} is the first bad commit" in said
@@ -383,7 +377,7 @@ def test_wrong_use_during_a_git_bisect_is_no_answer_to_git(
 
 
 def test_folders_with_programs(project: Path) -> None:
-    for name, brake in {"b1": 1.0, "b2": 1.0, "b3": 2.0}.items():
+    for name, brake in {"b1": FAST, "b2": FAST, "b3": SLOW}.items():
         (project / name).mkdir()
         (project / name / "brake").write_text(str(brake))
     command = (
@@ -401,3 +395,51 @@ def test_folders_with_programs(project: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["first_bad"], found["last_good"], found["certain"]) == ("b3", "b2", True)
     assert len(list((project / ".boobench" / "bisect").glob("walk-*.json"))) == 1
+
+
+def test_own_prompts_tell_two_folders_apart(project: Path) -> None:
+    (project / "day.jsonl").write_text(
+        '{"text": "Zanzibar whispers"}\n{"text": "nineteen hedgehogs", "output_tokens": 9}\n'
+    )
+    for name, brake in {"b1": 1.0, "b2": 2.0}.items():
+        (project / name).mkdir()
+        (project / name / "brake").write_text(str(brake))
+    words = f"{sys.executable} -m tests.braked_server --brake-file {{candidate}}/brake --port {{port}}".split()
+    asked = (
+        "--prompts",
+        "day.jsonl",
+        "--output-tokens",
+        "8",
+        "--together",
+        "--max-time",
+        "1s",
+        "--until",
+        "30%",
+        "--json",
+    )
+    result = run("--candidates", "b1,b2", *asked, "--", *words)
+    assert result.return_value == 1, result.output
+    assert json.loads(result.stdout)["first_bad"] == "b2"
+    with closing(sqlite3.connect(project / ".boobench" / "store.db")) as store:
+        sent = store.execute("select distinct prompt_line, output_tokens from bench_samples order by 1").fetchall()
+    assert sent == [(1, 8), (2, 9)]
+
+
+def test_other_prompts_are_another_walk(project: Path) -> None:
+    prompts = project / "day.jsonl"
+    asked = AbSettings(store_url="", prompts=prompts)
+    row = CandidateRow(("b1", "b2"), ["{candidate}", "{port}"], Sides(Project(project, {}), None, project), asked,
+                       Project(project, {}))  # fmt: skip
+    paths = []
+    for text in ("one", "two", "one"):
+        prompts.write_text(json.dumps({"text": text, "output_tokens": 4}))
+        paths.append(row.make_walk(fresh=False).state.path)
+    assert paths[0] == paths[2] != paths[1]
+
+
+def test_prompts_that_cannot_be_sent_are_wrong_use(project: Path) -> None:
+    (project / "day.jsonl").write_text('{"text": 5}\n')
+    for asked in (("--good", "http://localhost:1"), ("--candidates", "a,b")):
+        result = run(*asked, "--prompts", "day.jsonl", "--", sys.executable, "{port}", "{candidate}")
+        assert isinstance(result.exception, click.UsageError)
+        assert result.exception.message.startswith("day.jsonl:1: text: expected ")

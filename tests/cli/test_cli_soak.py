@@ -18,6 +18,7 @@ from pytest_boobench.store import Selection, Store
 from tests.kinds_stand_in import KindServer
 from tests.tiring_server import Skipped, Tiring, make_side
 
+pytestmark = pytest.mark.usefixtures("patience")
 ASKED = SoakSettings(model="m", prompt_tokens=32, output_tokens=8, samples=2, hours=6.0, store_url="")
 
 

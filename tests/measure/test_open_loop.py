@@ -16,9 +16,10 @@ from pytest_boobench.errors import HostError
 from pytest_boobench.gate import Rules
 from pytest_boobench.measure import PhaseResult, Ticket, open_loop, run_phase
 from pytest_boobench.measure.block import Measurer
-from pytest_boobench.measure.goodput import explain_goodput, find_goodput, is_good
+from pytest_boobench.measure.goodput import explain_goodput, find_goodput
 from pytest_boobench.measure.open_loop import OpenLoop, count_from_plan, plan_window
 from pytest_boobench.measure.sides import Duet, DuetSide
+from pytest_boobench.suite.objectives import is_good
 from pytest_boobench.walk import run_duet
 from tests.making import make_cell, make_sample
 
@@ -165,9 +166,12 @@ def test_times_of_a_host_that_does_not_keep_up_are_blank(slower_ms: float, blank
         assert found["e2e_ms"].startswith("rack-1 does not keep up with 10 requests per second: the first ones took")
 
 
-def test_a_duet_says_that_a_rate_does_not_go_with_it() -> None:
-    sides = [DuetSide(SimpleNamespace(takeover=False), AT_RATE, reference=known) for known in (False, True)]  # type: ignore[arg-type]
+def test_a_duet_says_that_a_replay_does_not_go_with_it() -> None:
+    replay = replace(AT_RATE, rate=0.0, arrival="recorded")
+    sides = [DuetSide(SimpleNamespace(takeover=False), replay, reference=known) for known in (False, True)]  # type: ignore[arg-type]
     duet = Duet(*sides, Measurer(run_uid="x"))
     record = asyncio.run(run_duet(duet, node_id="x", rules=Rules()))
-    said = "rack-1: a duet sends single requests in turns, and a rate waits for none; leave rate out, or the duet"
-    assert record.error == said
+    assert record.error == (
+        "rack-1: a replay is one window, and an interval needs ten pairs of different ones; write rate instead of "
+        "arrival: recorded, or leave the duet out"
+    )

@@ -23,7 +23,7 @@ def folder(tmp_path: Path, llama: EmbeddedServer, monkeypatch: pytest.MonkeyPatc
         "arena: 'https://arena.example/?models={a},{b}&q={prompt}'\n"
     )
     write_suite(tmp_path, "smoke", samples=2)
-    monkeypatch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{name_plugins(*PLUGINS)} -p tests.patient")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

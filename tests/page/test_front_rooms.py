@@ -327,7 +327,13 @@ def test_a_blind_comparison_in_turns_and_its_vote(window: Page, heard: Heard, se
     percents = [round(tally[name] * 100) for name in ("share", "low", "high")]
     table = window.get_by_role("group", name="Votes so far")
     expect(table).to_contain_text("{} % ({} to {} %)".format(*percents))
-    expect(window.get_by_role("group", name="The measured difference")).to_contain_text("TTFT ms")
+    expect(window.get_by_role("group", name="The measured difference")).to_contain_text("prompt tokens")
+    window.get_by_role("button", name="Repeat ten times").click()
+    repeated = window.get_by_role("group", name="The repeated difference")
+    expect(repeated).to_contain_text("B against A")
+    expect(window.get_by_role("button", name="Ten more rounds")).to_be_enabled()
+    for scheme in SCHEMES:
+        require_accessible(window, "ab", scheme)
     with window.expect_download() as download:
         window.get_by_role("button", name="Export as JSON").click()
     assert exchange.prompt_sha256 in Path(download.value.path()).read_text(encoding="utf-8")

@@ -117,7 +117,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, llama: EmbeddedServer) -> It
     busy = {"models": _tiny, "slots": _slots, "health": _well, "props": _well}
     with ExitStack() as life:
         patch = life.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("PYTEST_ADDOPTS", name_plugins(*PLUGINS))
+        patch.setenv("PYTEST_ADDOPTS", f"{name_plugins(*PLUGINS)} -p tests.patient")
         patch.setenv("PYTHONPATH", str(CHECKOUT))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.chdir(folder)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from pytest_boobench.facts import ForeignRequest, Sighting
 from pytest_boobench.hosts.quiet import Manners, _refusal
@@ -69,6 +73,35 @@ def test_tree_run_history_and_baseline(page: ServedPage) -> None:
     assert page.client.get("/api/compare?a=nothing&b=").status_code == 404
     report = page.client.get("/api/report")
     assert "sha256-" in report.headers["content-security-policy"]
+
+
+def test_beside_a_run_of_a_terminal_nobody_tries_a_model(page: ServedPage, folder: Path) -> None:
+    write_suite(folder, "long", samples=400, output_tokens=64)
+    command = [sys.executable, "-m", "pytest", "--boobench", "--boobench-progress=p.jsonl", "long.boobench.yaml"]
+    talk = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
+    side = {"host": "llama", "model": "tiny-chat"}
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: '"measuring"' in read(folder / "p.jsonl"))
+        for path, body in {"/api/try": {**side, **talk}, "/api/ab": {"sides": [side, side], **talk}}.items():
+            refused = list(page.stream("POST", path, body))
+            assert {kind for kind, _, _ in refused} == {"refused"}
+            assert refused[0][1]["who"] == ["another session of pytest --boobench on this machine"]
+    finally:
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def test_a_stopped_run_leaves_what_is_finished_and_a_killed_server_its_run(folder: Path) -> None:

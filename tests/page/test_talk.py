@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import jsonschema
 import pytest
 
 from pytest_boobench import suite, wire
+from pytest_boobench.metrics import Sample
 from pytest_boobench.page import talk
 from pytest_boobench.page.api_schema import schema
 from pytest_boobench.page.hand_over import fill_arena, write_suite
 from pytest_boobench.page.live_text import LiveText, TextPiece
+from pytest_boobench.page.repeats import find_differences
 from pytest_boobench.page.tallies import count_votes, find_wilson
 from pytest_boobench.record import Vote
 from tests.fault_server import FaultServer, Peer
@@ -104,6 +107,52 @@ def test_a_blind_comparison_its_vote_and_its_export(page: ServedPage) -> None:
         (kept,) = store.votes()
     assert kept.blind
     assert "hello" not in repr(kept)
+
+
+def test_a_comparison_that_is_repeated_has_an_interval(page: ServedPage) -> None:
+    sides = [{"host": "llama", "model": "tiny-chat"}] * 2
+    body = {"sides": sides, "messages": SAID, "max_tokens": 8, "blind": True}
+    *_, (_, told, _) = page.stream("POST", "/api/ab", body)
+    exchange = told["exchange"]
+    path = f"/api/ab/{exchange}/repeat"
+    assert page.post(path, {}, 409)["error"]["message"] == "the sides are blind until the vote"
+    page.post(f"/api/ab/{exchange}/vote", {"vote": "tie"})
+    page.post(path, {"times": 0}, 422)
+    events = list(page.stream("POST", path, {"times": 8}))
+    require_events("/api/ab/{id}/repeat", events)
+    assert [(data["done"], data["of"]) for kind, data, _ in events if kind == "repeated"] == [
+        (n, 8) for n in range(1, 9)
+    ]
+    assert {one["low"] for one in events[-1][1]["differences"]} == {None}
+    (more,) = [data for kind, data, _ in page.stream("POST", path, {"times": 1}) if kind == "repeated"]
+    found = {one["metric"]: one for one in more["differences"]}
+    assert set(found) == {"ttft_ms", "decode_tok_s"}
+    for one in found.values():
+        assert (one["side"], one["pairs"]) == (1, 9)
+        assert one["low"] <= one["change"] <= one["high"]
+        assert one["low"] < 0 < one["high"], "both sides are the same server"
+    *_, (_, told, _) = page.stream("POST", "/api/try", {**sides[0], "messages": SAID, "max_tokens": 2})
+    assert (
+        page.post(f"/api/ab/{told['exchange']}/repeat", {}, 409)["error"]["message"] == "only a comparison is repeated"
+    )
+
+
+def test_differences_are_those_of_pairs() -> None:
+    """A side that decodes a tenth slower in every round, whatever the round."""
+    paces = [100.0, 50.0, 200.0, 90.0, 110.0, 130.0, 70.0, 100.0, 95.0]
+    rounds = [
+        (replace(PLAIN, decode_tok_s=pace, ttft_ms=None), replace(PLAIN, decode_tok_s=0.9 * pace, ttft_ms=5.0))
+        for pace in paces
+    ]
+    (found,) = find_differences(rounds)
+    assert (found.metric, found.side, found.pairs, found.first) == ("decode_tok_s", 1, 9, 100.0)
+    assert [found.change, found.low, found.high] == pytest.approx([-0.1] * 3)
+    (few,) = find_differences(rounds[:8])
+    assert (few.low, few.high) == (None, None)
+    assert find_differences([]) == ()
+
+
+PLAIN = Sample(phase="measure", lane=0, index=0, started_at=0.0, offset_ms=0.0)
 
 
 def test_at_once_anyway(page: ServedPage) -> None:

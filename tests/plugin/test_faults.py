@@ -9,6 +9,7 @@ import json
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -50,15 +51,60 @@ def test_a_signal_ends_the_session_in_good_order(bench: BenchFolder, name: str) 
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-def test_a_second_signal_ends_it_at_once(bench: BenchFolder) -> None:
+STRIKE_LATER = {
+    "while it waits": """
+        def pytest_boobench_cell_finished():
+            ended.append(threading.Timer(0.5, strike))
+            ended[0].start()
+        """,
+    "while it works": """
+        def pytest_boobench_cell_finished():
+            ended.append(True)
+
+        def pytest_boobench_progress(progress):
+            if len(ended) == 2:
+                open("goes-on", "a").write(progress.state)
+            if ended and progress.state == "measuring":
+                ended.append(True)
+                strike()
+        """,
+}
+
+
+@pytest.mark.parametrize("when", STRIKE_LATER)
+def test_a_signal_in_the_middle_of_a_cell_of_a_background_job(bench: BenchFolder, when: str) -> None:
+    """A shell starts its background jobs with SIGINT ignored."""
+    bench.write_suite(grid={"prompt_tokens": [16], "output_tokens": [4, 2000]})
+    ignored = """
+        import os, signal, threading
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ended = []
+
+        def strike():
+            os.kill(os.getpid(), signal.SIGTERM)
+        """
+    bench.pytester.makeconftest(ignored + STRIKE_LATER[when])
+    result = bench.run_apart("--boobench-json=out.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not (bench.path / "goes-on").exists()
+    assert "boobench: interrupted by SIGTERM; all cells that ended are stored" in result.outlines
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert query(bench, "select status from bench_runs") == [("interrupted",)]
+    assert len(json.loads((bench.path / "out.json").read_text())["cells"]) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_it_at_once(bench: BenchFolder, name: str) -> None:
+    """Nothing that ended is lost, and nothing is in the way of the next session."""
     bench.write_suite()
     twice = (
-        STRIKE.format(name="SIGTERM")
-        + "\n    def pytest_keyboard_interrupt():\n        pytest_boobench_cell_finished()\n"
+        STRIKE.format(name=name) + "\n    def pytest_keyboard_interrupt():\n        pytest_boobench_cell_finished()\n"
     )
     bench.pytester.makeconftest(twice)
-    assert bench.run_apart().ret == -signal.SIGTERM
+    assert bench.run_fresh().ret == -signal.Signals[name]
     assert query(bench, "select count(distinct cell_id) from bench_verdicts") == [(1,)]
+    bench.pytester.makeconftest("")
+    bench.run().assert_outcomes(passed=2)
 
 
 def test_signals_that_are_ignored_stay_ignored(bench: BenchFolder) -> None:
@@ -189,3 +235,62 @@ def test_a_disk_that_fills_up_loses_no_cell(bench: BenchFolder) -> None:
     again.assert_outcomes(passed=1)
     again.stdout.fnmatch_lines(["1 cell of an earlier session taken in from spool-*.jsonl"])
     assert query(bench, "select count(*), count(distinct cell_key) from bench_cells") == [(2, 1)]
+
+
+FILL = """
+    import os, pathlib
+
+    def pytest_runtest_setup():
+        with pathlib.Path(os.environ["FULL"], "filler").open("ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(512))
+            except OSError:
+                pass
+    """
+FULL = {
+    ".boobench": (
+        ("--boobench-host=llama",),
+        ["the store failed: *store.db: the disk is full, *; 1 cell kept in */tmp/spool-*.jsonl: boobench store i*"],
+    ),
+    "out": (
+        (
+            *("--boobench-host=llama", "--boobench-report=out/o.html"),
+            *("--boobench-json=out/o.json", "--boobench-progress=out/o.jsonl"),
+        ),
+        [
+            "--boobench-progress: *o.jsonl ends early: No space left on device",
+            "boobench: cannot write *o.html: No space left on device",
+            "boobench: cannot write *o.json: No space left on device",
+        ],
+    ),
+    "tmp": (
+        ("--boobench-host=embedded",),
+        ["the embedded host: its server *: it cannot write to *tmp (no space left on device); let TMPDIR name *"],
+    ),
+}
+
+
+@pytest.mark.parametrize("folder", FULL)
+def test_a_disk_that_is_full(bench: BenchFolder, folder: str) -> None:
+    """A small file system that exists for this session alone: each thing is said in one line."""
+    args, said = FULL[folder]
+    for name in {folder, "tmp"}:
+        (bench.path / name).mkdir()
+    bench.write_hosts(embedded={"server": "embedded", "layers": 2})
+    bench.write_suite(hosts=["llama", "embedded"], grid={"prompt_tokens": [16], "output_tokens": [4]})
+    bench.pytester.makeconftest(FILL)
+    mount = f'mount -t tmpfs -o size=400k none "{bench.path / folder}" && exec "$@"'
+    session = [sys.executable, "-m", "pytest", *bench.prepare_apart(), "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount, "sh", *session, *args],
+        cwd=bench.path,
+        env={**bench.environ, "FULL": folder, "TMPDIR": str(bench.path / "tmp")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"this system lets nobody mount: {done.stderr}")
+    pytest.LineMatcher(done.stdout.splitlines()).fnmatch_lines(said)
+    assert "Traceback" not in done.stdout + done.stderr

@@ -31,3 +31,26 @@ def test_a_missed_floor_is_red_without_a_baseline(bench: BenchFolder) -> None:
     result = bench.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["within SLO: 0 % of 30 requests, at least 99 % are asked"])
+
+
+def test_both_halves_of_a_pair_have_the_same_arrivals_and_each_pair_has_others(bench: BenchFolder) -> None:
+    light = {"server": "embedded", "layers": 1, "width": 256, "feed_forward": 256, "slots": 4}
+    bench.write_hosts(new=light, old=light)
+    gate = {"goodput_rps": "50%", "slo_share": "50%", "e2e_ms": "900%"}
+    asked = {"rate": [20], "arrival": "poisson", "samples": 8, "slo": {"e2e_ms": "60s"}, "gate": gate}
+    bench.write_suite(hosts=["new"], grid=GRID, **asked)
+    bench.run("--boobench-duet", "old").assert_outcomes(passed=1)
+    ((pairing, of_blocks),) = query(bench, "select pairing, of_blocks from bench_cells")
+    assert pairing == "windows"
+    assert '"slo_share": [1.0, 1.0' in of_blocks
+    columns = "block, attempt, reference, offset_ms"
+    rows = query(bench, f"select {columns} from bench_samples where phase = 'measure' order by {columns}")
+    halves: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for block, attempt, reference, offset_ms in rows:
+        halves.setdefault((block, attempt), {}).setdefault(reference, []).append(round(offset_ms))
+    assert len(halves) >= 10
+    assert all(pair[0] == pair[1] and len(pair[0]) == 8 for pair in halves.values())
+    assert len({tuple(pair[0]) for pair in halves.values()}) == len(halves)
+    verdicts = query(bench, "select metric, outcome, now, change_low, samples from bench_verdicts order by metric")
+    pairs = verdicts[0][-1]
+    assert verdicts[1:] == [("goodput_rps", "pass", 20.0, 0.0, pairs), ("slo_share", "pass", 1.0, 0.0, pairs)]

@@ -189,12 +189,42 @@ def test_a_conversation_without_room_is_said_at_once(bench: BenchFolder) -> None
     assert talking.requests == []
 
 
-def test_a_duet_has_no_turns(bench: BenchFolder) -> None:
-    with KindServer(Talking()) as ours, KindServer(Talking()) as other:
-        hosts = {"ours": ours, "other": other}
+def play_duet(bench: BenchFolder, ours: Talking, other: Talking, **suite: Any) -> dict[str, Any]:
+    """The JSON report's only cell, after a duet of two scripted servers."""
+    with KindServer(ours) as new, KindServer(other) as old:
+        hosts = {"ours": new.url, "other": old.url}
         bench.write_hosts(
-            **{name: {"server": "llama-server", "url": one.url, "shared": False} for name, one in hosts.items()}
+            **{name: {"server": "llama-server", "url": url, "shared": False} for name, url in hosts.items()}
         )
-        bench.write_suite(**TURNS, hosts=["ours"], models=["m"])
-        result = bench.run("--boobench-duet", "other")
-    result.stdout.fnmatch_lines(["*ours: a duet compares single requests; measure turns against a baseline*"])
+        bench.write_suite(**{**TURNS, **suite}, hosts=["ours"], models=["m"])
+        bench.run("--boobench-duet", "other", "--boobench-json", "out.json")
+    (cell,) = json.loads((bench.path / "out.json").read_text())["cells"]
+    return dict(cell)
+
+
+EACH_TURN = {f"ttft_ms.turn[{turn}]": "100%" for turn in (1, 2, 3, 4)}
+
+
+def test_a_duet_finds_the_turn_at_which_one_side_lost_its_cache(bench: BenchFolder) -> None:
+    gate = {**EACH_TURN, "cached_share": "50%", "cached_share.turn[3]": "50%"}
+    ours, other = Talking(breaks_at=(3,), token_s=0.0005), Talking(token_s=0.0005)
+    cell = play_duet(bench, ours, other, gate=gate)
+    assert (cell["error"], cell["pairing"]) == (None, "conversations")
+    found = {verdict["metric"]: verdict for verdict in cell["verdicts"]}
+    red = [key for key, verdict in found.items() if verdict["outcome"] == "regression"]
+    assert red == ["ttft_ms.turn[3]", "cached_share.turn[3]"]
+    cached = found["cached_share.turn[3]"]
+    assert (cached["now"], cached["baseline"]) == pytest.approx((20 / 688, 648 / 688))
+    assert cached["change_low"] == cached["change_high"] == pytest.approx(20 / 648 - 1)
+    assert found["ttft_ms.turn[3]"]["samples"] in (10, 20)
+    assert "conversations slower; the prefix cache breaks at turn 3: 20 of 688" in cached["note"]
+
+
+def test_a_duet_sends_both_sides_the_same_conversations_one_after_the_other(bench: BenchFolder) -> None:
+    servers = Talking(), Talking()
+    cell = play_duet(bench, *servers, gate=EACH_TURN)
+    assert cell["error"] is None
+    assert {verdict["outcome"] for verdict in cell["verdicts"]} == {"pass"}, cell["verdicts"]
+    said = [[body["messages"] for body in one.requests if body["cache_prompt"]] for one in servers]
+    assert len(said[0]) >= 3 * 10
+    assert said[0] == said[1]

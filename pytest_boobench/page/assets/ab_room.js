@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { Answer, MEASURED } from "./answer.js";
 import { get } from "./api.js";
 import { percent } from "./courses.js";
-import { LETTERS, begin, differences, download, duel, exported, openArena, stop, vote } from "./duel.js";
+import { LETTERS, begin, differences, download, duel, exported, openArena, repeat, stop, stopRepeating, vote } from "./duel.js";
 import { Lamps, PickModel, Sampling, firstPair, splitPair, useHosts } from "./hosts.js";
 import { BLANK, count, number } from "./report.js";
 import { fetched, useSignal } from "./store.js";
@@ -127,7 +127,24 @@ function Measured({ now }) {
   if (!rows.length) return null;
   return html`<${Table} caption="The measured difference" heads=${heads} rows=${rows.map(([key, values, ratios]) => [key, words[key],
       ...values.map(number), ...ratios.map(percent)])} />
-    <p class="note">One answer of each side: no interval. boobench ab measures a difference with one.</p>`;
+    <${Repeated} now=${now} words=${words} />`;
+}
+
+function Repeated({ now, words }) {
+  const { busy = false, done, of, differences: found = [], why, message, error } = now.repeated ?? {};
+  const interval = ({ low, high }) => (low === null ? BLANK : `${percent(low)} to ${percent(high)}`);
+  const heads = ["repeated", "A", "other", "change", "95 % interval", "rounds"];
+  const rows = found.map((one) => [`${one.metric} ${one.side}`, `${words[one.metric]}, ${LETTERS[one.side]} against A`, number(one.first),
+    number(one.value), percent(one.change), interval(one), one.pairs]);
+  return html`${rows.length ? html`<${Table} caption="The repeated difference" heads=${heads} rows=${rows} />
+      <p class="note">Medians of all rounds, with the prompt in the servers' caches. An interval needs nine rounds. boobench ab measures
+        without caches.</p>`
+    : html`<p class="note">One answer of each side: no interval. More rounds give one.</p>`}
+    <p class="row"><button type="button" class="small" disabled=${busy} onClick=${() => repeat(10)}>
+        ${rows.length ? "Ten more rounds" : "Repeat ten times"}</button>
+      ${busy && html`<button type="button" class="small" onClick=${stopRepeating}>Stop repeating</button>
+        <span class="note">${why ?? `round ${done + 1} of ${of}`}</span>`}</p>
+    ${message && html`<p class="note" role="alert">${message}</p>`}<${Problem} error=${error} />`;
 }
 
 function Tallies() {

@@ -4,17 +4,19 @@ import { get, post, Refused } from "./api.js";
 import { say, signal } from "./store.js";
 import { EMPTY, heard, isOver, read } from "./talk.js";
 
-export const duel = signal(null); // { asked, answers, exchange, blind, vote, tally, error }
+export const duel = signal(null); // { asked, answers, exchange, blind, vote, tally, repeated, error }
 export const LETTERS = ["A", "B", "C", "D"];
 let stopping = null;
+let repeating = null;
 
 const put = (found) => { duel.value = { ...duel.peek(), ...found }; };
 
 export async function begin(asked) {
   const abort = new AbortController();
   stopping = abort;
+  repeating?.abort();
   const answers = asked.sides.map(() => EMPTY);
-  duel.value = { asked, answers, exchange: null, blind: asked.blind, vote: null, tally: null, error: null };
+  duel.value = { asked, answers, exchange: null, blind: asked.blind, vote: null, tally: null, repeated: null, error: null };
   const hear = (events) => {
     if (stopping !== abort) return;
     const next = [...duel.peek().answers];
@@ -53,6 +55,31 @@ export async function vote(word) {
     put({ error });
   }
 }
+
+// More rounds of this comparison: they give the difference its interval.
+export async function repeat(times) {
+  const abort = new AbortController();
+  repeating = abort;
+  const { exchange } = duel.peek();
+  const tell = (found) => {
+    if (duel.peek().exchange === exchange) put({ repeated: { ...duel.peek().repeated, ...found } });
+  };
+  tell({ busy: true, done: 0, of: times, why: null, message: null, error: null });
+  try {
+    await read(`/api/ab/${encodeURIComponent(exchange)}/repeat`, { times }, abort.signal, (events) => {
+      for (const { event, data } of events) {
+        if (event === "repeated") tell({ done: data.done, of: data.of, differences: data.differences, why: null });
+        else tell(event === "waiting" ? { why: data.why } : { message: data.message });
+      }
+    });
+    say("The rounds are over");
+  } catch (error) {
+    if (error.name !== "AbortError") tell({ error });
+  }
+  tell({ busy: false });
+}
+
+export const stopRepeating = () => repeating?.abort();
 
 export const exported = () => get(`/api/ab/${encodeURIComponent(duel.peek().exchange)}/export`);
 
