@@ -62,28 +62,31 @@ class CachedTurn:
         return f"{self.cached_tokens:,.0f} of {self.prompt_tokens:,.0f}"
 
 
-def list_cached_turns(samples: Iterable[Sample]) -> list[CachedTurn]:
-    """Return the later turns whose cached tokens the server counts, in their order."""
+def list_cached_turns(samples: Iterable[Sample], block: int | None = None) -> list[CachedTurn]:
+    """Return the later turns whose cached tokens the server counts, in their order.
+
+    ``block`` is the number of tokens in a block of the cache, if the server tells: what fills none is not lost.
+    """
     steps: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for conversation in list_conversations(samples):
         for before, after in pairwise(conversation):
             whole, prompt, cached = before.prompt_tokens, after.prompt_tokens, after.cached_tokens
             if before.ok and after.ok and whole and prompt and cached is not None:
                 steps[after.turn].append((whole, prompt, cached))
-    found = []
+    found, least_lost = [], max(LEAST_LOST, block or 0)
     for turn, several in sorted(steps.items()):
-        lost = sum(cached < min(KEPT * before, before - LEAST_LOST) for before, _, cached in several)
+        lost = sum(cached < min(KEPT * before, before - least_lost) for before, _, cached in several)
         before, prompt, cached = (statistics.median(counts) for counts in zip(*several, strict=True))
         found.append(CachedTurn(turn, before, prompt, cached, broken=2 * lost > len(several)))
     return found
 
 
-def find_cache_break(samples: Sequence[Sample]) -> str | None:
+def find_cache_break(samples: Sequence[Sample], block: int | None = None) -> str | None:
     """Name the first turn at which the prefix cache breaks, with the server's counts and the client's TTFT.
 
     Also names a cache that holds by the server's count while TTFT denies it. None if neither is so, or nobody counts.
     """
-    turns = list_cached_turns(samples)
+    turns = list_cached_turns(samples, block)
     ttft_ms = _find_ttft(samples)
     broken = next((turn for turn in turns if turn.broken), None)
     if broken is not None:
@@ -99,9 +102,9 @@ def find_cache_break(samples: Sequence[Sample]) -> str | None:
     )
 
 
-def find_broken_turn(samples: Sequence[Sample]) -> int | None:
+def find_broken_turn(samples: Sequence[Sample], block: int | None = None) -> int | None:
     """Return the first turn at which the prefix cache breaks by the server's count; None if it holds or is unknown."""
-    return next((turn.turn for turn in list_cached_turns(samples) if turn.broken), None)
+    return next((turn.turn for turn in list_cached_turns(samples, block) if turn.broken), None)
 
 
 def _find_ttft(samples: Iterable[Sample]) -> Mapping[int, float]:

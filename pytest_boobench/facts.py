@@ -38,6 +38,8 @@ class ModelFacts:
     """Requests that the server processes at once for this model."""
     kv_type: str | None = None
     """Type of the KV cache's numbers, as in ``fp8``; None for llama.cpp, where only the command line tells."""
+    cache_block: int | None = None
+    """Tokens in a block of the prefix cache, which keeps whole blocks only; None if the server does not tell."""
     speculative: str | None = None
     """Whether the server uses speculative decoding: ``on`` or ``off``."""
     gpu_percent: int | None = None
@@ -147,6 +149,8 @@ class OwnTraffic:
     """Evaluated tokens, without those from the cache."""
     cached_tokens: int = 0
     output_tokens: int = 0
+    events: int = 0
+    """Events with tokens that the client saw, less the first of each answer."""
     exact: bool = True
     """False if a request of ours was cancelled: its tokens are unknown."""
 

@@ -220,7 +220,7 @@ class CellRecord(CellFacts):
     @property
     def cache_break(self) -> str | None:
         """At which turn of its conversations the prefix cache breaks, in words; None if it holds or is unknown."""
-        return find_cache_break(measured(self.samples))
+        return find_cache_break(measured(self.samples), self.model.cache_block if self.model else None)
 
     @property
     def clean(self) -> bool:

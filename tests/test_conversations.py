@@ -112,6 +112,14 @@ def test_a_broken_cache_is_named_at_its_turn(samples: list[Sample], turn: int | 
     assert find_broken_turn(samples) == turn
 
 
+def test_what_fills_no_block_of_the_cache_is_not_lost() -> None:
+    """As on vLLM for CPUs, whose blocks have 128 tokens."""
+    samples = talk([0, 256, 256, 384], prompts=[256, 358, 460, 562])
+    assert find_broken_turn(samples) == 3
+    assert (find_broken_turn(samples, 128), find_cache_break(samples, 128)) == (None, None)
+    assert find_broken_turn(talk([0, 256, 128, 384], prompts=[256, 358, 460, 562]), 128) == 3
+
+
 def test_the_cached_share_is_of_later_turns_only() -> None:
     assert [sample.cached_share for sample in talk([0, 540, None])] == [None, 0.9, None]
     assert replace(talk([300])[0], turn=0).cached_share is None

@@ -135,5 +135,5 @@ def _explain(record: CellRecord, ratios: Ratios, outcome: Outcome) -> str:
 
 def _note_break(record: CellRecord, ratios: Ratios) -> str:
     """Where the prefix cache breaks, if that is at the turn or before it."""
-    turn = find_broken_turn(measured(record.samples))
+    turn = find_broken_turn(measured(record.samples), record.model.cache_block if record.model else None)
     return record.cache_break or "" if turn is not None and turn <= ratios.metric.turn else ""

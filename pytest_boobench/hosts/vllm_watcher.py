@@ -188,7 +188,8 @@ def count_drafts(opening: Reading, closing: Reading, own: OwnTraffic, traffic: T
     """Return the draft tokens of our requests between two readings, or why they are not known.
 
     vLLM counts only steps that had drafts. Each other step made one token, so the tokens that were generated show how
-    many there were. An answer that has all its tokens may have had more accepted than it needed.
+    many there were. The last step of an answer may have had more accepted than the answer needed, and these are counted
+    too. Each event holds the tokens of one step or more, so there were at least as many steps as events.
     """
     if opening.drafts is None or closing.drafts is None:
         return None
@@ -196,14 +197,14 @@ def count_drafts(opening: Reading, closing: Reading, own: OwnTraffic, traffic: T
         return "others used the host, or may have: its counters of draft tokens are not ours alone"
     steps, drafted = closing.drafts - opening.drafts, closing.drafted - opening.drafted
     accepted, tokens = closing.accepted - opening.accepted, own.output_tokens - own.requests
-    longest = math.ceil(drafted / steps) if steps > 0 else 0
+    slack = math.ceil(drafted / steps) * own.requests if steps > 0 else 0
     try:
         return Drafts(
             tokens=tokens,
             drafted=drafted,
             accepted=accepted,
-            steps=max(steps, tokens - accepted),
-            slack=longest * own.requests,
+            steps=max(steps, tokens - accepted, min(own.events, tokens - accepted + slack)),
+            slack=slack,
         )
     except Fault as fault:
         return str(fault)

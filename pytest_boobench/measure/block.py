@@ -66,6 +66,7 @@ def own_traffic(samples: Sequence[Sample]) -> OwnTraffic:
         prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples) - cached,
         cached_tokens=cached,
         output_tokens=sum(sample.output_tokens or 0 for sample in samples),
+        events=sum(max(len(sample.chunk_ms) - 1, 0) for sample in samples),
         exact=all(sample.ok for sample in samples),
     )
 

@@ -71,6 +71,11 @@ async def _require_room(server: Server, cell: Cell) -> None:
             f"{cell.prompt_tokens} of the prompt, {output} of output), and a slot has {facts.n_ctx}; start the server "
             "with more context (llama-server: a larger -c, or a smaller -np), or ask for a smaller depth"
         )
+    if facts.cache_block is not None and cell.depth_tokens < facts.cache_block:
+        raise HostError(
+            f"{cell.host}: depth_tokens: the server's cache keeps whole blocks of {facts.cache_block} tokens, and so "
+            f"nothing of {cell.depth_tokens}; ask for {facts.cache_block} or a multiple of it"
+        )
     if facts.slots is not None and cell.concurrency > facts.slots:
         raise HostError(
             f"{cell.host}: depth_tokens: {cell.concurrency} lanes keep a context each, and the server has "

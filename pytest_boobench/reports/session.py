@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pytest_boobench.aggregate import median_of
+from pytest_boobench.gate.divergence import KLD
 from pytest_boobench.metrics import METRICS, Metric, find_metric
 from pytest_boobench.record import CellFacts, CellRecord, Measurement, RunFacts, Verdict
 
@@ -104,9 +105,14 @@ def explain_unsavable(row: FinishedCell) -> str:
         (row.outcome == "failed", "failed"),
         (row.outcome == "xfailed", "expected to fail"),
         (record.reference_host is not None, "compared with another host, not with a baseline"),
-        (all(verdict.now is None for verdict in row.verdicts), "no number to judge"),
+        (not any(_can_be_compared(verdict, record) for verdict in row.verdicts), "no number to judge"),
     )
     return next((reason for holds, reason in reasons if holds), "")
+
+
+def _can_be_compared(verdict: Verdict, record: CellRecord) -> bool:
+    """Whether a later measurement has something to be compared with: a divergence is a number only from then on."""
+    return verdict.now is not None or (verdict.metric == KLD and record.logprobs is not None)
 
 
 def find_worst(row: FinishedCell) -> Verdict | None:

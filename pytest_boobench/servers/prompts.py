@@ -1,7 +1,8 @@
 """Deterministic text of exactly N tokens, for any tokenizer that counts on request.
 
 The text is a nonce (so that no cache knows it) and then common words. We search for the number of characters. One more
-character adds one token or none. So between a text with fewer than N tokens and one with more, there is one with N.
+character mostly adds one token or none. So between a text with fewer than N tokens and one with more, there is one with
+N. Where a character adds two at once, as the first one of a word may, a mark at the end of the shorter text adds one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _OPENINGS = tuple({word[0]: word for word in reversed(_WORDS)}.values())
 _LONGEST_TOKEN = 24
 """Characters per token at which the search gives up."""
 _TRIES = 40
+_MARKS = (",", ".", ";", "?", "!", "1", "q", "Z")
+"""Ends of a text that mostly are a token of their own."""
 
 
 class NoFit(PromptError):  # noqa: N818  # what came of a search
@@ -105,7 +108,17 @@ async def fit(
     near = [(abs(off), at) for off, at in ((low_count - tokens, low), (high_count - tokens, high)) if at]
     if near and min(near)[0] <= slack:
         return make_text(nonce, min(near)[1])
+    if marked := await _mark(count, tokens, make_text(nonce, low) if high and low_count == tokens - 1 else ""):
+        return marked
     raise NoFit(
         f"{what}: no text of exactly {tokens} tokens found for this model (nearest: {low_count}); "
         f"try {low_count} or another length"
     )
+
+
+async def _mark(count: Count, tokens: int, text: str) -> str:
+    """The text with a mark that makes it as long as asked; empty if none does, or if there is no text."""
+    for mark in _MARKS if text else ():
+        if await count(f"{text}{mark}") == tokens:
+            return f"{text}{mark}"
+    return ""

@@ -33,7 +33,8 @@ class Drafts:
     accepted: int
     steps: int
     slack: int = 0
-    """How many more tokens may have been accepted than were kept, since answers end at a number of tokens."""
+    """How many more tokens may have been accepted than were kept, since answers end at a number of tokens; they count
+    as accepted, and not as tokens."""
 
     def __post_init__(self) -> None:
         if self.accepted > self.drafted:
@@ -47,7 +48,7 @@ class Drafts:
     @property
     def accepted_len(self) -> float:
         """Tokens per step."""
-        return 1 + self.accepted / self.steps
+        return self.tokens / self.steps
 
     @property
     def share(self) -> float | None:

@@ -13,7 +13,8 @@ import httpx
 
 from pytest_boobench.errors import HostError
 from pytest_boobench.facts import Logprobs, ModelFacts, ServerFacts
-from pytest_boobench.servers import next_tokens
+from pytest_boobench.metrics import Sample
+from pytest_boobench.servers import answers, next_tokens
 from pytest_boobench.servers.clients import Call, Capabilities, Prompt
 from pytest_boobench.servers.control import Question
 from pytest_boobench.servers.openai import PATHS, OpenAIServer, has_images, require_known
@@ -24,7 +25,10 @@ _VLLM_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "presence_penalty", 
 _LM_STUDIO_SAMPLING = {
     "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed",
 }  # fmt: skip
-_KV_TYPE = re.compile(rb'^vllm:cache_config_info\{[^\n]*?\bcache_dtype="([^"\n]*)"', re.MULTILINE)
+_CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{([^\n]*)\}", re.MULTILINE)
+_LABEL = re.compile(r'(?:^|,)(\w+)="([^"\n]*)"')
+_MOST_BLOCK = 1 << 20
+"""Tokens; no block of a cache is larger."""
 
 
 class Vllm(OpenAIServer):
@@ -32,6 +36,8 @@ class Vllm(OpenAIServer):
 
     kind = "vllm"
     can = Capabilities(exact_tokens=True, cache_control=True, ignore_eos=True)
+    _cache_block: int | None = None
+    """Tokens in a block of its cache, once it was asked."""
 
     async def facts(self) -> ServerFacts:
         """From ``/version``."""
@@ -43,19 +49,30 @@ class Vllm(OpenAIServer):
         return await self.models()
 
     async def model_facts(self, model: str) -> ModelFacts:
-        """From ``/v1/models``: the source of the weights and the longest context; ``/metrics``: the KV cache's type."""
+        """From ``/v1/models``: the source of the weights and the longest context; ``/metrics``: the KV cache."""
         entry = await self._entry(model)
+        cache = await self._read_cache_config()
+        self._cache_block = _find_block(cache)
         return ModelFacts(
             name=model,
             path=to_text(entry.get("root")),
             n_ctx=to_natural(entry.get("max_model_len")),
-            kv_type=await self._find_kv_type(),
+            kv_type=to_text(cache.get("cache_dtype")),
+            cache_block=self._cache_block,
         )
 
-    async def _find_kv_type(self) -> str | None:
+    async def _read_cache_config(self) -> Mapping[str, str]:
         response = await self._request(Question("GET", "/metrics"))
-        told = _KV_TYPE.search(response.content) if response.status_code == httpx.codes.OK else None
-        return to_text(told[1].decode("utf-8", "replace")) if told is not None else None
+        page = response.content.decode("utf-8", "replace") if response.status_code == httpx.codes.OK else ""
+        told = _CACHE_CONFIG.search(page)
+        return dict(_LABEL.findall(told[1])) if told is not None else {}
+
+    def _find_tolerance(self, sample: Sample, cell: Cell) -> answers.Tolerance:
+        """A context that ends inside a block is evaluated again from the block's start."""
+        found = super()._find_tolerance(sample, cell)
+        if not cell.depth_tokens or not self._cache_block or cell.depth_tokens < self._cache_block:
+            return found
+        return replace(found, fewer=max(found.fewer, cell.depth_tokens % self._cache_block))
 
     async def make_prompts(self, cell: Cell, nonces: Sequence[str]) -> Sequence[Prompt]:
         """Count by ``/tokenize``, with the chat template: each prompt is exact before it is sent."""
@@ -130,6 +147,13 @@ class Vllm(OpenAIServer):
         if cell.length == "natural" or cell.request.get("ignore_eos") is False:
             return told
         return {**told, "ignore_eos": True, "min_tokens": cell.output_tokens}
+
+
+def _find_block(cache: Mapping[str, str]) -> int | None:
+    """How many tokens a block has: attention may need larger ones than were asked for."""
+    told = (cache.get(name, "") for name in ("block_size", "effective_attention_block_size"))
+    sizes = [int(size) for size in told if size.isascii() and size.isdecimal() and len(size) < 10]
+    return max((size for size in sizes if 0 < size <= _MOST_BLOCK), default=None)
 
 
 class LmStudio(OpenAIServer):

@@ -92,3 +92,14 @@ def test_a_tokenizer_that_counts_in_twos_has_no_odd_text() -> None:
 def test_a_tokenizer_that_never_counts_more_is_given_up() -> None:
     with pytest.raises(PromptError, match=r"no text of exactly 50 tokens found"):
         fitted(lambda text: 3, 50, make_nonce("run", 0))
+
+
+def test_a_mark_fills_the_gap_where_one_character_adds_two_tokens() -> None:
+    """A tokenizer of letters alone adds a blank and the first letter of a word at once."""
+
+    async def count(text: str) -> int:
+        return 2 * len(text.split()) + sum(text.count(mark) for mark in ",.;")
+
+    text = asyncio.run(fit(count, 41, "able area army away back ball"))
+    assert text.endswith(",")
+    assert asyncio.run(count(text)) == 41

@@ -292,7 +292,8 @@ def test_the_type_of_vllms_cache(page: str, kv_type: str | None) -> None:
     pages = {**stand_in.pages(), "/metrics": metrics}
     stand_in.pages = lambda: pages  # type: ignore[method-assign]
     with KindServer(stand_in) as server:
-        assert ask(server.url, lambda vllm: vllm.model_facts("good"), "vllm").kv_type == kv_type
+        found = ask(server.url, lambda vllm: vllm.model_facts("good"), "vllm")
+    assert (found.kv_type, found.cache_block) == (kv_type, 16 if 'block_size="16"' in page else None)
 
 
 def test_a_router_tells_how_it_started_a_models_server() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_boobench.facts import OwnTraffic, Traffic
-from pytest_boobench.hosts.vllm_watcher import compare, count_drafts, read
+from pytest_boobench.hosts.vllm_watcher import Reading, compare, count_drafts, read
 from pytest_boobench.servers.speculation import Drafts, add_drafts, add_drafts_of_window, add_undrafted
 from tests.making import make_sample
 
@@ -116,7 +116,7 @@ def watch(drafts: int, drafted: int, accepted: int, *, foreign: int = 0) -> tupl
     ("drafts", "drafted", "accepted", "length"),
     [
         (400, 1200, 600, 2.5),  # 1000 tokens after the first ones: each step had drafts
-        (404, 1212, 612, 1 + 612 / 404),  # the last steps accepted more than the answers needed
+        (404, 1212, 612, 1000 / 404),  # the last steps accepted more than the answers needed
         (100, 300, 200, 1000 / 800),  # 700 steps found nothing to draft
     ],
 )
@@ -156,3 +156,15 @@ def test_a_vllm_without_speculation_has_no_drafts() -> None:
     reading = read(text)
     assert reading is not None
     assert count_drafts(reading, reading, OWN, Traffic()) is None
+
+
+@pytest.mark.parametrize(("events", "steps"), [(0, 460), (476, 476), (1500, 508)])
+def test_tokens_beyond_the_end_of_an_answer_are_no_tokens_of_a_step(events: int, steps: int) -> None:
+    """As on vLLM 0.32.0: 12 answers of 128 tokens; the client's events show more steps than the counters do."""
+    counts: dict[str, Any] = {"running": 0, "waiting": 0, "process": 1.0, "prompt_tokens": 0}
+    opening = Reading(ended=0, generated_tokens=0, drafts=0, **counts)
+    closing = Reading(ended=12, generated_tokens=1536, drafts=380, drafted=1476, accepted=1064, **counts)
+    own = OwnTraffic(requests=12, output_tokens=1536, events=events)
+    found = count_drafts(opening, closing, own, Traffic())
+    assert isinstance(found, Drafts)
+    assert (found.steps, found.accepted_len) == (steps, pytest.approx(1524 / steps))
