@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_boobench.servers import witness
 from tests.conftest import BenchFolder
 from tests.kinds_stand_in import KindServer
 from tests.paced_server import DECODE_TOK_S, TTFT_S, Paced
@@ -100,7 +101,9 @@ def test_no_usage_while_it_streams(bench: BenchFolder) -> None:
 
 
 @pytest.mark.parametrize("burst", [8, 32])
-def test_a_gateway_holds_the_stream_back(bench: BenchFolder, burst: int) -> None:
+def test_a_gateway_holds_the_stream_back(bench: BenchFolder, burst: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "CARRIED", 0.1)  # bursts are what it is about
+
     class Held(Paced):
         pass
 
