@@ -190,17 +190,27 @@ class _Blocks(kinds.Vllm):
 
     told = True
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = 16) -> None:
         super().__init__(("good",))
+        self.block = block
         self._known: set[str] = set()
+
+    def pages(self) -> Mapping[str, kinds.Page]:
+        return {**super().pages(), "/metrics": self._tell_config}
+
+    async def _tell_config(self, peer: Peer, fields: dict[str, Any]) -> None:
+        """As vLLM for CPUs does: blocks of 16 were asked for, and attention needs larger ones."""
+        text = f'vllm:cache_config_info{{block_size="16",effective_attention_block_size="{self.block}"}} 1.0\n'
+        await peer.head("200 OK", "text/plain", f"Content-Length: {len(text)}")
+        await peer.send(text.encode())
 
     async def _complete(self, peer: Peer, fields: dict[str, Any]) -> None:
         chat = "messages" in fields
         prompt = kinds.TEMPLATE + fields["messages"][0]["content"] if chat else json.dumps(fields["prompt"])
         assert "cache_salt" not in fields, "a salt keeps out of the cache"
         ids = [ord(letter) for letter in prompt] if chat else fields["prompt"]
-        blocks = [json.dumps(ids[:end]) for end in range(16, len(ids) + 1, 16)]
-        cached = 16 * next((at for at, block in enumerate(blocks) if block not in self._known), len(blocks))
+        blocks = [json.dumps(ids[:end]) for end in range(self.block, len(ids) + 1, self.block)]
+        cached = self.block * next((at for at, block in enumerate(blocks) if block not in self._known), len(blocks))
         self._known.update(blocks)
         details: Mapping[str, Any] = (
             {"prompt_tokens_details": {"cached_tokens": cached}} if cached and self.told else {}
@@ -214,15 +224,44 @@ class _Silent(_Blocks):
 
 
 @pytest.mark.parametrize("kind", ["chat", "completion"])
-def test_vllm_keeps_whole_blocks(bench: BenchFolder, kind: str) -> None:
-    measure(bench, _Blocks(), kind=kind, grid={"concurrency": 2}).assert_outcomes(passed=1)
+@pytest.mark.parametrize("block", [16, 128])
+def test_vllm_keeps_whole_blocks(bench: BenchFolder, kind: str, block: int) -> None:
+    measure(bench, _Blocks(block), kind=kind, grid={"concurrency": 2}).assert_outcomes(passed=1)
     ((cached,),) = query(bench, "select distinct cached_tokens from bench_samples")
-    assert cached == DEPTH // 16 * 16
+    assert cached == DEPTH // block * block
     evaluated = DEPTH + PROMPT - cached
     ((least, most),) = query(
         bench, "select min(prefill_tok_s * ttft_ms), max(prefill_tok_s * ttft_ms) from bench_samples"
     )
     assert round(least / 1000) == round(most / 1000) == evaluated
+
+
+def test_more_than_the_begun_block_may_not_be_lost(bench: BenchFolder) -> None:
+    """It says that its blocks have 128 tokens, and keeps fewer of them than the context fills."""
+
+    class Forgetful(_Blocks):
+        async def _tell_config(self, peer: Peer, fields: dict[str, Any]) -> None:
+            self.block, told = 128, self.block
+            await super()._tell_config(peer, fields)
+            self.block = told
+
+    result = measure(bench, Forgetful(512))
+    result.assert_outcomes(errors=1)
+    kept = DEPTH // 512 * 512
+    result.stdout.fnmatch_lines([f"*2000 tokens should come from the cache, and {kept} did*"])
+
+
+def test_a_depth_of_less_than_a_block_is_an_error(bench: BenchFolder) -> None:
+    server = _Blocks(128)
+    result = measure(bench, server, grid={"depth_tokens": 127})
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*rack-1: depth_tokens: the server's cache keeps whole blocks of 128 tokens, and so nothing of 127; ask "
+            "for 128 or a multiple of it*"
+        ]
+    )
+    assert "/v1/chat/completions" not in server.asked, "nothing is evaluated"
 
 
 def test_vllm_that_does_not_tell_is_an_error(bench: BenchFolder) -> None:

@@ -149,6 +149,28 @@ def test_vllm(bench: BenchFolder, skew: float, outcome: str) -> None:
     assert find_kld(cell)["outcome"] == outcome
 
 
+def test_quality_alone_saves_its_first_baseline(bench: BenchFolder) -> None:
+    """A divergence is a number only once there is a baseline; the probabilities are what the first one needs."""
+    stand_in = Skewed(("good",))
+    gate = {"kld": {"at_most": 0.01}}
+    with KindServer(stand_in) as server:
+        _, cell = run(bench, server.url, "--boobench-save-baseline", models=["good"], gate=gate)
+        assert (cell["saved"], find_kld(cell)["now"]) == (True, None)
+        stand_in.skew = 1.0
+        result, cell = run(bench, server.url, models=["good"], gate=gate)
+    result.assert_outcomes(failed=1)
+    assert find_kld(cell)["outcome"] == "regression"
+
+
+def test_quality_alone_without_probabilities_saves_nothing(bench: BenchFolder) -> None:
+    with openai_server() as server:
+        grid = {"prompt_tokens": [64], "output_tokens": [8]}
+        gate = {"kld": {"at_most": 0.01}}
+        result, cell = run(bench, server.url, "--boobench-save-baseline", models=["good"], grid=grid, gate=gate)
+    assert not cell["saved"]
+    result.stdout.fnmatch_lines(["*no number to judge*"])
+
+
 class Unlikely(Skewed):
     """A vLLM that says more than can be true."""
 
