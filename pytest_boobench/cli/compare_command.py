@@ -79,9 +79,7 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
     first = replace(first, baselines=gate.learn_noise(first.baselines, looks))
     before, after = _group(first, across=across), _group(second, across=across)
     baselines = {key: _find_baseline(first, some) for key, some in before.items()}
-    known = [baseline for baseline in baselines.values() if baseline]
-    referenced = not across and any(some[-1].reference_rates for some in after.values())
-    spread = gate.measure_spread(map(gate.level_out, known) if referenced else known)
+    noise = gate.SuiteNoise(baseline for baseline in baselines.values() if baseline)
     drifts: dict[str, None] = {}
     pairs: list[Pair] = []
     failed: list[Measurement] = []
@@ -98,7 +96,8 @@ def compare(first: Side, second: Side, *, max_drop: float | None, policy: Policy
             circumstances.append((record, baseline))
             drifts[gate.divide_out(record, baseline)[1].summary] = None
         allowed = find_allowed(now, max_drop)
-        for verdict in gate.judge(record, baseline, allowed, gate.Rules(policy=policy), spread.get(now.run.suite, {})):
+        spread = noise.find(now.run.suite, record.reference_rates)
+        for verdict in gate.judge(record, baseline, allowed, gate.Rules(policy=policy), spread):
             was = gate.level(verdict.metric, baseline) if baseline else None
             pairs.append(Pair(measurement=now, verdict=verdict, was=was))
     return ComparedCells(

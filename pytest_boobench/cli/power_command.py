@@ -80,7 +80,7 @@ def find_foundations(
     """
     baselines = gate.learn_noise(store.baselines(name, hosts=hosts), store.looks(hosts=hosts))
     saves = {save.measurement_id: save for save in store.saves(name)}
-    spread = gate.measure_spread(baselines.values())
+    noise = gate.SuiteNoise(baselines.values())
     of_cell: dict[str, list[Measurement]] = defaultdict(list)
     for measurement in store.measurements(replace(selection, baselines=(name,))):
         of_cell[measurement.cell_key].append(measurement)
@@ -93,7 +93,7 @@ def find_foundations(
                 runs=tuple((one, saves[one.id]) for one in measurements),
                 sessions=len(gate.group_sessions(baseline.runs)),
                 later=len(baseline.later),
-                proofs=tuple(_prove(baseline, allowed, spread.get(baseline.suite, {}))),
+                proofs=tuple(_prove(baseline, allowed, noise.find(baseline.suite, baseline.runs[-1].reference_rates))),
             )
         )
     return sorted(found, key=lambda each: each.newest.node_id)

@@ -31,7 +31,7 @@ from pytest_boobench.gate.circumstances import describe_sameness, list_differenc
 from pytest_boobench.gate.comparison import MAX_DROP, Rules, limits
 from pytest_boobench.gate.duet import find_duet_doubts, is_wider, judge_duet
 from pytest_boobench.gate.gains import FEWEST, LOOKS
-from pytest_boobench.gate.host_drift import divide_out, level_out
+from pytest_boobench.gate.host_drift import SuiteNoise, divide_out
 from pytest_boobench.gate.host_noise import add_noise, learn_noise, measure_hosts
 from pytest_boobench.gate.power import provable_drop, remedy
 from pytest_boobench.gate.reference import group_sessions, level, measure_spread
@@ -43,6 +43,7 @@ __all__ = [
     "MAX_DROP",
     "JudgedCell",
     "Rules",
+    "SuiteNoise",
     "add_noise",
     "describe_sameness",
     "divide_out",
@@ -58,7 +59,6 @@ __all__ = [
     "judge_duet",
     "learn_noise",
     "level",
-    "level_out",
     "limits",
     "list_differences",
     "measure_hosts",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from pytest_boobench.aggregate import Aggregate
 from pytest_boobench.facts import REFERENCE_RATES, ReferenceRates
+from pytest_boobench.gate.reference import measure_spread
 from pytest_boobench.metrics import Metric, find_metric
 from pytest_boobench.plain import list_facts
 from pytest_boobench.record import Baseline, BaselineRun, CellRecord, HostNoise
@@ -97,6 +99,38 @@ def divide_out(record: CellRecord, baseline: Baseline) -> tuple[Baseline, HostDr
         return baseline, HostDrift(name=now.name, trouble=f"judged without the reference {now.name}: {now.trouble}")
     if trouble := _find_obstacle(now, baseline.runs):
         return baseline, HostDrift(name=now.name, trouble=f"the host's drift is not divided out: {trouble}")
+    return _divide(baseline, now)
+
+
+def expect_drift(baseline: Baseline) -> tuple[Baseline, HostDrift]:
+    """Return what `divide_out` gives for a measurement whose reference is as fast and as sure as the newest run's.
+
+    So the drift between the baseline's own runs is divided out; the baseline itself if they have no common reference.
+    """
+    newest = baseline.runs[-1].reference_rates
+    if newest is None or _find_obstacle(newest, baseline.runs):
+        return baseline, _NONE
+    return _divide(baseline, newest)
+
+
+class SuiteNoise:
+    """The noise between the sessions of each suite, by baselines that stay as they are."""
+
+    def __init__(self, baselines: Iterable[Baseline]) -> None:
+        self._baselines = tuple(baselines)
+        self._found = cache(self._measure)
+
+    def find(self, suite: str, now: ReferenceRates | None) -> Mapping[str, float]:
+        """Return metric -> noise; for a measurement with a reference, what the references leave of it."""
+        return self._found(now is not None and not now.trouble).get(suite, {})
+
+    def _measure(self, referenced: bool) -> Mapping[str, Mapping[str, float]]:
+        if not referenced:
+            return measure_spread(self._baselines)
+        return measure_spread(expect_drift(baseline)[0] for baseline in self._baselines)
+
+
+def _divide(baseline: Baseline, now: ReferenceRates) -> tuple[Baseline, HostDrift]:
     later = tuple(run for run in baseline.later if not _find_obstacle(now, [run]))
     drift = _measure(now, baseline.runs)
     level = replace(
@@ -114,22 +148,6 @@ def _leave_out(noise: HostNoise | None, drift: HostDrift) -> HostNoise | None:
         return None
     left = {key: value for key, value in noise.by_metric.items() if not drift.covers(find_metric(key))}
     return replace(noise, by_metric=left)
-
-
-def level_out(baseline: Baseline) -> Baseline:
-    """Return the baseline with the drift between its own runs divided out, where all of them have one reference.
-
-    For the noise between sessions that a reference leaves.
-    """
-    newest = baseline.runs[-1].reference_rates
-    if newest is None or _find_obstacle(newest, baseline.runs):
-        return baseline
-    later = tuple(run for run in baseline.later if not _find_obstacle(newest, [run]))
-    return replace(
-        baseline,
-        runs=tuple(_move(run, newest) for run in baseline.runs),
-        later=tuple(_move(run, newest) for run in later),
-    )
 
 
 def _find_obstacle(now: ReferenceRates, runs: Sequence[BaselineRun]) -> str:

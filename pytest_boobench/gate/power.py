@@ -18,6 +18,7 @@ from pytest_boobench.gate.comparison import (
     median_error,
     to_change,
 )
+from pytest_boobench.gate.host_drift import expect_drift
 from pytest_boobench.gate.reference import ENOUGH_SESSIONS, LEAST_NOISE, Reference, consult, scatter
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline
@@ -34,37 +35,48 @@ _MORE_SESSIONS = "more sessions with --boobench-save-baseline=add, or --boobench
 def provable_drop(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> float | None:
     """Return the smallest worsening, a ratio, that this baseline can prove with samples like its own.
 
-    Never below ``allowed``. `judge` finds a true worsening of this size every other time. Infinite if the samples'
-    scatter is; None if no run has the metric.
+    Never below ``allowed``. `judge` finds a true worsening of this size every other time. Where the runs have a
+    reference, a later measurement is taken to have one, too. Infinite if the samples' scatter is; None if no run has
+    the metric.
     """
-    was = consult(find_metric(metric), baseline, spread.get(metric, 0.0))
+    was, error = _foresee(baseline, metric, spread)
     if was is None:
         return None
-    loss = max(_noise(was), was.scatter / CLEAR) if _is_too_scattered(was) else _noise(was)
+    noise = _noise(was, error)
+    loss = max(noise, was.scatter / CLEAR) if _is_too_scattered(was) else noise
     return max(allowed, abs(to_change(-loss, find_metric(metric)))) if math.isfinite(loss) else math.inf
 
 
 def remedy(baseline: Baseline, metric: str, allowed: float, spread: Mapping[str, float]) -> str:
     """Say in one line how the baseline could prove the allowed worsening; empty if it can, or has no number."""
-    was = consult(find_metric(metric), baseline, spread.get(metric, 0.0))
+    was, error = _foresee(baseline, metric, spread)
     if was is None:
         return ""
     limit = -find_limit(find_metric(metric), allowed)
     if _is_too_scattered(was):
         missing = count(ENOUGH_SESSIONS - was.known_sessions, "more session")
         return f"samples scatter by {_width(was.scatter)}: {missing} {_HOW}, {_CALMER_BASELINE}"
-    return "" if _noise(was) <= limit else _advise(was, limit)
+    return "" if _noise(was, error) <= limit else _advise(was, error, limit)
 
 
-def _advise(was: Reference, limit: float) -> str:
-    """Advise more sessions, or else more samples; if neither is enough, how to lower the larger of the two noises."""
+def _foresee(baseline: Baseline, key: str, spread: Mapping[str, float]) -> tuple[Reference | None, float]:
+    """What the baseline will say of the metric, and the standard deviation that the machine's reference will add."""
+    metric = find_metric(key)
+    level, drift = expect_drift(baseline)
+    return consult(metric, level, spread.get(key, 0.0)), drift.find_error(metric)
+
+
+def _advise(was: Reference, error: float, limit: float) -> str:
+    """Advise more sessions, or else more samples; if neither is enough, how to lower the largest of the noises."""
     for more in range(max(1, ENOUGH_SESSIONS - was.known_sessions), MOST_SESSIONS - was.sessions + 1):
         longer = replace(was, sessions=was.sessions + more, known_sessions=was.known_sessions + more)
-        if _noise(longer) <= limit:
+        if _noise(longer, error) <= limit:
             return f"{count(more, 'more session')} {_HOW}"
     for factor in (2, 4, 8):
-        if _noise(_with_more_samples(was, factor)) <= limit:
+        if _noise(_with_more_samples(was, factor), error) <= limit:
             return f"{was.requests_of_run * factor} samples a cell instead of {was.requests_of_run}, or longer outputs"
+    if error > max(was.run_noise, median_error(was.scatter, was.requests_of_run)):
+        return f"the reference of the machine is unsure by {_width(error)}: {_CALMER}"
     if median_error(was.scatter, was.requests_of_run) > was.run_noise:
         return f"samples scatter by {_width(was.scatter)}: {_CALMER_BASELINE}"
     return f"sessions differ by {_width(was.run_noise)}: quieter host, or --boobench-duet"
@@ -74,9 +86,9 @@ def _is_too_scattered(was: Reference) -> bool:
     return was.assumed and was.scatter >= SCATTER
 
 
-def _noise(was: Reference) -> float:
+def _noise(was: Reference, error: float) -> float:
     """How much worse a server may seem if its samples scatter as the baseline's do, as a logarithm."""
-    return Z_BELIEVED * estimate_deviation(was, was.scatter, was.requests_of_run, was.share)
+    return Z_BELIEVED * math.hypot(estimate_deviation(was, was.scatter, was.requests_of_run, was.share), error)
 
 
 def _with_more_samples(was: Reference, factor: int) -> Reference:

@@ -18,12 +18,11 @@ import pytest
 
 from pytest_boobench.gate import (
     JudgedCell,
+    SuiteNoise,
     explain_red,
     find_cause,
     find_cell_doubts,
     judge_cell,
-    level_out,
-    measure_spread,
 )
 from pytest_boobench.plugin.ordering import cell_of
 from pytest_boobench.plugin.settings import Settings
@@ -51,7 +50,7 @@ class Judging:
         self._config = config
         self._settings = settings
         self._baselines = cache(baselines)
-        self._spread = cache(self._measure_spread)
+        self._noise = cache(lambda: SuiteNoise(self._baselines().values()))
         self._judged: dict[str, dict[str, JudgedCell]] = defaultdict(dict)
         """Host -> cell key -> how each cell stands by all that was measured of it so far."""
         self._began_s = time.monotonic()
@@ -66,14 +65,8 @@ class Judging:
         most_s = self._settings.max_time_s
         return math.inf if most_s is None else self._began_s + most_s
 
-    def _measure_spread(self, levelled: bool) -> Mapping[str, Mapping[str, float]]:
-        """The noise between sessions of each suite; ``levelled``: what the reference of a machine leaves of it."""
-        baselines = self._baselines().values()
-        return measure_spread(map(level_out, baselines) if levelled else baselines)
-
     def _find_spread(self, cell: Cell, record: CellRecord) -> Mapping[str, float]:
-        rates = record.reference_rates
-        return self._spread(rates is not None and not rates.trouble).get(cell.suite, {})
+        return self._noise().find(cell.suite, record.reference_rates)
 
     def find_doubt(self, cell: Cell, record: CellRecord) -> Doubt | None:
         """The doubt that another block may settle; None also where ``--boobench-max-time`` leaves no time for it."""

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pytest_boobench.gate import group_sessions, measure_spread, provable_drop, remedy
+from pytest_boobench.gate import SuiteNoise, group_sessions, provable_drop, remedy
 from pytest_boobench.metrics import find_metric
 from pytest_boobench.record import Baseline, Outcome
 from pytest_boobench.reports.sentences import (
@@ -33,7 +33,7 @@ _REASONS_LENGTH = 60
 
 _MORE_LOOKS = (
     "more sessions help (--boobench-save-baseline=add, half an hour apart), five of any suite on this host, "
-    "or --boobench-duet"
+    "a reference on it, or --boobench-duet"
 )
 
 Note = tuple[FinishedCell, str]
@@ -177,9 +177,11 @@ def explain_short(row: FinishedCell) -> str:
 
 
 def explain_one_look(row: FinishedCell, baseline: Baseline | None) -> str:
-    """What a new baseline of one session says about another hour, if neither the machine nor its past tells; empty if
-    one of them does. If the host's noise is known, the weak baselines are named by `find_weak`."""
+    """What a new baseline of one session says about another hour, if nothing tells how its host is then: no canary, no
+    reference, no past. If the host's noise is known, the weak baselines are named by `find_weak`."""
     if not row.saved or baseline is None or baseline.host_noise is not None or row.record.canaries:
+        return ""
+    if (rates := row.record.reference_rates) is not None and not rates.trouble:
         return ""
     if len(group_sessions((*baseline.runs, *baseline.later))) > 1:
         return ""
@@ -189,13 +191,13 @@ def explain_one_look(row: FinishedCell, baseline: Baseline | None) -> str:
 def find_weak(rows: Iterable[FinishedCell], baselines: Mapping[str, Baseline]) -> list[Note]:
     """The judged metrics whose baselines cannot prove the allowed worsening, the weakest first; each row has a
     baseline."""
-    spread = measure_spread(baselines.values())
+    noise = SuiteNoise(baselines.values())
     found: list[tuple[float, Note]] = []
     for row in rows:
         if row.record.identity.get("prompts"):
             continue  # prompts of different lengths are no noise, and a baseline does not tell them apart
         baseline = baselines[row.record.cell_key]
-        of_suite = spread.get(baseline.suite, {})
+        of_suite = noise.find(baseline.suite, baseline.runs[-1].reference_rates)
         for verdict in row.verdicts:
             if verdict.allowed is None:
                 continue

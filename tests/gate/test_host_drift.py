@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from pytest_boobench.facts import Canary, ReferenceRates
-from pytest_boobench.gate import JudgedCell, Rules, find_cause, find_doubts, judge, level_out, measure_spread
+from pytest_boobench.gate import (
+    JudgedCell,
+    Rules,
+    SuiteNoise,
+    find_cause,
+    find_doubts,
+    judge,
+    measure_spread,
+    provable_drop,
+    remedy,
+)
+from pytest_boobench.gate.host_drift import HostDrift, expect_drift
 from pytest_boobench.record import Baseline, CellRecord, HostNoise, Verdict
 from tests.making import aggregate_of, make_baseline, make_cell, make_record, make_sample
 
@@ -151,13 +162,38 @@ def drifting() -> Baseline:
 def test_what_the_reference_leaves_of_the_noise_between_sessions() -> None:
     baseline = drifting()
     assert measure_spread([baseline])["smoke"]["decode_tok_s"] > 0.08
-    assert measure_spread([level_out(baseline)])["smoke"]["decode_tok_s"] == pytest.approx(0.0)
+    assert SuiteNoise([baseline]).find("smoke", rates(30.0))["decode_tok_s"] == pytest.approx(0.0)
+    without = SuiteNoise([baseline]).find("smoke", replace(THEN, trouble="no answer"))
+    assert without == SuiteNoise([baseline]).find("smoke", None) == measure_spread([baseline])["smoke"]
     found = verdict_of(measure(37.5, rates(30.0)), baseline)
     assert (found.outcome, found.run_noise, found.baseline) == ("pass", 0.01, pytest.approx(37.5))
 
 
 def test_a_baseline_without_references_is_left_as_it_is() -> None:
-    assert level_out(make_baseline(50.0)) == make_baseline(50.0)
+    assert expect_drift(make_baseline(50.0)) == (make_baseline(50.0), HostDrift())
+
+
+@pytest.mark.parametrize(
+    ("error", "drop", "advice"),
+    [
+        (0.005, 0.10, ""),
+        (0.05, 0.18, "the reference of the machine is unsure by 6.1 %: quieter host, longer outputs, or"),
+    ],
+)
+def test_what_a_baseline_with_a_reference_can_prove(error: float, drop: float, advice: str) -> None:
+    """Its host drifts by 10 % between sessions: without the reference it could prove nothing of that size."""
+    baseline = drifting()
+    runs = tuple(
+        replace(run, reference_rates=run.reference_rates and replace(run.reference_rates, decode_error=error))
+        for run in baseline.runs
+    )
+    referenced = replace(baseline, runs=runs)
+    unknown = replace(baseline, runs=tuple(replace(run, reference_rates=None) for run in runs))
+    assert (provable_drop(unknown, "decode_tok_s", 0.1, {}) or 0) > 0.3
+    assert "sessions differ by 10" in remedy(unknown, "decode_tok_s", 0.1, {})
+    assert provable_drop(referenced, "decode_tok_s", 0.1, {}) == pytest.approx(drop, abs=0.01)
+    assert remedy(referenced, "decode_tok_s", 0.1, {}).startswith(advice)
+    assert bool(remedy(referenced, "decode_tok_s", 0.1, {})) == bool(advice)
 
 
 def test_looks_are_joined() -> None:

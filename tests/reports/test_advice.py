@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from pytest_boobench.facts import Canary, ReferenceRates
+from pytest_boobench.record import Baseline, HostNoise
 from pytest_boobench.reports import markdown, session_json
+from pytest_boobench.reports.advice import explain_one_look
 from pytest_boobench.reports.sentences import advise_reruns, advise_slots
 from pytest_boobench.reports.session import FinishedCell
-from tests.making import make_cell, make_model, make_record
+from tests.making import make_baseline, make_cell, make_model, make_record
 from tests.reports.test_markdown import make_session
 
 
@@ -56,6 +61,38 @@ def test_a_line_for_each_host_and_model_by_its_most_lanes() -> None:
         "more lanes than slots: rack-1 qwen: the server has 1 slot for 8 lanes",
         "more lanes than slots: rack-1 other: the server has 1 slot for 4 lanes",
     ]
+
+
+ONE_LOOK = "in another hour an unchanged host can be 15 % slower, and this baseline cannot tell that from a slow build"
+REFERENCE = ReferenceRates(name="rack-1::pinned", decode_tok_s=40.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "baseline", "said"),
+    [
+        ({}, make_baseline(50.0), ONE_LOOK),
+        ({"reference_rates": replace(REFERENCE, trouble="no answer")}, make_baseline(50.0), ONE_LOOK),
+        ({"reference_rates": REFERENCE}, make_baseline(50.0), ""),
+        ({"canaries": (Canary(copy_mb_s=900.0, hash_mb_s=900.0),)}, make_baseline(50.0), ""),
+        ({}, replace(make_baseline(50.0), host_noise=HostNoise(sessions=5, by_metric={})), ""),
+        ({}, None, ""),
+    ],
+)
+def test_a_baseline_of_one_look_cannot_know_another_hour(
+    facts: dict[str, Any], baseline: Baseline | None, said: str
+) -> None:
+    row = FinishedCell(make_record(make_cell(), **{"canaries": (), **facts}), "passed", saved=True)
+    assert explain_one_look(row, baseline) == said
+    assert explain_one_look(replace(row, saved=False), baseline) == ""
+
+
+def test_two_looks_half_an_hour_apart_know_a_little() -> None:
+    first = make_baseline(50.0)
+    later = replace(first.runs[0], session="s2", measured_at=first.runs[0].measured_at + 7200.0)
+    row = FinishedCell(make_record(make_cell(), canaries=()), "passed", saved=True)
+    assert explain_one_look(row, replace(first, runs=(*first.runs, later))) == ""
+    soon = replace(later, measured_at=first.runs[0].measured_at + 60.0)
+    assert explain_one_look(row, replace(first, runs=(*first.runs, soon))) == ONE_LOOK
 
 
 def test_a_cell_that_was_run_again() -> None:
